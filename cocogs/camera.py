@@ -1,0 +1,74 @@
+"""A pinhole camera, and every convention of the package.
+
+- Axes are OpenCV's: x right, y down, z forward. `cam_from_world` (4x4) maps world to camera.
+- `K = [[fx, 0, cx], [0, fy, cy], [0, 0, 1]]` in px, with the true principal point.
+- Pixel centres lie at +0.5: the first pixel covers [0, 1) and is sampled at 0.5.
+- Depth z runs along the optical axis, in scene units.
+- `N` Gaussians, `M` CoC copies, `S = M + 1` sets, `C` cameras; quaternions are (w, x, y, z).
+- `focus_distance` is the depth in focus, in scene units. The aperture K of the lens formulas is
+  (aperture diameter in scene units) x fx, in px x scene unit; see `cocogs.coc.lens`.
+- Images are (3, H, W), sRGB-encoded, in [0, 1].
+"""
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Camera:
+    """Where a photo was taken from and how it projects.
+
+    Args:
+        K: (3, 3) intrinsics in px.
+        cam_from_world: (4, 4) rigid transform, rotation determinant +1.
+        width: image width in px.
+        height: image height in px.
+    """
+
+    K: Tensor
+    cam_from_world: Tensor
+    width: int
+    height: int
+
+    @property
+    def fx(self) -> float:
+        return float(self.K[0, 0])
+
+    @property
+    def fy(self) -> float:
+        return float(self.K[1, 1])
+
+    @property
+    def cx(self) -> float:
+        return float(self.K[0, 2])
+
+    @property
+    def cy(self) -> float:
+        return float(self.K[1, 2])
+
+    @property
+    def position(self) -> Tensor:
+        """(3,) camera centre in the world."""
+        return -self.cam_from_world[:3, :3].T @ self.cam_from_world[:3, 3]
+
+    def depths(self, points: Tensor) -> Tensor:
+        """z-depth (...,) of world points (..., 3), in scene units; negative behind the camera."""
+        row = self.cam_from_world[2].to(points)
+        return points @ row[:3] + row[3]
+
+    def project(self, points: Tensor) -> tuple[Tensor, Tensor]:
+        """Pixel positions (..., 2) and z-depths (...,) of world points (..., 3).
+
+        Positions of points at or behind the camera are meaningless; look at the depth first.
+        """
+        transform, K = self.cam_from_world.to(points), self.K.to(points)
+        local = points @ transform[:3, :3].T + transform[:3, 3]
+        pixels = local @ K.T
+        return pixels[..., :2] / pixels[..., 2:], local[..., 2]
+
+    def resized(self, width: int, height: int) -> "Camera":
+        """The same camera sampled by another pixel grid."""
+        scale = torch.tensor([width / self.width, height / self.height, 1.0]).to(self.K)
+        return replace(self, K=self.K * scale[:, None], width=width, height=height)
