@@ -1,0 +1,284 @@
+"""The rasterizer as a specification: plain torch, any float dtype, autograd for the gradients.
+
+Readable first and slow: every splat meets every pixel. The native code (`cuda_ext/math`) uses the same
+function names, and the tests hold it to this file. Source: Kerbl et al., *3D Gaussian Splatting*, 2023,
+and Zwicker et al., *EWA Splatting*, 2002; where the two leave room, gsplat 1.5.3's classic mode decides.
+Ours are `blur` (see `add_blur`) and a field-of-view limit measured from the true principal point.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+from cocogs.camera import Camera
+
+NEAR_PLANE = 0.01
+"""z-depth in scene units; a splat whose mean lies at or before it is not drawn."""
+FOV_MARGIN = 0.15
+"""Part of the image size, on each side, up to which the projection's derivative follows the mean."""
+DILATION = 0.3
+"""px^2 added to every projected covariance: a splat never falls between the pixel centres."""
+ALPHA_MAX = 0.999
+"""A splat never hides all behind it, so that those keep a gradient."""
+ALPHA_MIN = 1 / 255
+"""A splat fainter than this at a pixel is not drawn there."""
+TRANSMITTANCE_MIN = 1e-4
+"""A pixel ends before the splat that would take its transmittance below this."""
+DEPTH_ALPHA_MIN = 1e-10
+"""Lower bound of the alpha that the expected depth is divided by."""
+
+# Pixels composited together: bounds the memory, changes nothing else.
+_PIXELS_AT_ONCE = 4096
+
+
+def quat_to_rotation(quats: Tensor) -> Tensor:
+    """Rotation matrices (N, 3, 3) of quaternions (N, 4) in wxyz order and of any positive length."""
+    w, x, y, z = (quats / quats.norm(dim=-1, keepdim=True)).unbind(-1)
+    rows = [
+        torch.stack([1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)], -1),
+        torch.stack([2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)], -1),
+        torch.stack([2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)], -1),
+    ]
+    return torch.stack(rows, -2)
+
+
+def project_ewa(
+    local: Tensor, quats: Tensor, scales: Tensor, camera: Camera
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Project ellipsoids to the image, to first order around their means.
+
+    The derivative of the projection grows without bound towards the sides. It is therefore taken at
+    x/z and y/z clamped to the field of view plus `FOV_MARGIN`; the clamp has no slope outside.
+
+    Args:
+        local: (N, 3) means in camera coordinates, z > 0.
+        quats: (N, 4) wxyz, of any positive length.
+        scales: (N, 3) standard deviations in scene units, >= 0.
+
+    Returns:
+        means2d (N, 2) in px; covars2d (N, 3) in px^2, the entries xx, xy, yy; determinants (N,) in px^4.
+        The determinant comes apart because xx yy - xy^2 cancels for needles.
+    """
+    z = local[:, 2]
+    slope_x, slope_y = local[:, 0] / z, local[:, 1] / z
+    means2d = torch.stack([camera.fx * slope_x + camera.cx, camera.fy * slope_y + camera.cy], -1)
+
+    left, right = -camera.cx - FOV_MARGIN * camera.width, (1 + FOV_MARGIN) * camera.width - camera.cx
+    top, bottom = -camera.cy - FOV_MARGIN * camera.height, (1 + FOV_MARGIN) * camera.height - camera.cy
+    slope_x = slope_x.clamp(left / camera.fx, right / camera.fx)
+    slope_y = slope_y.clamp(top / camera.fy, bottom / camera.fy)
+
+    rotation = camera.cam_from_world[:3, :3].to(local)
+    axes = rotation @ quat_to_rotation(quats) * scales[:, None, :]
+    axes_x = camera.fx / z[:, None] * (axes[:, 0] - slope_x[:, None] * axes[:, 2])
+    axes_y = camera.fy / z[:, None] * (axes[:, 1] - slope_y[:, None] * axes[:, 2])
+
+    products = torch.stack([axes_x * axes_x, axes_x * axes_y, axes_y * axes_y], -2)
+    # Lagrange's identity: |u|^2 |v|^2 - (u.v)^2 = |u x v|^2, which cannot come out negative.
+    determinants = torch.linalg.cross(axes_x, axes_y).square().sum(-1)
+    return means2d, products.sum(-1), determinants
+
+
+def add_blur(covars2d: Tensor, determinants: Tensor, variances: Tensor | float) -> tuple[Tensor, Tensor]:
+    """Widen covariances (N, 3) by isotropic variances (N,) >= 0 in px^2; also the new determinants (N,)."""
+    xx, xy, yy = covars2d.unbind(-1)
+    widened = torch.stack([xx + variances, xy, yy + variances], -1)
+    return widened, determinants + variances * (xx + yy) + variances * variances
+
+
+def sh_basis(degree: int, directions: Tensor) -> Tensor:
+    """Real spherical harmonics (N, (degree + 1)^2) at unit directions (N, 3), in 3DGS's order and signs.
+
+    Factors are square roots of rationals over pi, written out as in Sloan, *Stupid Spherical Harmonics
+    Tricks*, 2008.
+    """
+    x, y, z = directions.unbind(-1)
+    basis = [torch.full_like(x, 0.5 / math.sqrt(math.pi))]
+    if degree >= 1:
+        c1 = math.sqrt(3 / (4 * math.pi))
+        basis += [-c1 * y, c1 * z, -c1 * x]
+    if degree >= 2:
+        c2 = math.sqrt(15 / (4 * math.pi))
+        basis += [
+            c2 * x * y,
+            -c2 * y * z,
+            math.sqrt(5 / (16 * math.pi)) * (2 * z * z - x * x - y * y),
+            -c2 * x * z,
+            c2 / 2 * (x * x - y * y),
+        ]
+    if degree >= 3:
+        c30 = math.sqrt(7 / (16 * math.pi))
+        c31 = math.sqrt(21 / (32 * math.pi))
+        c32 = math.sqrt(105 / (4 * math.pi))
+        c33 = math.sqrt(35 / (32 * math.pi))
+        basis += [
+            -c33 * y * (3 * x * x - y * y),
+            c32 * x * y * z,
+            -c31 * y * (4 * z * z - x * x - y * y),
+            c30 * z * (2 * z * z - 3 * x * x - 3 * y * y),
+            -c31 * x * (4 * z * z - x * x - y * y),
+            c32 / 2 * z * (x * x - y * y),
+            -c33 * x * (x * x - 3 * y * y),
+        ]
+    return torch.stack(basis, -1)
+
+
+def eval_sh(degree: int, directions: Tensor, sh0: Tensor, shN: Tensor) -> Tensor:
+    """Colours (N, 3) >= 0 seen along directions (N, 3) of any positive length.
+
+    `sh0` (N, 1, 3) and `shN` (N, 15, 3) hold the coefficients; those above `degree` are not used.
+    """
+    basis = sh_basis(degree, directions / directions.norm(dim=-1, keepdim=True))
+    coefficients = torch.cat([sh0, shN], dim=1)[:, : basis.shape[1]]
+    return ((basis[:, :, None] * coefficients).sum(1) + 0.5).relu()
+
+
+def visible_extents(covars2d: Tensor, opacities: Tensor) -> Tensor:
+    """Half width and height (N, 2) in px of the box around the ellipse where alpha >= `ALPHA_MIN`; else 0."""
+    squared_distance = 2 * (opacities.clamp_min(ALPHA_MIN) / ALPHA_MIN).log()
+    return (squared_distance[:, None] * covars2d[:, [0, 2]]).sqrt()
+
+
+def splat_alpha(offsets: Tensor, conics: Tensor, opacities: Tensor) -> Tensor:
+    """Alpha (P, N) of N splats at P pixels; 0 where it would be under `ALPHA_MIN`.
+
+    Args:
+        offsets: (P, N, 2) pixel centre minus mean, in px.
+        conics: (N, 3) inverse covariances in px^-2, the entries xx, xy, yy.
+        opacities: (N,) in [0, 1].
+    """
+    dx, dy = offsets.unbind(-1)
+    sigma = 0.5 * (conics[:, 0] * dx * dx + conics[:, 2] * dy * dy) + conics[:, 1] * dx * dy
+    alpha = (opacities * (-sigma).exp()).clamp_max(ALPHA_MAX)
+    return alpha.where(alpha >= ALPHA_MIN, 0)
+
+
+def composite(alpha: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+    """Blend N splats, nearest first, at P pixels.
+
+    Transmittance only falls, so that the splats before a pixel's end are those that leave it at
+    `TRANSMITTANCE_MIN` or above.
+
+    Args:
+        alpha: (P, N), nearest splat first.
+        values: (N, V) what each splat carries: colour, depth.
+
+    Returns:
+        sums (P, V) of weight x value, and the transmittance (P,) that is left.
+    """
+    drawn = (1 - alpha.detach()).cumprod(1) >= TRANSMITTANCE_MIN
+    alpha = alpha.where(drawn, 0)
+    after = (1 - alpha).cumprod(1)
+    before = torch.cat([torch.ones_like(after[:, :1]), after], 1)
+    return (alpha * before[:, :-1]) @ values, before[:, -1]
+
+
+def pixel_centres(width: int, height: int) -> Tensor:
+    """(H W, 2) float64 x, y of the pixel centres, row by row."""
+    x = torch.arange(width, dtype=torch.float64) + 0.5
+    y = torch.arange(height, dtype=torch.float64) + 0.5
+    return torch.cartesian_prod(y, x).flip(-1)
+
+
+def rasterize_set(
+    means: Tensor,
+    quats: Tensor,
+    scales: Tensor,
+    opacities: Tensor,
+    sh0: Tensor,
+    shN: Tensor,
+    camera: Camera,
+    blur: Tensor | None,
+    sh_degree: int,
+    background: Tensor,
+    means2d_probe: Tensor | None,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Render one set of N splats; arguments as `rasterize`, without the leading S.
+
+    Returns:
+        colors (3, H, W), alphas (H, W), depths (H, W), radii (N,).
+    """
+    count, (width, height) = len(means), (camera.width, camera.height)
+    transform = camera.cam_from_world.to(means)
+    all_local = means @ transform[:3, :3].T + transform[:3, 3]
+
+    # What is not drawn leaves before it is divided by: its gradients are zero, never NaN.
+    front = (all_local[:, 2] > NEAR_PLANE).nonzero()[:, 0]
+    local, opacities = all_local[front], opacities[front]
+    means2d, covars2d, determinants = project_ewa(local, quats[front], scales[front], camera)
+    if means2d_probe is not None:
+        means2d = means2d + means2d_probe[front]
+    covars2d, determinants = add_blur(covars2d, determinants, DILATION)
+    if blur is not None:
+        sharp = determinants
+        covars2d, determinants = add_blur(covars2d, determinants, blur[front])
+        # The splat's integral, 2 pi opacity sqrt(determinant), stays what it was.
+        opacities = opacities * (sharp / determinants).sqrt()
+
+    extents = visible_extents(covars2d.detach(), opacities.detach())
+    size = torch.tensor([width, height]).to(means)
+    inside = ((means2d + extents > 0) & (means2d - extents < size)).all(-1)
+    drawn = ((opacities >= ALPHA_MIN) & inside).nonzero()[:, 0]
+    drawn = drawn[local[drawn, 2].argsort(stable=True)]
+    shown = front[drawn]
+    radii = means.new_zeros(count).index_put((shown,), extents[drawn].amax(-1))
+
+    directions = means[shown] - camera.position.to(means)
+    colors = eval_sh(sh_degree, directions, sh0[shown], shN[shown])
+    values = torch.cat([colors, local[drawn, 2:]], -1)
+    xx, xy, yy = covars2d[drawn].unbind(-1)
+    conics = torch.stack([yy, -xy, xx], -1) / determinants[drawn, None]
+
+    parts = []
+    for pixels in pixel_centres(width, height).to(means).split(_PIXELS_AT_ONCE):
+        alpha = splat_alpha(pixels[:, None] - means2d[drawn], conics, opacities[drawn])
+        parts.append(composite(alpha, values))
+    sums = torch.cat([part[0] for part in parts])
+    transmittance = torch.cat([part[1] for part in parts])
+
+    image = sums[:, :3] + transmittance[:, None] * background
+    alphas = 1 - transmittance
+    depths = sums[:, 3] / alphas.clamp_min(DEPTH_ALPHA_MIN)
+    return image.T.reshape(3, height, width), alphas.view(height, width), depths.view(height, width), radii
+
+
+def rasterize(
+    means: Tensor,
+    quats: Tensor,
+    scales: Tensor,
+    opacities: Tensor,
+    sh0: Tensor,
+    shN: Tensor,
+    camera: Camera,
+    blur: Tensor | None,
+    sh_degree: int,
+    background: Tensor,
+    with_depth: bool,
+    means2d_probe: Tensor | None,
+) -> tuple[Tensor, Tensor, Tensor | None, Tensor]:
+    """Render S sets of N splats; every tensor of one floating dtype and on one device.
+
+    Args:
+        means: (S, N, 3) in scene units.
+        quats: (S, N, 4) wxyz, of any positive length.
+        scales: (S, N, 3) standard deviations in scene units, >= 0.
+        opacities: (S, N) in [0, 1].
+        sh0: (N, 1, 3), shN: (N, 15, 3) colour coefficients, shared by all sets.
+        blur: (S, N) px^2 >= 0 added to each projected variance at equal integral, or None for 0.
+        sh_degree: 0..3, the highest band that is used.
+        background: (3,) colour behind all splats.
+        with_depth: also give the expected z-depth.
+        means2d_probe: (S, N, 2) zeros whose gradient is that of the projected means in px, or None.
+
+    Returns:
+        colors (S, 3, H, W), alphas (S, H, W), depths (S, H, W) or None, radii (S, N) in px.
+    """
+    sets = []
+    for index in range(len(means)):
+        set_blur = None if blur is None else blur[index]
+        probe = None if means2d_probe is None else means2d_probe[index]
+        own = means[index], quats[index], scales[index], opacities[index]
+        sets.append(rasterize_set(*own, sh0, shN, camera, set_blur, sh_degree, background, probe))
+    colors, alphas, depths, radii = (torch.stack(parts) for parts in zip(*sets, strict=True))
+    return colors, alphas, depths if with_depth else None, radii

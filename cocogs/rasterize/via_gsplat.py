@@ -1,0 +1,168 @@
+"""The same call through gsplat 1.5.3: an oracle for the tests that shares no line with our own code.
+
+On the CPU, gsplat's torch functions project and colour; its compositing needs CUDA, so a loop over the
+splats in this file composites. On CUDA, `gsplat.rasterization` does all; that branch follows the documented
+interface of 1.5.3 and has not been run on a GPU yet.
+
+Where gsplat differs from `reference`:
+- no blur;
+- `radii` are gsplat's: 3.33 standard deviations, rounded up, whatever the opacity;
+- its determinant is xx yy - xy^2, at least 1e-10, so needles of extreme length come out different.
+"""
+
+import torch
+from torch import Tensor
+
+from cocogs.camera import Camera
+
+_NEAR_PLANE = 0.01
+_ALPHA_MAX = 0.999
+_ALPHA_MIN = 1 / 255
+_TRANSMITTANCE_MIN = 1e-4
+
+
+def rasterize(
+    means: Tensor,
+    quats: Tensor,
+    scales: Tensor,
+    opacities: Tensor,
+    sh0: Tensor,
+    shN: Tensor,
+    camera: Camera,
+    blur: Tensor | None,
+    sh_degree: int,
+    background: Tensor,
+    with_depth: bool,
+    means2d_probe: Tensor | None,
+) -> tuple[Tensor, Tensor, Tensor | None, Tensor]:
+    """Render S sets of N splats; shapes and meanings as `cocogs.rasterize.reference.rasterize`.
+
+    Raises:
+        ValueError: blur is given, or a probe is given on CUDA (read gsplat's own `means2d` there).
+        ImportError: gsplat is not installed.
+    """
+    if blur is not None:
+        raise ValueError("The gsplat backend has no blur: leave it out or choose another backend.")
+    if means.is_cuda and means2d_probe is not None:
+        raise ValueError("The gsplat backend takes no means2d_probe on CUDA: choose another backend.")
+    coefficients = torch.cat([sh0, shN], dim=1)
+    sets = []
+    for index in range(len(means)):
+        own = means[index], quats[index], scales[index], opacities[index], coefficients
+        if means.is_cuda:
+            sets.append(_render_on_cuda(*own, camera, sh_degree, background))
+        else:
+            probe = None if means2d_probe is None else means2d_probe[index]
+            sets.append(_render_on_cpu(*own, camera, sh_degree, background, probe))
+    colors, alphas, depths, radii = (torch.stack(parts) for parts in zip(*sets, strict=True))
+    return colors, alphas, depths if with_depth else None, radii
+
+
+def _render_on_cuda(
+    means: Tensor,
+    quats: Tensor,
+    scales: Tensor,
+    opacities: Tensor,
+    coefficients: Tensor,
+    camera: Camera,
+    sh_degree: int,
+    background: Tensor,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    from gsplat import rasterization
+
+    image, alphas, info = rasterization(
+        means,
+        quats,
+        scales,
+        opacities,
+        coefficients,
+        viewmats=camera.cam_from_world.to(means)[None],
+        Ks=camera.K.to(means)[None],
+        width=camera.width,
+        height=camera.height,
+        near_plane=_NEAR_PLANE,
+        sh_degree=sh_degree,
+        packed=False,
+        backgrounds=background[None],
+        render_mode="RGB+ED",
+    )
+    radii = info["radii"][0].amax(-1).to(means)
+    return image[0, ..., :3].permute(2, 0, 1), alphas[0, ..., 0], image[0, ..., 3], radii
+
+
+def _render_on_cpu(
+    means: Tensor,
+    quats: Tensor,
+    scales: Tensor,
+    opacities: Tensor,
+    coefficients: Tensor,
+    camera: Camera,
+    sh_degree: int,
+    background: Tensor,
+    means2d_probe: Tensor | None,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    from gsplat.cuda._torch_impl import (
+        _fully_fused_projection,
+        _quat_scale_to_covar_preci,
+        _spherical_harmonics,
+    )
+
+    # gsplat's torch projection divides by the depth before it looks at it.
+    front = (camera.depths(means.detach()) > _NEAR_PLANE).nonzero()[:, 0]
+    covars, _ = _quat_scale_to_covar_preci(quats[front], scales[front], compute_preci=False)
+    assert covars is not None
+    radii, means2d, depths, conics, _ = _fully_fused_projection(
+        means[front],
+        covars,
+        camera.cam_from_world.to(means)[None],
+        camera.K.to(means)[None],
+        camera.width,
+        camera.height,
+        near_plane=_NEAR_PLANE,
+    )
+    radii, means2d, depths, conics = radii[0].amax(-1), means2d[0], depths[0], conics[0]
+    if means2d_probe is not None:
+        means2d = means2d + means2d_probe[front]
+    directions = means[front] - torch.linalg.inv(camera.cam_from_world)[:3, 3].to(means)
+    colors = (_spherical_harmonics(sh_degree, directions, coefficients[front]) + 0.5).clamp_min(0)
+
+    nearest_first = depths.argsort(stable=True)
+    nearest_first = nearest_first[radii[nearest_first] > 0]
+    image, transmittance = _composite(
+        means2d[nearest_first],
+        conics[nearest_first],
+        opacities[front[nearest_first]],
+        torch.cat([colors, depths[:, None]], dim=-1)[nearest_first],
+        camera,
+    )
+    alphas = 1 - transmittance
+    all_radii = means.new_zeros(len(means))
+    all_radii[front] = radii.to(means)
+    return (
+        image[:3] + transmittance * background[:, None, None],
+        alphas,
+        image[3] / alphas.clamp_min(1e-10),
+        all_radii,
+    )
+
+
+def _composite(
+    means2d: Tensor, conics: Tensor, opacities: Tensor, values: Tensor, camera: Camera
+) -> tuple[Tensor, Tensor]:
+    """Sums (4, H, W) of the splats' values and the transmittance (H, W); nearest splat first."""
+    columns = torch.arange(camera.width).to(means2d) + 0.5
+    rows = torch.arange(camera.height).to(means2d)[:, None] + 0.5
+    transmittance = means2d.new_ones(camera.height, camera.width)
+    sums = means2d.new_zeros(4, camera.height, camera.width)
+    alive = torch.ones_like(transmittance, dtype=torch.bool)
+    for (x, y), (a, b, c), opacity, value in zip(means2d, conics, opacities, values, strict=True):
+        dx, dy = columns - x, rows - y
+        falloff = torch.exp(-(a * dx**2 + 2 * b * dx * dy + c * dy**2) / 2)
+        alpha = (opacity * falloff).clamp(max=_ALPHA_MAX)
+        touched = alive & (alpha >= _ALPHA_MIN)
+        ends = touched & (transmittance * (1 - alpha) < _TRANSMITTANCE_MIN)
+        alive, touched = alive & ~ends, touched & ~ends
+        alpha = torch.where(touched, alpha, torch.zeros_like(alpha))
+        sums = sums + value[:, None, None] * (transmittance * alpha)
+        transmittance = transmittance * (1 - alpha)
+    return sums, transmittance
