@@ -1,0 +1,247 @@
+"""Each base Gaussian into M circle-of-confusion copies: by the lens alone, by the lens with learned
+residuals, or by the paper's learned factors (METHOD.md sections 2 and 3).
+
+Two small MLPs, one per reading. Both see the camera position and the base Gaussian with gradients
+stopped, so that they describe the lens and never move the scene.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from cocogs.coc.lens import blur_variance, camera_depth, coc_diameter, lens_samples, world_radius
+
+MAX_FACTOR = 1.1  # upper bound of the paper's scale and rotation factors
+
+
+@dataclass
+class Copies:
+    """M copies of N Gaussians, ready for `rasterize`; a leading 1 means shared by all copies.
+
+    means (M, N, 3), quats (1|M, N, 4), scales (1|M, N, 3), opacities (1, N), blur (1|M, N) px^2.
+    """
+
+    means: Tensor
+    quats: Tensor
+    scales: Tensor
+    opacities: Tensor
+    blur: Tensor | None
+
+
+@dataclass(frozen=True)
+class Lens:
+    """What one photo was taken with: focus distance and aperture K (0-d tensors), and their units."""
+
+    focus_distance: Tensor
+    aperture: Tensor
+    units: str = "world"
+    depth: str = "z"
+
+
+def widen(base: tuple[Tensor, ...], cam_from_world: Tensor, lens: Lens) -> Copies:
+    """One copy per Gaussian, blurred in the image by its own circle of confusion (`lens` preset).
+
+    The rasterizer adds the disc's variance c^2 / 16 to the projected splat and lowers its opacity so
+    that the integral is kept: exact for one splat, and the price of a plain render.
+    """
+    means, quats, scales, opacities = base
+    z = camera_depth(means, cam_from_world, lens.depth)
+    blur = blur_variance(coc_diameter(z, lens.focus_distance, lens.aperture))
+    return Copies(means[None], quats[None], scales[None], opacities[None], blur[None])
+
+
+def sample_lens(base: tuple[Tensor, ...], cam_from_world: Tensor, fx: float, lens: Lens,
+                residuals: "LensResiduals") -> Copies:  # fmt: skip
+    """M copies, each seen through one sub-aperture: shifted sideways and widened by the sub-aperture.
+
+    `residuals` at zero give the physical lens.
+    """
+    means, quats, scales, opacities = base
+    rotation = cam_from_world[:3, :3]
+    z = camera_depth(means, cam_from_world, lens.depth)
+    aperture = lens.aperture * residuals.aperture_factor
+    radius = world_radius(z, lens.focus_distance, aperture, fx, lens.units)
+    # -r u in the camera's x and y; the rows of the rotation are its axes in the world.
+    offsets = (-radius[:, None] * residuals.directions) @ rotation[:2]
+    sub_aperture = coc_diameter(z, lens.focus_distance, aperture) * residuals.widths
+    return Copies(means + offsets, quats[None], scales[None], opacities[None], blur_variance(sub_aperture))
+
+
+@dataclass
+class LensResiduals:
+    """Where the learned lens departs from the physical one.
+
+    directions (M, N, 2): points of the unit disc; widths (M, N): sub-aperture radius as a part of the
+    aperture radius, 1/sqrt(M) by physics; aperture_factor (N,): factor on K, 1 by physics.
+    """
+
+    directions: Tensor
+    widths: Tensor
+    aperture_factor: Tensor
+
+
+class ResidualExpansion(nn.Module):
+    """MLP for `LensResiduals`; its last layer starts at zero, so training starts at the true lens."""
+
+    def __init__(self, copies: int, center: Tensor, extent: float, hidden: int = 64) -> None:
+        super().__init__()
+        self.copies = copies
+        self.register_buffer("samples", lens_samples(copies))
+        self.encode = GaussianEncoding(center, extent, position_bands=3, camera_bands=0)
+        self.layers = nn.Sequential(
+            nn.Linear(self.encode.size, hidden), nn.ReLU(),
+            nn.Linear(hidden, hidden), nn.ReLU(),
+            nn.Linear(hidden, 3 * copies + 1),
+        )  # fmt: skip
+        nn.init.zeros_(self.layers[-1].weight)
+        nn.init.zeros_(self.layers[-1].bias)
+
+    samples: Tensor
+
+    def forward(self, base: tuple[Tensor, ...], position: Tensor) -> LensResiduals:
+        raw = torch.tanh(mlp(self.layers, self.encode(base, position))) / 2
+        count, copies = len(raw), self.copies
+        shift = raw[:, : 2 * copies].view(count, copies, 2).transpose(0, 1)
+        width = raw[:, 2 * copies : 3 * copies].T.exp() / math.sqrt(copies)
+        return LensResiduals(self.samples[:, None] + shift, width, raw[:, -1].exp())
+
+
+@dataclass
+class PaperFactors:
+    """The paper's five learned quantities, separate and named (its released code fuses the first three).
+
+    aperture_factor (N,): factor on K, > 0; directions (M, N, 3): unit vectors; beta (M, N) in (0, 1];
+    scale_factors (M, N, 3) and rotation_factors (M, N, 4) in [1, 1.1].
+    """
+
+    aperture_factor: Tensor
+    directions: Tensor
+    beta: Tensor
+    scale_factors: Tensor
+    rotation_factors: Tensor
+
+
+@dataclass(frozen=True)
+class Ablation:
+    """Parts of the paper's model to leave out, as in its Table 3."""
+
+    coc: bool = False
+    """Offsets no longer grow with the circle of confusion."""
+    direction: bool = False
+    """Fixed, evenly spread directions instead of learned ones."""
+    beta: bool = False
+    """Every copy sits on the rim of the circle: beta = 1."""
+    aperture: bool = False
+    """The aperture K stays at its start value."""
+    cnn: bool = False
+    """The renders are averaged instead of blended by the CNN."""
+
+
+class PaperExpansion(nn.Module):
+    """The MLP of CoCoGaussian (3 x 64; 3 bands for the position, 10 for the camera position)."""
+
+    def __init__(self, copies: int, center: Tensor, extent: float, ablation: Ablation, hidden: int = 64) -> None:
+        super().__init__()
+        self.copies, self.ablation = copies, ablation
+        self.encode = GaussianEncoding(center, extent, position_bands=3, camera_bands=10)
+        self.layers = nn.Sequential(
+            nn.Linear(self.encode.size, hidden), nn.ReLU(),
+            nn.Linear(hidden, hidden), nn.ReLU(),
+            nn.Linear(hidden, hidden), nn.ReLU(),
+            nn.Linear(hidden, 1 + (3 + 1 + 3 + 4) * copies),
+        )  # fmt: skip
+        self.register_buffer("fixed_directions", sphere_points(copies))
+
+    fixed_directions: Tensor
+
+    def forward(self, base: tuple[Tensor, ...], position: Tensor) -> PaperFactors:
+        raw = mlp(self.layers, self.encode(base, position))
+        count = len(raw)
+        sizes = [1, *(k * self.copies for k in (3, 1, 3, 4))]
+        aperture, direction, beta, scale, rotation = raw.split(sizes, dim=1)
+
+        def per_copy(values: Tensor, size: int) -> Tensor:
+            return values.view(count, self.copies, size).transpose(0, 1)
+
+        directions = F.normalize(per_copy(direction, 3), dim=-1, eps=1e-6)
+        if self.ablation.direction:
+            directions = self.fixed_directions[:, None].expand(-1, count, -1)
+        betas = per_copy(beta, 1)[..., 0].sigmoid()
+        return PaperFactors(
+            aperture_factor=F.softplus(aperture[:, 0] + math.log(math.e - 1)),  # 1 at zero
+            directions=directions,
+            beta=torch.ones_like(betas) if self.ablation.beta else betas,
+            scale_factors=bounded_factor(per_copy(scale, 3)),
+            rotation_factors=bounded_factor(per_copy(rotation, 4)),
+        )
+
+
+def paper_copies(base: tuple[Tensor, ...], cam_from_world: Tensor, fx: float, lens: Lens,
+                 factors: PaperFactors, ablation: Ablation) -> Copies:  # fmt: skip
+    """METHOD.md 3.4: mean + (c / 2) beta d, scale x ds, quaternion x dq; plus the base set, last."""
+    means, quats, scales, opacities = base
+    z = camera_depth(means, cam_from_world, lens.depth)
+    aperture = lens.aperture.detach() if ablation.aperture else lens.aperture * factors.aperture_factor
+    radius = world_radius(z, lens.focus_distance, aperture, fx, lens.units).abs()
+    if ablation.coc:
+        radius = scales.detach().amax(1)
+    offsets = (radius * factors.beta)[..., None] * factors.directions
+    return Copies(
+        torch.cat([means + offsets, means[None]]),
+        torch.cat([quats * factors.rotation_factors, quats[None]]),
+        torch.cat([scales * factors.scale_factors, scales[None]]),
+        opacities[None],
+        None,
+    )
+
+
+def bounded_factor(raw: Tensor) -> Tensor:
+    """Into [1, `MAX_FACTOR`], 1 in the middle of nothing learned: the paper's bounds, kept smooth."""
+    return 1 + (MAX_FACTOR - 1) * raw.sigmoid()
+
+
+class GaussianEncoding(nn.Module):
+    """MLP input (N, size): encoded position, log scales, unit quaternion, encoded camera position.
+
+    Positions are taken relative to the scene's `center` and `extent`, so units do not matter.
+    """
+
+    def __init__(self, center: Tensor, extent: float, position_bands: int, camera_bands: int) -> None:
+        super().__init__()
+        self.register_buffer("center", center.float())
+        self.register_buffer("extent", torch.tensor(float(extent)))
+        self.position_bands, self.camera_bands = position_bands, camera_bands
+        self.size = 3 * (1 + 2 * position_bands) + 3 + 4 + 3 * (1 + 2 * camera_bands)
+
+    center: Tensor
+    extent: Tensor
+
+    def forward(self, base: tuple[Tensor, ...], position: Tensor) -> Tensor:
+        means, quats, scales, _ = (x.detach() for x in base)
+        place = fourier((means - self.center) / self.extent, self.position_bands)
+        camera = fourier((position - self.center) / self.extent, self.camera_bands)
+        shape = torch.cat([(scales / self.extent).clamp_min(1e-8).log(), F.normalize(quats, dim=-1)], dim=-1)
+        return torch.cat([place, shape, camera.expand(len(means), -1)], dim=-1)
+
+
+def fourier(x: Tensor, bands: int) -> Tensor:
+    """(..., 3) -> (..., 3 (1 + 2 bands)): x and its sines and cosines at doubling frequencies."""
+    angles = [x * 2**band for band in range(bands)]
+    return torch.cat([x, *(f(a) for a in angles for f in (torch.sin, torch.cos))], dim=-1)
+
+
+def mlp(layers: nn.Sequential, inputs: Tensor) -> Tensor:
+    """Hidden layers in bf16 (a third of the time on CPUs that have it), results in float32."""
+    with torch.autocast(inputs.device.type, dtype=torch.bfloat16):
+        return layers(inputs).float()
+
+
+def sphere_points(count: int) -> Tensor:
+    """(count, 3) evenly spread unit vectors (a Fibonacci sphere)."""
+    index = torch.arange(count) + 0.5
+    height, angle = 1 - 2 * index / count, index * math.pi * (3 - math.sqrt(5))
+    ring = torch.sqrt(1 - height.square())
+    return torch.stack([ring * torch.cos(angle), ring * torch.sin(angle), height], dim=-1)

@@ -1,0 +1,128 @@
+"""The presets, and every number that shapes a training run. One sentence under each field."""
+
+from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
+from typing import Any, Literal
+
+from cocogs.coc.expand import Ablation
+from cocogs.errors import InputError
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """How a photo is formed from the base Gaussians."""
+
+    lens: Literal["pinhole", "widened", "sampled", "paper"] = "widened"
+    """pinhole: none; widened: one blurred render; sampled: M renders with learned residuals; paper: as published."""
+    copies: int = 5
+    """M, the CoC copies per Gaussian (sampled and paper)."""
+    blend_channels: int = 8
+    """Width of the blend CNN; 0 averages the renders."""
+    units: Literal["world", "paper"] = "world"
+    """Whether CoC radii are projected to the scene (physics) or used as they are (the paper)."""
+    depth: Literal["z", "euclidean"] = "z"
+    """Depth along the optical axis (a lens focuses on a plane) or distance to the camera (the paper)."""
+    per_photo_aperture: bool = False
+    """Learn an aperture for every photo instead of one for the camera."""
+    ablation: Ablation = field(default_factory=Ablation)
+    """Parts of the paper's model to leave out."""
+
+
+@dataclass(frozen=True)
+class OptimConfig:
+    """Learning rates are Adam's; rates of positions scale with the scene."""
+
+    iterations: int = 3000
+    """Steps; one photo each."""
+    ssim_weight: float = 0.2
+    """Share lambda of D-SSIM in the loss."""
+    means: float = 1.6e-4
+    """Positions, in units of the scene extent; falls exponentially to 1 % of it."""
+    scales: float = 5e-3
+    quats: float = 1e-3
+    opacities: float = 5e-2
+    sh0: float = 2.5e-3
+    shN: float = 2.5e-3 / 20
+    network: float = 1e-3
+    """MLP and CNN."""
+    vergence: float = 6e-3
+    """Focus distances (as typical depth / z_f)."""
+    log_aperture: float = 5e-3
+    sh_interval: int = 500
+    """One more band of spherical harmonics every so many steps, up to degree 3."""
+    lens_from: float = 0.07
+    """Share of the run after which lens parameters start to move: the scene has to form first."""
+    sets_from: float = 0.5
+    """Share of the run trained with the widened lens before its M copies are rendered (sampled)."""
+
+
+@dataclass(frozen=True)
+class StrategyConfig:
+    """Where Gaussians are added and removed (3DGS's rules on gsplat's operations)."""
+
+    max_gaussians: int = 60_000
+    """No Gaussian is added beyond this number."""
+    extra_points: int = 20_000
+    """Start points scattered around the SfM points: SfM finds few of them on blurred photos."""
+    every: int = 100
+    begin: float = 0.13
+    """Share of the run after which densification starts."""
+    end: float = 0.6
+    """Share of the run after which it stops."""
+    gradient: float = 2e-4
+    """Mean 2D gradient (in half image widths) above which a Gaussian is split or duplicated."""
+    split_scale: float = 0.01
+    """Larger Gaussians (in scene extents) are split, smaller ones duplicated."""
+    min_opacity: float = 5e-3
+    max_scale: float = 0.5
+    """Larger Gaussians (in scene extents) are removed."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """Everything that decides a run, besides the photos."""
+
+    preset: str
+    model: ModelConfig = field(default_factory=ModelConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    strategy: StrategyConfig = field(default_factory=StrategyConfig)
+    seed: int = 0
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "Config":
+        """Raises TypeError on unknown names."""
+        return _build(cls, values)
+
+
+def _build(cls: type, values: dict[str, Any]) -> Any:
+    types = {f.name: f.type for f in fields(cls)}
+    return cls(**{
+        name: _build(types[name], value) if is_dataclass(types.get(name)) else value
+        for name, value in values.items()
+    })  # fmt: skip
+
+
+PRESETS = {
+    "3dgs": Config("3dgs", ModelConfig(lens="pinhole")),
+    "lens": Config("lens", ModelConfig(lens="widened")),
+    "paper": Config(
+        "paper",
+        ModelConfig(lens="paper", copies=4, blend_channels=64, units="paper", depth="euclidean"),
+        OptimConfig(ssim_weight=0.3, sets_from=0.05),
+    ),
+    "full": Config("full", ModelConfig(lens="sampled")),
+}
+DEFAULT_PRESET = "full"
+
+
+def preset(name: str, **changes: Any) -> Config:
+    """A preset by name.
+
+    Raises:
+        InputError: no preset has this name.
+    """
+    if name not in PRESETS:
+        raise InputError(f"There is no preset {name!r}: choose one of {', '.join(PRESETS)}.")
+    return replace(PRESETS[name], **changes)

@@ -1,0 +1,77 @@
+"""The base Gaussians: raw parameters, their activations, and how they start from SfM points."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+SH_C0 = 0.28209479177387814  # the constant spherical harmonic, 1 / (2 sqrt(pi))
+
+
+class Gaussians(nn.Module):
+    """N Gaussians with colours in spherical harmonics up to degree 3.
+
+    Raw parameters, as the standard 3DGS .ply stores them: `means` (N, 3) in scene units, `quats`
+    (N, 4) wxyz of any length, `scales` (N, 3) logarithms of standard deviations in scene units,
+    `opacities` (N,) logits, `sh0` (N, 1, 3), `shN` (N, 15, 3).
+    """
+
+    names = ("means", "quats", "scales", "opacities", "sh0", "shN")
+
+    def __init__(self, **raw: Tensor) -> None:
+        super().__init__()
+        for name in self.names:
+            self.register_parameter(name, nn.Parameter(raw[name].detach().clone().contiguous()))
+
+    means: Tensor
+    quats: Tensor
+    scales: Tensor
+    opacities: Tensor
+    sh0: Tensor
+    shN: Tensor
+
+    def __len__(self) -> int:
+        return len(self.means)
+
+    @classmethod
+    def from_points(cls, points: Tensor, colors: Tensor) -> "Gaussians":
+        """One round Gaussian per point, as wide as the distance to its neighbours (3DGS's start).
+
+        Args:
+            points: (N, 3) scene units.
+            colors: (N, 3) in [0, 1].
+
+        Orientations, which matter once scales differ, come from torch's global generator.
+        """
+        count = len(points)
+        spacing = neighbour_distance(points)
+        return cls(
+            means=points,
+            quats=nn.functional.normalize(torch.randn(count, 4), dim=-1),
+            scales=spacing.log()[:, None].repeat(1, 3),
+            opacities=torch.full((count,), math.log(0.1 / 0.9)),
+            sh0=((colors - 0.5) / SH_C0)[:, None],
+            shN=torch.zeros(count, 15, 3),
+        )
+
+    def activated(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """means (N, 3), quats (N, 4), scales (N, 3) > 0, opacities (N,) in (0, 1)."""
+        return self.means, self.quats, self.scales.exp(), self.opacities.sigmoid()
+
+
+def neighbour_distance(points: Tensor, neighbours: int = 3, chunk: int = 1024) -> Tensor:
+    """(N,) root mean squared distance of each point to its nearest others; never 0.
+
+    Brute force in chunks: 100,000 points take a few seconds, once.
+    """
+    count = len(points)
+    if count <= neighbours:
+        return torch.full((count,), 1e-2)
+    squared = []
+    for block in points.split(chunk):
+        nearest = torch.cdist(block, points).topk(neighbours + 1, largest=False).values[:, 1:]
+        squared.append(nearest.square().mean(1))
+    distance = torch.cat(squared).sqrt()
+    typical = distance.median().clamp_min(1e-6)
+    # A lone outlier would cover the scene; coincident points would vanish.
+    return distance.clamp(typical * 1e-2, typical * 10)

@@ -1,0 +1,40 @@
+"""L1 and D-SSIM between pictures; pure functions."""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+WINDOW = 11
+SIGMA = 1.5
+C1, C2 = 0.01**2, 0.03**2  # Wang et al. 2004, for a data range of 1
+
+
+def gaussian_window(like: Tensor) -> Tensor:
+    x = torch.arange(WINDOW, dtype=like.dtype, device=like.device) - WINDOW // 2
+    window = torch.exp(-x.square() / (2 * SIGMA**2))
+    return window / window.sum()
+
+
+def window_mean(images: Tensor) -> Tensor:
+    """Gaussian-weighted local mean of (B, H, W), zero-padded like 3DGS's SSIM."""
+    window, images = gaussian_window(images), images[:, None]
+    half = WINDOW // 2
+    images = F.conv2d(images, window.view(1, 1, 1, -1), padding=(0, half))
+    return F.conv2d(images, window.view(1, 1, -1, 1), padding=(half, 0))[:, 0]
+
+
+def ssim_map(a: Tensor, b: Tensor) -> Tensor:
+    """Structural similarity (3, H, W) of two (3, H, W) pictures in [0, 1]; 11 px Gaussian window."""
+    mean_a, mean_b, aa, bb, ab = window_mean(torch.cat([a, b, a * a, b * b, a * b])).split(3)
+    variance_a, variance_b = aa - mean_a.square(), bb - mean_b.square()
+    covariance = ab - mean_a * mean_b
+    luminance = (2 * mean_a * mean_b + C1) / (mean_a.square() + mean_b.square() + C1)
+    return luminance * (2 * covariance + C2) / (variance_a + variance_b + C2)
+
+
+def photometric_loss(image: Tensor, photo: Tensor, ssim_weight: float) -> Tensor:
+    """(3, H, W): (1 - lambda) |image - photo| + lambda (1 - SSIM) / 2 x 2, per pixel, unreduced.
+
+    3DGS calls 1 - SSIM 'D-SSIM' (without the half of its definition); so do we.
+    """
+    return (1 - ssim_weight) * (image - photo).abs() + ssim_weight * (1 - ssim_map(image, photo))

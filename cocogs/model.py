@@ -1,0 +1,119 @@
+"""The whole model in one screen: base Gaussians + lens -> defocused photo; without lens -> sharp view."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from cocogs.blend import BlendNet
+from cocogs.camera import Camera
+from cocogs.coc.expand import (
+    Copies, Lens, PaperExpansion, ResidualExpansion, paper_copies, sample_lens, widen,
+)  # fmt: skip
+from cocogs.coc.focus import FocusPlanes
+from cocogs.config import ModelConfig
+from cocogs.gaussians import Gaussians
+from cocogs.rasterize import Render, rasterize
+
+
+@dataclass
+class Photo:
+    """A predicted photo: `image` (3, H, W) and what was rendered for it.
+
+    `probe` (S, N, 2) receives the gradient of the projected means when the image is backpropagated.
+    """
+
+    image: Tensor
+    render: Render
+    probe: Tensor
+
+
+class DefocusModel(nn.Module):
+    """Sharp scene and the lens it was photographed through.
+
+    Args:
+        gaussians: the base Gaussians.
+        focus: focus distance per training photo and aperture.
+        config: how photos are formed.
+        center: (3,) middle of the scene, and
+        extent: its size, both in scene units, to make the MLP's inputs unitless.
+    """
+
+    def __init__(self, gaussians: Gaussians, focus: FocusPlanes, config: ModelConfig,
+                 center: Tensor, extent: float) -> None:  # fmt: skip
+        super().__init__()
+        self.gaussians, self.focus, self.config = gaussians, focus, config
+        self.expansion: nn.Module | None = None
+        self.blend: BlendNet | None = None
+        if config.lens == "sampled":
+            self.expansion = ResidualExpansion(config.copies, center, extent)
+        elif config.lens == "paper":
+            self.expansion = PaperExpansion(config.copies, center, extent, config.ablation)
+        if self.expansion is not None and config.blend_channels and not config.ablation.cnn:
+            self.blend = BlendNet(config.blend_channels, paper=config.lens == "paper")
+
+    def sharp(self, camera: Camera, sh_degree: int = 3, with_depth: bool = False) -> Render:
+        """The scene without its lens: base Gaussians alone, S = 1."""
+        return self._render(self._base(), camera, sh_degree, with_depth)
+
+    def defocused(self, camera: Camera, view_index: int) -> Tensor:
+        """(3, H, W): what training photo `view_index`'s lens setting gives from `camera`."""
+        return self.photo(camera, view_index).image
+
+    def refocused(self, camera: Camera, focus_distance: float, aperture: float) -> Tensor:
+        """(3, H, W) through a lens set by hand: one render, every splat widened by its CoC.
+
+        Args:
+            focus_distance: > 0, scene units.
+            aperture: K >= 0 in px x scene unit, at this camera's fx.
+        """
+        lens = Lens(torch.tensor(float(focus_distance)), torch.tensor(float(aperture)))
+        copies = widen(self.gaussians.activated(), camera.cam_from_world.float(), lens)
+        return self._render(copies, camera, 3).colors[0]
+
+    def photo(self, camera: Camera, view_index: int, sh_degree: int = 3, sets: bool = True) -> Photo:
+        """The photo as training sees it.
+
+        `sets=False` leaves the learned expansion out: the widened lens for `sampled`, the pinhole
+        for `paper`. Training begins so, while the scene is still forming.
+        """
+        copies = self._copies(camera, view_index, sets)
+        count = max(len(copies.means), 1)
+        probe = torch.zeros(count, len(self.gaussians), 2, requires_grad=torch.is_grad_enabled())
+        render = self._render(copies, camera, sh_degree, probe=probe)
+        if count == 1:
+            image = render.colors[0]
+        elif self.blend is None:
+            image = render.colors.mean(0)
+        else:
+            image = self.blend(render.colors)
+        return Photo(image, render, probe)
+
+    def lens(self, view_index: int) -> Lens:
+        return Lens(self.focus.focus_distance(view_index), self.focus.aperture(view_index),
+                    self.config.units, self.config.depth)  # fmt: skip
+
+    def _copies(self, camera: Camera, view_index: int, sets: bool) -> Copies:
+        base, transform = self.gaussians.activated(), camera.cam_from_world.float()
+        lens, config = self.lens(view_index), self.config
+        if config.lens == "pinhole" or (config.lens == "paper" and not sets):
+            return self._base()
+        if config.lens == "widened" or not sets:
+            return widen(base, transform, lens)
+        assert self.expansion is not None
+        learned = self.expansion(base, camera.position.float())
+        if config.lens == "sampled":
+            return sample_lens(base, transform, camera.fx, lens, learned)
+        return paper_copies(base, transform, camera.fx, lens, learned, config.ablation)
+
+    def _base(self) -> Copies:
+        means, quats, scales, opacities = self.gaussians.activated()
+        return Copies(means[None], quats[None], scales[None], opacities[None], None)
+
+    def _render(self, copies: Copies, camera: Camera, sh_degree: int, with_depth: bool = False,
+                probe: Tensor | None = None) -> Render:  # fmt: skip
+        return rasterize(
+            copies.means, copies.quats, copies.scales, copies.opacities,
+            self.gaussians.sh0, self.gaussians.shN, camera,
+            blur=copies.blur, sh_degree=sh_degree, with_depth=with_depth, means2d_probe=probe,
+        )  # fmt: skip

@@ -1,0 +1,149 @@
+"""A run folder: what `cocogs train` leaves and every other command reads.
+
+    RUN/config.json      the data, how it was read, and every setting
+    RUN/checkpoint.pt    parameters, optimisers, counters, random state (loads with weights_only=True)
+    RUN/lens.json        the learned lens (docs/lens-json.md)
+    RUN/cache/           SfM model, undistorted photos
+    RUN/tensorboard/     curves and picture strips
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cocogs.coc.focus import FocusPlanes
+from cocogs.config import Config
+from cocogs.errors import InputError
+from cocogs.gaussians import Gaussians
+from cocogs.io.atomic import replacing
+from cocogs.model import DefocusModel
+from cocogs.scene import Scene, open_scene
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Which photos, and how they were read."""
+
+    source: str
+    downscale: int | None = None
+    test_every: int | None = None
+
+
+@dataclass
+class Run:
+    """A run read back: its settings, its photos, its trained model and the step it stands at."""
+
+    folder: Path
+    config: Config
+    data: DataConfig
+    scene: Scene
+    model: DefocusModel
+    step: int
+
+
+def open_data(data: DataConfig, run: Path, seed: int, say: Any = print) -> Scene:
+    return open_scene(
+        Path(data.source), run / "cache", downscale=data.downscale, test_every=data.test_every, seed=seed, say=say
+    )
+
+
+def load_run(folder: Path, say: Any = lambda line: None) -> Run:
+    """Read a run folder back, for rendering and measuring.
+
+    Raises:
+        InputError: not a run folder, a damaged file in it, or photos that are no longer those it was
+            trained on.
+    """
+    config, data = read_config(folder)
+    state = read_checkpoint(folder)
+    scene = open_data(data, folder, config.seed, say)
+    check_same_photos(state, scene, folder)
+    return Run(folder, config, data, scene, restore_model(state, config, scene, folder), state["step"])
+
+
+def write_config(folder: Path, config: Config, data: DataConfig) -> None:
+    values = {"data": vars(data), **config.to_dict()}
+    with replacing(folder / "config.json") as path:
+        path.write_text(json.dumps(values, indent=2) + "\n")
+
+
+def read_config(folder: Path) -> tuple[Config, DataConfig]:
+    path = folder / "config.json"
+    if not path.is_file():
+        raise InputError(f"{folder} is not a run: it has no config.json; give the folder that `cocogs train --out` wrote.")
+    try:
+        values = json.loads(path.read_text())
+        return Config.from_dict({k: v for k, v in values.items() if k != "data"}), DataConfig(**values["data"])
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise InputError(f"{path} cannot be read ({error}): train again or restore the file.") from error
+
+
+def write_checkpoint(folder: Path, state: dict[str, Any]) -> None:
+    with replacing(folder / "checkpoint.pt") as path:
+        torch.save(state, path)
+
+
+def read_checkpoint(folder: Path) -> dict[str, Any]:
+    path = folder / "checkpoint.pt"
+    if not path.is_file():
+        raise InputError(f"{path} does not exist: let `cocogs train` run until it saves, then try again.")
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        if not {"step", "model", "fingerprint"} <= state.keys():
+            raise ValueError("parts are missing")
+    except Exception as error:  # torch raises a different type for every way a file can be broken
+        reason = str(error).splitlines()[0][:80] if str(error) else type(error).__name__
+        raise InputError(f"{path} is damaged ({reason}): delete it and train again.") from error
+    return state
+
+
+def check_same_photos(state: dict[str, Any], scene: Scene, folder: Path) -> None:
+    if state["fingerprint"] != scene.fingerprint():
+        raise InputError(
+            f"{folder / 'checkpoint.pt'} was trained on other photos than {scene.source} (or another --downscale "
+            "or --test-every): give the same data, or another --out folder."
+        )
+
+
+def restore_model(state: dict[str, Any], config: Config, scene: Scene, folder: Path) -> DefocusModel:
+    """The model with the sizes and values of a checkpoint's `model` part."""
+    values: dict[str, Tensor] = state["model"]
+    try:
+        gaussians = Gaussians(**{name: values[f"gaussians.{name}"] for name in Gaussians.names})
+        count = len(scene.train_views)
+        focus = FocusPlanes(torch.ones(count), 1.0, 1.0, config.model.per_photo_aperture)
+        model = DefocusModel(gaussians, focus, config.model, torch.zeros(3), 1.0)
+        model.load_state_dict(values)
+    except (KeyError, RuntimeError) as error:
+        raise InputError(f"{folder / 'checkpoint.pt'} does not fit {folder / 'config.json'}: train again.") from error
+    return model
+
+
+def write_lens(folder: Path, model: DefocusModel, scene: Scene) -> None:
+    """lens.json: the learned lens in the schema of docs/lens-json.md; absent for a pinhole run."""
+    if model.config.lens == "pinhole":
+        return
+    views = scene.train_views
+    distances = model.focus.focus_distances.tolist()
+    photos = []
+    for index, (view, distance) in enumerate(zip(views, distances, strict=True)):
+        aperture = float(model.focus.aperture(index))
+        photos.append({
+            "name": view.name, "focus_distance": distance, "aperture_px": aperture,
+            "aperture_diameter": aperture / view.camera.fx, "fx": view.camera.fx,
+            "width": view.camera.width, "height": view.camera.height,
+            "f_number": view.lens.f_number, "focal_length_mm": view.lens.focal_length_mm,
+        })  # fmt: skip
+    document = {
+        "schema": "cocogs-lens/1",
+        "preset_lens": model.config.lens,
+        "units": model.config.units,
+        "depth": model.config.depth,
+        "photos": photos,
+    }
+    with replacing(folder / "lens.json") as path:
+        path.write_text(json.dumps(document, indent=2) + "\n")

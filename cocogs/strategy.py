@@ -1,0 +1,101 @@
+"""Where Gaussians are added and removed: 3DGS's rules (Kerbl et al. 2023) on gsplat's operations.
+
+gsplat's `DefaultStrategy` itself is not used: its opacity reset never fires (`== 0 & step > 0` binds
+the wrong way), and it fixes the order in which a cap on the number could be respected.
+"""
+
+import torch
+from gsplat.strategy.ops import duplicate, remove, split
+from torch import Tensor
+
+from cocogs.config import StrategyConfig
+from cocogs.gaussians import Gaussians
+from cocogs.model import Photo
+
+Optimizers = dict[str, torch.optim.Optimizer]
+
+
+class Densification:
+    """Adds Gaussians where the image pulls hard on them, removes those that do not show.
+
+    State: `gradient` (N,) sum over steps of the 2D gradient's length in half image widths,
+    `seen` (N,) number of steps in which the Gaussian was drawn. Both travel in the checkpoint.
+    """
+
+    def __init__(self, config: StrategyConfig, iterations: int, extent: float, count: int) -> None:
+        self.config, self.extent = config, extent
+        self.begin, self.end = int(config.begin * iterations), int(config.end * iterations)
+        self.gradient, self.seen = torch.zeros(count), torch.zeros(count)
+
+    @torch.no_grad()
+    def observe(self, photo: Photo) -> None:
+        """Take note of one step's gradients, after backward. Sets add up: they share the Gaussian."""
+        if photo.probe.grad is None:
+            return
+        height, width = photo.image.shape[1:]
+        pull = photo.probe.grad.sum(0).norm(dim=-1) * (max(width, height) / 2)
+        drawn = (photo.render.radii > 0).any(0)
+        self.gradient += torch.where(drawn, pull, 0)
+        self.seen += drawn
+
+    @torch.no_grad()
+    def edit(self, step: int, gaussians: Gaussians, optimizers: Optimizers) -> None:
+        """Every so many steps: duplicate small, split large, remove faint and oversized Gaussians."""
+        if not (self.begin < step <= self.end and step % self.config.every == 0):
+            return
+        params = {name: getattr(gaussians, name) for name in gaussians.names}
+        self._grow(params, optimizers)
+        self._prune(params, optimizers)
+        for name, value in params.items():
+            setattr(gaussians, name, value)
+        count = len(gaussians)
+        self.gradient, self.seen = torch.zeros(count), torch.zeros(count)
+
+    def _grow(self, params: dict[str, torch.nn.Parameter], optimizers: Optimizers) -> None:
+        count = len(params["means"])
+        room = self.config.max_gaussians - count
+        if room <= 0:
+            return
+        mean = self.gradient / self.seen.clamp_min(1)
+        wanted = mean > self.config.gradient
+        if wanted.sum() > room:  # the cap goes to those that need it most
+            wanted = keep_largest(mean, room)
+        large = params["scales"].exp().amax(1) > self.config.split_scale * self.extent
+        copied = wanted & ~large
+        duplicate(params=params, optimizers=optimizers, state={}, mask=copied)
+        divided = torch.cat([wanted & large, torch.zeros(int(copied.sum()), dtype=torch.bool)])
+        split(params=params, optimizers=optimizers, state={}, mask=divided)
+
+    def _prune(self, params: dict[str, torch.nn.Parameter], optimizers: Optimizers) -> None:
+        faint = params["opacities"].sigmoid() < self.config.min_opacity
+        oversized = params["scales"].exp().amax(1) > self.config.max_scale * self.extent
+        gone = faint | oversized
+        if gone.any() and not gone.all():
+            remove(params=params, optimizers=optimizers, state={}, mask=gone)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        return {"gradient": self.gradient, "seen": self.seen}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        self.gradient, self.seen = state["gradient"], state["seen"]
+
+
+def keep_largest(values: Tensor, count: int) -> Tensor:
+    """Mask of the `count` largest values."""
+    mask = torch.zeros_like(values, dtype=torch.bool)
+    mask[values.topk(count).indices] = True
+    return mask
+
+
+def scatter_points(points: Tensor, colors: Tensor, count: int, spacing: Tensor) -> tuple[Tensor, Tensor]:
+    """`count` more start points around the SfM points, which are few on blurred photos.
+
+    Each is drawn around a random SfM point with a standard deviation of twice the distance to that
+    point's neighbours, and takes its colour. Uses torch's global generator.
+
+    Args:
+        points, colors: (P, 3); spacing: (P,) scene units.
+    """
+    chosen = torch.randint(len(points), (count,))
+    scattered = points[chosen] + 2 * spacing[chosen, None] * torch.randn(count, 3)
+    return torch.cat([points, scattered]), torch.cat([colors, colors[chosen]])

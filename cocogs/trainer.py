@@ -1,0 +1,200 @@
+"""The training loop, and all that must survive a crash."""
+
+import signal
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cocogs.coc.focus import (
+    FocusPlanes, gather_evidence, mean_depths, sharpest_depths, start_aperture,
+)  # fmt: skip
+from cocogs.config import Config
+from cocogs.errors import InputError
+from cocogs.gaussians import Gaussians, neighbour_distance
+from cocogs.losses import photometric_loss
+from cocogs.model import DefocusModel
+from cocogs.monitor import Monitor
+from cocogs.run import (
+    check_same_photos, read_checkpoint, restore_model, write_checkpoint, write_lens,
+)  # fmt: skip
+from cocogs.scene import Scene
+from cocogs.strategy import Densification, scatter_points
+
+CHECKPOINT_EVERY = 500  # steps; about a quarter of a minute of work at risk
+
+
+class Trainer:
+    """Fits a `DefocusModel` to a `Scene`; everything that evolves is in `state()`.
+
+    Two runs with the same seed, photos and thread count end in the same bits, also when one of them
+    was killed and resumed: the state holds the random generator and the order of the photos.
+    """
+
+    def __init__(self, config: Config, scene: Scene, folder: Path, resume: bool = False) -> None:
+        self.config, self.scene, self.folder = config, scene, folder
+        torch.manual_seed(config.seed)
+        saved = read_checkpoint(folder) if resume else None
+        if saved is not None:
+            check_same_photos(saved, scene, folder)
+            self.model = restore_model(saved, config, scene, folder)
+        else:
+            self.model = start_model(config, scene)
+        self.optimizers = make_optimizers(self.model, config, scene.extent)
+        self.densification = Densification(
+            config.strategy, config.optim.iterations, scene.extent, len(self.model.gaussians)
+        )
+        self.step, self.order = 0, torch.empty(0, dtype=torch.long)
+        if saved is not None:
+            self.restore(saved)
+
+    def train(self, monitor: Monitor) -> bool:
+        """Run to the last step; False when Ctrl-C ended it early (everything is saved either way)."""
+        iterations = self.config.optim.iterations
+        with stop_on_interrupt() as stop:
+            while self.step < iterations and not stop.is_set:
+                self.step += 1
+                loss, mse = self.optimize(self.next_view())
+                monitor.step(self.step, loss, mse, len(self.model.gaussians))
+                if self.step % CHECKPOINT_EVERY == 0 and self.step < iterations:
+                    self.save()
+                    monitor.evaluate(self.step, self.model, self.scene)
+        self.save()
+        monitor.evaluate(self.step, self.model, self.scene)
+        return self.step >= iterations
+
+    def optimize(self, index: int) -> tuple[Tensor, Tensor]:
+        """One step on one training photo: predict it, compare, move everything a little."""
+        view = self.scene.train_views[index]
+        truth, mask = self.scene.photo(view), self.scene.mask(view)
+        photo = self.model.photo(view.camera, index, self.sh_degree, self.with_sets)
+        per_pixel = photometric_loss(photo.image, truth, self.config.optim.ssim_weight)
+        loss = per_pixel.mean() if mask is None else (per_pixel * mask).mean()
+        loss.backward()
+        self.densification.observe(photo)
+        self.set_rates()
+        for optimizer in self.optimizers.values():
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+        self.densification.edit(self.step, self.model.gaussians, self.optimizers)
+        return loss.detach(), (photo.image.detach() - truth).square().mean()
+
+    @property
+    def sh_degree(self) -> int:
+        return min(3, self.step // self.config.optim.sh_interval)
+
+    @property
+    def with_sets(self) -> bool:
+        return self.step > self.config.optim.sets_from * self.config.optim.iterations
+
+    def next_view(self) -> int:
+        if len(self.order) == 0:
+            self.order = torch.randperm(len(self.scene.train_views))
+        index, self.order = int(self.order[0]), self.order[1:]
+        return index
+
+    def set_rates(self) -> None:
+        """Exponential decay: positions, lens and networks to 1 %, 10 % and 10 % of their start."""
+        optim, progress = self.config.optim, self.step / self.config.optim.iterations
+        lens = 0.0 if progress < optim.lens_from else 0.1**progress
+        rates = {
+            "means": optim.means * self.scene.extent * 0.01**progress,
+            "vergence": optim.vergence * lens,
+            "log_aperture": optim.log_aperture * lens,
+            "network": optim.network * 0.1**progress,
+        }
+        for name, rate in rates.items():
+            if name in self.optimizers:
+                self.optimizers[name].param_groups[0]["lr"] = rate
+
+    def state(self) -> dict[str, Any]:
+        return {
+            "step": self.step,
+            "model": self.model.state_dict(),
+            "optimizers": {name: o.state_dict() for name, o in self.optimizers.items()},
+            "densification": self.densification.state_dict(),
+            "order": self.order,
+            "random": torch.get_rng_state(),
+            "fingerprint": self.scene.fingerprint(),
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        try:
+            self.step, self.order = state["step"], state["order"]
+            for name, optimizer in self.optimizers.items():
+                optimizer.load_state_dict(state["optimizers"][name])
+            self.densification.load_state_dict(state["densification"])
+            torch.set_rng_state(state["random"])
+        except (KeyError, ValueError, RuntimeError) as error:
+            raise InputError(f"{self.folder / 'checkpoint.pt'} is damaged ({error}): delete it and train again.") from error
+
+    def save(self) -> None:
+        write_checkpoint(self.folder, self.state())
+        write_lens(self.folder, self.model, self.scene)
+
+
+def start_model(config: Config, scene: Scene) -> DefocusModel:
+    """Base Gaussians from the SfM points and some more around them; the lens from sharpness evidence."""
+    points, colors = scene.points, scene.point_colors
+    spacing = neighbour_distance(points)
+    points, colors = scatter_points(points, colors, config.strategy.extra_points, spacing)
+    gaussians = Gaussians.from_points(points[: config.strategy.max_gaussians], colors[: config.strategy.max_gaussians])
+    return DefocusModel(
+        gaussians, start_focus(config, scene), config.model, scene.points.median(0).values, scene.extent
+    )
+
+
+def start_focus(config: Config, scene: Scene) -> FocusPlanes:
+    views = scene.train_views
+    evidence = gather_evidence([v.camera for v in views], [scene.photo(v) for v in views], scene.points)
+    distances = mean_depths(evidence) if config.model.lens == "paper" else sharpest_depths(evidence)
+    aperture = start_aperture(evidence, distances, views[0].camera.width)
+    typical = float(evidence.depths.nanmedian())
+    if config.model.units == "paper":
+        # The paper's offset is K |1/z - 1/z_f| itself: start where it equals the physical one.
+        aperture *= typical / views[0].camera.fx
+    return FocusPlanes(distances, aperture, typical, config.model.per_photo_aperture)
+
+
+def make_optimizers(model: DefocusModel, config: Config, extent: float) -> dict[str, torch.optim.Optimizer]:
+    """One Adam per Gaussian parameter (gsplat's operations edit them by name), one per kind of the rest."""
+    optim = config.optim
+    groups: dict[str, tuple[list[torch.nn.Parameter], float]] = {
+        name: ([getattr(model.gaussians, name)], getattr(optim, name)) for name in Gaussians.names
+    }
+    groups["means"] = (groups["means"][0], optim.means * extent)
+    if config.model.lens != "pinhole":
+        groups["vergence"] = ([model.focus.vergence], optim.vergence)
+        if not config.model.ablation.aperture:
+            groups["log_aperture"] = ([model.focus.log_aperture], optim.log_aperture)
+    networks = [p for part in (model.expansion, model.blend) if part is not None for p in part.parameters()]
+    if networks:
+        groups["network"] = (networks, optim.network)
+    return {
+        name: torch.optim.Adam([{"params": params, "lr": rate, "name": name}], eps=1e-15, fused=True)
+        for name, (params, rate) in groups.items()
+    }
+
+
+class Stop:
+    is_set = False
+
+
+@contextmanager
+def stop_on_interrupt():
+    """Turn the first Ctrl-C into a request to finish the step and save; the second one kills."""
+    stop = Stop()
+
+    def request(number: int, frame: FrameType | None) -> None:
+        stop.is_set = True
+        signal.signal(signal.SIGINT, previous)
+
+    previous = signal.signal(signal.SIGINT, request)
+    try:
+        yield stop
+    finally:
+        signal.signal(signal.SIGINT, previous)
+
