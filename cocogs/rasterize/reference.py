@@ -15,7 +15,7 @@ from cocogs.camera import Camera
 
 NEAR_PLANE = 0.01
 """z-depth in scene units; a splat whose mean lies at or before it is not drawn."""
-FOV_MARGIN = 0.15
+VIEW_MARGIN = 0.15
 """Part of the image size, on each side, up to which the projection's derivative follows the mean."""
 DILATION = 0.3
 """px^2 added to every projected covariance: a splat never falls between the pixel centres."""
@@ -29,7 +29,7 @@ DEPTH_ALPHA_MIN = 1e-10
 """Lower bound of the alpha that the expected depth is divided by."""
 
 # Pixels composited together: bounds the memory, changes nothing else.
-_PIXELS_AT_ONCE = 4096
+_PIXELS_AT_ONCE = 1024
 
 
 def quat_to_rotation(quats: Tensor) -> Tensor:
@@ -43,18 +43,20 @@ def quat_to_rotation(quats: Tensor) -> Tensor:
     return torch.stack(rows, -2)
 
 
-def project_ewa(
-    local: Tensor, quats: Tensor, scales: Tensor, camera: Camera
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Project ellipsoids to the image, to first order around their means.
+def covariance_factor(quats: Tensor, scales: Tensor) -> Tensor:
+    """Factors F (N, 3, 3) of the covariances F F^T, for quaternions (N, 4) and scales (N, 3) >= 0."""
+    return quat_to_rotation(quats) * scales[:, None, :]
+
+
+def project_ewa(local: Tensor, factors: Tensor, camera: Camera) -> tuple[Tensor, Tensor, Tensor]:
+    """Project ellipsoids to the image, to first order around their means, and dilate them.
 
     The derivative of the projection grows without bound towards the sides. It is therefore taken at
-    x/z and y/z clamped to the field of view plus `FOV_MARGIN`; the clamp has no slope outside.
+    x/z and y/z clamped to the field of view plus `VIEW_MARGIN`; the clamp has no slope outside.
 
     Args:
         local: (N, 3) means in camera coordinates, z > 0.
-        quats: (N, 4) wxyz, of any positive length.
-        scales: (N, 3) standard deviations in scene units, >= 0.
+        factors: (N, 3, 3) F of the covariances F F^T in world coordinates, in scene units.
 
     Returns:
         means2d (N, 2) in px; covars2d (N, 3) in px^2, the entries xx, xy, yy; determinants (N,) in px^4.
@@ -64,27 +66,44 @@ def project_ewa(
     slope_x, slope_y = local[:, 0] / z, local[:, 1] / z
     means2d = torch.stack([camera.fx * slope_x + camera.cx, camera.fy * slope_y + camera.cy], -1)
 
-    left, right = -camera.cx - FOV_MARGIN * camera.width, (1 + FOV_MARGIN) * camera.width - camera.cx
-    top, bottom = -camera.cy - FOV_MARGIN * camera.height, (1 + FOV_MARGIN) * camera.height - camera.cy
+    left, right = -camera.cx - VIEW_MARGIN * camera.width, (1 + VIEW_MARGIN) * camera.width - camera.cx
+    top, bottom = -camera.cy - VIEW_MARGIN * camera.height, (1 + VIEW_MARGIN) * camera.height - camera.cy
     slope_x = slope_x.clamp(left / camera.fx, right / camera.fx)
     slope_y = slope_y.clamp(top / camera.fy, bottom / camera.fy)
 
-    rotation = camera.cam_from_world[:3, :3].to(local)
-    axes = rotation @ quat_to_rotation(quats) * scales[:, None, :]
+    axes = camera.cam_from_world[:3, :3].to(local) @ factors
     axes_x = camera.fx / z[:, None] * (axes[:, 0] - slope_x[:, None] * axes[:, 2])
     axes_y = camera.fy / z[:, None] * (axes[:, 1] - slope_y[:, None] * axes[:, 2])
 
     products = torch.stack([axes_x * axes_x, axes_x * axes_y, axes_y * axes_y], -2)
     # Lagrange's identity: |u|^2 |v|^2 - (u.v)^2 = |u x v|^2, which cannot come out negative.
     determinants = torch.linalg.cross(axes_x, axes_y).square().sum(-1)
-    return means2d, products.sum(-1), determinants
+    return means2d, *widen(products.sum(-1), determinants, DILATION)
 
 
-def add_blur(covars2d: Tensor, determinants: Tensor, variances: Tensor | float) -> tuple[Tensor, Tensor]:
-    """Widen covariances (N, 3) by isotropic variances (N,) >= 0 in px^2; also the new determinants (N,)."""
+def widen(covars2d: Tensor, determinants: Tensor, variances: Tensor | float) -> tuple[Tensor, Tensor]:
+    """Add isotropic variances (N,) >= 0 in px^2 to covariances (N, 3); also the new determinants (N,)."""
     xx, xy, yy = covars2d.unbind(-1)
-    widened = torch.stack([xx + variances, xy, yy + variances], -1)
-    return widened, determinants + variances * (xx + yy) + variances * variances
+    wider = torch.stack([xx + variances, xy, yy + variances], -1)
+    return wider, determinants + variances * (xx + yy + variances)
+
+
+def add_blur(
+    covars2d: Tensor, determinants: Tensor, opacities: Tensor, blur: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Widen splats by a blur (N,) >= 0 in px^2 per axis and keep the integral of each.
+
+    That integral is 2 pi opacity sqrt(determinant). Returns what was given, blurred: covars2d (N, 3),
+    determinants (N,), opacities (N,).
+    """
+    covars2d, blurred = widen(covars2d, determinants, blur)
+    return covars2d, blurred, opacities * (determinants / blurred).sqrt()
+
+
+def conic_of(covars2d: Tensor, determinants: Tensor) -> Tensor:
+    """Inverses (N, 3) of covariances (N, 3), the entries xx, xy, yy."""
+    xx, xy, yy = covars2d.unbind(-1)
+    return torch.stack([yy, -xy, xx], -1) / determinants[:, None]
 
 
 def sh_basis(degree: int, directions: Tensor) -> Tensor:
@@ -134,10 +153,9 @@ def eval_sh(degree: int, directions: Tensor, sh0: Tensor, shN: Tensor) -> Tensor
     return ((basis[:, :, None] * coefficients).sum(1) + 0.5).relu()
 
 
-def visible_extents(covars2d: Tensor, opacities: Tensor) -> Tensor:
-    """Half width and height (N, 2) in px of the box around the ellipse where alpha >= `ALPHA_MIN`; else 0."""
-    squared_distance = 2 * (opacities.clamp_min(ALPHA_MIN) / ALPHA_MIN).log()
-    return (squared_distance[:, None] * covars2d[:, [0, 2]]).sqrt()
+def squared_reach(opacities: Tensor) -> Tensor:
+    """Squared distance (N,), in standard deviations, where alpha has fallen to `ALPHA_MIN`, at least 0."""
+    return 2 * (opacities.clamp_min(ALPHA_MIN) / ALPHA_MIN).log()
 
 
 def splat_alpha(offsets: Tensor, conics: Tensor, opacities: Tensor) -> Tensor:
@@ -169,9 +187,8 @@ def composite(alpha: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
     """
     drawn = (1 - alpha.detach()).cumprod(1) >= TRANSMITTANCE_MIN
     alpha = alpha.where(drawn, 0)
-    after = (1 - alpha).cumprod(1)
-    before = torch.cat([torch.ones_like(after[:, :1]), after], 1)
-    return (alpha * before[:, :-1]) @ values, before[:, -1]
+    transmittance = torch.cat([alpha.new_ones(len(alpha), 1), (1 - alpha).cumprod(1)], 1)
+    return (alpha * transmittance[:, :-1]) @ values, transmittance[:, -1]
 
 
 def pixel_centres(width: int, height: int) -> Tensor:
@@ -206,17 +223,15 @@ def rasterize_set(
     # What is not drawn leaves before it is divided by: its gradients are zero, never NaN.
     front = (all_local[:, 2] > NEAR_PLANE).nonzero()[:, 0]
     local, opacities = all_local[front], opacities[front]
-    means2d, covars2d, determinants = project_ewa(local, quats[front], scales[front], camera)
+    factors = covariance_factor(quats[front], scales[front])
+    means2d, covars2d, determinants = project_ewa(local, factors, camera)
     if means2d_probe is not None:
         means2d = means2d + means2d_probe[front]
-    covars2d, determinants = add_blur(covars2d, determinants, DILATION)
     if blur is not None:
-        sharp = determinants
-        covars2d, determinants = add_blur(covars2d, determinants, blur[front])
-        # The splat's integral, 2 pi opacity sqrt(determinant), stays what it was.
-        opacities = opacities * (sharp / determinants).sqrt()
+        covars2d, determinants, opacities = add_blur(covars2d, determinants, opacities, blur[front])
 
-    extents = visible_extents(covars2d.detach(), opacities.detach())
+    # Half width and height of the box around the visible ellipse.
+    extents = (squared_reach(opacities)[:, None] * covars2d[:, [0, 2]]).detach().sqrt()
     size = torch.tensor([width, height]).to(means)
     inside = ((means2d + extents > 0) & (means2d - extents < size)).all(-1)
     drawn = ((opacities >= ALPHA_MIN) & inside).nonzero()[:, 0]
@@ -227,8 +242,7 @@ def rasterize_set(
     directions = means[shown] - camera.position.to(means)
     colors = eval_sh(sh_degree, directions, sh0[shown], shN[shown])
     values = torch.cat([colors, local[drawn, 2:]], -1)
-    xx, xy, yy = covars2d[drawn].unbind(-1)
-    conics = torch.stack([yy, -xy, xx], -1) / determinants[drawn, None]
+    conics = conic_of(covars2d[drawn], determinants[drawn])
 
     parts = []
     for pixels in pixel_centres(width, height).to(means).split(_PIXELS_AT_ONCE):
