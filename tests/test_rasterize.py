@@ -5,14 +5,25 @@ stands on one. Such pixels are found by rendering the reference with both thresh
 may differ by what that changes, and they are left out of the loss whose gradients are compared.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from unittest import mock
 
 import pytest
 import torch
-from conftest import Backend
-from scenes import CASES, Case, Splats
+from conftest import BACKENDS, Backend
+from scenes import (
+    CASES,
+    Case,
+    Splats,
+    dense,
+    depth,
+    nothing,
+    ordinary,
+    own_sets,
+    random_splats,
+    tilted_camera,
+)
 from torch import Tensor
 
 from cocogs.rasterize import Render, rasterize, reference
@@ -21,6 +32,8 @@ NUDGE = 2e-4
 """Relative change of a threshold that covers float32's rounding of an alpha or a transmittance."""
 MOST_BOUNDARY = 0.03
 """Part of a scene's pixels that may stand on a threshold."""
+
+NATIVE = [backend for backend in BACKENDS if backend.name == "native"]
 
 
 @dataclass(frozen=True)
@@ -194,3 +207,198 @@ def test_radii(name: str, backend: Backend) -> None:
         assert (radii >= truth).all()
     else:
         assert torch.allclose(radii, truth, rtol=1e-4, atol=1e-3)
+
+
+def differentiable_picture(case: Case, backend: Backend) -> tuple[Render, dict[str, Tensor]]:
+    inputs = leaves(case.splats, backend.dtype)
+    return render(case, inputs, backend), inputs
+
+
+def test_order_of_splats_is_irrelevant(backend: Backend) -> None:
+    case = depth()
+    order = torch.randperm(len(case.splats.sh0), generator=torch.Generator().manual_seed(0))
+    inputs = case.splats.tensors(backend.dtype)
+    picture = render(case, inputs, backend)
+    shuffled = render(case, {name: value[order] for name, value in inputs.items()}, backend)
+    assert picture.depths is not None and shuffled.depths is not None
+    assert torch.equal(shuffled.colors, picture.colors)
+    assert torch.equal(shuffled.alphas, picture.alphas)
+    assert torch.equal(shuffled.depths, picture.depths)
+    assert torch.equal(shuffled.radii[0], picture.radii[0, order])
+
+
+def test_alpha_and_background_share_every_pixel(backend: Backend) -> None:
+    """Splats of one colour before a background of the same colour make a flat picture."""
+    splats = replace(ordinary().splats, sh0=torch.zeros(120, 1, 3), shN=torch.zeros(120, 15, 3))
+    case = replace(ordinary(), splats=splats, options={"background": torch.full((3,), 0.5)})
+    picture = render(case, splats.tensors(backend.dtype), backend)
+    assert torch.allclose(picture.colors, torch.full_like(picture.colors, 0.5), atol=1e-6)
+
+
+def test_empty_scene_is_the_background(backend: Backend) -> None:
+    case = nothing()
+    picture, _ = differentiable_picture(case, backend)
+    background = case.options["background"].to(backend.dtype)
+    assert torch.equal(picture.colors, background[:, None, None].expand(1, 3, 37, 53))
+    assert picture.depths is not None and not picture.depths.any()
+    assert not picture.alphas.any() and picture.radii.shape == (1, 0)
+
+
+@pytest.mark.parametrize("degree", range(4))
+def test_unused_bands_have_no_gradient(degree: int, backend: Backend) -> None:
+    case = CASES[f"sh_degree_{degree}"]()
+    picture, inputs = differentiable_picture(case, backend)
+    picture.colors.square().sum().backward()
+    slopes = inputs["shN"].grad
+    used = (degree + 1) ** 2 - 1
+    assert slopes is None or not slopes[:, used:].any()
+    assert used == 0 or (slopes is not None and slopes[:, :used].any())
+
+
+@pytest.mark.parametrize("part", ["colors", "alphas", "depths"])
+def test_each_output_alone_has_gradients(part: str, backend: Backend) -> None:
+    """A loss on one output leaves the gradients of the others undefined, not wrong."""
+    case = depth()
+    found, exact = leaves(case.splats, backend.dtype), leaves(case.splats, torch.float64)
+    getattr(render(case, found, backend), part).mean().backward()
+    render_reference(case, exact)[part].mean().backward()
+    for name in ("means", "quats", "scales", "opacities"):
+        slopes, truth = found[name].grad, exact[name].grad
+        assert slopes is not None and truth is not None
+        # Depths divide by faint alphas, which float32 knows less well.
+        assert (slopes.double() - truth).norm() <= 10 * backend.tolerance.gradient * truth.norm()
+
+
+def test_gradients_only_where_asked(backend: Backend) -> None:
+    case = ordinary()
+    everything, inputs = differentiable_picture(case, backend)
+    everything.colors.square().sum().backward()
+    partly = case.splats.tensors(backend.dtype)
+    partly["opacities"].requires_grad_()
+    render(case, partly, backend).colors.square().sum().backward()
+    assert partly["means"].grad is None
+    assert partly["opacities"].grad is not None and inputs["opacities"].grad is not None
+    assert torch.equal(partly["opacities"].grad, inputs["opacities"].grad)
+
+
+def test_no_grad(backend: Backend) -> None:
+    with torch.no_grad():
+        picture, _ = differentiable_picture(depth(), backend)
+    assert not picture.colors.requires_grad and not picture.alphas.requires_grad
+
+
+def test_strided_tensors(backend: Backend) -> None:
+    """Inputs that are views of something else, and a gradient of stride 0."""
+    case = ordinary()
+    plain, strided = leaves(case.splats, backend.dtype), leaves(case.splats, backend.dtype)
+    views = {name: torch.stack([value, value], -1)[..., 1] for name, value in strided.items()}
+    assert not views["means"].is_contiguous()
+    render(case, plain, backend).colors.sum().backward()
+    render(case, views, backend).colors.sum().backward()
+    for name, value in plain.items():
+        slopes = strided[name].grad
+        assert slopes is not None and value.grad is not None
+        assert torch.allclose(slopes, value.grad, rtol=1e-5, atol=1e-6)
+
+
+def test_interleaved_pictures_keep_their_own_gradients(backend: Backend) -> None:
+    """Two pictures, then their gradients in the same order: the second must not disturb the first."""
+    first, second = dense(), own_sets()
+    alone, inputs = differentiable_picture(first, backend)
+    alone.colors.square().sum().backward()
+    picture, again = differentiable_picture(first, backend)
+    other, _ = differentiable_picture(second, backend)
+    picture.colors.square().sum().backward()
+    other.colors.square().sum().backward()
+    for name, value in inputs.items():
+        assert value.grad is not None and again[name].grad is not None
+        assert torch.equal(value.grad, again[name].grad)
+
+
+@pytest.mark.parametrize("backend", NATIVE, indirect=True, ids=str)
+@pytest.mark.parametrize("threads", [1, 2])
+def test_repeats_bit_for_bit(threads: int, backend: Backend) -> None:
+    """A resumed training must reach the same parameters."""
+    torch.set_num_threads(threads)
+    try:
+        runs = [differentiable_picture(own_sets(), backend) for _ in range(2)]
+        for picture, _ in runs:
+            picture.colors.square().sum().backward()
+    finally:
+        torch.set_num_threads(1)
+    (one, leaf), (two, other) = runs
+    assert torch.equal(one.colors, two.colors)
+    for name, value in leaf.items():
+        assert value.grad is not None and other[name].grad is not None
+        assert torch.equal(value.grad, other[name].grad)
+
+
+@pytest.mark.parametrize("backend", [Backend("native", torch.float64)], indirect=True, ids=str)
+def test_gradcheck(backend: Backend) -> None:
+    """The native code in double against finite differences of itself."""
+    camera = tilted_camera(7, 5)
+    splats = random_splats(5, camera, 3, size_px=6, opacities=(0.3, 0.6))
+    blur = torch.tensor([0.0, 0.1, 1.0, 3.0, 9.0]).double()
+    inputs = leaves(replace(splats, blur=blur), torch.float64)
+    probe = torch.zeros(1, 5, 2).double().requires_grad_()
+    case = Case(splats, camera, {"with_depth": True})
+
+    def pictures(*values: Tensor) -> tuple[Tensor, ...]:
+        *given, moved = values
+        picture = render(case, dict(zip(inputs, given, strict=True)), backend, moved)
+        assert picture.depths is not None
+        return picture.colors, picture.alphas, picture.depths
+
+    # The probe adds nothing to the picture, so that finite differences do not see it.
+    assert torch.autograd.gradcheck(lambda *values: pictures(*values, probe), tuple(inputs.values()))
+
+
+# Misuse
+
+
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [
+        ("means", (120, 2)),
+        ("means", (119, 3)),
+        ("quats", (120, 3)),
+        ("scales", (120, 1)),
+        ("opacities", (120, 1)),
+        ("opacities", (2, 119)),
+        ("sh0", (120, 3)),
+        ("shN", (120, 16, 3)),
+        ("blur", (60,)),
+    ],
+)
+def test_wrong_shapes_are_refused(name: str, shape: tuple[int, ...], backend: Backend) -> None:
+    inputs = ordinary().splats.tensors(backend.dtype) | {name: torch.ones(shape, dtype=backend.dtype)}
+    with pytest.raises(ValueError, match=name):
+        render(ordinary(), inputs, backend)
+
+
+def test_different_numbers_of_sets_are_refused(backend: Backend) -> None:
+    inputs = ordinary().splats.tensors(backend.dtype)
+    inputs["means"] = inputs["means"].expand(2, -1, -1)
+    inputs["scales"] = inputs["scales"].expand(3, -1, -1)
+    with pytest.raises(ValueError, match="sets"):
+        render(ordinary(), inputs, backend)
+
+
+@pytest.mark.parametrize("degree", [-1, 4])
+def test_unknown_degrees_are_refused(degree: int, backend: Backend) -> None:
+    case = replace(ordinary(), options={"sh_degree": degree})
+    with pytest.raises(ValueError, match="degree"):
+        render(case, case.splats.tensors(backend.dtype), backend)
+
+
+def test_unknown_backend_is_refused() -> None:
+    case = ordinary()
+    with pytest.raises(ValueError, match="backend"):
+        render(case, case.splats.tensors(torch.float32), Backend("opengl", torch.float32))
+
+
+def test_gsplat_refuses_blur() -> None:
+    pytest.importorskip("gsplat")
+    case = CASES["blurred"]()
+    with pytest.raises(ValueError, match="blur"):
+        render(case, case.splats.tensors(), Backend("gsplat", torch.float64))

@@ -1,0 +1,79 @@
+"""Closed forms of the camera's conventions."""
+
+import torch
+from torch import Tensor
+
+from cocogs.camera import Camera
+
+
+def double(values: list) -> Tensor:
+    return torch.tensor(values, dtype=torch.float64)
+
+
+def camera(transform: Tensor | None = None) -> Camera:
+    K = double([[100, 0, 30.5], [0, 120, 17.25], [0, 0, 1]])
+    return Camera(K, torch.eye(4).double() if transform is None else transform, 64, 40)
+
+
+def turned() -> Tensor:
+    """The camera's x axis is the world's z, its z axis the world's -x; then shifted."""
+    return double([[0, 0, 1, 0.5], [0, 1, 0, -2], [-1, 0, 0, 3], [0, 0, 0, 1]])
+
+
+def test_intrinsics_by_name() -> None:
+    assert (camera().fx, camera().fy, camera().cx, camera().cy) == (100, 120, 30.5, 17.25)
+
+
+def test_project_by_hand() -> None:
+    pixels, depths = camera().project(double([[0, 0, 5], [0.1, -0.2, 2]]))
+    assert torch.allclose(pixels, double([[30.5, 17.25], [35.5, 5.25]]))
+    assert torch.allclose(depths, double([5, 2]))
+
+
+def test_project_after_a_turn() -> None:
+    # World (1, 3, 0.5) is (1, 1, 2) in the camera.
+    pixels, depths = camera(turned()).project(double([1, 3, 0.5]))
+    assert torch.allclose(pixels, double([30.5 + 50, 17.25 + 60]))
+    assert torch.allclose(depths, double(2))
+
+
+def test_project_keeps_leading_dimensions_and_dtype() -> None:
+    pixels, depths = camera().project(torch.ones(2, 5, 3))
+    assert pixels.shape == (2, 5, 2) and depths.shape == (2, 5)
+    assert pixels.dtype == depths.dtype == torch.float32
+
+
+def test_project_is_differentiable() -> None:
+    point = double([0.1, -0.2, 2]).requires_grad_()
+    (slope,) = torch.autograd.grad(camera().project(point)[0][0], point)
+    assert torch.allclose(slope, double([100 / 2, 0, -100 * 0.1 / 4]))
+
+
+def test_depths_are_along_the_axis_and_signed() -> None:
+    points = double([[1, 3, 0.5], [1, -70, 20], [3, 0, 0], [4, 0, 0]])
+    assert torch.allclose(camera(turned()).depths(points), double([2, 2, 0, -1]))
+    assert torch.allclose(camera(turned()).depths(points), camera(turned()).project(points)[1])
+    assert camera().depths(torch.ones(2, 5, 3)).shape == (2, 5)
+
+
+def test_position_maps_to_the_origin() -> None:
+    position = camera(turned()).position
+    assert torch.allclose(position, double([3, 2, -0.5]))
+    local = turned() @ torch.cat([position, double([1])])
+    assert torch.allclose(local, double([0, 0, 0, 1]))
+
+
+def test_resized_scales_every_pixel_position() -> None:
+    """Pixel coordinates count from the image's corner, so that they scale by the size."""
+    half = camera().resized(32, 10)
+    assert (half.width, half.height) == (32, 10)
+    points = double([[0.1, -0.2, 2], [1, 1, 9]])
+    pixels, depths = half.project(points)
+    expected, expected_depths = camera().project(points)
+    assert torch.allclose(pixels, expected * double([0.5, 0.25]))
+    assert torch.equal(depths, expected_depths)
+    assert torch.equal(half.cam_from_world, camera().cam_from_world)
+
+
+def test_resized_to_its_own_size_changes_nothing() -> None:
+    assert torch.equal(camera().resized(64, 40).K, camera().K)
