@@ -6,7 +6,7 @@ from torch import Tensor
 from cocogs.camera import Camera
 
 
-def double(values: list) -> Tensor:
+def double(values: float | list) -> Tensor:
     return torch.tensor(values, dtype=torch.float64)
 
 

@@ -146,6 +146,12 @@ def gradients(inputs: dict[str, Tensor], probe: Tensor) -> dict[str, Tensor]:
     }
 
 
+def slope(leaf: Tensor) -> Tensor:
+    """The gradient that `backward` left in a leaf, which must be there."""
+    assert leaf.grad is not None
+    return leaf.grad
+
+
 def skip_unsupported(case: Case, backend: Backend) -> None:
     if backend.name == "gsplat" and case.splats.blur is not None:
         pytest.skip("gsplat has no blur")
@@ -263,10 +269,10 @@ def test_each_output_alone_has_gradients(part: str, backend: Backend) -> None:
     getattr(render(case, found, backend), part).mean().backward()
     render_reference(case, exact)[part].mean().backward()
     for name in ("means", "quats", "scales", "opacities"):
-        slopes, truth = found[name].grad, exact[name].grad
-        assert slopes is not None and truth is not None
+        truth = slope(exact[name])
         # Depths divide by faint alphas, which float32 knows less well.
-        assert (slopes.double() - truth).norm() <= 10 * backend.tolerance.gradient * truth.norm()
+        error = (slope(found[name]).double() - truth).norm()
+        assert error <= 10 * backend.tolerance.gradient * truth.norm()
 
 
 def test_gradients_only_where_asked(backend: Backend) -> None:
@@ -277,8 +283,7 @@ def test_gradients_only_where_asked(backend: Backend) -> None:
     partly["opacities"].requires_grad_()
     render(case, partly, backend).colors.square().sum().backward()
     assert partly["means"].grad is None
-    assert partly["opacities"].grad is not None and inputs["opacities"].grad is not None
-    assert torch.equal(partly["opacities"].grad, inputs["opacities"].grad)
+    assert torch.equal(slope(partly["opacities"]), slope(inputs["opacities"]))
 
 
 def test_no_grad(backend: Backend) -> None:
@@ -296,9 +301,7 @@ def test_strided_tensors(backend: Backend) -> None:
     render(case, plain, backend).colors.sum().backward()
     render(case, views, backend).colors.sum().backward()
     for name, value in plain.items():
-        slopes = strided[name].grad
-        assert slopes is not None and value.grad is not None
-        assert torch.allclose(slopes, value.grad, rtol=1e-5, atol=1e-6)
+        assert torch.allclose(slope(strided[name]), slope(value), rtol=1e-5, atol=1e-6)
 
 
 def test_interleaved_pictures_keep_their_own_gradients(backend: Backend) -> None:
@@ -311,8 +314,7 @@ def test_interleaved_pictures_keep_their_own_gradients(backend: Backend) -> None
     picture.colors.square().sum().backward()
     other.colors.square().sum().backward()
     for name, value in inputs.items():
-        assert value.grad is not None and again[name].grad is not None
-        assert torch.equal(value.grad, again[name].grad)
+        assert torch.equal(slope(value), slope(again[name]))
 
 
 @pytest.mark.parametrize("backend", NATIVE, indirect=True, ids=str)
@@ -329,8 +331,7 @@ def test_repeats_bit_for_bit(threads: int, backend: Backend) -> None:
     (one, leaf), (two, other) = runs
     assert torch.equal(one.colors, two.colors)
     for name, value in leaf.items():
-        assert value.grad is not None and other[name].grad is not None
-        assert torch.equal(value.grad, other[name].grad)
+        assert torch.equal(slope(value), slope(other[name]))
 
 
 @pytest.mark.parametrize("backend", [Backend("native", torch.float64)], indirect=True, ids=str)
