@@ -1,0 +1,208 @@
+"""Gaussians and a camera in, images out: `rasterize`.
+
+- `native.py`: the fast one (C++, cuda_ext/), the default.
+- `reference.py`: the specification, in plain torch.
+- `via_gsplat.py`: gsplat's kernels, an independent judge for tests.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from cocogs.camera import Camera
+
+Backend = Literal["native", "reference", "gsplat"]
+
+
+@dataclass
+class Render:
+    """What a camera sees of S sets of N Gaussians.
+
+    Attributes:
+        colors: (S, 3, H, W) colours, not clamped above.
+        alphas: (S, H, W) 1 - transmittance, in [0, 1].
+        depths: (S, H, W) expected z-depth in scene units, where it was asked for: the mean depth of the
+            splats by their weight, 0 where nothing is.
+        radii: (S, N) px, half the larger side of the box around the visible part of a splat, 0 where the
+            Gaussian is not drawn; not differentiable.
+    """
+
+    colors: Tensor
+    alphas: Tensor
+    depths: Tensor | None
+    radii: Tensor
+
+
+def rasterize(
+    means: Tensor,
+    quats: Tensor,
+    scales: Tensor,
+    opacities: Tensor,
+    sh0: Tensor,
+    shN: Tensor,
+    camera: Camera,
+    *,
+    blur: Tensor | None = None,
+    sh_degree: int = 3,
+    background: Tensor | None = None,
+    with_depth: bool = False,
+    means2d_probe: Tensor | None = None,
+    backend: Backend = "native",
+) -> Render:
+    """Draws S sets of N Gaussians.
+
+    S is the largest leading size of the inputs that may differ between sets (S or 1, or no such axis);
+    sets share the others, whose gradient is the sum over the sets.
+
+    Args:
+        means: (S, N, 3) or (N, 3) centres in the world.
+        quats: (S, N, 4) or (N, 4) wxyz, of any positive length.
+        scales: (S, N, 3) or (N, 3) standard deviations along the axes, scene units, > 0.
+        opacities: (S, N) or (N,) in [0, 1].
+        sh0: (N, 1, 3) colour of degree 0.
+        shN: (N, 15, 3) colour of degrees 1 to 3.
+        camera: the pinhole camera; no gradient flows to it.
+        blur: (S, N) or (N,) variance in px^2, >= 0, by which each projected Gaussian is widened on both
+            axes; its opacity falls so that its integral stays. None = 0. A circle of confusion of
+            diameter c px has variance c^2 / 16.
+        sh_degree: bands of colour that are used, 0 to 3; the gradient of the others is zero.
+        background: (3,) colour behind everything; None = black.
+        with_depth: also renders depth.
+        means2d_probe: (S, N, 2) zeros that require a gradient; after the backward pass their gradient is
+            that of the projected means, in 1/px, as densification wants it.
+        backend: "native"; or, asked for explicitly, "reference" (slow) or "gsplat" (without blur).
+
+    Raises:
+        ValueError: shapes, types or devices do not fit together.
+        RuntimeError: the native module is missing.
+        NotImplementedError: the tensors are on a device that the backend does not know yet.
+
+    Source:
+        Kerbl et al., 3D Gaussian Splatting (2023); thresholds as gsplat's classic mode.
+    """
+    sets = _check(means, quats, scales, opacities, blur, sh0, shN, background, means2d_probe, sh_degree)
+    per_set = [
+        None if tensor is None else _with_sets(tensor, dims)
+        for tensor, dims in ((means, 2), (quats, 2), (scales, 2), (opacities, 1), (blur, 1))
+    ]
+    if backend == "native":
+        return _rasterize_native(
+            per_set, sh0, shN, camera, sh_degree, background, with_depth, means2d_probe
+        )
+    if backend == "reference":
+        from cocogs.rasterize import reference as module
+    elif backend == "gsplat":
+        from cocogs.rasterize import via_gsplat as module
+    else:
+        raise ValueError(f'backend must be "native", "reference" or "gsplat", not {backend!r}.')
+    del sets
+    return module.rasterize(
+        means,
+        quats,
+        scales,
+        opacities,
+        sh0,
+        shN,
+        camera,
+        blur=blur,
+        sh_degree=sh_degree,
+        background=background,
+        with_depth=with_depth,
+        means2d_probe=means2d_probe,
+    )
+
+
+def _rasterize_native(
+    per_set: list[Tensor | None],
+    sh0: Tensor,
+    shN: Tensor,
+    camera: Camera,
+    sh_degree: int,
+    background: Tensor | None,
+    with_depth: bool,
+    means2d_probe: Tensor | None,
+) -> Render:
+    from cocogs.rasterize import native
+
+    native.native()
+    device = sh0.device
+    if device.type != "cpu":
+        raise NotImplementedError(
+            f"The native rasterizer runs on the CPU only so far, but the tensors are on {device}."
+        )
+    contiguous = [None if tensor is None else tensor.contiguous() for tensor in per_set]
+    numbers = [*camera.cam_from_world[:3].flatten().tolist(), camera.fx, camera.fy, camera.cx, camera.cy]
+    colors, alphas, depth_sums, radii, _ = native.rasterize(
+        *contiguous,
+        sh0.contiguous(),
+        shN.contiguous(),
+        background,
+        means2d_probe,
+        numbers,
+        camera.width,
+        camera.height,
+        sh_degree,
+        with_depth,
+    )
+    depths = depth_sums / alphas.clamp_min(1e-10) if with_depth else None
+    return Render(colors, alphas, depths, radii)
+
+
+def _with_sets(tensor: Tensor, dims: int) -> Tensor:
+    """(S|1, N, ...) of a tensor that has `dims` axes per set, or one more."""
+    return tensor[None] if tensor.dim() == dims else tensor
+
+
+def _check(
+    means: Tensor,
+    quats: Tensor,
+    scales: Tensor,
+    opacities: Tensor,
+    blur: Tensor | None,
+    sh0: Tensor,
+    shN: Tensor,
+    background: Tensor | None,
+    means2d_probe: Tensor | None,
+    sh_degree: int,
+) -> int:
+    """The number of sets, after checking everything that native code relies on."""
+    count = means.shape[-2] if means.dim() >= 2 else -1
+    per_set = {
+        "means": (means, (count, 3)),
+        "quats": (quats, (count, 4)),
+        "scales": (scales, (count, 3)),
+        "opacities": (opacities, (count,)),
+        "blur": (blur, (count,)),
+    }
+    sets = 1
+    for name, (tensor, shape) in per_set.items():
+        if tensor is None:
+            continue
+        if tensor.dim() not in (len(shape), len(shape) + 1) or tuple(tensor.shape[-len(shape) :]) != shape:
+            wanted = ", ".join(str(size) if size >= 0 else "N" for size in shape)
+            raise ValueError(f"{name} must have shape ({wanted}) or (S, {wanted}), not {tuple(tensor.shape)}.")
+        if tensor.dim() > len(shape) and tensor.shape[0] != 1:
+            if sets not in (1, tensor.shape[0]) or tensor.shape[0] == 0:
+                raise ValueError(f"{name} has {tensor.shape[0]} sets where another input has {sets}.")
+            sets = tensor.shape[0]
+    if not 0 <= sh_degree <= 3:
+        raise ValueError(f"sh_degree must lie between 0 and 3, not {sh_degree}.")
+    fixed = {
+        "sh0": (sh0, (count, 1, 3)),
+        "shN": (shN, (count, 15, 3)),
+        "background": (background, (3,)),
+        "means2d_probe": (means2d_probe, (sets, count, 2)),
+    }
+    for name, (tensor, shape) in fixed.items():
+        if tensor is not None and tuple(tensor.shape) != shape:
+            raise ValueError(f"{name} must have shape {shape}, not {tuple(tensor.shape)}.")
+    if means.dtype not in (torch.float32, torch.float64):
+        raise ValueError(f"The Gaussians must be float32 or float64, not {means.dtype}.")
+    for name, (tensor, _) in (per_set | fixed).items():
+        if tensor is not None and (tensor.dtype != means.dtype or tensor.device != means.device):
+            raise ValueError(
+                f"{name} is {tensor.dtype} on {tensor.device}, but means are {means.dtype} on {means.device}."
+            )
+    return sets

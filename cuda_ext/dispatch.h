@@ -1,0 +1,46 @@
+// The two passes, from arrays to arrays, at the best instruction set level of this processor.
+#pragma once
+#include <array>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "memory.h"
+#include "ops.h"
+
+namespace cocogs {
+
+// What a forward pass keeps for its backward pass.
+template <class R>
+class Saved {
+ public:
+  std::vector<SetState<R>> sets;
+  std::vector<Buffer<Record<R>>> records;
+  std::vector<Buffer<int64_t>> chunk_slots, tile_starts;
+  std::vector<Buffer<uint32_t>> splats;
+  std::vector<Buffer<uint64_t>> blocks;
+  const Kernels<R>* kernels = nullptr;  // of the level that drew it
+};
+
+// Draws all sets. radii: (S, N) px. Throws std::bad_alloc, std::overflow_error.
+template <class R>
+std::unique_ptr<Saved<R>> rasterize_forward(const Scene<R>& scene, int threads, const Images<R>& out,
+                                            R* radii);
+
+// Writes the gradients by the arrays of v that are not null. A null image in v_out is a zero gradient.
+template <class R>
+void rasterize_backward(const Scene<R>& scene, int threads, const Saved<R>& saved,
+                        const Images<const R>& out, const Images<const R>& v_out,
+                        const Parameters<R>& v);
+
+// Instruction set levels that were compiled in and run here, best first.
+std::vector<std::string> levels();
+// Chooses a level (for tests and measurements). Throws std::invalid_argument.
+void set_level(const std::string& name);
+std::string level();
+
+// CPU seconds of the process in the stages of the last passes.
+enum Stage { kProject, kBin, kRasterize, kRasterizeVjp, kSumMoments, kProjectVjp, kStages };
+std::array<double, kStages> stage_seconds();
+
+}  // namespace cocogs

@@ -1,0 +1,39 @@
+// The arithmetic that the mathematics headers need from a scalar type, for float and double.
+//
+// projection.h, compositing.h and harmonics.h are templates over "a number" T. T is float on a GPU,
+// a vector of floats (cuda_ext/simd.h brings the same functions for it) on a CPU, and double where
+// derivatives are checked. They may use + - * /, comparisons, and the functions below; a branch is
+// written select(condition, a, b), because the lanes of a vector take both sides.
+#pragma once
+#include <cmath>
+
+#if defined(__CUDACC__)
+#define COCOGS_HD __host__ __device__ __forceinline__
+#else
+#define COCOGS_HD inline __attribute__((always_inline))
+#endif
+
+namespace cocogs {
+
+COCOGS_HD float select(bool condition, float a, float b) { return condition ? a : b; }
+COCOGS_HD double select(bool condition, double a, double b) { return condition ? a : b; }
+
+// minimum and maximum return the second argument where either is NaN.
+COCOGS_HD float minimum(float a, float b) { return a < b ? a : b; }
+COCOGS_HD double minimum(double a, double b) { return a < b ? a : b; }
+COCOGS_HD float maximum(float a, float b) { return a > b ? a : b; }
+COCOGS_HD double maximum(double a, double b) { return a > b ? a : b; }
+
+COCOGS_HD float square_root(float a) { return ::sqrtf(a); }
+COCOGS_HD double square_root(double a) { return ::sqrt(a); }
+
+COCOGS_HD float reciprocal(float a) { return 1.0f / a; }
+COCOGS_HD double reciprocal(double a) { return 1.0 / a; }
+
+COCOGS_HD float power_of_two(float a) { return ::exp2f(a); }
+COCOGS_HD double power_of_two(double a) { return ::exp2(a); }
+
+COCOGS_HD float logarithm2(float a) { return ::log2f(a); }
+COCOGS_HD double logarithm2(double a) { return ::log2(a); }
+
+}  // namespace cocogs

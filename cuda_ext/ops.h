@@ -1,0 +1,125 @@
+// The contract between the stages of the rasterizer. Every stage takes plain arrays; nobody but
+// bindings.cpp knows Python, nobody but dispatch.cpp allocates.
+//
+// Forward, for S sets of N Gaussians:   project (all sets) -> per set: bin -> rasterize.
+// Backward:   per set: rasterize_vjp -> sum_moments;   then project_vjp (all sets).
+//
+// R is float, or double where derivatives are checked.
+#pragma once
+#include <cstdint>
+
+#include "math/compositing.h"
+#include "math/projection.h"
+
+namespace cocogs {
+
+constexpr int kTile = 16;         // px, side of a tile
+constexpr int kChunk = 2048;      // Gaussians projected as one task
+constexpr int kMaxSets = 64;
+constexpr int kSlotSize = 16;     // numbers per intersection: the moments of compositing.h, padded
+
+// An input of shape (S, N, ...) or, with stride 0, (N, ...) shared by all sets. May be null.
+template <class P>
+struct PerSet {
+  P* data = nullptr;
+  int64_t stride = 0;  // between sets, in numbers
+  P* set(int s) const { return data + s * stride; }
+};
+
+template <class P>
+struct Parameters {        // of the Gaussians, or the gradients by them
+  PerSet<P> means;         // (N, 3) world
+  PerSet<P> quats;         // (N, 4) wxyz, any positive length
+  PerSet<P> scales;        // (N, 3) > 0
+  PerSet<P> opacities;     // (N,) in [0, 1]
+  PerSet<P> blur;          // (N,) px^2, >= 0; null = 0
+  P* sh0 = nullptr;        // (N, 1, 3)
+  P* shN = nullptr;        // (N, 15, 3)
+  PerSet<P> means2d;       // (N, 2) px; only as a gradient
+};
+
+template <class R>
+struct Scene {
+  Parameters<const R> gaussians;
+  Pinhole<R> camera;
+  int64_t count = 0;       // N
+  int sets = 1;            // S
+  int sh_degree = 3;       // bands used
+  int width = 0, height = 0;
+  bool with_depth = false;
+  R background[3] = {};
+
+  int tiles_x() const { return (width + kTile - 1) / kTile; }
+  int tiles_y() const { return (height + kTile - 1) / kTile; }
+  int64_t tiles() const { return int64_t(tiles_x()) * tiles_y(); }
+  int64_t chunks() const { return (count + kChunk - 1) / kChunk; }
+};
+
+// Tiles [x0, x1) x [y0, y1) that a splat may touch; empty if it is not drawn.
+struct TileRect {
+  uint16_t x0, y0, x1, y1;
+  int64_t area() const { return int64_t(x1 - x0) * (y1 - y0); }
+};
+
+// What one set's forward pass leaves for its backward pass. For each intersection of a splat with a
+// tile there is one slot, numbered splat by splat, tile by tile within the splat's rectangle.
+template <class R>
+struct alignas(64) Record {
+  Splat<R> splat;
+  TileRect tiles;
+  int64_t first_slot;  // counted from the first of the chunk, see SetState::chunk_slots
+};
+
+template <class R>
+struct SetState {
+  Record<R>* records = nullptr;    // (N,)
+  int64_t* chunk_slots = nullptr;  // (chunks + 1,) first slot of each chunk
+  int64_t* tile_start = nullptr;   // (tiles + 1,) ranges of the two following
+  uint32_t* splat_of = nullptr;    // (intersections,) indices into records, near to far in each tile
+  void* blocks_of = nullptr;       // (intersections,) which blocks of the tile the splat reaches,
+                                   //     8 bytes at most; written by rasterize for rasterize_vjp
+  int64_t intersections = 0;
+};
+
+// What project leaves for bin, per set. The key of a drawn splat is (bits of its depth as float) << 32
+// | its index; the keys of a chunk stand together, from the chunk's first index on.
+struct Staging {
+  uint64_t* keys = nullptr;          // (N,)
+  TileRect* tiles = nullptr;         // (N,)
+  int64_t* drawn_in_chunk = nullptr; // (chunks,)
+};
+
+// Where project_vjp finds the moments of a Gaussian: summed already, or still in its slots.
+template <class R>
+struct Moments {
+  const R* sums = nullptr;   // (N, kSlotSize) or null
+  const R* slots = nullptr;  // (intersections, kSlotSize)
+};
+
+// Images, set after set. P is R, or const R.
+template <class P>
+struct Images {
+  P* colors = nullptr;   // (S, 3, H, W)
+  P* alphas = nullptr;   // (S, H, W)
+  P* depths = nullptr;   // (S, H, W) sum of weight x depth; null without depth
+};
+
+// The stages that are compiled once per instruction set level; one call is one task of many.
+template <class R>
+struct Kernels {
+  // Projects a chunk of Gaussians of all sets; states, staging: (S,). radii: (S, N) px.
+  void (*project)(const Scene<R>&, int64_t chunk, const SetState<R>* states, const Staging* staging,
+                  R* radii);
+  // Draws a tile.
+  void (*rasterize)(const Scene<R>&, int set, int64_t tile, const SetState<R>&, const Images<R>& out);
+  // Fills the slots of all intersections of a tile. A null image in v_out is a zero gradient.
+  void (*rasterize_vjp)(const Scene<R>&, int set, int64_t tile, const SetState<R>&,
+                        const Images<const R>& out, const Images<const R>& v_out, R* slots);
+  // Adds up the slots of each Gaussian of a chunk: sums (N, kSlotSize).
+  void (*sum_moments)(const Scene<R>&, int64_t chunk, const SetState<R>&, const R* slots, R* sums);
+  // Gradients of a chunk of Gaussians; states, moments: (S,). Null arrays in v are not wanted.
+  void (*project_vjp)(const Scene<R>&, int64_t chunk, const SetState<R>* states,
+                      const Moments<R>* moments, const Parameters<R>& v);
+};
+
+}  // namespace cocogs

@@ -1,0 +1,457 @@
+// A vector of W numbers that reads like one number: the T of the mathematics headers on a CPU.
+//
+// GCC's vector types do the arithmetic; intrinsics only where their generic form compiles badly
+// (masks, minimum, square root). A vector must fit the registers of the level that it is compiled
+// for (kFloatLanes), because wider ones are split through memory.
+//
+// This file is compiled once per instruction set level, each time in its own namespace (COCOGS_ISA):
+// the linker must never take one level's function for another's.
+#pragma once
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <type_traits>
+
+#include "math/scalar.h"
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
+#ifndef COCOGS_ISA
+#error "COCOGS_ISA must name the instruction set level, see CMakeLists.txt"
+#endif
+
+#if defined(__AVX512F__) && defined(__AVX512VL__) && defined(__AVX512DQ__)
+#define COCOGS_MASK_REGISTERS 1
+#else
+#define COCOGS_MASK_REGISTERS 0
+#endif
+
+namespace cocogs {
+namespace COCOGS_ISA {
+
+#if defined(__AVX512F__)
+#ifndef COCOGS_LANES
+#define COCOGS_LANES 16
+#endif
+#elif defined(__AVX2__)
+#define COCOGS_LANES 8
+#else
+#define COCOGS_LANES 4
+#endif
+constexpr int kFloatLanes = COCOGS_LANES;
+constexpr int kDoubleLanes = 4;  // only for checking derivatives, so speed does not matter
+
+// GCC's vector types. Written out, because GCC 12 loses the attribute where W is a parameter.
+template <class R, int W>
+struct VectorOf;
+#define COCOGS_VECTOR(R, W)                                                              \
+  template <>                                                                            \
+  struct VectorOf<R, W> {                                                                \
+    typedef R type __attribute__((vector_size(W * sizeof(R))));                          \
+    typedef R unaligned __attribute__((vector_size(W * sizeof(R)), aligned(sizeof(R)), may_alias)); \
+  }
+COCOGS_VECTOR(float, 4);
+COCOGS_VECTOR(float, 8);
+COCOGS_VECTOR(float, 16);
+COCOGS_VECTOR(int32_t, 4);
+COCOGS_VECTOR(int32_t, 8);
+COCOGS_VECTOR(int32_t, 16);
+COCOGS_VECTOR(double, 4);
+COCOGS_VECTOR(int64_t, 4);
+#undef COCOGS_VECTOR
+
+// Which lanes a comparison holds for.
+template <class R, int W>
+struct Mask {
+  using Integer = std::conditional_t<sizeof(R) == 4, int32_t, int64_t>;
+  static constexpr bool kRegister = COCOGS_MASK_REGISTERS && sizeof(R) == 4 && (W == 16 || W == 8);
+  using Vector = typename VectorOf<Integer, W>::type;
+  using Native = std::conditional_t<kRegister, std::conditional_t<W == 16, uint16_t, uint8_t>, Vector>;
+  Native m;
+
+  // Bit l is lane l.
+  COCOGS_HD uint32_t bits() const {
+    if constexpr (kRegister) {
+      return m;
+    } else {
+#if defined(__AVX__)
+      if constexpr (W == 8 && sizeof(R) == 4) return uint32_t(_mm256_movemask_ps((__m256)m));
+#endif
+#if defined(__SSE2__)
+      if constexpr (W == 4 && sizeof(R) == 4) return uint32_t(_mm_movemask_ps((__m128)m));
+#endif
+      uint32_t bits = 0;
+      for (int l = 0; l < W; ++l) bits |= uint32_t(m[l] & 1) << l;
+      return bits;
+    }
+  }
+  COCOGS_HD bool any() const { return bits() != 0; }
+  friend COCOGS_HD Mask operator&(Mask a, Mask b) { return {Native(a.m & b.m)}; }
+  friend COCOGS_HD Mask operator|(Mask a, Mask b) { return {Native(a.m | b.m)}; }
+};
+
+template <class R, int W>
+struct Simd {
+  static constexpr int kLanes = W;
+  using Scalar = R;
+  using Lanes = Mask<R, W>;
+  using Native = typename VectorOf<R, W>::type;
+  using Unaligned = typename VectorOf<R, W>::unaligned;
+  Native v;
+
+  Simd() = default;
+  COCOGS_HD Simd(R scalar) : v(scalar - Native{}) {}
+  COCOGS_HD explicit Simd(Native native) : v(native) {}
+
+  static COCOGS_HD Simd load(const R* from) { return Simd(Native(*(const Unaligned*)from)); }
+  COCOGS_HD void store(R* to) const { *(Unaligned*)to = v; }
+
+  friend COCOGS_HD Simd operator+(Simd a, Simd b) { return Simd(a.v + b.v); }
+  friend COCOGS_HD Simd operator-(Simd a, Simd b) { return Simd(a.v - b.v); }
+  friend COCOGS_HD Simd operator*(Simd a, Simd b) { return Simd(a.v * b.v); }
+  friend COCOGS_HD Simd operator/(Simd a, Simd b) { return Simd(a.v / b.v); }
+  COCOGS_HD Simd& operator+=(Simd b) {
+    v += b.v;
+    return *this;
+  }
+  friend COCOGS_HD Lanes operator<(Simd a, Simd b) { return compare<kLess>(a, b); }
+  friend COCOGS_HD Lanes operator>(Simd a, Simd b) { return compare<kLess>(b, a); }
+  friend COCOGS_HD Lanes operator<=(Simd a, Simd b) { return compare<kLessEqual>(a, b); }
+  friend COCOGS_HD Lanes operator>=(Simd a, Simd b) { return compare<kLessEqual>(b, a); }
+  friend COCOGS_HD Lanes operator==(Simd a, Simd b) { return compare<kEqual>(a, b); }
+
+ private:
+  static constexpr int kEqual = 0, kLess = 1, kLessEqual = 2;  // as _CMP_EQ_OQ, _CMP_LT_OS, _CMP_LE_OS
+  template <int Relation>
+  static COCOGS_HD Lanes compare(Simd a, Simd b) {
+#if COCOGS_MASK_REGISTERS
+    if constexpr (W == 16 && sizeof(R) == 4)
+      return {_mm512_cmp_ps_mask((__m512)a.v, (__m512)b.v, Relation)};
+    else if constexpr (W == 8 && sizeof(R) == 4)
+      return {_mm256_cmp_ps_mask((__m256)a.v, (__m256)b.v, Relation)};
+    else
+#endif
+        if constexpr (Relation == kEqual)
+      return {a.v == b.v};
+    else if constexpr (Relation == kLess)
+      return {a.v < b.v};
+    else
+      return {a.v <= b.v};
+  }
+};
+
+template <class R, int W>
+COCOGS_HD Simd<R, W> select(Mask<R, W> mask, Simd<R, W> a, Simd<R, W> b) {
+  using S = Simd<R, W>;
+#if COCOGS_MASK_REGISTERS
+  if constexpr (W == 16 && sizeof(R) == 4)
+    return S((typename S::Native)_mm512_mask_blend_ps(mask.m, (__m512)b.v, (__m512)a.v));
+  else if constexpr (W == 8 && sizeof(R) == 4)
+    return S((typename S::Native)_mm256_mask_blend_ps(mask.m, (__m256)b.v, (__m256)a.v));
+  else
+#endif
+    return S(typename S::Native(mask.m ? a.v : b.v));
+}
+
+template <class R, int W>
+COCOGS_HD Simd<R, W> minimum(Simd<R, W> a, Simd<R, W> b) {
+  using S = Simd<R, W>;
+#if defined(__AVX512F__)
+  if constexpr (W == 16 && sizeof(R) == 4)
+    return S((typename S::Native)_mm512_min_ps((__m512)a.v, (__m512)b.v));
+#endif
+#if defined(__AVX__)
+  if constexpr (W == 8 && sizeof(R) == 4)
+    return S((typename S::Native)_mm256_min_ps((__m256)a.v, (__m256)b.v));
+#endif
+#if defined(__SSE2__)
+  if constexpr (W == 4 && sizeof(R) == 4)
+    return S((typename S::Native)_mm_min_ps((__m128)a.v, (__m128)b.v));
+#endif
+  return select(a < b, a, b);
+}
+
+template <class R, int W>
+COCOGS_HD Simd<R, W> maximum(Simd<R, W> a, Simd<R, W> b) {
+  using S = Simd<R, W>;
+#if defined(__AVX512F__)
+  if constexpr (W == 16 && sizeof(R) == 4)
+    return S((typename S::Native)_mm512_max_ps((__m512)a.v, (__m512)b.v));
+#endif
+#if defined(__AVX__)
+  if constexpr (W == 8 && sizeof(R) == 4)
+    return S((typename S::Native)_mm256_max_ps((__m256)a.v, (__m256)b.v));
+#endif
+#if defined(__SSE2__)
+  if constexpr (W == 4 && sizeof(R) == 4)
+    return S((typename S::Native)_mm_max_ps((__m128)a.v, (__m128)b.v));
+#endif
+  return select(a > b, a, b);
+}
+
+template <class R, int W>
+COCOGS_HD Simd<R, W> square_root(Simd<R, W> a) {
+  using S = Simd<R, W>;
+#if defined(__AVX512F__)
+  if constexpr (W == 16 && sizeof(R) == 4) return S((typename S::Native)_mm512_sqrt_ps((__m512)a.v));
+#endif
+#if defined(__AVX__)
+  if constexpr (W == 8 && sizeof(R) == 4) return S((typename S::Native)_mm256_sqrt_ps((__m256)a.v));
+#endif
+#if defined(__SSE2__)
+  if constexpr (W == 4 && sizeof(R) == 4) return S((typename S::Native)_mm_sqrt_ps((__m128)a.v));
+#endif
+  for (int l = 0; l < W; ++l) a.v[l] = std::sqrt(a.v[l]);
+  return a;
+}
+
+// 1 / a to about 1e-7: the hardware's estimate and one step of Newton's method.
+template <class R, int W>
+COCOGS_HD Simd<R, W> reciprocal(Simd<R, W> a) {
+  using S = Simd<R, W>;
+#if COCOGS_MASK_REGISTERS
+  if constexpr (W == 16 && sizeof(R) == 4) {
+    const S estimate((typename S::Native)_mm512_rcp14_ps((__m512)a.v));
+    return estimate * (S(2) - a * estimate);
+  }
+  if constexpr (W == 8 && sizeof(R) == 4) {
+    const S estimate((typename S::Native)_mm256_rcp14_ps((__m256)a.v));
+    return estimate * (S(2) - a * estimate);
+  }
+#endif
+  return S(1) / a;
+}
+
+// The integers of the same size as R, to take floats apart.
+template <class S>
+using Bits = typename Mask<typename S::Scalar, S::kLanes>::Vector;
+
+// |a|
+template <class R, int W>
+COCOGS_HD Simd<R, W> magnitude(Simd<R, W> a) {
+  using S = Simd<R, W>;
+  return S((typename S::Native)((Bits<S>)a.v & ~(Bits<S>)S(R(-0.0)).v));
+}
+// a >= 0, with the sign of b
+template <class R, int W>
+COCOGS_HD Simd<R, W> with_sign(Simd<R, W> a, Simd<R, W> b) {
+  using S = Simd<R, W>;
+  return S((typename S::Native)((Bits<S>)a.v | ((Bits<S>)b.v & (Bits<S>)S(R(-0.0)).v)));
+}
+
+// 2^a for -126 <= a <= 127, to 2e-7 (floats); double by the library.
+template <class R, int W>
+COCOGS_HD Simd<R, W> power_of_two(Simd<R, W> a) {
+  using S = Simd<R, W>;
+  if constexpr (sizeof(R) == 4) {
+    // Adding 1.5 x 2^23 rounds to an integer, which then stands in the lowest bits.
+    const S shift(12582912.0f), shifted = a + shift, fraction = a - (shifted - shift);
+    S power = S(1.3333558146428443e-3f);
+    power = power * fraction + S(9.6181291076284772e-3f);
+    power = power * fraction + S(5.5504108664821580e-2f);
+    power = power * fraction + S(2.4022650695910072e-1f);
+    power = power * fraction + S(6.9314718055994531e-1f);
+    power = power * fraction + S(1.0f);
+    return S((typename S::Native)((Bits<S>)power.v + ((Bits<S>)shifted.v << 23)));
+  } else {
+    for (int l = 0; l < W; ++l) a.v[l] = std::exp2(a.v[l]);
+    return a;
+  }
+}
+
+// log2(a) for normal a > 0, to 1e-7 (floats); far below any threshold for 0.
+template <class R, int W>
+COCOGS_HD Simd<R, W> logarithm2(Simd<R, W> a) {
+  using S = Simd<R, W>;
+  if constexpr (sizeof(R) == 4) {
+    const Bits<S> bits = (Bits<S>)a.v;
+    const S mantissa((typename S::Native)((bits & 0x7fffff) | 0x3f800000));
+    const S exponent(__builtin_convertvector((bits >> 23) - 127, typename S::Native));
+    const auto upper = mantissa > S(1.41421356f);
+    const S m = select(upper, mantissa * S(0.5f), mantissa);
+    const S e = select(upper, exponent + S(1), exponent);
+    const S t = (m - S(1)) / (m + S(1)), t2 = t * t;  // log m = 2 artanh t
+    S series = S(0.3205988979753f);
+    series = series * t2 + S(0.412198583111132f);
+    series = series * t2 + S(0.577078016355585f);
+    series = series * t2 + S(0.961796693925976f);
+    series = series * t2 + S(2.8853900817779268f);
+    return e + t * series;
+  } else {
+    for (int l = 0; l < W; ++l) a.v[l] = std::log2(a.v[l]);
+    return a;
+  }
+}
+
+// ---- Moving lanes -------------------------------------------------------------------------------
+
+// a0 b0 a1 b1 ... of the first (or, Upper, the second) halves of a and b.
+template <bool Upper, class R, int W>
+COCOGS_HD Simd<R, W> interleave(Simd<R, W> a, Simd<R, W> b) {
+  using S = Simd<R, W>;
+  constexpr int h = Upper ? W / 2 : 0;
+  if constexpr (W == 4) {
+#if defined(__clang__)
+    return S(__builtin_shufflevector(a.v, b.v, h, W + h, h + 1, W + h + 1));
+#else
+    return S(__builtin_shuffle(a.v, b.v, Bits<S>{h, W + h, h + 1, W + h + 1}));
+#endif
+  } else if constexpr (W == 8) {
+#if defined(__clang__)
+    return S(__builtin_shufflevector(a.v, b.v, h, W + h, h + 1, W + h + 1, h + 2, W + h + 2, h + 3, W + h + 3));
+#else
+    return S(__builtin_shuffle(
+        a.v, b.v, Bits<S>{h, W + h, h + 1, W + h + 1, h + 2, W + h + 2, h + 3, W + h + 3}));
+#endif
+  } else {
+    static_assert(W == 16);
+#if defined(__clang__)
+    return S(__builtin_shufflevector(a.v, b.v, h, W + h, h + 1, W + h + 1, h + 2, W + h + 2, h + 3, W + h + 3,
+                                     h + 4, W + h + 4, h + 5, W + h + 5, h + 6, W + h + 6, h + 7, W + h + 7));
+#else
+    return S(__builtin_shuffle(
+        a.v, b.v,
+        Bits<S>{h, W + h, h + 1, W + h + 1, h + 2, W + h + 2, h + 3, W + h + 3, h + 4, W + h + 4, h + 5,
+                W + h + 5, h + 6, W + h + 6, h + 7, W + h + 7}));
+#endif
+  }
+}
+
+// Transposes W vectors in place: log2(W) perfect shuffles.
+template <class R, int W>
+COCOGS_HD void transpose(Simd<R, W>* rows) {
+  Simd<R, W> other[W];
+#pragma GCC unroll 4
+  for (int step = 1; step < W; step *= 2) {
+#pragma GCC unroll 16
+    for (int i = 0; i < W / 2; ++i) {
+      other[2 * i] = interleave<false>(rows[i], rows[i + W / 2]);
+      other[2 * i + 1] = interleave<true>(rows[i], rows[i + W / 2]);
+    }
+#pragma GCC unroll 16
+    for (int i = 0; i < W; ++i) rows[i] = other[i];
+  }
+}
+
+// The sums over the lanes of Count vectors, left in ceil(Count / W) x W numbers or a few more: pairs
+// of vectors are folded into one until each lane holds a full sum. Where which sum ends up is told
+// by kLaneOfSum, worked out by folding the names of the sums in the same way.
+template <int Count, int W>
+struct FoldedSums {
+  static constexpr int vectors() {
+    int n = Count;
+    for (int step = 1; step < W; step *= 2) n = (n + 1) / 2;
+    return n;
+  }
+  static constexpr int kVectors = vectors();
+
+  // Position of sum k within the kVectors x W numbers.
+  static constexpr int lane_of(int k) {
+    int names[Count][W] = {};
+    for (int i = 0; i < Count; ++i)
+      for (int l = 0; l < W; ++l) names[i][l] = i;
+    int n = Count;
+    for (int step = 1; step < W; step *= 2) {
+      const int half = (n + 1) / 2;
+      int folded[Count][W] = {};
+      for (int i = 0; i < half; ++i)
+        for (int l = 0; l < W / 2; ++l) {
+          folded[i][2 * l] = names[i][l];
+          folded[i][2 * l + 1] = i + half < n ? names[i + half][l] : -1;
+        }
+      for (int i = 0; i < half; ++i)
+        for (int l = 0; l < W; ++l) names[i][l] = folded[i][l];
+      n = half;
+    }
+    for (int i = 0; i < n; ++i)
+      for (int l = 0; l < W; ++l)
+        if (names[i][l] == k) return i * W + l;
+    return -1;
+  }
+};
+
+template <int Count, int Step, class R, int W>
+COCOGS_HD void fold_step(Simd<R, W>* sums) {
+  if constexpr (Step < W) {
+    constexpr int half = (Count + 1) / 2;
+#pragma GCC unroll 16
+    for (int i = 0; i < half; ++i) {
+      const Simd<R, W> other = i + half < Count ? sums[i + half] : Simd<R, W>(R(0));
+      sums[i] = interleave<false>(sums[i], other) + interleave<true>(sums[i], other);
+    }
+    fold_step<half, 2 * Step>(sums);
+  }
+}
+// Folds in place; the result is in the first FoldedSums<Count, W>::kVectors vectors.
+template <int Count, class R, int W>
+COCOGS_HD void fold_sums(Simd<R, W>* sums) {
+  fold_step<Count, 1>(sums);
+}
+
+// columns[c] = element c of each of W rows that lie `stride` apart; rows past `rows` repeat the last.
+// Columns >= W: read by blocks of W that may overlap, so never beyond a row.
+template <int Columns, class R, int W>
+COCOGS_HD void load_columns(const R* from, int64_t stride, int rows, Simd<R, W>* columns) {
+  if constexpr (Columns >= W) {
+    for (int block = 0; block < Columns; block += W) {
+      const int first = block + W <= Columns ? block : Columns - W;
+      Simd<R, W> tile[W];
+      for (int l = 0; l < W; ++l)
+        tile[l] = Simd<R, W>::load(from + (l < rows ? l : rows - 1) * stride + first);
+      transpose(tile);
+      for (int c = 0; c < W; ++c) columns[first + c] = tile[c];
+    }
+  } else {
+    for (int l = 0; l < W; ++l)
+      for (int c = 0; c < Columns; ++c) columns[c].v[l] = from[(l < rows ? l : rows - 1) * stride + c];
+  }
+}
+template <int Columns, class R, int W>
+COCOGS_HD void store_columns(R* to, int64_t stride, int rows, const Simd<R, W>* columns) {
+  if constexpr (Columns >= W) {
+    for (int block = 0; block < Columns; block += W) {
+      const int first = block + W <= Columns ? block : Columns - W;
+      Simd<R, W> tile[W];
+      for (int c = 0; c < W; ++c) tile[c] = columns[first + c];
+      transpose(tile);
+      for (int l = 0; l < rows; ++l) tile[l].store(to + l * stride + first);
+    }
+  } else {
+    for (int l = 0; l < rows; ++l)
+      for (int c = 0; c < Columns; ++c) to[l * stride + c] = columns[c].v[l];
+  }
+}
+
+// Writes the indices of the sets that contain `member` (a bit) to list, and returns how many. Both
+// arrays have room for kListSlack more elements; the sets there are empty.
+constexpr int kListSlack = 16;
+template <class Set>
+COCOGS_HD int list_members(const Set* sets, int count, int member, uint32_t* list) {
+  int listed = 0;
+#if defined(__AVX512F__)
+  if constexpr (sizeof(Set) <= 4) {
+    __m512i index = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
+    const __m512i bit = _mm512_set1_epi32(1 << member);
+    for (int k = 0; k < count; k += 16) {
+      const __m512i block = sizeof(Set) == 2
+                                ? _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i*)(sets + k)))
+                                : _mm512_loadu_si512(sets + k);
+      const __mmask16 found = _mm512_test_epi32_mask(block, bit);
+      _mm512_storeu_si512(list + listed, _mm512_maskz_compress_epi32(found, index));
+      listed += __builtin_popcount(found);
+      index = _mm512_add_epi32(index, _mm512_set1_epi32(16));
+    }
+    return listed;
+  }
+#endif
+  for (int k = 0; k < count; ++k) {
+    list[listed] = uint32_t(k);
+    listed += int(sets[k] >> member & 1);
+  }
+  return listed;
+}
+
+}  // namespace COCOGS_ISA
+}  // namespace cocogs
