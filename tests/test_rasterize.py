@@ -403,3 +403,11 @@ def test_gsplat_refuses_blur() -> None:
     case = CASES["blurred"]()
     with pytest.raises(ValueError, match="blur"):
         render(case, case.splats.tensors(), Backend("gsplat", torch.float64))
+
+
+def test_native_thresholds_are_those_of_the_reference() -> None:
+    from cocogs import _native
+
+    constants = _native.constants()
+    names = "near_plane view_margin dilation alpha_max alpha_min transmittance_min".split()
+    assert constants == {name: getattr(reference, name.upper()) for name in names}
