@@ -409,5 +409,5 @@ def test_native_thresholds_are_those_of_the_reference() -> None:
     from cocogs import _native
 
     constants = _native.constants()
-    names = "near_plane view_margin dilation alpha_max alpha_min transmittance_min".split()
+    names = ["near_plane", "view_margin", "dilation", "alpha_max", "alpha_min", "transmittance_min"]
     assert constants == {name: getattr(reference, name.upper()) for name in names}
