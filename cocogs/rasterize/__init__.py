@@ -83,76 +83,29 @@ def rasterize(
         Kerbl et al., 3D Gaussian Splatting (2023); thresholds as gsplat's classic mode.
     """
     sets = _check(means, quats, scales, opacities, blur, sh0, shN, background, means2d_probe, sh_degree)
-    per_set = [
-        None if tensor is None else _with_sets(tensor, dims)
-        for tensor, dims in ((means, 2), (quats, 2), (scales, 2), (opacities, 1), (blur, 1))
-    ]
+    inputs = [means, quats, scales, opacities, blur]
+    for index, dims in enumerate((2, 2, 2, 1, 1)):
+        tensor = inputs[index]
+        if tensor is not None and tensor.dim() == dims:
+            inputs[index] = tensor[None]
     if backend == "native":
-        return _rasterize_native(
-            per_set, sh0, shN, camera, sh_degree, background, with_depth, means2d_probe
-        )
-    if backend == "reference":
+        from cocogs.rasterize import native as module
+    elif backend == "reference":
         from cocogs.rasterize import reference as module
     elif backend == "gsplat":
         from cocogs.rasterize import via_gsplat as module
     else:
         raise ValueError(f'backend must be "native", "reference" or "gsplat", not {backend!r}.')
-    del sets
-    return module.rasterize(
-        means,
-        quats,
-        scales,
-        opacities,
-        sh0,
-        shN,
-        camera,
-        blur=blur,
-        sh_degree=sh_degree,
-        background=background,
-        with_depth=with_depth,
-        means2d_probe=means2d_probe,
-    )
-
-
-def _rasterize_native(
-    per_set: list[Tensor | None],
-    sh0: Tensor,
-    shN: Tensor,
-    camera: Camera,
-    sh_degree: int,
-    background: Tensor | None,
-    with_depth: bool,
-    means2d_probe: Tensor | None,
-) -> Render:
-    from cocogs.rasterize import native
-
-    native.native()
-    device = sh0.device
-    if device.type != "cpu":
-        raise NotImplementedError(
-            f"The native rasterizer runs on the CPU only so far, but the tensors are on {device}."
+    if backend != "native":  # which shares what the sets share; the others know S full sets only
+        inputs = [None if tensor is None else tensor.expand(sets, *tensor.shape[1:]) for tensor in inputs]
+    if background is None:
+        background = means.new_zeros(3)
+    *gaussians, blur = inputs
+    return Render(
+        *module.rasterize(
+            *gaussians, sh0, shN, camera, blur, sh_degree, background, with_depth, means2d_probe
         )
-    contiguous = [None if tensor is None else tensor.contiguous() for tensor in per_set]
-    numbers = [*camera.cam_from_world[:3].flatten().tolist(), camera.fx, camera.fy, camera.cx, camera.cy]
-    colors, alphas, depth_sums, radii, _ = native.rasterize(
-        *contiguous,
-        sh0.contiguous(),
-        shN.contiguous(),
-        background,
-        means2d_probe,
-        numbers,
-        camera.width,
-        camera.height,
-        sh_degree,
-        with_depth,
     )
-    depths = depth_sums / alphas.clamp_min(1e-10) if with_depth else None
-    return Render(colors, alphas, depths, radii)
-
-
-def _with_sets(tensor: Tensor, dims: int) -> Tensor:
-    """(S|1, N, ...) of a tensor that has `dims` axes per set, or one more."""
-    return tensor[None] if tensor.dim() == dims else tensor
 
 
 def _check(

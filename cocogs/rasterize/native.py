@@ -13,14 +13,12 @@ from types import ModuleType
 import torch
 from torch import Tensor
 
+from cocogs.camera import Camera
+
 REMEDY = (
     "The native rasterizer of cocogs (cocogs._native) cannot be loaded: {reason}. Reinstall cocogs with a "
     'C++17 compiler at hand (`pip install .`), or ask for the slow `backend="reference"` explicitly.'
 )
-SH_REST = 15
-"""Rows of shN: the bands of degree 1, 2 and 3."""
-
-
 @cache
 def _load() -> ModuleType | ImportError:
     try:
@@ -55,7 +53,7 @@ def _strides(tensors: Sequence[Tensor | None]) -> list[int]:
 def _call(
     inputs: Sequence[Tensor | None],
     sh: Sequence[Tensor | None],
-    background: Tensor | None,
+    background: Tensor,
     camera: Sequence[float],
     width: int,
     height: int,
@@ -73,7 +71,7 @@ def _call(
         width=width,
         height=height,
         camera=camera,
-        background=[0.0] * 3 if background is None else background.tolist(),
+        background=background.tolist(),
         with_depth=with_depth,
         threads=torch.get_num_threads(),
     )
@@ -84,7 +82,7 @@ def _set_count(tensors: Sequence[Tensor | None]) -> int:
 
 
 @torch.library.custom_op("cocogs::rasterize", mutates_args=(), device_types="cpu")
-def rasterize(
+def rasterize_op(
     means: Tensor,
     quats: Tensor,
     scales: Tensor,
@@ -92,7 +90,7 @@ def rasterize(
     blur: Tensor | None,
     sh0: Tensor,
     shN: Tensor,
-    background: Tensor | None,
+    background: Tensor,
     means2d_probe: Tensor | None,
     camera: Sequence[float],
     width: int,
@@ -105,7 +103,7 @@ def rasterize(
     Args:
         means, quats, scales, opacities, blur: (S|1, N, ...), contiguous, of one float type.
         sh0, shN: (N, 1, 3) and (N, 15, 3), contiguous.
-        background: (3,) or None.
+        background: (3,).
         means2d_probe: (S, N, 2); its values are not read, its gradient is that of the projected means.
         camera: 16 numbers: three rows of cam_from_world, then fx, fy, cx, cy.
 
@@ -125,7 +123,7 @@ def rasterize(
     return colors, alphas, depths, radii, saved
 
 
-@rasterize.register_fake
+@rasterize_op.register_fake
 def _(
     means,
     quats,
@@ -153,7 +151,7 @@ def _(
 
 
 @torch.library.custom_op("cocogs::rasterize_backward", mutates_args=(), device_types="cpu")
-def rasterize_backward(
+def rasterize_backward_op(
     saved: Tensor,
     colors: Tensor,
     alphas: Tensor,
@@ -168,7 +166,7 @@ def rasterize_backward(
     blur: Tensor | None,
     sh0: Tensor,
     shN: Tensor,
-    background: Tensor | None,
+    background: Tensor,
     camera: Sequence[float],
     width: int,
     height: int,
@@ -197,7 +195,7 @@ def rasterize_backward(
     return grads
 
 
-@rasterize_backward.register_fake
+@rasterize_backward_op.register_fake
 def _(
     saved,
     colors,
@@ -264,4 +262,51 @@ def _backward(ctx, v_colors, v_alphas, v_depths, _v_radii, _v_saved):
     return (*v_inputs[:7], v_background, v_inputs[7], *[None] * 5)
 
 
-rasterize.register_autograd(_backward, setup_context=_setup_context)
+rasterize_op.register_autograd(_backward, setup_context=_setup_context)
+
+
+def rasterize(
+    means: Tensor,
+    quats: Tensor,
+    scales: Tensor,
+    opacities: Tensor,
+    sh0: Tensor,
+    shN: Tensor,
+    camera: Camera,
+    blur: Tensor | None,
+    sh_degree: int,
+    background: Tensor,
+    with_depth: bool,
+    means2d_probe: Tensor | None,
+) -> tuple[Tensor, Tensor, Tensor | None, Tensor]:
+    """Render S sets of N splats; as `cocogs.rasterize.reference.rasterize`, but inputs that the sets share
+    may come once, as (1, N, ...).
+
+    Raises:
+        RuntimeError: the native module is missing.
+        NotImplementedError: the tensors are not on the CPU.
+    """
+    native()
+    if means.device.type != "cpu":
+        raise NotImplementedError(
+            f"The native rasterizer runs on the CPU only so far, but the tensors are on {means.device}."
+        )
+    pose = camera.cam_from_world[:3].flatten().tolist()
+    colors, alphas, depth_sums, radii, _ = rasterize_op(
+        means.contiguous(),
+        quats.contiguous(),
+        scales.contiguous(),
+        opacities.contiguous(),
+        None if blur is None else blur.contiguous(),
+        sh0.contiguous(),
+        shN.contiguous(),
+        background,
+        means2d_probe,
+        [*pose, camera.fx, camera.fy, camera.cx, camera.cy],
+        camera.width,
+        camera.height,
+        sh_degree,
+        with_depth,
+    )
+    depths = depth_sums / alphas.clamp_min(1e-10) if with_depth else None
+    return colors, alphas, depths, radii
