@@ -1,0 +1,153 @@
+"""What one sees of a training run: a progress line, curves and picture strips for TensorBoard.
+
+Nothing here draws random numbers or keeps a gradient: a watched run ends in the same bits.
+"""
+
+import math
+import resource
+import sys
+import time
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
+from torch import Tensor
+from torch.utils.tensorboard import SummaryWriter
+
+from cocogs.model import DefocusModel
+from cocogs.render import coc_map, colored_coc
+from cocogs.scene import Scene
+
+READ_EVERY = 20  # steps; reading a tensor waits for the device, so not every one
+PSNR_STEPS = 100  # the progress line's PSNR is the mean over so many steps
+STRIP_VIEWS = 2  # training photos shown as strips
+
+
+class Monitor:
+    """Reports on steps `start` + 1 to `iterations`; use it as a context manager.
+
+    On a terminal a progress line that stays; elsewhere `say` gets one line per 10 %. Curves go to
+    `folder`/tensorboard: those of a resumed run replace what was drawn after its checkpoint.
+    """
+
+    def __init__(self, folder: Path, start: int, iterations: int, say: Callable[[str], None]) -> None:
+        self.folder, self.start, self.iterations, self.say = folder, start, iterations, say
+        self.pending: list[Tensor] = []
+        self.psnrs: deque[float] = deque(maxlen=PSNR_STEPS)
+        self.began = time.monotonic()
+        self.progress: Progress | None = None
+        self.task = TaskID(0)
+
+    def __enter__(self) -> "Monitor":
+        self.writer = SummaryWriter(str(self.folder / "tensorboard"), purge_step=self.start + 1)
+        self.began = time.monotonic()
+        if sys.stdout.isatty():
+            self.progress = Progress(
+                TextColumn("Training"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[facts]}")
+            )
+            self.task = self.progress.add_task(
+                "Training", total=self.iterations, completed=self.start, facts=""
+            )
+            self.progress.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self.progress is not None:
+            self.progress.stop()
+        self.writer.close()
+
+    def step(self, step: int, loss: Tensor, mse: Tensor, count: int) -> None:
+        """Take note of one step.
+
+        Args:
+            step: steps done, from 1.
+            loss, mse: 0-d; the mean squared error of the prediction against the photo, in [0, 1]^2.
+            count: Gaussians.
+        """
+        self.pending.append(mse.detach())
+        if step % READ_EVERY and step != self.iterations:
+            return
+        psnrs = [psnr(value) for value in torch.stack(self.pending).tolist()]
+        self.pending.clear()
+        self.psnrs.extend(psnrs)
+        self.writer.add_scalar("train/loss", float(loss), step)
+        self.writer.add_scalar("train/psnr", sum(psnrs) / len(psnrs), step)
+        self.writer.add_scalar("train/gaussians", count, step)
+        self._show(step, count)
+
+    def _show(self, step: int, count: int) -> None:
+        if self.progress is not None:
+            self.progress.update(self.task, completed=step, facts=self._facts(step, count))
+        elif step * 10 // self.iterations > max(step - READ_EVERY, self.start) * 10 // self.iterations:
+            self.say(f"{step * 100 // self.iterations:3d} %  step {step}  {self._facts(step, count)}")
+
+    def _facts(self, step: int, count: int) -> str:
+        rate = (step - self.start) / max(time.monotonic() - self.began, 1e-9)
+        return "  ".join((
+            f"{sum(self.psnrs) / len(self.psnrs):.2f} dB",
+            f"{count:,} Gaussians",
+            f"{rate:.1f} it/s",
+            f"{duration((self.iterations - step) / rate)} left",
+            f"{peak_memory() / 2**30:.1f} GiB",
+        ))  # fmt: skip
+
+    @torch.no_grad()
+    def evaluate(self, step: int, model: DefocusModel, scene: Scene) -> None:
+        """Curves of the test views and the lens, and picture strips of one or two training photos."""
+        scores = [
+            psnr(float((model.sharp(view.camera).colors[0].clamp(0, 1) - scene.photo(view)).square().mean()))
+            for view in scene.test_views
+        ]
+        if scores:
+            self.writer.add_scalar("test/psnr", sum(scores) / len(scores), step)
+        if model.config.lens != "pinhole":
+            self._log_lens(step, model, scene)
+        count = len(scene.train_views)
+        for index in sorted({i * count // STRIP_VIEWS for i in range(STRIP_VIEWS)}):
+            name = scene.train_views[index].name
+            self.writer.add_image(f"photo, prediction, sharp, CoC/{name}", strip(model, scene, index), step)
+        self.writer.flush()
+
+    def _log_lens(self, step: int, model: DefocusModel, scene: Scene) -> None:
+        focus = model.focus
+        for view, distance in zip(scene.train_views, focus.focus_distances.tolist(), strict=True):
+            self.writer.add_scalar(f"focus_distance/{view.name}", distance, step)
+        apertures = focus.log_aperture.exp().tolist()
+        if len(apertures) == 1:
+            self.writer.add_scalar("lens/aperture", apertures[0], step)
+            return
+        for view, aperture in zip(scene.train_views, apertures, strict=True):
+            self.writer.add_scalar(f"aperture/{view.name}", aperture, step)
+
+
+def strip(model: DefocusModel, scene: Scene, index: int) -> Tensor:
+    """(3, H, 3 W or 4 W) in [0, 1]: a training photo, its prediction, the sharp view and, unless the
+    model is a pinhole, the circle of confusion (see `colored_coc`)."""
+    view = scene.train_views[index]
+    sharp = model.sharp(view.camera, with_depth=True)
+    pictures = [scene.photo(view), model.defocused(view.camera, index), sharp.colors[0]]
+    if model.config.lens != "pinhole":
+        assert sharp.depths is not None
+        coc = coc_map(sharp.depths[0], view.camera, model.lens(index))
+        pictures.append(colored_coc(coc, sharp.alphas[0]))
+    return torch.cat([picture.clamp(0, 1) for picture in pictures], dim=2)
+
+
+def psnr(mse: float) -> float:
+    """Peak signal-to-noise ratio in dB of pictures in [0, 1]; at most 100."""
+    return -10 * math.log10(max(mse, 1e-10))
+
+
+def duration(seconds: float) -> str:
+    """`3:07`, or `1:03:07` from an hour on."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+def peak_memory() -> int:
+    """Largest resident size of this process so far, in bytes."""
+    size = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return size if sys.platform == "darwin" else size * 1024  # macOS counts bytes, Linux KiB
