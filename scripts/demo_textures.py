@@ -85,8 +85,8 @@ def planks(rng: np.random.Generator, size: int = 3072, count: int = 15) -> np.nd
     height = size // count
     for _ in range(count):
         shade = rng.uniform(0.75, 1.1)
-        dark, light = (tuple(int(c * shade) for c in color) for color in ((84, 50, 28), (196, 140, 88)))
-        row = wood(rng, height, size, dark, light)
+        dark = (int(84 * shade), int(50 * shade), int(28 * shade))
+        row = wood(rng, height, size, dark, (int(196 * shade), int(140 * shade), int(88 * shade)))
         row[:5] = row[-5:] = (30, 20, 14)
         joint = rng.integers(0, size)
         row[:, joint : joint + 8] = (30, 20, 14)

@@ -128,7 +128,7 @@ def refocused_name(view: str, focus_distance: float) -> str:
 
 def material(name: str, texture: np.ndarray, roughness: float = 0.6):
     """A Blender material that shows `texture` (H, W, 3) uint8 sRGB."""
-    import bpy
+    import bpy  # pyright: ignore[reportMissingImports]
 
     height, width = texture.shape[:2]
     image = bpy.data.images.new(name, width, height)
@@ -150,7 +150,7 @@ def material(name: str, texture: np.ndarray, roughness: float = 0.6):
 
 def mesh_object(name: str, vertices, faces, uvs, materials: list, smooth: bool):
     """An object; `uvs` holds one (u, v) per face corner, face k wears materials[k % len(materials)]."""
-    import bpy
+    import bpy  # pyright: ignore[reportMissingImports]
 
     mesh = bpy.data.meshes.new(name)
     mesh.from_pydata(vertices, [], faces)
@@ -422,7 +422,7 @@ def plant(rng: np.random.Generator, position: tuple[float, float, float]) -> Non
 
 
 def build_lights() -> None:
-    import bpy
+    import bpy  # pyright: ignore[reportMissingImports]
 
     world = bpy.context.scene.world = bpy.data.worlds.new("sky")
     world.use_nodes = True
@@ -444,14 +444,14 @@ def build_lights() -> None:
 
 def blender_matrix(cam_from_world: np.ndarray):
     """Blender's world_from_camera: its cameras (and lamps) look along -z with y up."""
-    from mathutils import Matrix
+    from mathutils import Matrix  # pyright: ignore[reportMissingImports]
 
     return Matrix((np.linalg.inv(cam_from_world) @ np.diag([1.0, -1.0, -1.0, 1.0])).tolist())
 
 
 def start_scene(samples: int, threads: int) -> str:
     """An empty scene with our camera and settings; returns the renderer's name and version."""
-    import bpy
+    import bpy  # pyright: ignore[reportMissingImports]
 
     bpy.ops.wm.read_factory_settings(use_empty=True)
     scene = bpy.context.scene
@@ -483,7 +483,7 @@ def start_scene(samples: int, threads: int) -> str:
 
 def render(path: Path, cam_from_world: np.ndarray, focus_distance: float | None, noise_seed: int) -> None:
     """One picture; `focus_distance` None closes the aperture to a pinhole."""
-    import bpy
+    import bpy  # pyright: ignore[reportMissingImports]
 
     scene = bpy.context.scene
     scene.camera.matrix_world = blender_matrix(cam_from_world)

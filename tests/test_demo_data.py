@@ -109,7 +109,7 @@ def test_colmap_model_agrees_with_the_truth(truth, model):
 
 def test_script_still_plans_the_bundled_frames(truth, monkeypatch):
     monkeypatch.syspath_prepend(str(DEMO.parents[1] / "scripts"))
-    import make_demo_scene
+    import make_demo_scene  # pyright: ignore[reportMissingImports]
 
     again = make_demo_scene.truth(make_demo_scene.plan_frames(), truth["renderer"], truth["samples"])
     assert again["refocus"] == truth["refocus"]

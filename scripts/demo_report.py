@@ -1,0 +1,384 @@
+"""Writes one self-contained HTML page about a finished run: photos beside our pictures beside the truth.
+
+    python scripts/demo_report.py --photos data/demo/images --sharp DIR --out report.html
+        [--truth DIR] [--refocused DIR] [--refocus-truth DIR] [--eval eval.json] [--lens RUN/lens.json]
+        [--truth-json data/demo/truth.json] [--sparse data/demo/sparse/0] [--command "cocogs train ..."]...
+
+A section whose input is not given is left out. Pictures are matched by file name (without suffix).
+"""
+
+import argparse
+import base64
+import json
+import math
+import sys
+from dataclasses import dataclass
+from html import escape
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from cocogs.errors import InputError
+from cocogs.io.atomic import replacing
+
+ROWS = 4
+"""At most so many training views and so many test views are shown."""
+
+METRICS = {"psnr": "PSNR (dB)", "ssim": "SSIM", "ssim_uniform": "SSIM, 7x7", "flip": "FLIP", "lpips": "LPIPS"}
+"""Headings of known figures of `cocogs eval --json`; others keep their own names."""
+
+PAGE = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{title}</title>
+<style>
+:root {{ color-scheme: light dark; }}
+body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 70rem; margin: 0 auto; padding: 1rem; }}
+h1 {{ margin-bottom: 0; }}
+h2 {{ margin-top: 2.5rem; }}
+.row {{ display: grid; grid-template-columns: repeat(auto-fit, minmax(15rem, 1fr)); gap: .6rem; }}
+.row {{ margin: .6rem 0 1.4rem; }}
+figure {{ margin: 0; }}
+img {{ width: 100%; display: block; border-radius: 4px; }}
+figcaption {{ font-size: .85rem; opacity: .8; }}
+.wide {{ overflow-x: auto; }}
+table {{ border-collapse: collapse; }}
+th, td {{ padding: .2rem .9rem .2rem 0; text-align: right; border-bottom: 1px solid #8884; }}
+th:first-child, td:first-child {{ text-align: left; }}
+tr:last-child td {{ font-weight: 600; }}
+pre {{ overflow-x: auto; padding: .7rem; background: #8882; border-radius: 4px; }}
+svg {{ max-width: 24rem; width: 100%; }}
+</style>
+</head>
+<body>
+<h1>{title}</h1>
+{sections}
+</body>
+</html>
+"""
+
+
+@dataclass(frozen=True)
+class Truth:
+    """truth.json of a rendered scene: (3,) camera centres and focus distances (None: sharp), by name stem."""
+
+    centers: dict[str, np.ndarray]
+    focus_distances: dict[str, float | None]
+    aperture_diameter: float
+
+
+# --------------------------------------------------------------------------------------------- reading
+
+
+def pictures(folder: Path | None, needed: str = "") -> dict[str, Path]:
+    """The pictures of a folder by name without suffix, sorted; none where no folder is given.
+
+    Raises:
+        InputError: a folder was named but it does not exist, or `needed` (its option) and it is empty.
+    """
+    if folder is None:
+        return {}
+    if not folder.is_dir():
+        raise InputError(f"{folder} is not a folder: name one with pictures in it.")
+    found = {p.stem: p for p in sorted(folder.iterdir()) if p.suffix.lower() in (".png", ".jpg", ".jpeg")}
+    if needed and not found:
+        raise InputError(f"{folder} has no PNG or JPEG picture: give another folder for {needed}.")
+    return found
+
+
+def read_json(path: Path | None) -> dict[str, Any]:
+    """The object in a JSON file; empty where no file is given."""
+    if path is None:
+        return {}
+    try:
+        document = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"{path} cannot be read as JSON ({error}): write it again or leave it out."
+        ) from error
+    if not isinstance(document, dict):
+        raise InputError(f"{path} holds no JSON object: write it again or leave it out.")
+    return document
+
+
+def read_truth(path: Path | None) -> Truth | None:
+    if path is None:
+        return None
+    document = read_json(path)
+    try:
+        poses = {Path(f["name"]).stem: np.array(f["w2c"], float) for f in document["frames"]}
+        return Truth(
+            {name: -pose[:3, :3].T @ pose[:3, 3] for name, pose in poses.items()},
+            {Path(f["name"]).stem: f["focus_distance"] for f in document["frames"]},
+            float(document["aperture_diameter"]),
+        )
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        raise InputError(f"{path} is no truth.json of a rendered scene ({error!r}): leave it out.") from error
+
+
+def truth_unit(truth: Truth | None, sparse: Path | None) -> float | None:
+    """The truth's length of one unit of the COLMAP model: the ratio of how far the cameras are spread."""
+    if truth is None or sparse is None:
+        return None
+    import pycolmap
+
+    try:
+        images = pycolmap.Reconstruction(str(sparse)).images.values()
+    except (ValueError, RuntimeError, OSError) as error:
+        raise InputError(
+            f"{sparse} holds no readable COLMAP model: give the one that the run used."
+        ) from error
+    found = {Path(i.name).stem: i.projection_center() for i in images if i.has_pose}
+    names = sorted(found.keys() & truth.centers.keys())
+    if len(names) < 3:
+        raise InputError(
+            f"{sparse} shares fewer than 3 photos with the truth: give the model that the run used."
+        )
+    spread = [np.linalg.norm(np.stack([c[n] for n in names]).std(0)) for c in (truth.centers, found)]
+    return float(spread[0] / spread[1])
+
+
+def held_out(args: argparse.Namespace, scores: dict[str, dict], truth: Truth | None) -> set[str]:
+    """Names of the test views: from truth.json, else eval.json, else a truth folder of its own."""
+    if truth:
+        return {name for name, distance in truth.focus_distances.items() if distance is None}
+    if scores or not args.truth or args.truth.resolve() == args.photos.resolve():
+        return set(scores)
+    return set(pictures(args.truth))
+
+
+# ---------------------------------------------------------------------------------------------- pieces
+
+
+def figure(path: Path, caption: str) -> str:
+    """A picture inlined as JPEG with full colour resolution, at most 960 px wide."""
+    try:
+        with Image.open(path) as opened:
+            image = opened.convert("RGB")
+    except (OSError, UnidentifiedImageError) as error:
+        raise InputError(f"{path} is not a readable picture: write it again.") from error
+    image.thumbnail((960, 960))
+    buffer = BytesIO()
+    image.save(buffer, "JPEG", quality=94, subsampling=0)
+    data = base64.b64encode(buffer.getvalue()).decode()
+    caption = escape(caption)
+    source = f"data:image/jpeg;base64,{data}"
+    return f'<figure><img src="{source}" alt="{caption}"><figcaption>{caption}</figcaption></figure>'
+
+
+def row(figures: list[str]) -> str:
+    return f'<div class="row">{"".join(figures)}</div>'
+
+
+def section(heading: str, text: str, body: str) -> str:
+    return f"<h2>{escape(heading)}</h2>\n<p>{escape(text)}</p>\n{body}"
+
+
+def spread(names: list[str], count: int = ROWS) -> list[str]:
+    """At most `count` of the names, evenly spaced, first and last among them."""
+    if len(names) <= count:
+        return names
+    return [names[round(i * (len(names) - 1) / (count - 1))] for i in range(count)]
+
+
+def neighbour(name: str, candidates: list[str], truth: Truth | None) -> str:
+    """The candidate photographed nearest to view `name`; by the order of names where no truth is known."""
+    known = [c for c in candidates if truth and c in truth.centers]
+    if truth and name in truth.centers and known:
+        return min(known, key=lambda c: float(np.linalg.norm(truth.centers[c] - truth.centers[name])))
+    order = sorted([*candidates, name])
+    place = order.index(name)
+    return order[place - 1] if place else order[1]
+
+
+def table(heads: list[str], rows: list[list[str]]) -> str:
+    head = "".join(f"<th>{escape(h)}</th>" for h in heads)
+    body = "".join("<tr>" + "".join(f"<td>{escape(c)}</td>" for c in r) + "</tr>" for r in rows)
+    return f'<div class="wide"><table><tr>{head}</tr>{body}</table></div>'
+
+
+def scatter(pairs: list[tuple[float, float]], across: str, up: str) -> str:
+    """Points (x, y) with the line of equality, as SVG; both axes share one range."""
+    low, high = min(map(min, pairs)), max(map(max, pairs))
+    margin = 0.05 * (high - low) or 1.0
+    low, high = low - margin, high + margin
+
+    def place(value: float) -> float:
+        return 40 + 250 * (value - low) / (high - low)
+
+    dots = "".join(f'<circle cx="{place(x):.1f}" cy="{300 - place(y) + 10:.1f}" r="4"/>' for x, y in pairs)
+    return f"""<svg viewBox="0 0 310 320" role="img" aria-label="{escape(up)} against {escape(across)}">
+<g fill="none" stroke="currentColor" stroke-opacity=".4"><rect x="40" y="20" width="250" height="250"/>
+<path d="M40 270L290 20"/></g><g fill="#d2601a">{dots}</g>
+<g fill="currentColor" font-size="12"><text x="165" y="305" text-anchor="middle">{escape(across)}</text>
+<text x="14" y="145" text-anchor="middle" transform="rotate(-90 14 145)">{escape(up)}</text>
+<text x="40" y="286">{low:.2f}</text><text x="290" y="286" text-anchor="end">{high:.2f}</text></g></svg>"""
+
+
+# -------------------------------------------------------------------------------------------- sections
+
+
+def unseen_section(
+    args: argparse.Namespace, tests: set[str], scores: dict[str, dict], truth: Truth | None
+) -> str:
+    """Held-out views: the nearest photo, our picture, the truth."""
+    photos, sharp, true = pictures(args.photos), pictures(args.sharp), pictures(args.truth)
+    training = sorted(photos.keys() - tests)
+    rows = []
+    for name in spread(sorted(tests & sharp.keys() & true.keys())):
+        psnr = scores.get(name, {}).get("psnr")
+        quality = f", PSNR {psnr:.2f} dB" if isinstance(psnr, float) else ""
+        figures = [
+            figure(sharp[name], f"our picture of {name}{quality}"),
+            figure(true[name], f"truth {name}"),
+        ]
+        if training:
+            nearest = photos[neighbour(name, training, truth)]
+            figures.insert(0, figure(nearest, f"nearest photo: {nearest.name}"))
+        rows.append(row(figures))
+    text = "Places that no training photo was taken from; left, what the nearest photo saw."
+    return section("Sharp pictures from new places", text, "".join(rows)) if rows else ""
+
+
+def photo_section(args: argparse.Namespace, tests: set[str]) -> str:
+    """Training views from the nearest to the farthest focus: photo, our sharp picture."""
+    photos, sharp = pictures(args.photos, "--photos"), pictures(args.sharp, "--sharp")
+    distances = {Path(p["name"]).stem: p["focus_distance"] for p in read_json(args.lens).get("photos", [])}
+    names = sorted((photos.keys() & sharp.keys()) - tests, key=lambda n: (distances.get(n, math.inf), n))
+    rows = [
+        row([figure(photos[n], f"photo {photos[n].name}"), figure(sharp[n], "our picture, sharp everywhere")])
+        for n in spread(names)
+    ]
+    text = (
+        "Photos that the training used, from near to far focus, beside the same view without the lens's blur."
+    )
+    return section("Photos made sharp", text, "".join(rows)) if rows else ""
+
+
+def refocus_section(args: argparse.Namespace) -> str:
+    ours, true = pictures(args.refocused), pictures(args.refocus_truth)
+    rows = []
+    for name, path in ours.items():
+        figures = [figure(path, f"ours: {name}")]
+        if name in true:
+            figures.append(figure(true[name], f"truth: {name}"))
+        rows.append(figures)
+    if not rows:
+        return ""
+    body = "".join(map(row, rows)) if true else row([f for figures in rows for f in figures])
+    return section("Refocused", "The same scene through the learned lens, focused anew.", body)
+
+
+def score_section(document: dict) -> str:
+    """PSNR and the other figures, a row per test view and their mean."""
+    views = document.get("views") or []
+    if not views:
+        return ""
+    keys: list[str] = [k for k, v in views[0].items() if isinstance(v, (int, float))]
+    rows = [[str(v.get("name", "")), *(number(v.get(k)) for k in keys)] for v in views]
+    mean = document.get("mean") or {}
+    rows.append(["mean", *(number(mean.get(k)) for k in keys)])
+    text = "Our pictures against the sharp truth of the held-out views; higher PSNR and SSIM are better."
+    return section("Figures", text, table(["view", *(METRICS.get(k, k) for k in keys)], rows))
+
+
+def number(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, (int, float)) else "-"
+
+
+def lens_section(args: argparse.Namespace, truth: Truth | None) -> str:
+    """What was learned about the lens, against the truth where it is known."""
+    photos = read_json(args.lens).get("photos", [])
+    if not photos:
+        return ""
+    try:
+        names = [Path(p["name"]).stem for p in photos]
+        focus, aperture = (
+            np.array([float(p[k]) for p in photos]) for k in ("focus_distance", "aperture_diameter")
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{args.lens} lacks a photo's {error}: train again to write it.") from error
+    unit = truth_unit(truth, args.sparse)
+    known = [i for i, n in enumerate(names) if truth and truth.focus_distances.get(n)]
+    if truth is None or unit is None or not known:
+        facts = [["photos", str(len(names))], ["aperture diameter", f"{aperture.mean():.4g}"]]
+        facts.append(["focus distances", f"{focus.min():.3g} to {focus.max():.3g}"])
+        return section("The lens it found", "In the unit of the camera poses.", table(["", "learned"], facts))
+    true_focus = np.array([truth.focus_distances[names[i]] for i in known], float)
+    found_focus = focus[known] * unit
+    error = np.abs(1 / found_focus - 1 / true_focus).mean()
+    diameter, true_diameter = aperture.mean() * unit, truth.aperture_diameter
+    facts = [
+        ["aperture diameter (mm)", f"{1000 * diameter:.2f}", f"{1000 * true_diameter:.2f}"],
+        ["off by", f"{100 * abs(diameter / true_diameter - 1):.1f} %", ""],
+        ["mean |1/focus - 1/truth| (1/m)", f"{error:.4f}", ""],
+    ]
+    plot = scatter(
+        list(zip(true_focus.tolist(), found_focus.tolist(), strict=True)),
+        "true focus distance (m)",
+        "learned (m)",
+    )
+    text = "Focus distance of every photo and the aperture, learned from the blur alone."
+    return section("The lens it found", text, table(["", "learned", "truth"], facts) + plot)
+
+
+def command_section(commands: list[str]) -> str:
+    if not commands:
+        return ""
+    return section("Commands", "What made this page.", f"<pre>{escape(chr(10).join(commands))}</pre>")
+
+
+def build(args: argparse.Namespace) -> str:
+    """The page as HTML text."""
+    document, truth = read_json(args.eval), read_truth(args.truth_json)
+    scores = {Path(v.get("name", "")).stem: v for v in document.get("views") or []}
+    tests = held_out(args, scores, truth)
+    sections = [
+        unseen_section(args, tests, scores, truth),
+        photo_section(args, tests),
+        refocus_section(args),
+        lens_section(args, truth),
+        score_section(document),
+        command_section(args.command),
+    ]
+    return PAGE.format(title=escape(args.title), sections="\n".join(filter(None, sections)))
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description="A one-page HTML report of a finished run.")
+    parser.add_argument("--photos", type=Path, help="the photos that were trained on (needed)")
+    parser.add_argument("--sharp", type=Path, help="our sharp pictures of the same views (needed)")
+    parser.add_argument("--out", type=Path, default=Path("report.html"), help="the page to write")
+    parser.add_argument("--truth", type=Path, help="sharp photos of the test views")
+    parser.add_argument("--refocused", type=Path, help="our refocused pictures")
+    parser.add_argument("--refocus-truth", type=Path, help="true pictures under the same names")
+    parser.add_argument("--eval", type=Path, help="what `cocogs eval RUN --json` wrote")
+    parser.add_argument("--lens", type=Path, help="RUN/lens.json")
+    parser.add_argument("--truth-json", type=Path, help="truth.json of a rendered scene")
+    parser.add_argument(
+        "--sparse", type=Path, help="the COLMAP model of the run, to compare lengths with the truth"
+    )
+    parser.add_argument("--command", action="append", default=[], help="a command to list; may be repeated")
+    parser.add_argument("--title", default="Sharp 3D from defocused photos")
+    args = parser.parse_args(argv)
+    try:
+        for option in ("photos", "sharp"):
+            if getattr(args, option) is None:
+                raise InputError(f"--{option} is missing: give the folder of its pictures.")
+        page = build(args)
+        with replacing(args.out) as path:
+            path.write_text(page)
+    except InputError as error:
+        print(error, file=sys.stderr)
+        return 2
+    print(args.out)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

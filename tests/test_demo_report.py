@@ -1,0 +1,148 @@
+"""The report page on small made-up inputs: what is given appears, bad input is one sentence."""
+
+import json
+import re
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
+import demo_report  # pyright: ignore[reportMissingImports]
+
+NAMES = ["000", "001", "002", "003", "004"]
+
+
+def paint(folder: Path, names: list[str]) -> Path:
+    folder.mkdir()
+    for k, name in enumerate(names):
+        Image.fromarray(np.full((6, 8, 3), 40 * k, np.uint8)).save(folder / f"{name}.png")
+    return folder
+
+
+def write(path: Path, document: dict) -> Path:
+    path.write_text(json.dumps(document))
+    return path
+
+
+@pytest.fixture
+def inputs(tmp_path) -> dict[str, Path]:
+    """Five views on a line, 000 held out, 004 nearest to it; the lens learned exactly, in half-size units."""
+    frames, photos = [], []
+    for k, name in enumerate(NAMES):
+        pose = np.eye(4)
+        pose[0, 3] = -(0.1 if name == "004" else k)
+        focus = None if name == "000" else 1.0 + k
+        frames.append({"name": f"{name}.png", "w2c": pose.tolist(), "focus_distance": focus})
+        if focus:
+            photos.append({"name": f"{name}.png", "focus_distance": focus, "aperture_diameter": 0.025})
+    return {
+        "photos": paint(tmp_path / "photos", NAMES),
+        "sharp": paint(tmp_path / "sharp", NAMES),
+        "truth": tmp_path / "photos",
+        "refocused": paint(tmp_path / "refocused", ["000_f1"]),
+        "eval": write(
+            tmp_path / "eval.json",
+            {
+                "views": [{"name": "000.png", "psnr": 31.25, "ssim": 0.9}],
+                "mean": {"psnr": 31.25, "ssim": 0.9},
+            },
+        ),
+        "lens": write(tmp_path / "lens.json", {"photos": photos}),
+        "truth-json": write(tmp_path / "truth.json", {"aperture_diameter": 0.025, "frames": frames}),
+    }
+
+
+def report(tmp_path: Path, inputs: dict[str, Path], *more: str) -> str:
+    out = tmp_path / "page" / "report.html"
+    options = [text for name, path in inputs.items() for text in (f"--{name}", str(path))]
+    assert demo_report.main([*options, "--out", str(out), *more]) == 0
+    return out.read_text()
+
+
+def test_page_holds_every_section_and_no_outside_file(tmp_path, inputs):
+    page = report(tmp_path, inputs, "--command", "cocogs train <here>")
+    assert re.findall("<h2>(.*?)</h2>", page) == [
+        "Sharp pictures from new places",
+        "Photos made sharp",
+        "Refocused",
+        "The lens it found",
+        "Figures",
+        "Commands",
+    ]
+    assert "PSNR 31.25 dB" in page and "cocogs train &lt;here&gt;" in page
+    assert "nearest photo: 004.png" in page
+    sources = re.findall(r'src="([^"]*)"', page)
+    assert len(sources) == 3 + 2 * 4 + 1
+    assert all(source.startswith("data:image/jpeg;base64,") for source in sources)
+
+
+def test_missing_optional_inputs_leave_their_sections_out(tmp_path, inputs):
+    page = report(tmp_path, {name: inputs[name] for name in ("photos", "sharp")})
+    assert re.findall("<h2>(.*?)</h2>", page) == ["Photos made sharp"]
+
+
+def test_test_views_come_from_eval_where_no_truth_is_known(tmp_path, inputs):
+    page = report(tmp_path, {name: inputs[name] for name in ("photos", "sharp", "truth", "eval")})
+    assert "truth 000" in page and "truth 001" not in page and "photo 000.png" not in page
+
+
+def test_photos_go_from_near_to_far_focus(tmp_path, inputs):
+    reverse = json.loads(inputs["lens"].read_text())
+    for photo in reverse["photos"]:
+        photo["focus_distance"] = 1 / photo["focus_distance"]
+    inputs["lens"].write_text(json.dumps(reverse))
+    page = report(tmp_path, {name: inputs[name] for name in ("photos", "sharp", "lens", "eval")})
+    assert re.findall(r"<figcaption>photo (\d+)", page) == ["004", "003", "002", "001"]
+
+
+def test_lens_is_compared_in_the_truths_unit(tmp_path, inputs, monkeypatch):
+    inputs["sparse"] = tmp_path
+    monkeypatch.setattr(demo_report, "truth_unit", lambda truth, sparse: 2.0)
+    halved = json.loads(inputs["lens"].read_text())
+    for photo in halved["photos"]:
+        photo["focus_distance"] /= 2
+        photo["aperture_diameter"] /= 2
+    inputs["lens"].write_text(json.dumps(halved))
+    page = report(tmp_path, inputs)
+    assert "<td>25.00</td><td>25.00</td>" in page
+    assert "<td>0.0 %</td>" in page and "<td>0.0000</td>" in page
+    assert page.count("<circle") == 4
+
+
+def test_unit_of_the_bundled_model():
+    demo = Path(__file__).parents[1] / "data" / "demo"
+    truth = demo_report.read_truth(demo / "truth.json")
+    assert truth is not None
+    unit = demo_report.truth_unit(truth, demo / "sparse" / "0")
+    assert unit is not None and unit > 0
+
+
+@pytest.mark.parametrize("missing", ["photos", "sharp"])
+def test_missing_needed_input_is_one_sentence(tmp_path, inputs, capsys, missing):
+    other = ({"photos", "sharp"} - {missing}).pop()
+    assert demo_report.main([f"--{other}", str(inputs[other]), "--out", str(tmp_path / "r.html")]) == 2
+    assert capsys.readouterr().err.strip() == f"--{missing} is missing: give the folder of its pictures."
+
+
+@pytest.mark.parametrize(
+    ("name", "spoil"),
+    [
+        ("photos", lambda p: p / "nowhere"),
+        ("eval", lambda p: p.write_text("{") and p),
+        ("lens", lambda p: write(p, {"photos": [{"name": "001.png", "focus_distance": 1.0}]})),
+        ("truth-json", lambda p: write(p, {"frames": []})),
+        ("sharp", lambda p: (p / "001.png").write_text("no picture") and p),
+    ],
+)
+def test_bad_input_names_the_file_and_keeps_the_old_page(tmp_path, inputs, capsys, name, spoil):
+    out = tmp_path / "report.html"
+    out.write_text("old")
+    inputs[name] = spoil(inputs[name])
+    options = [text for key, path in inputs.items() for text in (f"--{key}", str(path))]
+    assert demo_report.main([*options, "--out", str(out)]) == 2
+    message = capsys.readouterr().err.strip()
+    assert str(inputs[name]) in message and "\n" not in message
+    assert out.read_text() == "old"
