@@ -291,6 +291,19 @@ def tall_image() -> Case:
 
 
 @listed
+def many() -> Case:
+    """Thousands of faint splats on a few pixels: long lists in every part of the image."""
+    camera = tilted_camera(35, 21)
+    return Case(random_splats(2501, camera, 20, size_px=1.5, opacities=(0.005, 0.05)), camera)
+
+
+@listed
+def large_image() -> Case:
+    camera = tilted_camera(203, 131)
+    return Case(random_splats(80, camera, 21, size_px=8), camera, {"with_depth": True})
+
+
+@listed
 def whole_tiles() -> Case:
     camera = tilted_camera(64, 48)
     return Case(random_splats(150, camera, 16), camera)

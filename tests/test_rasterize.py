@@ -18,6 +18,7 @@ from scenes import (
     Splats,
     dense,
     depth,
+    many,
     nothing,
     ordinary,
     own_sets,
@@ -28,7 +29,7 @@ from torch import Tensor
 
 from cocogs.rasterize import Render, rasterize, reference
 
-NUDGE = 2e-4
+NUDGE = 5e-5
 """Relative change of a threshold that covers float32's rounding of an alpha or a transmittance."""
 MOST_BOUNDARY = 0.03
 """Part of a scene's pixels that may stand on a threshold."""
@@ -157,12 +158,17 @@ def skip_unsupported(case: Case, backend: Backend) -> None:
         pytest.skip("gsplat has no blur")
 
 
+def rounding(case: Case, backend: Backend) -> float:
+    """How many times the tolerance a scene takes."""
+    return case.rounding if backend.dtype == torch.float32 else 1
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_picture_matches_reference(name: str, backend: Backend) -> None:
     case, truth = CASES[name](), expected(name)
     skip_unsupported(case, backend)
     picture = render(case, case.splats.tensors(backend.dtype), backend)
-    bound = backend.tolerance.forward * case.rounding
+    bound = backend.tolerance.forward * rounding(case, backend)
     for key, exact in (("colors", truth.colors), ("alphas", truth.alphas)):
         found = getattr(picture, key)
         assert found.dtype == backend.dtype and found.shape == exact.shape
@@ -189,6 +195,8 @@ def test_gradients_match_reference(name: str, backend: Backend) -> None:
     # gsplat's picture of nothing depends on nothing.
     if total.requires_grad or backend.name != "gsplat":
         total.backward()
+    # What an inverse amplifies, its derivative amplifies twice.
+    bound = backend.tolerance.gradient * rounding(case, backend) ** 2
     for key, found in gradients(inputs, probe).items():
         exact, found = truth.gradients[key].flatten(), found.double().flatten()
         assert found.isfinite().all(), key
@@ -196,9 +204,9 @@ def test_gradients_match_reference(name: str, backend: Backend) -> None:
             assert not found.any(), f"{key} should have no gradient"
             continue
         error = (found - exact).norm() / exact.norm()
-        assert error <= backend.tolerance.gradient, f"{key} is off by {error:.1e}"
+        assert error <= bound, f"{key} is off by {error:.1e}"
         cosine = torch.cosine_similarity(found, exact, dim=0)
-        assert cosine >= 1 - backend.tolerance.gradient, f"{key} points elsewhere: {cosine}"
+        assert cosine >= 1 - bound, f"{key} points elsewhere: {cosine}"
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -318,20 +326,19 @@ def test_interleaved_pictures_keep_their_own_gradients(backend: Backend) -> None
 
 
 @pytest.mark.parametrize("backend", NATIVE, indirect=True, ids=str)
-@pytest.mark.parametrize("threads", [1, 2])
-def test_repeats_bit_for_bit(threads: int, backend: Backend) -> None:
-    """A resumed training must reach the same parameters."""
-    torch.set_num_threads(threads)
+def test_same_bits_every_time(backend: Backend) -> None:
+    """A resumed training must reach the same parameters, on any number of threads."""
+    runs = []
     try:
-        runs = [differentiable_picture(own_sets(), backend) for _ in range(2)]
-        for picture, _ in runs:
+        for threads in (1, 2, 2, 3):
+            torch.set_num_threads(threads)
+            picture, inputs = differentiable_picture(many(), backend)
             picture.colors.square().sum().backward()
+            runs.append([picture.colors, picture.radii, *(slope(leaf) for leaf in inputs.values())])
     finally:
         torch.set_num_threads(1)
-    (one, leaf), (two, other) = runs
-    assert torch.equal(one.colors, two.colors)
-    for name, value in leaf.items():
-        assert torch.equal(slope(value), slope(other[name]))
+    for again in runs[1:]:
+        assert all(torch.equal(one, other) for one, other in zip(runs[0], again, strict=True))
 
 
 @pytest.mark.parametrize("backend", [Backend("native", torch.float64)], indirect=True, ids=str)
@@ -373,7 +380,7 @@ def test_gradcheck(backend: Backend) -> None:
 )
 def test_wrong_shapes_are_refused(name: str, shape: tuple[int, ...], backend: Backend) -> None:
     inputs = ordinary().splats.tensors(backend.dtype) | {name: torch.ones(shape, dtype=backend.dtype)}
-    with pytest.raises(ValueError, match=name):
+    with pytest.raises(ValueError, match="must have shape"):
         render(ordinary(), inputs, backend)
 
 
