@@ -1,0 +1,39 @@
+"""cocogs: defocused photos in, a sharp and refocusable 3D Gaussian scene out.
+
+The files in the order in which data flows through them:
+
+    io/photos.py            photo files: reading, EXIF, resizing
+    io/sfm.py               photos -> camera poses and points (pycolmap)
+    io/colmap.py            COLMAP project -> views; undistortion
+    io/llff.py              poses_bounds.npy, hold=N -> views
+    io/nerfstudio.py        transforms.json -> views
+    camera.py               Camera, and every convention: axes, pixels, units
+    scene.py                Scene: views, photos, SfM points, the test split
+    gaussians.py            Gaussians: raw parameters, activations, start from points
+    coc/lens.py             thin-lens formulas, without state
+    coc/focus.py            FocusPlanes: focus distance per photo and aperture, learned
+    coc/expand.py           one Gaussian -> its circle-of-confusion copies
+    rasterize/__init__.py   rasterize(): splats and a camera -> pictures
+    rasterize/native.py     the fast one: C++ from cuda_ext/
+    rasterize/reference.py  the specification, in torch
+    rasterize/via_gsplat.py an independent judge, for tests
+    blend.py                BlendNet: copies' renders -> one defocused photo
+    model.py                DefocusModel: the whole model in one screen
+    losses.py               L1 and D-SSIM
+    strategy.py             where Gaussians are added and removed
+    config.py               every setting, and the presets
+    run.py                  the run folder: checkpoint, settings, lens.json
+    trainer.py              the training loop
+    monitor.py              progress line, curves, picture strips
+    evaluate.py             PSNR, SSIM, FLIP, LPIPS on sharp test views
+    lpips.py                LPIPS from local weights
+    render.py               run -> picture files
+    io/ply.py               the standard 3DGS .ply, in and out
+    io/atomic.py            files that are whole or absent
+    errors.py               InputError: the sentence a user reads
+    cli.py                  the commands
+
+docs/architecture.md tells the same at length.
+"""
+
+__version__ = "0.1.0"

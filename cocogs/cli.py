@@ -1,0 +1,289 @@
+"""The command line. Each command imports what it needs when it runs, so that --help is quick."""
+
+import shlex
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import tyro
+from tyro.conf import FlagCreatePairsOff, Positional, arg, subcommand
+
+from cocogs import __version__
+from cocogs.errors import InputError
+
+if TYPE_CHECKING:
+    from cocogs.config import Config
+    from cocogs.run import DataConfig
+
+Part = Literal["coc", "direction", "beta", "aperture", "cnn"]
+ABLATABLE: dict[str, tuple[Part, ...]] = {
+    "pinhole": (),
+    "widened": ("aperture",),
+    "sampled": ("aperture", "cnn"),
+    "paper": ("coc", "direction", "beta", "aperture", "cnn"),
+}
+"""The parts that each kind of lens has."""
+
+
+@dataclass
+class Train:
+    """Reconstruct a sharp scene, and the lens, from defocused photos.
+
+    Takes a folder of photos (camera positions are then found first), a COLMAP project, an LLFF or
+    Deblur-NeRF scene, or a nerfstudio transforms.json; it looks which one it is. Ctrl-C saves.
+    """
+
+    data: Annotated[Positional[Path], arg(metavar="DATA")]
+    """The photos: a folder."""
+    out: Annotated[Path, arg(metavar="RUN")]
+    """Folder for the result."""
+    preset: Annotated[str | None, arg(metavar="NAME", help_behavior_hint="(default: full)")] = None
+    """How a photo is modelled: full (the lens, with learned corrections; the best pictures), lens (the lens
+    alone; several times faster), paper (CoCoGaussian as published), 3dgs (no lens, for comparison)."""
+    iterations: Annotated[int | None, arg(metavar="N", help_behavior_hint="(default: the preset's)")] = None
+    """Training steps, one photo each. More is sharper, with diminishing returns."""
+    max_gaussians: Annotated[int | None, arg(metavar="N", help_behavior_hint="(default: the preset's)")] = None
+    """Upper limit of splats: more show finer detail, and cost time and memory."""
+    downscale: Annotated[int | None, arg(metavar="N", help_behavior_hint="(default: chosen, and said)")] = None
+    """Shrink the photos N times before training."""
+    test_every: Annotated[int | None, arg(metavar="N", help_behavior_hint="(default: none)")] = None
+    """Keep every Nth photo (by name) out of training, to measure the result with `cocogs eval`."""
+    seed: Annotated[int | None, arg(metavar="N", help_behavior_hint="(default: 0)")] = None
+    """Start of the random numbers: the same seed gives the same result."""
+    resume: bool = False
+    """Go on where an interrupted run stopped, with its settings."""
+    per_photo_aperture: bool = False
+    """Learn an aperture for every photo, for sets taken with several f-numbers."""
+    ablate: Annotated[tuple[Part, ...], arg(help_behavior_hint="(default: nothing)")] = ()
+    """Research: leave these parts of the model out."""
+
+    def run(self) -> int:
+        from cocogs.monitor import Monitor, duration
+        from cocogs.run import open_data, write_config
+        from cocogs.trainer import Trainer
+
+        self.check_numbers()
+        config, data = self.settings()
+        has_checkpoint = (self.out / "checkpoint.pt").exists()
+        if has_checkpoint and not self.resume:
+            raise InputError(
+                f"{self.out} already holds a trained scene: continue it with --resume, or give another --out."
+            )
+        if not self.resume:
+            write_config(self.out, config, data)  # before the slow part, to know that the folder can be written
+        began = time.monotonic()
+        scene = open_data(data, self.out, config.seed, print)
+        trainer = Trainer(config, scene, self.out, resume=has_checkpoint)
+        print(
+            f"Training preset {config.preset} on {len(scene.train_views)} photos, "
+            f"{len(scene.test_views)} kept for testing; step {trainer.step} of {config.optim.iterations}"
+        )
+        with Monitor(self.out, trainer.step, config.optim.iterations, print) as monitor:
+            finished = trainer.train(monitor)
+        if not finished:
+            print(f"Stopped and saved at step {trainer.step}. To continue: {self.resume_command()}")
+            return 130
+        print(f"Done in {duration(time.monotonic() - began)}. {next_steps(self.out, bool(scene.test_views))}")
+        return 0
+
+    def check_numbers(self) -> None:
+        """Raises InputError for a number out of its range, or an absent DATA."""
+        least = {"iterations": 1, "max_gaussians": 1, "downscale": 1, "test_every": 2, "seed": 0}
+        for name, lowest in least.items():
+            value = getattr(self, name)
+            if value is not None and value < lowest:
+                option = name.replace("_", "-")
+                raise InputError(f"--{option} {value} is too small: give a number from {lowest} on.")
+        if not self.data.exists():
+            raise InputError(f"{self.data} does not exist: give the folder that holds the photos.")
+
+    def settings(self) -> "tuple[Config, DataConfig]":
+        """The preset with the options given, or what the resumed run was started with.
+
+        Raises:
+            InputError: unknown preset, or an option that would change a resumed run.
+        """
+        from cocogs.config import DEFAULT_PRESET, preset
+        from cocogs.run import DataConfig, read_config
+
+        source = str(self.data.resolve())
+        if not self.resume:
+            return self.applied(preset(self.preset or DEFAULT_PRESET), DataConfig(source))
+        saved = config, data = read_config(self.out)
+        if data.source != source:
+            raise InputError(
+                f"{self.out} was trained on {data.source}, not on {source}: give that folder, or another --out."
+            )
+        if self.preset not in (None, config.preset) or self.applied(config, data) != saved:
+            raise InputError(
+                f"{self.out} was started with other options (see {self.out / 'config.json'}): leave them out "
+                "with --resume, or start anew with another --out."
+            )
+        return saved
+
+    def applied(self, config: "Config", data: "DataConfig") -> "tuple[Config, DataConfig]":
+        """Settings changed by the options that were given."""
+        if foreign := [part for part in self.ablate if part not in ABLATABLE[config.model.lens]]:
+            raise InputError(
+                f"--ablate {' '.join(foreign)}: the preset {config.preset} has no such part; --preset paper has all."
+            )
+        model, optim, strategy = config.model, config.optim, config.strategy
+        if self.per_photo_aperture:
+            model = replace(model, per_photo_aperture=True)
+        if self.ablate:
+            model = replace(model, ablation=replace(model.ablation, **dict.fromkeys(self.ablate, True)))
+        if self.iterations is not None:
+            optim = replace(optim, iterations=self.iterations)
+        if self.max_gaussians is not None:
+            strategy = replace(strategy, max_gaussians=self.max_gaussians)
+        seed = config.seed if self.seed is None else self.seed
+        data = replace(
+            data,
+            downscale=data.downscale if self.downscale is None else self.downscale,
+            test_every=data.test_every if self.test_every is None else self.test_every,
+        )
+        return replace(config, model=model, optim=optim, strategy=strategy, seed=seed), data
+
+    def resume_command(self) -> str:
+        return f"cocogs train {shlex.quote(str(self.data))} --out {shlex.quote(str(self.out))} --resume"
+
+
+def next_steps(folder: Path, has_test_views: bool) -> str:
+    """What can be done with a trained run."""
+    run = shlex.quote(str(folder))
+    views = "test" if has_test_views else "train"
+    commands = [
+        f"cocogs render {run} --views {views} --out {run}/pictures   (sharp pictures)",
+        f"cocogs export {run} {run}/scene.ply   (for any viewer of 3D Gaussians)",
+        f"tensorboard --logdir {run}/tensorboard   (curves)",
+    ]
+    if has_test_views:
+        commands.insert(0, f"cocogs eval {run}   (how close the sharp test views come)")
+    return "\n  ".join([f"The result is in {folder}. Next:", *commands])
+
+
+@dataclass
+class Eval:
+    """Measure a trained scene on the photos that were kept out of training (sharp ones, to mean anything)."""
+
+    run_folder: Annotated[Positional[Path], arg(metavar="RUN")]
+    """The folder that `cocogs train --out` wrote."""
+    json: bool = False
+    """Print JSON instead of a table."""
+    lpips_weights: Annotated[Path | None, arg(metavar="DIR", help_behavior_hint="(default: no LPIPS)")] = None
+    """Also measure LPIPS, with the weight files in this folder: alexnet-owt-7be5be79.pth (torchvision)
+    and alex.pth (lpips package, weights/v0.1)."""
+
+    def run(self) -> int:
+        from rich.console import Console
+
+        from cocogs.evaluate import evaluate_run, print_evaluation
+        from cocogs.lpips import Lpips
+        from cocogs.run import load_run
+
+        lpips = None if self.lpips_weights is None else Lpips.from_folder(self.lpips_weights)
+        evaluation = evaluate_run(load_run(self.run_folder), lpips)
+        if self.json:
+            print(evaluation.to_json())
+        else:
+            print_evaluation(evaluation, Console())
+        return 0
+
+
+@dataclass
+class Render:
+    """Write pictures of a trained scene as PNG: sharp everywhere, as photographed, or refocused."""
+
+    run_folder: Annotated[Positional[Path], arg(metavar="RUN")]
+    """The folder that `cocogs train --out` wrote."""
+    out: Annotated[Path, arg(metavar="DIR")]
+    """Folder for the pictures."""
+    views: Annotated[str, arg(metavar="test|train|all")] = "test"
+    """Seen from where: the photos kept for testing, those trained on, or both."""
+    defocused: bool = False
+    """With each photo's own learned focus and blur, to compare with the photo; training photos only."""
+    focus: Annotated[float | None, arg(metavar="Z", help_behavior_hint="(default: all sharp)")] = None
+    """Focus at this distance, in the scene's unit (RUN/lens.json has the photos' own distances)."""
+    aperture: Annotated[float | None, arg(metavar="FACTOR", help_behavior_hint="(default: 1.0)")] = None
+    """With --focus: how far to open the lens, as a multiple of the learned aperture; 0 is all sharp."""
+
+    def run(self) -> int:
+        from cocogs.render import render_views
+        from cocogs.run import load_run
+
+        paths = render_views(
+            load_run(self.run_folder), self.views, self.out,
+            defocused=self.defocused, focus=self.focus, aperture_factor=self.aperture,
+        )  # fmt: skip
+        print(f"{len(paths)} pictures in {self.out}")
+        return 0
+
+
+@dataclass
+class Export:
+    """Write a trained scene as a .ply of 3D Gaussians, which other viewers and editors open."""
+
+    run_folder: Annotated[Positional[Path], arg(metavar="RUN")]
+    """The folder that `cocogs train --out` wrote."""
+    file: Annotated[Positional[Path], arg(metavar="SCENE.ply")]
+    """The file to write."""
+
+    def run(self) -> int:
+        from cocogs.io.ply import write_ply
+        from cocogs.run import load_run
+
+        if self.file.suffix.lower() != ".ply":
+            raise InputError(f"{self.file} does not end in .ply, the one format cocogs writes: rename it.")
+        gaussians = load_run(self.run_folder).model.gaussians
+        write_ply(self.file, gaussians)
+        print(f"{len(gaussians):,} Gaussians in {self.file}")
+        return 0
+
+
+Command = (
+    Annotated[Train, subcommand("train")]
+    | Annotated[Eval, subcommand("eval")]
+    | Annotated[Render, subcommand("render")]
+    | Annotated[Export, subcommand("export")]
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code: 0, 2 for bad input, 130 after Ctrl-C."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if list(arguments) == ["--version"]:
+        print(f"cocogs {__version__}")
+        return 0
+    command = tyro.cli(
+        Command,  # pyright: ignore[reportArgumentType]
+        prog="cocogs",
+        description="Defocused photos in, a sharp and refocusable 3D scene out.",
+        args=arguments,
+        config=(FlagCreatePairsOff,),
+    )
+    try:
+        return command.run()
+    except KeyboardInterrupt:
+        print("cocogs: stopped.", file=sys.stderr)
+        return 130
+    except (InputError, OSError, MemoryError, RuntimeError) as error:
+        message = sentence(error)
+        if message is None:
+            raise
+        print(f"cocogs: error: {message}", file=sys.stderr)
+        return 2
+
+
+def sentence(error: Exception) -> str | None:
+    """What went wrong in the user's world and what helps; None for a bug of ours."""
+    if isinstance(error, InputError):
+        return str(error)
+    if isinstance(error, MemoryError) or "can't allocate memory" in str(error):
+        return "There is not enough memory: give a larger --downscale or a smaller --max-gaussians."
+    if isinstance(error, OSError):
+        place = error.filename or "A file"
+        return f"{place} cannot be read or written ({error.strerror or error}): check the disk and permissions."
+    return None
