@@ -27,8 +27,14 @@ from cocogs.io.atomic import replacing
 ROWS = 4
 """At most so many training views and so many test views are shown."""
 
-METRICS = {"psnr": "PSNR (dB)", "ssim": "SSIM", "ssim_uniform": "SSIM, 7x7", "flip": "FLIP", "lpips": "LPIPS"}
-"""Headings of known figures of `cocogs eval --json`; others keep their own names."""
+MEASURES = {
+    "psnr": ("PSNR (dB)", ".2f"),
+    "ssim_gaussian_11": ("SSIM, Gaussian 11", ".4f"),
+    "ssim_uniform_7": ("SSIM, uniform 7", ".4f"),
+    "flip": ("FLIP", ".4f"),
+    "lpips": ("LPIPS", ".4f"),
+}
+"""Heading and format of the figures that `cocogs eval --json` writes."""
 
 PAGE = """<!doctype html>
 <html lang="en">
@@ -50,7 +56,6 @@ figcaption {{ font-size: .85rem; opacity: .8; }}
 table {{ border-collapse: collapse; }}
 th, td {{ padding: .2rem .9rem .2rem 0; text-align: right; border-bottom: 1px solid #8884; }}
 th:first-child, td:first-child {{ text-align: left; }}
-tr:last-child td {{ font-weight: 600; }}
 pre {{ overflow-x: auto; padding: .7rem; background: #8882; border-radius: 4px; }}
 svg {{ max-width: 24rem; width: 100%; }}
 </style>
@@ -241,7 +246,7 @@ def unseen_section(
             nearest = photos[neighbour(name, training, truth)]
             figures.insert(0, figure(nearest, f"nearest photo: {nearest.name}"))
         rows.append(row(figures))
-    text = "Places that no training photo was taken from; left, what the nearest photo saw."
+    text = "Places that no training photo was taken from, after what the nearest photo saw."
     return section("Sharp pictures from new places", text, "".join(rows)) if rows else ""
 
 
@@ -261,34 +266,44 @@ def photo_section(args: argparse.Namespace, tests: set[str]) -> str:
 
 
 def refocus_section(args: argparse.Namespace) -> str:
+    """Up to three pictures focused elsewhere, each beside its truth where there is one."""
     ours, true = pictures(args.refocused), pictures(args.refocus_truth)
-    rows = []
-    for name, path in ours.items():
-        figures = [figure(path, f"ours: {name}")]
-        if name in true:
-            figures.append(figure(true[name], f"truth: {name}"))
-        rows.append(figures)
-    if not rows:
+    if args.refocused:
+        for folder in sorted(f for f in args.refocused.iterdir() if f.is_dir()):
+            ours |= {f"{view}_{folder.name}": path for view, path in pictures(folder).items()}
+    names = sorted(ours.keys() & true.keys() if true else ours)[:3]
+    if not names:
         return ""
-    body = "".join(map(row, rows)) if true else row([f for figures in rows for f in figures])
-    return section("Refocused", "The same scene through the learned lens, focused anew.", body)
+    found = [figure(ours[n], f"ours: {n}") for n in names]
+    pairs = zip(found, (figure(true[n], f"truth: {n}") for n in names), strict=True) if true else [found]
+    return section(
+        "Refocused",
+        "The same scene through the learned lens, focused anew.",
+        "".join(map(row, map(list, pairs))),
+    )
 
 
 def score_section(document: dict) -> str:
     """PSNR and the other figures, a row per test view and their mean."""
-    views = document.get("views") or []
-    if not views:
+    views, mean = document.get("views"), document.get("mean")
+    if not views or not mean:
         return ""
-    keys: list[str] = [k for k, v in views[0].items() if isinstance(v, (int, float))]
-    rows = [[str(v.get("name", "")), *(number(v.get(k)) for k in keys)] for v in views]
-    mean = document.get("mean") or {}
-    rows.append(["mean", *(number(mean.get(k)) for k in keys)])
-    text = "Our pictures against the sharp truth of the held-out views; higher PSNR and SSIM are better."
-    return section("Figures", text, table(["view", *(METRICS.get(k, k) for k in keys)], rows))
-
-
-def number(value: object) -> str:
-    return f"{value:.4g}" if isinstance(value, (int, float)) else "-"
+    measures = [m for m in MEASURES if m in mean]
+    try:
+        rows = [
+            [str(name), *(format(float(scores[m]), MEASURES[m][1]) for m in measures)]
+            for name, scores in [*((view["name"], view) for view in views), ("mean", mean)]
+        ]
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(
+            f"The figures lack {error}: write them again with `cocogs eval RUN --json`."
+        ) from error
+    facts = [
+        f"{name} {document[name]:,}" for name in ("step", "gaussians") if isinstance(document.get(name), int)
+    ]
+    text = f"Held-out views against their sharp truth; preset {document.get('preset', 'unknown')}."
+    text = " ".join([text, *(f"{fact[0].upper()}{fact[1:]}." for fact in facts)])
+    return section("Figures", text, table(["view", *(MEASURES[m][0] for m in measures)], rows))
 
 
 def lens_section(args: argparse.Namespace, truth: Truth | None) -> str:
@@ -355,8 +370,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--sharp", type=Path, help="our sharp pictures of the same views (needed)")
     parser.add_argument("--out", type=Path, default=Path("report.html"), help="the page to write")
     parser.add_argument("--truth", type=Path, help="sharp photos of the test views")
-    parser.add_argument("--refocused", type=Path, help="our refocused pictures")
-    parser.add_argument("--refocus-truth", type=Path, help="true pictures under the same names")
+    parser.add_argument("--refocused", type=Path, help="our refocused pictures NAME.png or Z/NAME.png")
+    parser.add_argument("--refocus-truth", type=Path, help="true pictures NAME.png or NAME_Z.png")
     parser.add_argument("--eval", type=Path, help="what `cocogs eval RUN --json` wrote")
     parser.add_argument("--lens", type=Path, help="RUN/lens.json")
     parser.add_argument("--truth-json", type=Path, help="truth.json of a rendered scene")

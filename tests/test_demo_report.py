@@ -46,8 +46,10 @@ def inputs(tmp_path) -> dict[str, Path]:
         "eval": write(
             tmp_path / "eval.json",
             {
-                "views": [{"name": "000.png", "psnr": 31.25, "ssim": 0.9}],
-                "mean": {"psnr": 31.25, "ssim": 0.9},
+                "preset": "lens",
+                "step": 1500,
+                "views": [{"name": "000.png", "masked": False, "psnr": 31.25, "ssim_uniform_7": 0.9}],
+                "mean": {"psnr": 31.25, "ssim_uniform_7": 0.9},
             },
         ),
         "lens": write(tmp_path / "lens.json", {"photos": photos}),
@@ -96,6 +98,23 @@ def test_photos_go_from_near_to_far_focus(tmp_path, inputs):
     inputs["lens"].write_text(json.dumps(reverse))
     page = report(tmp_path, {name: inputs[name] for name in ("photos", "sharp", "lens", "eval")})
     assert re.findall(r"<figcaption>photo (\d+)", page) == ["004", "003", "002", "001"]
+
+
+def test_refocused_folders_pair_with_truth_names(tmp_path, inputs):
+    ours = tmp_path / "focus"
+    ours.mkdir()
+    paint(ours / "f0.75", ["000", "003"])
+    true = paint(tmp_path / "true", ["000_f0.75", "000_f2"])
+    page = report(tmp_path, {**inputs, "refocused": ours, "refocus-truth": true})
+    assert re.findall(r"<figcaption>((?:ours|truth): .*?)<", page) == ["ours: 000_f0.75", "truth: 000_f0.75"]
+
+
+def test_figures_have_a_row_per_view_and_a_mean(tmp_path, inputs):
+    page = report(tmp_path, {name: inputs[name] for name in ("photos", "sharp", "eval")})
+    assert "<th>view</th><th>PSNR (dB)</th><th>SSIM, uniform 7</th>" in page
+    assert "<td>000.png</td><td>31.25</td><td>0.9000</td>" in page
+    assert "<td>mean</td><td>31.25</td><td>0.9000</td>" in page
+    assert "preset lens. Step 1,500." in page
 
 
 def test_lens_is_compared_in_the_truths_unit(tmp_path, inputs, monkeypatch):
