@@ -1,0 +1,265 @@
+"""One photo: decoding (8 and 16 bit), EXIF, orientation, the area filter; and masks.
+
+Arrays are numpy, (H, W, 3), in the file's own depth: uint8 or uint16, sRGB-encoded. Pictures are averaged as
+they are encoded, not in linear light, like the downscaled copies (images_4, ...) that benchmarks ship.
+"""
+
+import struct
+import sys
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import ExifTags, Image, UnidentifiedImageError
+
+from cocogs.errors import InputError
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff")
+_UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, UnidentifiedImageError, Image.DecompressionBombError)
+_ALPHA_MODES = ("RGBA", "LA", "PA", "RGBa", "La")
+
+
+@dataclass(frozen=True)
+class LensFacts:
+    """What a photo's EXIF says about its lens; None where it does not.
+
+    Args:
+        focal_length_mm: the lens's focal length in mm.
+        focal_length_35mm: the focal length in mm that gives the same view on a 36 x 24 mm frame.
+        f_number: focal length divided by aperture diameter.
+        camera_model: maker's name of the camera.
+    """
+
+    focal_length_mm: float | None = None
+    focal_length_35mm: float | None = None
+    f_number: float | None = None
+    camera_model: str | None = None
+
+
+@dataclass(frozen=True)
+class PhotoHeader:
+    """What a photo file says before its pixels are decoded.
+
+    Args:
+        width, height: size in px after turning the picture as EXIF says.
+        stored_width, stored_height: size in px of the pixels as stored.
+        orientation: EXIF orientation, 1 (upright) to 8.
+        has_alpha: the file has transparency.
+        lens: lens facts from EXIF.
+    """
+
+    width: int
+    height: int
+    stored_width: int
+    stored_height: int
+    orientation: int
+    has_alpha: bool
+    lens: LensFacts
+
+    def size(self, upright: bool) -> tuple[int, int]:
+        """(width, height) in px, of the turned or of the stored picture."""
+        return (self.width, self.height) if upright else (self.stored_width, self.stored_height)
+
+
+def list_photos(folder: Path) -> list[str]:
+    """Sorted names of the PNG, JPEG and TIFF files directly in `folder`; hidden files are passed over."""
+    return sorted(
+        path.name
+        for path in folder.iterdir()
+        if path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
+    )
+
+
+def read_header(path: Path) -> PhotoHeader:
+    """Size, orientation and lens facts of a photo, without decoding it.
+
+    Raises:
+        InputError: the file is not a readable picture.
+    """
+    try:
+        with Image.open(path) as image:
+            exif = image.getexif()
+            orientation = exif.get(ExifTags.Base.Orientation, 1)
+            stored = image.size
+            has_alpha = image.mode in _ALPHA_MODES or "transparency" in image.info
+            lens = _lens_facts(exif)
+    except _UNREADABLE as error:
+        raise _unreadable(path, error) from error
+    orientation = orientation if orientation in range(1, 9) else 1
+    width, height = stored if orientation < 5 else stored[::-1]
+    return PhotoHeader(width, height, *stored, orientation, has_alpha, lens)
+
+
+def read_photo(path: Path, upright: bool = True) -> np.ndarray:
+    """Decode a photo to (H, W, 3), uint8, or uint16 for files of 16 bits per channel.
+
+    Transparent pixels are laid over black.
+
+    Args:
+        upright: turn the picture as its EXIF orientation says.
+
+    Raises:
+        InputError: the file is not a picture, or it is truncated.
+    """
+    try:
+        with Image.open(path) as image:
+            orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+            pixels = _decode(path, image)
+    except _UNREADABLE as error:
+        raise _unreadable(path, error) from error
+    return _turn(pixels, orientation) if upright else pixels
+
+
+def read_mask(path: Path, upright: bool = True) -> np.ndarray:
+    """Decode a mask to (H, W) bool: True (white) = use.
+
+    Raises:
+        InputError: the file is not a picture, or it is truncated.
+    """
+    pixels = read_photo(path, upright)
+    return pixels.max(axis=2) > _largest(pixels) // 2
+
+
+def to_float(pixels: np.ndarray) -> np.ndarray:
+    """float32 in [0, 1] of uint8 or uint16 values."""
+    return pixels.astype(np.float32) / np.float32(_largest(pixels))
+
+
+def from_float(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """uint8 or uint16 of values in [0, 1], rounded."""
+    return np.rint(np.clip(values, 0, 1) * np.iinfo(dtype).max).astype(dtype)
+
+
+def resize_area(picture: np.ndarray, width: int, height: int) -> np.ndarray:
+    """Average (H, W, ...) float over the exact area that each of the (height, width) new pixels covers.
+
+    Old pixels cut by a new pixel's border count by the fraction inside. Made for shrinking.
+    """
+    rows = _average_rows(picture, height)
+    return np.swapaxes(_average_rows(np.swapaxes(rows, 0, 1), width), 0, 1)
+
+
+def _average_rows(picture: np.ndarray, count: int) -> np.ndarray:
+    """Exact area average along axis 0, to `count` rows."""
+    old = picture.shape[0]
+    if old == count:
+        return picture
+    if old % count == 0:
+        return picture.reshape(count, old // count, *picture.shape[1:]).mean(axis=1, dtype=np.float32)
+    # The running sum is piecewise linear between rows, so its value at a fractional border is exact.
+    total = np.zeros((old + 1, *picture.shape[1:]))
+    np.cumsum(picture, axis=0, dtype=np.float64, out=total[1:])
+    borders = np.arange(count + 1) * (old / count)
+    whole = np.minimum(borders.astype(int), old - 1)
+    fraction = (borders - whole).reshape(-1, *(1,) * (picture.ndim - 1))
+    at_borders = total[whole] + fraction * picture[whole]
+    return (np.diff(at_borders, axis=0) * (count / old)).astype(np.float32)
+
+
+def write_png(path: Path, pixels: np.ndarray) -> None:
+    """Write (H, W, 3) or (H, W), uint8 or uint16, as PNG. Pillow cannot write 16-bit colour."""
+    if pixels.dtype == np.uint8:
+        Image.fromarray(pixels).save(path, format="PNG", compress_level=1)
+        return
+    height, width = pixels.shape[:2]
+    grey, rgb = 0, 2
+    header = struct.pack(">IIBBBBB", width, height, 16, grey if pixels.ndim == 2 else rgb, 0, 0, 0)
+    rows = pixels.astype(">u2").reshape(height, -1).view(np.uint8)
+    no_filter = np.zeros((height, 1), np.uint8)
+    data = zlib.compress(np.concatenate([no_filter, rows], axis=1).tobytes(), level=1)
+    chunks = [_png_chunk(b"IHDR", header), _png_chunk(b"IDAT", data), _png_chunk(b"IEND", b"")]
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(chunks))
+
+
+def _png_chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def _decode(path: Path, image: Image.Image) -> np.ndarray:
+    """(H, W, 3) uint8 or uint16 of an opened image, alpha laid over black."""
+    if image.mode.startswith("I;16") or image.mode == "I":
+        grey = np.asarray(image).astype(np.uint16)
+        return np.repeat(grey[..., None], 3, axis=2)
+    if image.mode == "F":
+        raise InputError(f"{path} holds floating-point values: save it as an 8- or 16-bit PNG, JPEG or TIFF.")
+    byte_order = _sixteen_bit_order(image)
+    if byte_order is not None:
+        return _over_black(_decode_sixteen(path, image.mode, byte_order))
+    has_alpha = image.mode in _ALPHA_MODES or "transparency" in image.info
+    return _over_black(np.asarray(image.convert("RGBA" if has_alpha else "RGB")))
+
+
+def _sixteen_bit_order(image: Image.Image) -> str | None:
+    """Byte order ("big", "little") of a file with 16 bits per colour channel, else None."""
+    if len(image.tile) != 1 or image.mode not in ("RGB", "RGBA"):
+        return None
+    raw_mode = _raw_mode(image.tile[0][3])
+    orders = {";16B": "big", ";16L": "little", ";16N": sys.byteorder}
+    return orders.get(raw_mode[-4:])
+
+
+def _raw_mode(args: object) -> str:
+    return str(args[0] if isinstance(args, tuple) else args)
+
+
+def _decode_sixteen(path: Path, mode: str, byte_order: str) -> np.ndarray:
+    """(H, W, 3 or 4) uint16. Pillow keeps one byte of each 16-bit value, so it decodes twice: asked for
+    big-endian values it keeps the first byte, asked for little-endian ones the second."""
+    first, second = (_decode_bytes(path, f"{mode};16{order}").astype(np.uint16) for order in "BL")
+    return first << 8 | second if byte_order == "big" else second << 8 | first
+
+
+def _decode_bytes(path: Path, raw_mode: str) -> np.ndarray:
+    with Image.open(path) as image:
+        codec, extents, offset, args = image.tile[0]
+        image.tile = [(codec, extents, offset, (raw_mode, *args[1:]) if isinstance(args, tuple) else raw_mode)]
+        return np.asarray(image)
+
+
+def _over_black(pixels: np.ndarray) -> np.ndarray:
+    """(H, W, 3) of (H, W, 3 or 4)."""
+    if pixels.shape[2] == 3:
+        return pixels
+    return from_float(to_float(pixels[..., :3]) * to_float(pixels[..., 3:]), pixels.dtype)
+
+
+def _turn(pixels: np.ndarray, orientation: int) -> np.ndarray:
+    """Upright picture of stored pixels, for the eight EXIF orientations."""
+    if orientation in (5, 6, 7, 8):
+        pixels = pixels.swapaxes(0, 1)
+    if orientation in (3, 4, 7, 8):
+        pixels = pixels[::-1]
+    if orientation in (2, 3, 6, 7):
+        pixels = pixels[:, ::-1]
+    return np.ascontiguousarray(pixels)
+
+
+def _largest(pixels: np.ndarray) -> int:
+    return np.iinfo(pixels.dtype).max
+
+
+def _lens_facts(exif: Image.Exif) -> LensFacts:
+    tags = exif.get_ifd(ExifTags.IFD.Exif)
+    model = exif.get(ExifTags.Base.Model)
+    return LensFacts(
+        focal_length_mm=_positive(tags.get(ExifTags.Base.FocalLength)),
+        focal_length_35mm=_positive(tags.get(ExifTags.Base.FocalLengthIn35mmFilm)),
+        f_number=_positive(tags.get(ExifTags.Base.FNumber)),
+        camera_model=str(model).strip("\0 ") or None if model else None,
+    )
+
+
+def _positive(value: object) -> float | None:
+    """EXIF writes 0 (or 0/0) where it does not know."""
+    try:
+        number = float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError, ZeroDivisionError):
+        return None
+    return number if 0 < number < float("inf") else None
+
+
+def _unreadable(path: Path, error: Exception) -> InputError:
+    if isinstance(error, FileNotFoundError):
+        return InputError(f"{path} does not exist: put it back or name another folder.")
+    return InputError(f"{path} cannot be read as a picture ({error}): replace it by an intact copy or remove it.")

@@ -1,0 +1,137 @@
+"""Pictures as the training wants them: undistorted, upright, at training resolution; made once, then cached.
+
+The name of a cached file carries a hash of everything it was made from, so any change makes a new file.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from cocogs.errors import InputError
+from cocogs.io import colmap, photos
+from cocogs.io.atomic import replacing
+from cocogs.io.source import Intrinsics, Shot
+
+# Raise it when the same inputs give other pictures than before.
+_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A photo or mask on disk with the lens that belongs to its pixels.
+
+    Args:
+        path: the file.
+        lens: intrinsics for the file's own size.
+        upright: the lens belongs to the picture turned as its EXIF orientation says, not as stored.
+        header: what the file says about itself.
+    """
+
+    path: Path
+    lens: Intrinsics
+    upright: bool
+    header: photos.PhotoHeader
+
+    def is_ready(self, flat: Intrinsics) -> bool:
+        """The file can be trained with as it is."""
+        return self.lens == flat and (self.upright or self.header.orientation == 1)
+
+
+def fit_photo(shot: Shot, path: Path) -> Picture:
+    """Bring a shot's lens to the size of its file, and find out whether it belongs to the turned picture.
+
+    Raises:
+        InputError: the file is unreadable or has another shape than its camera.
+    """
+    header = photos.read_header(path)
+    for upright in (shot.upright, not shot.upright):
+        width, height = header.size(upright)
+        if _same_shape(shot.intrinsics, width, height):
+            return Picture(path, colmap.resized(shot.intrinsics, width, height), upright, header)
+    wanted = f"{shot.intrinsics.width}x{shot.intrinsics.height}"
+    raise InputError(
+        f"{path} has {header.width}x{header.height} px but its camera was made for {wanted}: "
+        "put back the photo as it was, or remove the camera model so that cameras are computed anew."
+    )
+
+
+def fit_mask(photo: Picture, shot: Shot, path: Path) -> Picture:
+    """The same for the photo's mask, which must have the photo's size or that of the full-size photo.
+
+    Raises:
+        InputError: the mask is unreadable or of another size.
+    """
+    header = photos.read_header(path)
+    sizes = [(photo.lens.width, photo.lens.height), (shot.intrinsics.width, shot.intrinsics.height)]
+    if header.size(True) not in sizes:
+        width, height = sizes[0]
+        raise InputError(
+            f"{path} has {header.width}x{header.height} px but its photo has {width}x{height}: "
+            "make the mask as large as the photo, or remove it."
+        )
+    return Picture(path, colmap.resized(photo.lens, header.width, header.height), True, header)
+
+
+def prepared_photo(photo: Picture, flat: Intrinsics, folder: Path) -> Path:
+    """The file to train with: the photo itself where it will do, else a copy in `folder`, made if absent.
+
+    Args:
+        flat: the pinhole camera at training resolution.
+
+    Raises:
+        InputError: the photo is truncated, or the copy cannot be written.
+    """
+    if photo.is_ready(flat):
+        return photo.path
+    path = _cached_path(photo, flat, folder)
+    if not path.is_file():
+        pixels = photos.read_photo(photo.path, photo.upright)
+        _write(path, photos.from_float(_flatten(photo, photos.to_float(pixels), flat), pixels.dtype))
+    return path
+
+
+def prepared_mask(mask: Picture, flat: Intrinsics, folder: Path) -> Path:
+    """The same for a mask: white where at least half of a training pixel is to be used."""
+    if mask.is_ready(flat):
+        return mask.path
+    path = _cached_path(mask, flat, folder)
+    if not path.is_file():
+        coverage = photos.read_mask(mask.path)[..., None].astype(np.float32)
+        _write(path, np.where(_flatten(mask, coverage, flat)[..., 0] >= 0.5, 255, 0).astype(np.uint8))
+    return path
+
+
+def _same_shape(lens: Intrinsics, width: int, height: int) -> bool:
+    """The picture is a uniform rescaling of the lens's, up to rounding to whole pixels."""
+    return abs(width * lens.height - height * lens.width) <= max(lens.width, lens.height)
+
+
+def _cached_path(picture: Picture, flat: Intrinsics, folder: Path) -> Path:
+    status = picture.path.stat()
+    facts = (_VERSION, str(picture.path.resolve()), status.st_size, status.st_mtime_ns)
+    key = hashlib.sha256(repr((facts, picture.upright, picture.lens, flat)).encode()).hexdigest()[:12]
+    return folder / f"{picture.path.stem}-{key}.png"
+
+
+def _flatten(picture: Picture, pixels: np.ndarray, flat: Intrinsics) -> np.ndarray:
+    """(h, w, C) training picture of the file's (H, W, C) float32 pixels."""
+    lens = picture.lens
+    if colmap.is_pinhole(lens):
+        return photos.resize_area(pixels, flat.width, flat.height)
+    shrink = lens.width / flat.width
+    if shrink < 1.5:
+        return colmap.undistort(pixels, lens, flat)
+    # Undistorting samples single points; to average over whole areas, it goes to twice the training
+    # resolution, from a photo reduced to about that, and the area filter takes the last step.
+    reduce = max(1, int(shrink / 2))
+    small = colmap.resized(lens, round(lens.width / reduce), round(lens.height / reduce))
+    fine = colmap.resized(flat, 2 * flat.width, 2 * flat.height)
+    reduced = photos.resize_area(pixels, small.width, small.height)
+    return photos.resize_area(colmap.undistort(reduced, small, fine), flat.width, flat.height)
+
+
+def _write(path: Path, pixels: np.ndarray) -> None:
+    with replacing(path) as temporary:
+        photos.write_png(temporary, pixels)
