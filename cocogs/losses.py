@@ -17,15 +17,18 @@ def gaussian_window(like: Tensor) -> Tensor:
 
 def window_mean(images: Tensor) -> Tensor:
     """Gaussian-weighted local mean of (B, H, W), zero-padded like 3DGS's SSIM."""
-    window, images = gaussian_window(images), images[:, None]
-    half = WINDOW // 2
-    images = F.conv2d(images, window.view(1, 1, 1, -1), padding=(0, half))
-    return F.conv2d(images, window.view(1, 1, -1, 1), padding=(half, 0))[:, 0]
+    window, half, count = gaussian_window(images), WINDOW // 2, len(images)
+    # One depthwise pass per axis: torch on CPU takes 8 times longer with the B images as a batch.
+    rows = window.view(1, 1, 1, -1).expand(count, -1, -1, -1)
+    columns = window.view(1, 1, -1, 1).expand(count, -1, -1, -1)
+    images = F.conv2d(images[None], rows, padding=(0, half), groups=count)
+    return F.conv2d(images, columns, padding=(half, 0), groups=count)[0]
 
 
 def ssim_map(a: Tensor, b: Tensor) -> Tensor:
     """Structural similarity (3, H, W) of two (3, H, W) pictures in [0, 1]; 11 px Gaussian window."""
-    mean_a, mean_b, aa, bb, ab = window_mean(torch.cat([a, b, a * a, b * b, a * b])).split(3)
+    mean_a, aa, ab = window_mean(torch.cat([a, a * a, a * b])).split(3)
+    mean_b, bb = window_mean(torch.cat([b, b * b])).split(3)  # apart: a photo needs no backward pass
     variance_a, variance_b = aa - mean_a.square(), bb - mean_b.square()
     covariance = ab - mean_a * mean_b
     luminance = (2 * mean_a * mean_b + C1) / (mean_a.square() + mean_b.square() + C1)

@@ -1,0 +1,119 @@
+"""From base Gaussians to CoC copies: what holds whatever was learned, and what holds at the start."""
+
+import math
+
+import pytest
+import torch
+
+from cocogs.coc.expand import (
+    Ablation, GaussianEncoding, Lens, PaperExpansion, ResidualExpansion, fourier, paper_copies, sample_lens,
+    sphere_points, widen,
+)  # fmt: skip
+from cocogs.coc.lens import coc_diameter, lens_samples
+
+COUNT, COPIES, FX = 40, 5, 300.0
+
+
+@pytest.fixture
+def base():
+    generator = torch.Generator().manual_seed(0)
+    means = torch.rand(COUNT, 3, generator=generator) * 2 + torch.tensor([-1.0, -1.0, 2.0])
+    quats = torch.nn.functional.normalize(torch.randn(COUNT, 4, generator=generator), dim=-1)
+    scales = torch.rand(COUNT, 3, generator=generator) * 0.05 + 0.01
+    return means, quats, scales, torch.rand(COUNT, generator=generator)
+
+
+LENS = Lens(torch.tensor(3.0), torch.tensor(60.0))
+CAMERA = torch.eye(4)
+
+
+def test_widening_moves_nothing_and_blurs_by_the_coc(base):
+    copies = widen(base, CAMERA, LENS)
+    coc = coc_diameter(base[0][:, 2], LENS.focus_distance, LENS.aperture)
+    torch.testing.assert_close(copies.means[0], base[0])
+    torch.testing.assert_close(copies.blur, coc.square()[None] / 16)
+
+
+def test_sampled_lens_starts_at_the_physical_one(base):
+    expansion = ResidualExpansion(COPIES, torch.zeros(3), 1.0)
+    copies = sample_lens(base, CAMERA, FX, LENS, expansion(base, torch.zeros(3)))
+    shift_px = (copies.means - base[0])[..., :2] * FX / base[0][:, 2:]
+    coc = coc_diameter(base[0][:, 2], LENS.focus_distance, LENS.aperture)
+    expected = -coc[:, None] / 2 * lens_samples(COPIES)[:, None]
+    torch.testing.assert_close(shift_px, expected, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(copies.means[..., 2], base[0][:, 2].expand(COPIES, -1))
+    # The spread of the copies plus each one's own blur is the whole disc's.
+    total = shift_px.square().mean((0, 2)) + copies.blur.mean(0)
+    torch.testing.assert_close(total, coc.square() / 16, rtol=1e-3, atol=1e-6)
+
+
+def test_sampled_copies_move_sideways_in_the_camera_s_frame(base):
+    turn = torch.eye(4)
+    turn[:3, :3] = torch.tensor([[0.0, 0.0, -1.0], [0.0, 1.0, 0.0], [1.0, 0.0, 0.0]])
+    turn[2, 3] = 4.0
+    expansion = ResidualExpansion(COPIES, torch.zeros(3), 1.0)
+    copies = sample_lens(base, turn, FX, LENS, expansion(base, torch.zeros(3)))
+    depth = copies.means @ turn[2, :3]
+    torch.testing.assert_close(depth, (base[0] @ turn[2, :3]).expand(COPIES, -1))
+
+
+def test_the_mlp_never_moves_the_scene(base):
+    base = tuple(x.clone().requires_grad_() for x in base)
+    expansion = PaperExpansion(COPIES, torch.zeros(3), 1.0, Ablation())
+    factors = expansion(base, torch.ones(3))
+    (factors.directions.sum() + factors.beta.sum() + factors.scale_factors.sum()).backward()
+    assert all(x.grad is None for x in base)
+    assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in expansion.parameters())
+
+
+def test_paper_factors_stay_in_their_ranges(base):
+    torch.manual_seed(0)
+    expansion = PaperExpansion(COPIES, torch.zeros(3), 1.0, Ablation())
+    for p in expansion.parameters():
+        torch.nn.init.normal_(p, std=1.0)
+    factors = expansion(base, torch.tensor([5.0, -3.0, 1.0]))
+    torch.testing.assert_close(factors.directions.norm(dim=-1), torch.ones(COPIES, COUNT), atol=1e-4, rtol=0)
+    assert (factors.beta >= 0).all() and (factors.beta <= 1).all() and (factors.aperture_factor >= 0).all()
+    for factor in (factors.scale_factors, factors.rotation_factors):
+        assert factor.min() >= 1 and factor.max() <= 1.1
+
+
+def test_paper_copies_keep_the_base_set_last_and_stay_within_the_circle(base):
+    torch.manual_seed(0)
+    lens = Lens(LENS.focus_distance, torch.tensor(0.2), "paper", "euclidean")
+    expansion = PaperExpansion(COPIES, torch.zeros(3), 1.0, Ablation())
+    copies = paper_copies(base, CAMERA, FX, lens, expansion(base, torch.zeros(3)), Ablation())
+    assert copies.means.shape == (COPIES + 1, COUNT, 3)
+    torch.testing.assert_close(copies.means[-1], base[0])
+    factors = expansion(base, torch.zeros(3))
+    radius = (0.2 * factors.aperture_factor * (1 / base[0].norm(dim=-1) - 1 / 3.0)).abs() / 2
+    assert ((copies.means[:-1] - base[0]).norm(dim=-1) <= radius * (1 + 1e-4)).all()
+
+
+@pytest.mark.parametrize("part", ["coc", "direction", "beta", "aperture"])
+def test_every_ablation_changes_the_copies(base, part: str):
+    torch.manual_seed(0)
+    whole = PaperExpansion(COPIES, torch.zeros(3), 1.0, Ablation())
+    less = PaperExpansion(COPIES, torch.zeros(3), 1.0, Ablation(**{part: True}))
+    less.load_state_dict(whole.state_dict())
+    lens = Lens(torch.tensor(3.0), torch.tensor(0.2), "paper", "euclidean")
+    one, other = (
+        paper_copies(base, CAMERA, FX, lens, e(base, torch.zeros(3)), e.ablation).means for e in (whole, less)
+    )
+    assert not torch.allclose(one, other)
+
+
+def test_encoding_does_not_depend_on_the_unit_of_the_scene(base):
+    center, extent, scale = torch.tensor([0.1, 0.2, 3.0]), 2.0, 7.0
+    means, quats, scales, opacities = base
+    one = GaussianEncoding(center, extent, 3, 10)(base, torch.ones(3))
+    larger = GaussianEncoding(center * scale, extent * scale, 3, 10)
+    other = larger((means * scale, quats, scales * scale, opacities), torch.ones(3) * scale)
+    assert one.shape[1] == larger.size
+    torch.testing.assert_close(one, other, atol=1e-4, rtol=1e-4)
+
+
+def test_fourier_and_sphere():
+    assert fourier(torch.zeros(2, 3), 4).shape == (2, 27)
+    torch.testing.assert_close(sphere_points(7).norm(dim=-1), torch.ones(7))
+    assert math.isclose(float(sphere_points(50).mean(0).norm()), 0, abs_tol=0.05)

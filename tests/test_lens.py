@@ -1,0 +1,87 @@
+"""The thin lens: closed forms and limits."""
+
+import math
+
+import pytest
+import torch
+
+from cocogs.coc.lens import blur_variance, camera_depth, coc_diameter, lens_samples, world_radius
+
+FX = 500.0
+
+
+def f64(*values: float) -> torch.Tensor:
+    return torch.tensor(values, dtype=torch.float64)
+
+
+def test_coc_is_zero_in_focus_and_changes_sign_there():
+    coc = coc_diameter(f64(1.0, 2.0, 4.0), f64(2.0), f64(80.0))
+    torch.testing.assert_close(coc, f64(40.0, 0.0, -20.0))
+
+
+def test_coc_far_behind_focus_at_infinity_vanishes():
+    assert coc_diameter(f64(1e9), f64(math.inf), f64(80.0)).abs() < 1e-6
+
+
+def test_aperture_zero_is_a_pinhole():
+    assert (coc_diameter(f64(0.3, 1.0, 9.0), f64(2.0), f64(0.0)) == 0).all()
+
+
+def test_points_at_or_behind_the_camera_stay_finite():
+    assert coc_diameter(f64(-1.0, 0.0), f64(2.0), f64(80.0)).isfinite().all()
+
+
+def test_world_radius_projects_to_half_the_coc():
+    z, focus, aperture = f64(0.7, 1.5, 6.0), f64(2.0), f64(90.0)
+    radius = world_radius(z, focus, aperture, FX)
+    torch.testing.assert_close(radius * FX / z, coc_diameter(z, focus, aperture) / 2)
+
+
+def test_world_radius_is_the_exact_thin_lens():
+    """A pinhole at a u, re-aimed so that the focus plane stays put, sees the point shifted by -r u."""
+    z, focus, aperture, u = 3.0, 2.0, 90.0, 0.6
+    radius_of_aperture = aperture / FX / 2
+    # From (a u, 0, 0) the point (0, 0, z) appears at x = -a u f / z; re-aiming adds a u f / z_f.
+    pixel = FX * radius_of_aperture * u * (1 / focus - 1 / z)
+    shift = -world_radius(f64(z), f64(focus), f64(aperture), FX) * u
+    torch.testing.assert_close(shift * FX / z, f64(pixel))
+
+
+def test_paper_units_leave_the_factor_out():
+    z, focus, aperture = f64(0.7, 1.5, 6.0), f64(2.0), f64(90.0)
+    paper = world_radius(z, focus, aperture, FX, units="paper")
+    torch.testing.assert_close(paper * z / FX, world_radius(z, focus, aperture, FX).abs())
+    with pytest.raises(ValueError, match="units"):
+        world_radius(z, focus, aperture, FX, units="px")
+
+
+def test_blur_variance_is_that_of_a_uniform_disc():
+    angle, radius = torch.meshgrid(torch.linspace(0, 2 * math.pi, 401)[:-1], torch.linspace(0, 1, 2001), indexing="ij")
+    x = 6.0 * radius * torch.cos(angle)  # disc of diameter 12, area element ~ radius
+    variance = (x.square() * radius).sum() / radius.sum()
+    assert float(blur_variance(f64(12.0))) == pytest.approx(float(variance), rel=2e-3)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 5, 8, 32])
+def test_lens_samples_and_their_sub_apertures_have_the_disc_s_variance(count: int):
+    points = lens_samples(count).double()
+    assert points.shape == (count, 2)
+    torch.testing.assert_close(points.mean(0), f64(0.0, 0.0), atol=1e-6, rtol=0)
+    total = float(points.square().mean()) + 1 / (4 * count)
+    assert total == pytest.approx(1 / 4, abs=1e-6)
+
+
+def test_depths():
+    transform = torch.eye(4, dtype=torch.float64)
+    transform[2, 3] = 1.0
+    points = torch.tensor([[0.0, 0.0, 2.0], [3.0, 0.0, 3.0]], dtype=torch.float64)
+    torch.testing.assert_close(camera_depth(points, transform), f64(3.0, 4.0))
+    torch.testing.assert_close(camera_depth(points, transform, "euclidean"), f64(3.0, 5.0))
+    with pytest.raises(ValueError, match="depth"):
+        camera_depth(points, transform, "x")
+
+
+def test_gradients_reach_focus_and_aperture():
+    focus = torch.tensor(2.0, dtype=torch.float64, requires_grad=True)
+    aperture = torch.tensor(80.0, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda f, k: blur_variance(coc_diameter(f64(1.0, 5.0), f, k)), (focus, aperture))
