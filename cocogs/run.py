@@ -113,7 +113,7 @@ def restore_model(state: dict[str, Any], config: Config, scene: Scene, folder: P
     """The model with the sizes and values of a checkpoint's `model` part."""
     values: dict[str, Tensor] = state["model"]
     try:
-        gaussians = Gaussians(**{name: values[f"gaussians.{name}"] for name in Gaussians.names})
+        gaussians = _gaussians(values)
         count = len(scene.train_views)
         focus = FocusPlanes(torch.ones(count), 1.0, 1.0, config.model.per_photo_aperture)
         model = DefocusModel(gaussians, focus, config.model, torch.zeros(3), 1.0)
@@ -121,6 +121,15 @@ def restore_model(state: dict[str, Any], config: Config, scene: Scene, folder: P
     except (KeyError, RuntimeError) as error:
         raise InputError(f"{folder / 'checkpoint.pt'} does not fit {folder / 'config.json'}: train again.") from error
     return model
+
+
+def _gaussians(values: dict[str, Tensor]) -> Gaussians:
+    return Gaussians(**{name: values[f"gaussians.{name}"] for name in Gaussians.names})
+
+
+def load_gaussians(folder: Path) -> Gaussians:
+    """The base Gaussians of a run; needs no photos."""
+    return _gaussians(read_checkpoint(folder)["model"])
 
 
 def write_lens(folder: Path, model: DefocusModel, scene: Scene) -> None:
@@ -131,7 +140,7 @@ def write_lens(folder: Path, model: DefocusModel, scene: Scene) -> None:
     distances = model.focus.focus_distances.tolist()
     photos = []
     for index, (view, distance) in enumerate(zip(views, distances, strict=True)):
-        aperture = float(model.focus.aperture(index))
+        aperture = model.focus.aperture(index).item()
         photos.append({
             "name": view.name, "focus_distance": distance, "aperture_px": aperture,
             "aperture_diameter": aperture / view.camera.fx, "fx": view.camera.fx,

@@ -59,7 +59,7 @@ class Trainer:
                 self.step += 1
                 loss, mse = self.optimize(self.next_view())
                 monitor.step(self.step, loss, mse, len(self.model.gaussians))
-                if self.step % CHECKPOINT_EVERY == 0 and self.step < iterations:
+                if self.step % CHECKPOINT_EVERY == 0 and self.step < iterations and not stop.is_set:
                     self.save()
                     monitor.evaluate(self.step, self.model, self.scene)
         self.save()
@@ -71,8 +71,7 @@ class Trainer:
         view = self.scene.train_views[index]
         truth, mask = self.scene.photo(view), self.scene.mask(view)
         photo = self.model.photo(view.camera, index, self.sh_degree, self.with_sets)
-        per_pixel = photometric_loss(photo.image, truth, self.config.optim.ssim_weight)
-        loss = per_pixel.mean() if mask is None else (per_pixel * mask).mean()
+        loss = masked_mean(photometric_loss(photo.image, truth, self.config.optim.ssim_weight), mask)
         loss.backward()
         self.densification.observe(photo)
         self.set_rates()
@@ -80,7 +79,7 @@ class Trainer:
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
         self.densification.edit(self.step, self.model.gaussians, self.optimizers)
-        return loss.detach(), (photo.image.detach() - truth).square().mean()
+        return loss.detach(), masked_mean((photo.image.detach() - truth).square(), mask)
 
     @property
     def sh_degree(self) -> int:
@@ -177,6 +176,13 @@ def make_optimizers(model: DefocusModel, config: Config, extent: float) -> dict[
         name: torch.optim.Adam([{"params": params, "lr": rate, "name": name}], eps=1e-15, fused=True)
         for name, (params, rate) in groups.items()
     }
+
+
+def masked_mean(per_pixel: Tensor, mask: Tensor | None) -> Tensor:
+    """Mean of (3, H, W) over all pixels, or over those whose (H, W) mask is 1."""
+    if mask is None:
+        return per_pixel.mean()
+    return (per_pixel * mask).sum() / (len(per_pixel) * mask.sum()).clamp_min(1)
 
 
 class Stop:
