@@ -7,6 +7,7 @@ may differ by what that changes, and they are left out of the loss whose gradien
 
 from dataclasses import dataclass, replace
 from functools import cache
+from typing import Any
 from unittest import mock
 
 import pytest
@@ -27,7 +28,7 @@ from scenes import (
 )
 from torch import Tensor
 
-from cocogs.rasterize import Render, rasterize, reference
+from cocogs.rasterize import Render, native, rasterize, reference
 
 NUDGE = 5e-5
 """Relative change of a threshold that covers float32's rounding of an alpha or a transmittance."""
@@ -65,7 +66,8 @@ def render(case: Case, inputs: dict[str, Tensor], backend: Backend, probe: Tenso
     options = dict(case.options)
     if "background" in options:
         options["background"] = options["background"].to(backend.dtype)
-    return rasterize(**inputs, camera=case.camera, means2d_probe=probe, backend=backend.name, **options)
+    name: Any = backend.name
+    return rasterize(**inputs, camera=case.camera, means2d_probe=probe, backend=name, **options)
 
 
 def render_reference(case: Case, inputs: dict[str, Tensor], probe: Tensor | None = None) -> dict[str, Tensor]:
@@ -413,8 +415,6 @@ def test_gsplat_refuses_blur() -> None:
 
 
 def test_native_thresholds_are_those_of_the_reference() -> None:
-    from cocogs import _native
-
-    constants = _native.constants()
+    constants = native.native().constants()
     names = ["near_plane", "view_margin", "dilation", "alpha_max", "alpha_min", "transmittance_min"]
     assert constants == {name: getattr(reference, name.upper()) for name in names}
