@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from cocogs.config import Config
     from cocogs.run import DataConfig
 
+PRESET_DECIDES = "(default: the preset's)"
 Part = Literal["coc", "direction", "beta", "aperture", "cnn"]
 ABLATABLE: dict[str, tuple[Part, ...]] = {
     "pinhole": (),
@@ -43,11 +44,11 @@ class Train:
     preset: Annotated[str | None, arg(metavar="NAME", help_behavior_hint="(default: full)")] = None
     """How a photo is modelled: full (the lens, with learned corrections; the best pictures), lens (the lens
     alone; several times faster), paper (CoCoGaussian as published), 3dgs (no lens, for comparison)."""
-    iterations: Annotated[int | None, arg(metavar="N", help_behavior_hint="(default: the preset's)")] = None
+    iterations: Annotated[int | None, arg(metavar="N", help_behavior_hint=PRESET_DECIDES)] = None
     """Training steps, one photo each. More is sharper, with diminishing returns."""
-    max_gaussians: Annotated[int | None, arg(metavar="N", help_behavior_hint="(default: the preset's)")] = None
+    max_gaussians: Annotated[int | None, arg(metavar="N", help_behavior_hint=PRESET_DECIDES)] = None
     """Upper limit of splats: more show finer detail, and cost time and memory."""
-    downscale: Annotated[int | None, arg(metavar="N", help_behavior_hint="(default: chosen, and said)")] = None
+    downscale: Annotated[int | None, arg(metavar="N", help_behavior_hint="(default: by size)")] = None
     """Shrink the photos N times before training."""
     test_every: Annotated[int | None, arg(metavar="N", help_behavior_hint="(default: none)")] = None
     """Keep every Nth photo (by name) out of training, to measure the result with `cocogs eval`."""
@@ -73,7 +74,7 @@ class Train:
                 f"{self.out} already holds a trained scene: continue it with --resume, or give another --out."
             )
         if not self.resume:
-            write_config(self.out, config, data)  # before the slow part, to know that the folder can be written
+            write_config(self.out, config, data)  # before the slow part: can the folder be written?
         began = time.monotonic()
         scene = open_data(data, self.out, config.seed, print)
         trainer = Trainer(config, scene, self.out, resume=has_checkpoint)
@@ -115,7 +116,7 @@ class Train:
         saved = config, data = read_config(self.out)
         if data.source != source:
             raise InputError(
-                f"{self.out} was trained on {data.source}, not on {source}: give that folder, or another --out."
+                f"{self.out} was trained on {data.source}, not on {source}: give that one, or another --out."
             )
         if self.preset not in (None, config.preset) or self.applied(config, data) != saved:
             raise InputError(
@@ -128,7 +129,7 @@ class Train:
         """Settings changed by the options that were given."""
         if foreign := [part for part in self.ablate if part not in ABLATABLE[config.model.lens]]:
             raise InputError(
-                f"--ablate {' '.join(foreign)}: the preset {config.preset} has no such part; --preset paper has all."
+                f"--ablate {' '.join(foreign)}: preset {config.preset} has no such part, --preset paper has."
             )
         model, optim, strategy = config.model, config.optim, config.strategy
         if self.per_photo_aperture:
@@ -285,5 +286,6 @@ def sentence(error: Exception) -> str | None:
         return "There is not enough memory: give a larger --downscale or a smaller --max-gaussians."
     if isinstance(error, OSError):
         place = error.filename or "A file"
-        return f"{place} cannot be read or written ({error.strerror or error}): check the disk and permissions."
+        reason = error.strerror or error
+        return f"{place} cannot be read or written ({reason}): check the disk and the permissions."
     return None

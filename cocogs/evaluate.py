@@ -8,6 +8,7 @@ import json
 from dataclasses import dataclass
 
 import flip_evaluator
+import numpy as np
 import torch
 from rich.console import Console
 from rich.table import Table
@@ -108,9 +109,9 @@ def compare(render: Tensor, photo: Tensor, mask: Tensor | None, lpips: Lpips | N
 def ssim_uniform_7(render: Tensor, photo: Tensor, mask: Tensor | None) -> float:
     """SSIM of the deblurring papers: skimage, uniform 7 x 7 window, pictures mapped to [-1, 1]."""
     a, b = (picture.permute(1, 2, 0).numpy() * 2 - 1 for picture in (render, photo))
-    _, similarity = structural_similarity(a, b, win_size=7, data_range=2, channel_axis=2, full=True)
+    similarity = structural_similarity(a, b, win_size=7, data_range=2, channel_axis=2, full=True)[1]
     inner = slice(3, -3)  # where the window fits, as skimage's own mean
-    values = torch.from_numpy(similarity).mean(2)[inner, inner]
+    values = torch.from_numpy(np.asarray(similarity)).mean(2)[inner, inner]
     return float(masked_mean(values, None if mask is None else mask[inner, inner]))
 
 

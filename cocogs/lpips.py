@@ -32,7 +32,8 @@ class Lpips(nn.Module):
             nn.Conv2d(384, 256, 3, padding=1), nn.ReLU(),
             nn.Conv2d(256, 256, 3, padding=1), nn.ReLU(),
         )  # fmt: skip
-        self.weights = nn.ParameterList(torch.ones(c.out_channels) for c in self.features if isinstance(c, nn.Conv2d))
+        channels = [layer.out_channels for layer in self.features if isinstance(layer, nn.Conv2d)]
+        self.weights = nn.ParameterList(torch.ones(count) for count in channels)
         # ImageNet's mean and deviation, for pictures in [-1, 1] as LPIPS defines them.
         self.register_buffer("shift", torch.tensor([-0.030, -0.088, -0.188])[:, None, None])
         self.register_buffer("scale", torch.tensor([0.458, 0.448, 0.450])[:, None, None])
@@ -75,7 +76,8 @@ def masked_mean(values: Tensor, mask: Tensor | None) -> Tensor:
     """Mean of (h, w), weighted by `mask` (H, W) averaged down to the same size."""
     if mask is None:
         return values.mean()
-    weights = F.adaptive_avg_pool2d(mask[None].float(), values.shape)[0]
+    height, width = values.shape
+    weights = F.adaptive_avg_pool2d(mask[None].float(), (height, width))[0]
     return (values * weights).sum() / weights.sum().clamp_min(1e-10)
 
 

@@ -109,7 +109,8 @@ def test_files_that_are_no_ply(tmp_path: Path) -> None:
     (tmp_path / "header.ply").write_bytes(whole[:40])
     (tmp_path / "text.ply").write_text("not a ply\n")
     (tmp_path / "empty.ply").write_bytes(b"")
-    (tmp_path / "faces.ply").write_bytes(b"ply\nformat ascii 1.0\nelement face 0\nproperty float a\nend_header\n")
+    header = "ply\nformat ascii 1.0\nelement face 0\nproperty float a\nend_header\n"
+    (tmp_path / "faces.ply").write_text(header)
     for name in ("short", "header", "text", "empty", "faces"):
         with pytest.raises(InputError, match=rf"{name}\.ply is not a whole \.ply"):
             read_ply(tmp_path / f"{name}.ply")

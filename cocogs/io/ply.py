@@ -89,7 +89,7 @@ def _read_vertices(path: Path) -> np.ndarray:
     if not path.is_file():
         raise InputError(f"{path} does not exist: give a .ply of 3D Gaussians.")
     try:
-        vertices = PlyData.read(str(path), mmap=False)["vertex"].data
+        vertices = PlyData.read(str(path))["vertex"].data
     except Exception as error:  # plyfile raises a different type for every way a file can be broken
         reason = (str(error) or type(error).__name__).splitlines()[0][:80]
         raise InputError(f"{path} is not a whole .ply ({reason}): export it again.") from error
