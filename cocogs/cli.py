@@ -1,5 +1,6 @@
 """The command line. Each command imports what it needs when it runs, so that --help is quick."""
 
+import os
 import shlex
 import sys
 import time
@@ -265,6 +266,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         args=arguments,
         config=(FlagCreatePairsOff,),
     )
+    # Read once, when torch is imported: waiting threads that spin halt all others on a shared machine.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     try:
         return command.run()
     except KeyboardInterrupt:
