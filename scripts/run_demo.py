@@ -1,0 +1,91 @@
+"""`make demo`: trains the bundled scene, measures and renders it, writes the report page and prints its path.
+
+python scripts/run_demo.py [RUN]    # default runs/demo; an interrupted run goes on where it stopped
+"""
+
+import argparse
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import demo_report  # pyright: ignore[reportMissingImports]
+
+from cocogs.errors import InputError
+
+DATA = Path("data/demo")
+FOCUS_DISTANCES = (0.75, 1.05, 1.7)
+"""Metres; test view 006 has a true picture for each."""
+
+
+def cocogs(*arguments: object, output: Path | None = None) -> str:
+    """Run one command as a user would, its output to a file if given; returns the command line.
+
+    Raises:
+        SystemExit: with the command's own exit code, when it fails.
+    """
+    words = [str(a) for a in arguments]
+    shown = shlex.join(["cocogs", *words]) + (f" > {shlex.quote(str(output))}" if output else "")
+    print(f"\n$ {shown}", flush=True)
+    finished = subprocess.run(
+        [sys.executable, "-m", "cocogs", *words], stdout=subprocess.PIPE if output else None
+    )
+    if finished.returncode:
+        raise SystemExit(finished.returncode)
+    if output:
+        output.write_bytes(finished.stdout)
+    return shown
+
+
+def run_demo(run: Path) -> int:
+    commands = [
+        cocogs("train", DATA, "--out", run, *(["--resume"] if (run / "checkpoint.pt").exists() else []))
+    ]
+    commands.append(cocogs("eval", run, "--json", output=run / "eval.json"))
+    commands.append(cocogs("render", run, "--views", "all", "--out", run / "sharp"))
+    metre = 1 / unit_in_metres()
+    for distance in FOCUS_DISTANCES:
+        out = run / "refocused" / f"f{distance:g}"
+        focus = f"{distance * metre:.4f}"
+        commands.append(cocogs("render", run, "--views", "test", "--focus", focus, "--out", out))
+    options = {
+        "photos": DATA / "images",
+        "truth": DATA / "images",
+        "truth-json": DATA / "truth.json",
+        "sparse": DATA / "sparse" / "0",
+        "refocus-truth": DATA / "refocus",
+        "sharp": run / "sharp",
+        "refocused": run / "refocused",
+        "eval": run / "eval.json",
+        "out": run / "report.html",
+    }
+    if (run / "lens.json").exists():
+        options["lens"] = run / "lens.json"
+    words = [word for name, path in options.items() for word in (f"--{name}", str(path))]
+    words += [word for command in commands for word in ("--command", command)]
+    print("\nThe report:")
+    return demo_report.main(words)
+
+
+def unit_in_metres() -> float:
+    """Length of the unit of the bundled COLMAP model, which the run's focus distances are counted in."""
+    unit = demo_report.truth_unit(demo_report.read_truth(DATA / "truth.json"), DATA / "sparse" / "0")
+    if unit is None:
+        raise InputError(f"{DATA} lacks its truth or its COLMAP model: restore them from the repository.")
+    return unit
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description="Train, measure and render the bundled scene; write a report."
+    )
+    parser.add_argument("run", type=Path, nargs="?", default=Path("runs/demo"), help="folder for the result")
+    run = parser.parse_args().run
+    if not DATA.is_dir():
+        print(f"{DATA} is not here: start this script from the root of the repository.", file=sys.stderr)
+        return 2
+    return run_demo(run)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
