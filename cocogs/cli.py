@@ -235,11 +235,11 @@ class Export:
 
     def run(self) -> int:
         from cocogs.io.ply import write_ply
-        from cocogs.run import load_run
+        from cocogs.run import load_gaussians
 
         if self.file.suffix.lower() != ".ply":
             raise InputError(f"{self.file} does not end in .ply, the one format cocogs writes: rename it.")
-        gaussians = load_run(self.run_folder).model.gaussians
+        gaussians = load_gaussians(self.run_folder)
         write_ply(self.file, gaussians)
         print(f"{len(gaussians):,} Gaussians in {self.file}")
         return 0

@@ -62,7 +62,7 @@ def evaluate_run(run: Run, lpips: Lpips | None = None) -> Evaluation:
     are left out of every mean.
 
     Raises:
-        InputError: the run has no test views.
+        InputError: the run has no test views, or the mask of one leaves nothing to measure.
     """
     if not run.scene.test_views:
         raise InputError(
@@ -72,6 +72,8 @@ def evaluate_run(run: Run, lpips: Lpips | None = None) -> Evaluation:
     for view in run.scene.test_views:
         render = run.model.sharp(view.camera).colors[0].clamp(0, 1)
         mask = run.scene.mask(view)
+        if mask is not None and not mask.any():
+            raise InputError(f"The mask of {view.name} is all black: make white what is to be measured.")
         scores = compare(render, run.scene.photo(view), mask, lpips)
         views.append({"name": view.name, "masked": mask is not None, **scores})
     pinhole = run.config.model.lens == "pinhole"

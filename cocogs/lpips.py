@@ -55,7 +55,7 @@ class Lpips(nn.Module):
             weights = {f"weights.{i}": linear[f"lin{i}.model.1.weight"].flatten() for i in range(5)}
             buffers = {"shift": model.shift, "scale": model.scale}
             model.load_state_dict(features | weights | buffers)
-        except (KeyError, RuntimeError, AttributeError) as error:
+        except (KeyError, RuntimeError, AttributeError, TypeError) as error:
             raise InputError(f"{folder} does not hold LPIPS weights for AlexNet: {HOW_TO_GET}.") from error
         return model.requires_grad_(False)
 

@@ -101,7 +101,7 @@ def learned_aperture(model: DefocusModel, camera: Camera) -> float:
     """
     if model.config.lens == "pinhole":
         raise InputError("A run of the preset 3dgs has no lens to refocus: train with --preset full or lens.")
-    aperture = float(model.focus.log_aperture.mean().exp())
+    aperture = float(model.focus.log_aperture.detach().mean().exp())
     if model.config.units == "paper":
         aperture *= camera.fx / float(model.focus.typical_depth)
     return aperture

@@ -1,5 +1,6 @@
 """A scene of 8 photos of 48 x 36 px, made with our own rasterizer, and runs trained on it in seconds."""
 
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -7,6 +8,7 @@ from PIL import Image
 from torch import Tensor
 
 from cocogs.camera import Camera
+from cocogs.cli import main
 from cocogs.coc.focus import FocusPlanes
 from cocogs.config import ModelConfig
 from cocogs.gaussians import SH_C0, Gaussians
@@ -82,3 +84,21 @@ def write_colmap_text(folder: Path, poses: list[Tensor], points: Tensor) -> None
     (folder / "images.txt").write_text("".join(images))
     lines = (f"{i + 1} {x} {y} {z} 128 128 128 0.5\n" for i, (x, y, z) in enumerate(points.tolist()))
     (folder / "points3D.txt").write_text("".join(lines))
+
+
+SMALL = ("--iterations", "50", "--max-gaussians", "400", "--test-every", str(TEST_EVERY))
+"""Options of a run that takes a second."""
+
+
+@cache
+def tiny_scene(root: Path) -> Path:
+    """The scene, written once below `root`. Copy it to change it."""
+    return write_tiny_scene(root / "tiny_scene")
+
+
+@cache
+def tiny_run(root: Path, preset: str) -> Path:
+    """A run of 50 steps on `tiny_scene`, trained once below `root`. Copy it to change it."""
+    folder = root / f"tiny_run_{preset}"
+    assert main(["train", str(tiny_scene(root)), "--out", str(folder), "--preset", preset, *SMALL]) == 0
+    return folder

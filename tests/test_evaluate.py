@@ -1,0 +1,194 @@
+"""The measures against closed forms and against other implementations, and what `cocogs eval` reports."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from rich.console import Console
+from skimage.metrics import structural_similarity
+from tiny_run import HEIGHT, WIDTH, tiny_run, tiny_scene
+from torch import Tensor
+
+from cocogs.cli import main
+from cocogs.errors import InputError
+from cocogs.evaluate import compare, evaluate_run, print_evaluation, ssim_uniform_7
+from cocogs.losses import ssim_map
+from cocogs.lpips import BACKBONE_FILE, LINEAR_FILE, Lpips
+from cocogs.run import Run, load_run
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return load_run(tiny_run(tmp_path_factory.getbasetemp(), "lens"))
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Weight files of the real layout with random numbers: the real ones may not be shipped."""
+    folder = tmp_path_factory.mktemp("weights")
+    generator = torch.Generator().manual_seed(0)
+    shapes = [(64, 3, 11), (192, 64, 5), (384, 192, 3), (256, 384, 3), (256, 256, 3)]
+    backbone, linear = {"classifier.1.weight": torch.zeros(2)}, {}
+    for index, (place, (out, into, size)) in enumerate(zip((0, 3, 6, 8, 10), shapes, strict=True)):
+        kernel = torch.randn(out, into, size, size, generator=generator) / (into * size * size) ** 0.5
+        backbone |= {f"features.{place}.weight": kernel, f"features.{place}.bias": torch.zeros(out)}
+        linear[f"lin{index}.model.1.weight"] = torch.rand(1, out, 1, 1, generator=generator)
+    torch.save(backbone, folder / BACKBONE_FILE)
+    torch.save(linear, folder / LINEAR_FILE)
+    return folder
+
+
+def two_pictures() -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    picture = torch.rand(3, 40, 56, generator=generator)
+    return picture, (picture + 0.1 * torch.randn(3, 40, 56, generator=generator)).clamp(0, 1)
+
+
+def channels_last(picture: Tensor) -> np.ndarray:
+    return picture.permute(1, 2, 0).numpy()
+
+
+def test_equal_pictures(weights: Path) -> None:
+    picture, _ = two_pictures()
+    scores = compare(picture, picture, None, Lpips.from_folder(weights))
+    expected = {"psnr": 100, "ssim_gaussian_11": 1, "ssim_uniform_7": 1, "flip": 0, "lpips": 0}
+    assert scores == pytest.approx(expected, abs=1e-5)
+
+
+def test_known_error() -> None:
+    grey = torch.full((3, 20, 20), 0.5)
+    assert compare(grey, grey + 0.1, None, None)["psnr"] == pytest.approx(20, abs=1e-4)
+
+
+def test_both_kinds_of_ssim_are_skimages() -> None:
+    a, b = two_pictures()
+    scores = compare(a, b, None, None)
+    uniform = structural_similarity(
+        2 * channels_last(a) - 1, 2 * channels_last(b) - 1, win_size=7, data_range=2, channel_axis=2
+    )
+    assert scores["ssim_uniform_7"] == pytest.approx(uniform, abs=1e-5)
+    gaussian = structural_similarity(
+        channels_last(a), channels_last(b), gaussian_weights=True, sigma=1.5, use_sample_covariance=False,
+        data_range=1, channel_axis=2, full=True,
+    )[1]  # fmt: skip
+    deep = torch.zeros(40, 56)
+    deep[15:-15, 15:-15] = 1  # at the border 3DGS pads with zeros, skimage mirrors
+    ours = ssim_map(a, b).mean(0)[deep > 0.5].mean()
+    assert float(ours) == pytest.approx(np.asarray(gaussian)[15:-15, 15:-15].mean(), abs=1e-4)
+    assert scores["ssim_gaussian_11"] == pytest.approx(float(ssim_map(a, b).mean()))
+
+
+def test_what_lies_outside_the_mask_does_not_count(weights: Path) -> None:
+    render, photo = two_pictures()
+    mask = torch.zeros(40, 56)
+    mask[:, :30] = 1
+    spoiled = torch.where(mask > 0.5, render, 1 - photo)
+    lpips = Lpips.from_folder(weights)
+    assert compare(spoiled, photo, mask, lpips) == compare(render, photo, mask, lpips)
+    assert compare(render, photo, torch.ones(40, 56), lpips) == pytest.approx(
+        compare(render, photo, None, lpips), rel=1e-5
+    )
+
+
+def test_lpips_grows_with_the_error(weights: Path) -> None:
+    a, b = two_pictures()
+    lpips = Lpips.from_folder(weights)
+    small, large = lpips(a, a + 0.1 * (b - a)), lpips(a, b)
+    assert 0 < small < large
+    assert lpips(a, b) == pytest.approx(float(lpips(b, a)))
+
+
+def test_lpips_weights_that_are_not(weights: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=f"{BACKBONE_FILE} does not exist"):
+        Lpips.from_folder(tmp_path)
+    (tmp_path / BACKBONE_FILE).write_bytes((weights / BACKBONE_FILE).read_bytes())
+    (tmp_path / LINEAR_FILE).write_bytes(b"garbage")
+    with pytest.raises(InputError, match=f"{LINEAR_FILE} is damaged"):
+        Lpips.from_folder(tmp_path)
+    (tmp_path / LINEAR_FILE).write_bytes((weights / BACKBONE_FILE).read_bytes())
+    with pytest.raises(InputError, match="does not hold LPIPS weights"):
+        Lpips.from_folder(tmp_path)
+    torch.save([1], tmp_path / LINEAR_FILE)
+    with pytest.raises(InputError, match="does not hold LPIPS weights"):
+        Lpips.from_folder(tmp_path)
+
+
+def test_report(run: Run) -> None:
+    report = json.loads(evaluate_run(run).to_json())
+    assert [view["name"] for view in report["views"]] == ["view_0.png", "view_4.png"]
+    assert {k: report[k] for k in ("preset", "step", "seed")} == {"preset": "lens", "step": 50, "seed": 0}
+    assert report["gaussians"] == len(run.model.gaussians)
+    assert report["aperture"] > 0
+    for measure, mean in report["mean"].items():
+        assert mean == pytest.approx(np.mean([view[measure] for view in report["views"]]))
+    assert list(report["mean"]) == ["psnr", "ssim_gaussian_11", "ssim_uniform_7", "flip"]
+
+
+def test_json_is_all_that_is_printed(run: Run, weights: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["eval", str(run.folder), "--json", "--lpips-weights", str(weights)]) == 0
+    output = capsys.readouterr().out
+    assert json.loads(output)["mean"]["lpips"] > 0
+
+
+def test_table(run: Run) -> None:
+    console = Console(width=110, record=True)
+    print_evaluation(evaluate_run(run), console)
+    text = console.export_text()
+    assert "preset lens, step 50, seed 0, 400 Gaussians, aperture K" in text
+    assert "SSIM Gaussian 11" in text
+    assert "view_4.png" in text
+    assert "LPIPS needs its weights: give --lpips-weights DIR" in text
+    assert "mask" not in text
+
+
+def test_pinhole_has_no_aperture(tmp_path_factory: pytest.TempPathFactory) -> None:
+    evaluation = evaluate_run(load_run(tiny_run(tmp_path_factory.getbasetemp(), "3dgs")))
+    assert evaluation.facts["aperture"] is None
+    console = Console(width=110, record=True)
+    print_evaluation(evaluation, console)
+    assert "no lens" in console.export_text()
+
+
+def test_masked_view(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """A mask in the data reaches the measures and is mentioned."""
+    data = tmp_path / "data"
+    shutil.copytree(tiny_scene(tmp_path_factory.getbasetemp()), data)
+    (data / "masks").mkdir()
+    left = np.zeros((HEIGHT, WIDTH), np.uint8)
+    left[:, : WIDTH // 2] = 255
+    Image.fromarray(left).save(data / "masks/view_0.png")
+    options = ["--preset", "3dgs", "--iterations", "5", "--max-gaussians", "100", "--test-every", "4"]
+    assert main(["train", str(data), "--out", str(tmp_path / "run"), *options]) == 0
+    masked = load_run(tmp_path / "run")
+    evaluation = evaluate_run(masked)
+    assert [view["masked"] for view in evaluation.views] == [True, False]
+    console = Console(width=110, record=True)
+    print_evaluation(evaluation, console)
+    text = console.export_text()
+    assert "view_0.png (masked)" in text
+    assert "inside their masks only" in text
+    Image.fromarray(0 * left).save(data / "masks/view_0.png")
+    with pytest.raises(InputError, match=r"mask of view_0\.png is all black"):
+        evaluate_run(load_run(tmp_path / "run"))
+
+
+def test_no_test_views(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    data = tiny_scene(tmp_path_factory.getbasetemp())
+    options = ["--preset", "3dgs", "--iterations", "2", "--max-gaussians", "100"]
+    assert main(["train", str(data), "--out", str(tmp_path / "run"), *options]) == 0
+    with pytest.raises(InputError, match="no test views to measure: train with --test-every 8"):
+        evaluate_run(load_run(tmp_path / "run"))
+
+
+def test_uniform_window_with_a_mask_is_local() -> None:
+    """Pixels further from the mask than the window do not change it."""
+    render, photo = two_pictures()
+    mask = torch.zeros(40, 56)
+    mask[:, :20] = 1
+    changed = render.clone()
+    changed[:, :, 30:] = 0
+    assert ssim_uniform_7(render, photo, mask) == pytest.approx(ssim_uniform_7(changed, photo, mask))

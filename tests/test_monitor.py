@@ -1,0 +1,96 @@
+"""The progress line, the curves, and that watching changes nothing."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tiny_run import HEIGHT, WIDTH, tiny_run
+
+from cocogs.monitor import Monitor, duration, peak_memory, psnr, strip
+from cocogs.run import Run, load_run
+
+
+@pytest.fixture(scope="module", params=["lens", "paper", "full", "3dgs"])
+def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return load_run(tiny_run(tmp_path_factory.getbasetemp(), request.param))
+
+
+def curves(folder: Path) -> EventAccumulator:
+    events = EventAccumulator(str(folder / "tensorboard"), size_guidance={"scalars": 0, "images": 0})
+    return events.Reload()
+
+
+def report(monitor: Monitor, first: int, last: int) -> None:
+    for step in range(first, last + 1):
+        monitor.step(step, torch.tensor(1 / step), torch.tensor(10 ** (-step / 1000)), 100 + step)
+
+
+def test_plain_lines_every_tenth(tmp_path: Path) -> None:
+    lines: list[str] = []
+    with Monitor(tmp_path, 0, 1000, lines.append) as monitor:
+        report(monitor, 1, 1000)
+    assert len(lines) == 10
+    assert lines[0].startswith(" 10 %  step 100  ")
+    # The mean of the last hundred steps' PSNR, which is step / 100 dB.
+    assert "9.51 dB" in lines[-1]
+    assert "1,100 Gaussians" in lines[-1]
+    assert "0:00 left" in lines[-1]
+
+
+def test_few_steps_make_few_lines(tmp_path: Path) -> None:
+    lines: list[str] = []
+    with Monitor(tmp_path, 0, 3, lines.append) as monitor:
+        report(monitor, 1, 3)
+    assert len(lines) == 1
+    assert lines[0].startswith("100 %  step 3  ")
+
+
+def test_curves(tmp_path: Path) -> None:
+    with Monitor(tmp_path, 0, 100, print) as monitor:
+        report(monitor, 1, 100)
+    loss = curves(tmp_path).Scalars("train/loss")
+    assert [event.step for event in loss] == [20, 40, 60, 80, 100]
+    assert loss[1].value == pytest.approx(1 / 40)
+    assert curves(tmp_path).Scalars("train/gaussians")[-1].value == 200
+
+
+def test_resumed_run_replaces_what_came_after_its_checkpoint(tmp_path: Path) -> None:
+    with Monitor(tmp_path, 0, 200, print) as monitor:
+        report(monitor, 1, 120)  # killed at 120, its checkpoint from 60
+    with Monitor(tmp_path, 60, 200, print) as monitor:
+        report(monitor, 61, 200)
+    steps = [event.step for event in curves(tmp_path).Scalars("train/loss")]
+    assert steps == list(range(20, 201, 20))
+
+
+def test_evaluation_leaves_no_trace(run: Run, tmp_path: Path) -> None:
+    random, values = torch.get_rng_state(), {k: v.clone() for k, v in run.model.state_dict().items()}
+    with Monitor(tmp_path, 0, 100, print) as monitor:
+        monitor.evaluate(100, run.model, run.scene)
+    assert torch.equal(torch.get_rng_state(), random)
+    assert all(torch.equal(value, values[name]) for name, value in run.model.state_dict().items())
+    assert all(parameter.grad is None for parameter in run.model.parameters())
+
+
+def test_evaluation_draws_curves_and_strips(run: Run, tmp_path: Path) -> None:
+    with Monitor(tmp_path, 0, 100, print) as monitor:
+        monitor.evaluate(100, run.model, run.scene)
+    tags = curves(tmp_path).Tags()
+    views = run.scene.train_views
+    lens = {"lens/aperture", *(f"focus_distance/{view.name}" for view in views)}
+    is_pinhole = run.config.model.lens == "pinhole"
+    assert set(tags["scalars"]) == {"test/psnr"} | (set() if is_pinhole else lens)
+    assert len(tags["images"]) == 2
+    with torch.no_grad():
+        pictures = strip(run.model, run.scene, 0)
+    assert pictures.shape == (3, HEIGHT, WIDTH * (3 if is_pinhole else 4))
+    assert torch.equal(pictures[..., :WIDTH], run.scene.photo(views[0]))
+    assert 0 <= pictures.min() <= pictures.max() <= 1
+
+
+def test_small_helpers() -> None:
+    assert psnr(0.01) == pytest.approx(20)
+    assert psnr(0) == 100
+    assert [duration(s) for s in (0, 59.6, 187, 3787)] == ["0:00", "1:00", "3:07", "1:03:07"]
+    assert 10 * 2**20 < peak_memory() < 2**40
