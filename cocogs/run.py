@@ -7,6 +7,7 @@
     RUN/tensorboard/     curves and picture strips
 """
 
+import io
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,8 +84,11 @@ def read_config(folder: Path) -> tuple[Config, DataConfig]:
 
 
 def write_checkpoint(folder: Path, state: dict[str, Any]) -> None:
+    # Through memory: writing to a full disk, torch raises what no one can tell from a bug.
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
     with replacing(folder / "checkpoint.pt") as path:
-        torch.save(state, path)
+        path.write_bytes(buffer.getbuffer())
 
 
 def read_checkpoint(folder: Path) -> dict[str, Any]:
