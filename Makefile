@@ -1,0 +1,26 @@
+# Two commands from a fresh clone: `make demo` and `make test`. Both make .venv first.
+PYTHON ?= python3
+BIN := .venv/bin
+SOURCES := $(wildcard cuda_ext/* cuda_ext/math/*) CMakeLists.txt
+
+.PHONY: demo test lint clean
+
+demo: .venv/installed
+	$(BIN)/python scripts/run_demo.py runs/demo
+
+test: .venv/installed lint
+	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -q -m "not slow and not cuda"
+
+lint: .venv/installed
+	$(BIN)/ruff check .
+	$(BIN)/pyright --pythonpath $(BIN)/python
+
+# Built in isolation; -e, so that edits to the Python files need no new installation.
+.venv/installed: pyproject.toml constraints.txt $(SOURCES)
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --upgrade pip
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[dev]"
+	touch $@
+
+clean:
+	rm -rf .venv build runs
