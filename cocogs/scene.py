@@ -15,9 +15,10 @@ from torch import Tensor
 
 from cocogs.camera import Camera
 from cocogs.errors import InputError
-from cocogs.io import colmap, folders, photos, prepare
+from cocogs.io import colmap, folders, llff, nerfstudio, photos, prepare, sfm
 from cocogs.io.photos import LensFacts
 from cocogs.io.prepare import Picture
+from cocogs.io.seeds import draw_points
 from cocogs.io.source import Intrinsics, Source
 
 __all__ = ["LensFacts", "Scene", "View", "open_scene"]
@@ -94,13 +95,13 @@ class Scene:
         Raises:
             InputError: the file is gone or damaged.
         """
-        return self._read(view.image_path, _photo_tensor)
+        return self._keep(view.image_path, _read_photo)
 
     def mask(self, view: View) -> Tensor | None:
         """(H, W) float32, 1 = use and 0 = ignore; None where the photo has no mask. Read-only."""
         if view.mask_path is None:
             return None
-        return self._read(view.mask_path, _mask_tensor)
+        return self._keep(view.mask_path, _read_mask)
 
     def fingerprint(self) -> str:
         """Hash of the names, sizes, cameras and split of all views: tells one dataset from another."""
@@ -111,7 +112,7 @@ class Scene:
             digest.update(repr((view.name, camera.width, camera.height, view.is_test, numbers)).encode())
         return digest.hexdigest()
 
-    def _read(self, path: Path, read: Callable[[Path], Tensor]) -> Tensor:
+    def _keep(self, path: Path, read: Callable[[Path], Tensor]) -> Tensor:
         if path in self._memory:
             return self._memory[path]
         tensor = read(path)
@@ -153,7 +154,12 @@ def open_scene(
     if len(source.shots) < 2:
         raise InputError(f"{data} has a single photo: give at least 3 photos from different places.")
     views = _views(data, cache, source, pictures, downscale, _tests(data, source, test_every), say)
-    scene = Scene(views, source.points, source.point_colors, data, memory_budget)
+    points, colors = source.points, source.point_colors
+    if points is None or colors is None:
+        cameras = [view.camera for view in views]
+        points, colors = draw_points(cameras, source.bounds, lambda i: _read_photo(views[i].image_path), seed)
+        say(f"The dataset has no points: {len(points)} drawn at random where the photos look.")
+    scene = Scene(views, points, colors, data, memory_budget)
     _check_photos(scene, say)
     return scene
 
@@ -165,19 +171,45 @@ def _check_request(data: Path, downscale: int | None, test_every: int | None) ->
     if downscale is not None and downscale < 1:
         raise InputError(f"--downscale {downscale} is not a size: give a whole number from 1 (full size) up.")
     if test_every is not None and test_every < 1:
-        raise InputError(f"--test-every {test_every} cannot be: give a whole number from 2 up, or leave it out.")
+        raise InputError(
+            f"--test-every {test_every} cannot be: give a whole number from 2 up, or leave it out."
+        )
 
 
 def _look(
     data: Path, cache: Path, downscale: int | None, seed: int, say: Say
 ) -> tuple[Source, folders.Pictures]:
     """Read the cameras, by the kind of the dataset, and find the files of its photos."""
+    transforms, poses_bounds = nerfstudio.find_transforms(data), data / llff.FILE
     if model := colmap.find_model(data):
+        unused = [path.name for path in (transforms, poses_bounds) if path is not None and path.is_file()]
+        say(
+            f"Cameras from the COLMAP model in {model}"
+            + "".join(f"; {name} is not used" for name in unused)
+            + "."
+        )
         source = colmap.read_model(model)
-    else:
-        raise InputError(f"{data} holds no COLMAP model.")
-    names = [shot.name for shot in source.shots]
-    return source, folders.find_pictures(data, names, downscale)
+        return source, folders.find_pictures(data, [shot.name for shot in source.shots], downscale)
+    if transforms is not None:
+        say(f"Cameras from {transforms}.")
+        source, paths = nerfstudio.read_transforms(transforms)
+        return source, folders.Pictures(data, 1, paths)
+    if poses_bounds.is_file():
+        say(f"Cameras from {poses_bounds}.")
+        names = folders.list_largest(data)
+        return llff.read_poses_bounds(data, names), folders.find_pictures(data, names, downscale)
+    return _from_photos(data, cache, seed, say)
+
+
+def _from_photos(data: Path, cache: Path, seed: int, say: Say) -> tuple[Source, folders.Pictures]:
+    folder = folders.photo_folder(data)
+    names = photos.list_photos(folder)
+    if not names:
+        raise InputError(
+            f"{folder} holds no PNG, JPEG or TIFF photo: name the folder that holds your photos."
+        )
+    source = sfm.reconstruct(folder, names, cache / "sfm", seed, say)
+    return source, folders.Pictures(folder, 1, {shot.name: folder / shot.name for shot in source.shots})
 
 
 def _tests(data: Path, source: Source, test_every: int | None) -> frozenset[str]:
@@ -209,7 +241,7 @@ def _views(
     tests: frozenset[str],
     say: Say,
 ) -> list[View]:
-    """Views at training resolution, with pictures prepared in the cache where the files do not do as they are."""
+    """Views at training resolution; their pictures go to the cache where the files do not do as they are."""
     fitted = [prepare.fit_photo(shot, pictures.paths[shot.name]) for shot in source.shots]
     factor = _shrink(fitted, pictures, downscale)
     flats = [_shrunk(photo, factor) for photo in fitted]
@@ -278,15 +310,15 @@ def _check_photos(scene: Scene, say: Say) -> None:
     needed = sum(3 * 4 * view.camera.width * view.camera.height for view in scene.train_views)
     if needed > scene.memory_budget:
         say(
-            f"The photos need {needed / 2**30:.1f} GiB of memory, more than the {scene.memory_budget / 2**30:.1f} "
-            "GiB set aside: some are read from disk each time, which is slower."
+            f"The photos need {needed / 2**30:.1f} GiB of memory, more than the "
+            f"{scene.memory_budget / 2**30:.1f} GiB set aside: some are read from disk at every use."
         )
 
 
-def _photo_tensor(path: Path) -> Tensor:
+def _read_photo(path: Path) -> Tensor:
     pixels = photos.to_float(photos.read_photo(path))
     return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
 
 
-def _mask_tensor(path: Path) -> Tensor:
+def _read_mask(path: Path) -> Tensor:
     return torch.from_numpy(photos.read_mask(path)).float()

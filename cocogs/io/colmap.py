@@ -33,7 +33,7 @@ def find_model(data: Path) -> Path | None:
 
 
 def read_model(folder: Path) -> Source:
-    """Cameras, poses and points of a COLMAP model; the shots' paths are relative names still.
+    """Cameras, poses and points of a COLMAP model.
 
     Raises:
         InputError: a file is missing, truncated or garbage, or says impossible things.
@@ -71,9 +71,11 @@ def _shot(image: _Image, cameras: dict[int, Intrinsics], path: Path) -> Shot:
         raise InputError(f"{path} gives photo {image.name} a camera that the model lacks: run COLMAP again.")
     pose = pose_from_quaternion(image.quat, image.translation)
     if pose is None:
-        raise InputError(f"{path} holds no valid pose for photo {image.name} (zero or NaN): run COLMAP again.")
+        raise InputError(
+            f"{path} holds no valid pose for photo {image.name} (zero or NaN): run COLMAP again."
+        )
     # COLMAP reads the pixels as stored and ignores the EXIF orientation.
-    return Shot(image.name, Path(image.name), cameras[image.camera_id], pose, upright=False)
+    return Shot(image.name, cameras[image.camera_id], pose, upright=False)
 
 
 def pose_from_quaternion(quat: tuple[float, ...], translation: tuple[float, ...]) -> Tensor | None:
@@ -123,7 +125,9 @@ def _intrinsics(model: str, width: int, height: int, params: tuple[float, ...], 
     if not (valid and 0 < width < 1 << 20 and 0 < height < 1 << 20):
         raise _broken(path)
     if not flat:
-        raise InputError(f"{path} has a {model} camera, which sees all round: export perspective views from it.")
+        raise InputError(
+            f"{path} has a {model} camera, which sees all round: export perspective views from it."
+        )
     return Intrinsics(model, width, height, params)
 
 
@@ -165,7 +169,7 @@ class _Bytes:
         return name
 
     def entries(self, smallest: int) -> Iterator[None]:
-        """One step per announced entry of at least `smallest` bytes; afterwards the file must be at its end."""
+        """One step per announced entry of at least `smallest` bytes; then the file must be at its end."""
         (count,) = self.take("Q")
         if count * smallest > len(self.data):
             raise _broken(self.path)
@@ -249,7 +253,9 @@ def read_bytes(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise InputError(f"{path} cannot be read ({error.strerror}): check the file and its permissions.") from error
+        raise InputError(
+            f"{path} cannot be read ({error.strerror}): check the file and its permissions."
+        ) from error
 
 
 # --- Undistortion ----------------------------------------------------------------------------------------
@@ -261,7 +267,7 @@ def is_pinhole(intrinsics: Intrinsics) -> bool:
 
 @lru_cache(maxsize=64)
 def pinhole(intrinsics: Intrinsics) -> Intrinsics:
-    """The PINHOLE camera, principal point kept, whose picture holds no pixel from outside the distorted one."""
+    """The PINHOLE camera whose picture holds no pixel from outside the distorted one."""
     if is_pinhole(intrinsics):
         *focal, cx, cy = intrinsics.params
         return Intrinsics("PINHOLE", intrinsics.width, intrinsics.height, (focal[0], focal[-1], cx, cy))
@@ -297,8 +303,9 @@ def undistortion_grid(lens: Intrinsics, flat: Intrinsics) -> Tensor:
     x = (np.arange(flat.width) + 0.5 - cx) / fx
     y = (np.arange(flat.height) + 0.5 - cy) / fy
     rays = np.stack([*np.meshgrid(x, y), np.ones((flat.height, flat.width))], axis=-1)
-    pixels = _pycolmap_camera(lens).img_from_cam(rays.reshape(-1, 3)).reshape(flat.height, flat.width, 2)
-    return torch.from_numpy(pixels * (2 / lens.width, 2 / lens.height) - 1).float()
+    pixels = np.asarray(_pycolmap_camera(lens).img_from_cam(rays.reshape(-1, 3)))
+    grid = pixels.reshape(flat.height, flat.width, 2) * (2 / lens.width, 2 / lens.height) - 1
+    return torch.from_numpy(grid).float()
 
 
 def undistort(picture: np.ndarray, lens: Intrinsics, flat: Intrinsics) -> np.ndarray:

@@ -44,7 +44,9 @@ def find_pictures(data: Path, names: list[str], downscale: int | None) -> Pictur
     """
     folders = _folders(data)
     if not folders:
-        raise InputError(f"{data} holds no images folder: put the photos of its cameras into {data / 'images'}.")
+        raise InputError(
+            f"{data} holds no images folder: put the photos of its cameras into {data / 'images'}."
+        )
     shrunk_by = _choose(folders, downscale)
     if downscale is not None and shrunk_by > downscale:
         raise InputError(
@@ -52,6 +54,18 @@ def find_pictures(data: Path, names: list[str], downscale: int | None) -> Pictur
         )
     folder = folders[shrunk_by]
     return Pictures(folder, shrunk_by, _match(names, folder, folders.get(1)))
+
+
+def list_largest(data: Path) -> list[str]:
+    """Sorted names of the full-size photos or, where there are none, of the largest copies.
+
+    Raises:
+        InputError: there are none at all.
+    """
+    found = _folders(data)
+    if not found:
+        raise InputError(f"{data} holds no photos: put them into {data / 'images'}.")
+    return list_photos(found[min(found)])
 
 
 def automatic_downscale(longer_side: int) -> int:
@@ -79,7 +93,9 @@ def read_hold(data: Path) -> int | None:
         return None
     value = files[0].name.removeprefix("hold=")
     if len(files) > 1 or not value.isdecimal() or int(value) < 1:
-        raise InputError(f"{files[0]} is not one hold=N with N at least 1: keep a single file such as hold=8.")
+        raise InputError(
+            f"{files[0]} is not one hold=N with N at least 1: keep a single file such as hold=8."
+        )
     return int(value)
 
 
@@ -89,7 +105,9 @@ def _folders(data: Path) -> dict[int, Path]:
     for folder in data.glob("images_*"):
         if (factor := re.fullmatch(r"images_([1-9]\d*)", folder.name)) and folder.is_dir():
             found.setdefault(int(factor[1]), folder)
-    return {factor: folder for factor, folder in found.items() if list_photos(folder) or _nested(folder, data)}
+    return {
+        factor: folder for factor, folder in found.items() if list_photos(folder) or _nested(folder, data)
+    }
 
 
 def _nested(folder: Path, data: Path) -> bool:
@@ -100,7 +118,9 @@ def _nested(folder: Path, data: Path) -> bool:
 def _choose(folders: dict[int, Path], downscale: int | None) -> int:
     if downscale is not None:
         return downscale if downscale in folders else min(folders)
-    small_enough = [factor for factor in folders if factor > 1 and _longer_side(folders[factor]) <= LONGER_SIDE]
+    small_enough = [
+        factor for factor in folders if factor > 1 and _longer_side(folders[factor]) <= LONGER_SIDE
+    ]
     return min(small_enough, default=min(folders))
 
 

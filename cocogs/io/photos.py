@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageFile
 
 from cocogs.errors import InputError
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff")
-_UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, UnidentifiedImageError, Image.DecompressionBombError)
+# What Pillow raises for broken files; UnidentifiedImageError is an OSError.
+_UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)
 _ALPHA_MODES = ("RGBA", "LA", "PA", "RGBa", "La")
 
 
@@ -176,7 +177,7 @@ def _png_chunk(kind: bytes, data: bytes) -> bytes:
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
 
-def _decode(path: Path, image: Image.Image) -> np.ndarray:
+def _decode(path: Path, image: ImageFile.ImageFile) -> np.ndarray:
     """(H, W, 3) uint8 or uint16 of an opened image, alpha laid over black."""
     if image.mode.startswith("I;16") or image.mode == "I":
         grey = np.asarray(image).astype(np.uint16)
@@ -190,11 +191,11 @@ def _decode(path: Path, image: Image.Image) -> np.ndarray:
     return _over_black(np.asarray(image.convert("RGBA" if has_alpha else "RGB")))
 
 
-def _sixteen_bit_order(image: Image.Image) -> str | None:
+def _sixteen_bit_order(image: ImageFile.ImageFile) -> str | None:
     """Byte order ("big", "little") of a file with 16 bits per colour channel, else None."""
     if len(image.tile) != 1 or image.mode not in ("RGB", "RGBA"):
         return None
-    raw_mode = _raw_mode(image.tile[0][3])
+    raw_mode = _raw_mode(image.tile[0].args)
     orders = {";16B": "big", ";16L": "little", ";16N": sys.byteorder}
     return orders.get(raw_mode[-4:])
 
@@ -212,8 +213,9 @@ def _decode_sixteen(path: Path, mode: str, byte_order: str) -> np.ndarray:
 
 def _decode_bytes(path: Path, raw_mode: str) -> np.ndarray:
     with Image.open(path) as image:
-        codec, extents, offset, args = image.tile[0]
-        image.tile = [(codec, extents, offset, (raw_mode, *args[1:]) if isinstance(args, tuple) else raw_mode)]
+        (tile,) = image.tile
+        args = (raw_mode, *tile.args[1:]) if isinstance(tile.args, tuple) else raw_mode
+        image.tile = [tile._replace(args=args)]
         return np.asarray(image)
 
 
@@ -262,4 +264,4 @@ def _positive(value: object) -> float | None:
 def _unreadable(path: Path, error: Exception) -> InputError:
     if isinstance(error, FileNotFoundError):
         return InputError(f"{path} does not exist: put it back or name another folder.")
-    return InputError(f"{path} cannot be read as a picture ({error}): replace it by an intact copy or remove it.")
+    return InputError(f"{path} cannot be read as a picture ({error}): replace or remove it.")

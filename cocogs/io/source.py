@@ -1,7 +1,6 @@
 """Plain data between the readers of photos with cameras and `cocogs.scene`."""
 
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass
 
 from torch import Tensor
 
@@ -25,39 +24,36 @@ class Intrinsics:
 
 @dataclass(frozen=True)
 class Shot:
-    """A photo on disk and the camera that took it.
+    """One photo and the camera that took it.
 
     Args:
-        name: how the source calls the photo: its path relative to the folder of photos.
-        path: the file.
-        intrinsics: the lens, for the picture size it was calibrated at (any uniform scale of the file's).
+        name: the photo's path relative to the folder of photos.
+        intrinsics: the lens, for the picture size it was calibrated at (the file may be a rescaled one).
         cam_from_world: (4, 4) float64 rigid transform, OpenCV axes.
         upright: True where the camera belongs to the picture turned as its EXIF orientation says,
-            False where it belongs to the pixels as they are stored.
+            False where it belongs to the pixels as they are stored. A hint: the picture's shape decides.
     """
 
     name: str
-    path: Path
     intrinsics: Intrinsics
     cam_from_world: Tensor
     upright: bool = True
 
-    def with_path(self, path: Path) -> "Shot":
-        return replace(self, path=path)
-
 
 @dataclass(frozen=True)
 class Source:
-    """What a dataset holds, in its own world frame and unit.
+    """The cameras of a dataset and what is known of the scene, in the dataset's own world frame and unit.
 
     Args:
-        shots: sorted by name, at least one.
-        points: (P, 3) float32 seed points.
-        point_colors: (P, 3) float32 in [0, 1], sRGB.
-        test_names: the photos that the dataset itself keeps for testing; None when it does not say.
+        shots: sorted by name.
+        points: (P, 3) float32 seed points, P > 0; None where the dataset has none.
+        point_colors: (P, 3) float32 in [0, 1], sRGB; None without points.
+        bounds: (shots, 2) float64, nearest and farthest depth that a photo shows; None where unknown.
+        test_names: the photos that the dataset keeps for testing; None where it does not say.
     """
 
     shots: list[Shot]
-    points: Tensor
-    point_colors: Tensor
+    points: Tensor | None = None
+    point_colors: Tensor | None = None
+    bounds: Tensor | None = None
     test_names: frozenset[str] | None = None

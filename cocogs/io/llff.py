@@ -1,0 +1,72 @@
+"""poses_bounds.npy (LLFF, Deblur-NeRF, NeRF-LLFF) -> Source.
+
+The file has one row of 17 numbers per photo, in the photos' name order: a 3 x 5 matrix, then the nearest and
+the farthest depth that the photo shows. The matrix's first three columns are the camera's down, right and
+backward axes in the world, the fourth is its position, the fifth (height, width, focal length) in px of the
+full size.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cocogs.errors import InputError
+from cocogs.io.source import Intrinsics, Shot, Source
+
+FILE = "poses_bounds.npy"
+
+
+def read_poses_bounds(data: Path, names: list[str]) -> Source:
+    """Cameras and depth bounds of the sorted photos `names`; the Source has no points.
+
+    Raises:
+        InputError: the file is not such a table, or does not fit the photos.
+    """
+    path = data / FILE
+    table = _read_table(path)
+    if len(table) != len(names):
+        raise InputError(
+            f"{path} has {len(table)} rows but there are {len(names)} photos: "
+            "keep exactly the photos it was made for."
+        )
+    matrices, bounds = table[:, :15].reshape(-1, 3, 5), table[:, 15:]
+    shots = []
+    for name, matrix, (near, far) in zip(names, matrices, bounds, strict=True):
+        height, width, focal = matrix[:, 4]
+        if not (focal > 0 and height >= 1 and width >= 1 and 0 < near < far):
+            raise InputError(
+                f"{path} holds an impossible size, focal length or depth of {name}: make it anew."
+            )
+        width, height = round(width), round(height)
+        lens = Intrinsics("SIMPLE_PINHOLE", width, height, (float(focal), width / 2, height / 2))
+        shots.append(Shot(name, lens, _pose(matrix, path)))
+    return Source(shots, bounds=torch.from_numpy(bounds))
+
+
+def _read_table(path: Path) -> np.ndarray:
+    try:
+        table = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise InputError(f"{path} cannot be read as a numpy array ({error}): copy it again.") from error
+    if not (isinstance(table, np.ndarray) and table.shape[1:] == (17,) and table.dtype.kind in "fiu"):
+        shape = getattr(table, "shape", "several arrays")
+        raise InputError(
+            f"{path} has the shape {shape} where numbers (photos, 17) are needed: copy it again."
+        )
+    if not np.isfinite(table).all():
+        raise InputError(f"{path} holds numbers that are not finite: make it anew.")
+    return table.astype(np.float64)
+
+
+def _pose(matrix: np.ndarray, path: Path) -> Tensor:
+    """(4, 4) cam_from_world, OpenCV axes."""
+    down, right, backward, position = matrix[:, :4].T
+    rotation = np.stack([right, down, -backward])
+    if not np.allclose(rotation @ rotation.T, np.eye(3), atol=1e-2) or np.linalg.det(rotation) < 0:
+        raise InputError(f"{path} holds axes that are not a rotation: make it anew.")
+    pose = torch.eye(4, dtype=torch.float64)
+    pose[:3, :3] = torch.from_numpy(rotation)
+    pose[:3, 3] = torch.from_numpy(-rotation @ position)
+    return pose

@@ -1,0 +1,202 @@
+"""transforms.json (nerfstudio, instant-ngp, Blender synthetic scenes) -> Source.
+
+`transform_matrix` is world-from-camera with OpenGL axes: x right, y up, z backward.
+"""
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import plyfile
+import torch
+from torch import Tensor
+
+from cocogs.errors import InputError
+from cocogs.io.photos import SUFFIXES, read_header
+from cocogs.io.source import Intrinsics, Shot, Source
+
+FILES = ("transforms.json", "transforms_train.json")
+_FISHEYE = "OPENCV_FISHEYE"
+
+
+@dataclass(frozen=True)
+class _Frame:
+    """One entry of "frames" under the file's general settings, and where its photo lies."""
+
+    name: str
+    photo: Path
+    settings: Mapping
+    path: Path  # of the json file, for messages
+
+
+def find_transforms(data: Path) -> Path | None:
+    """transforms.json, or the transforms_train.json of a Blender scene."""
+    return next((data / file for file in FILES if (data / file).is_file()), None)
+
+
+def read_transforms(path: Path) -> tuple[Source, dict[str, Path]]:
+    """Cameras, points and split; and the photo files by name.
+
+    A transforms_test.json beside transforms_train.json gives the test photos.
+
+    Raises:
+        InputError: the file is broken or lacks what is needed.
+    """
+    content = _load(path)
+    frames = _frames(content, path)
+    tests = _test_names(content, frames, path)
+    test_file = path.with_name("transforms_test.json")
+    if path.name == "transforms_train.json" and test_file.is_file():
+        test_frames = _frames(_load(test_file), test_file)
+        frames, tests = frames + test_frames, frozenset(frame.name for frame in test_frames)
+    shots = [Shot(frame.name, _intrinsics(frame), _pose(frame)) for frame in frames]
+    points, colors = _points(content, path)
+    source = Source(sorted(shots, key=lambda shot: shot.name), points, colors, test_names=tests)
+    return source, {frame.name: frame.photo for frame in frames}
+
+
+def _load(path: Path) -> dict:
+    try:
+        content = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} cannot be read as JSON ({error}): copy or export it again.") from error
+    if not isinstance(content, dict) or not isinstance(content.get("frames"), list) or not content["frames"]:
+        raise InputError(f'{path} has no list "frames" with photos in it: export it again.')
+    return content
+
+
+def _frames(content: dict, path: Path) -> list[_Frame]:
+    general = {key: value for key, value in content.items() if key != "frames"}
+    frames: dict[str, _Frame] = {}
+    for entry in content["frames"]:
+        file = entry.get("file_path") if isinstance(entry, dict) else None
+        if not isinstance(file, str) or not file:
+            raise InputError(f'{path} has a frame without "file_path": export it again.')
+        name = _name(file)
+        if name in frames:
+            raise InputError(f"{path} names photo {name} twice: export it again.")
+        frames[name] = _Frame(name, _photo(path, file), {**general, **entry}, path)
+    return list(frames.values())
+
+
+def _name(file: str) -> str:
+    """The photo's name: its path without the ./ and images/ that most files begin with."""
+    return Path(file).as_posix().removeprefix("images/")
+
+
+def _photo(path: Path, file: str) -> Path:
+    """Blender's scenes leave out the suffix."""
+    photo = path.parent / file
+    candidates = [photo, *(photo.with_name(photo.name + suffix) for suffix in SUFFIXES)]
+    found = next((candidate for candidate in candidates if candidate.is_file()), None)
+    if found is None:
+        raise InputError(f"{photo} does not exist but {path} names it: copy it there or remove the frame.")
+    return found
+
+
+def _test_names(content: dict, frames: list[_Frame], path: Path) -> frozenset[str] | None:
+    lists = {key: content.get(key) for key in ("train_filenames", "test_filenames")}
+    for key, files in lists.items():
+        if files is not None and not (
+            isinstance(files, list) and all(isinstance(file, str) for file in files)
+        ):
+            raise InputError(f'{path}: "{key}" is not a list of file names: export it again.')
+    if lists["test_filenames"] is not None:
+        return frozenset(map(_name, lists["test_filenames"]))
+    if lists["train_filenames"] is not None:
+        return frozenset(frame.name for frame in frames) - frozenset(map(_name, lists["train_filenames"]))
+    return None
+
+
+def _number(frame: _Frame, key: str, default: float | None = None) -> float:
+    value = frame.settings.get(key, default)
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        raise InputError(
+            f'{frame.path}: "{key}" of {frame.name} is missing or not a number: export it again.'
+        )
+    return float(value)
+
+
+def _intrinsics(frame: _Frame) -> Intrinsics:
+    """One of COLMAP's camera models."""
+    width, height = _size(frame)
+    fx, fy = _focal_lengths(frame, width, height)
+    centre = (_number(frame, "cx", width / 2), _number(frame, "cy", height / 2))
+    k1, k2, k3, k4, p1, p2 = (_number(frame, key, 0) for key in ("k1", "k2", "k3", "k4", "p1", "p2"))
+    if not (fx > 0 and fy > 0):
+        raise InputError(f"{frame.path}: the focal length of {frame.name} is not above 0: export it again.")
+    if frame.settings.get("camera_model") == _FISHEYE:
+        return Intrinsics(_FISHEYE, width, height, (fx, fy, *centre, k1, k2, k3, k4))
+    if k4:
+        raise InputError(
+            f'{frame.path}: "k4" is only known for {_FISHEYE} cameras: undistort the photos first.'
+        )
+    if k3:
+        return Intrinsics("FULL_OPENCV", width, height, (fx, fy, *centre, k1, k2, p1, p2, k3, 0, 0, 0))
+    if k1 or k2 or p1 or p2:
+        return Intrinsics("OPENCV", width, height, (fx, fy, *centre, k1, k2, p1, p2))
+    return Intrinsics("PINHOLE", width, height, (fx, fy, *centre))
+
+
+def _size(frame: _Frame) -> tuple[int, int]:
+    if "w" in frame.settings and "h" in frame.settings:
+        width, height = round(_number(frame, "w")), round(_number(frame, "h"))
+        if width < 1 or height < 1:
+            raise InputError(f"{frame.path}: the size of {frame.name} is {width}x{height}: export it again.")
+        return width, height
+    return read_header(frame.photo).size(upright=True)
+
+
+def _focal_lengths(frame: _Frame, width: int, height: int) -> tuple[float, float]:
+    """fx and fy in px, from fl_x and fl_y or from the angles of view."""
+    if "fl_x" in frame.settings:
+        fx = _number(frame, "fl_x")
+        return fx, _number(frame, "fl_y", fx)
+    fx = _focal_length(width, _number(frame, "camera_angle_x"))
+    angle_y = frame.settings.get("camera_angle_y")
+    return fx, fx if angle_y is None else _focal_length(height, _number(frame, "camera_angle_y"))
+
+
+def _focal_length(length: int, angle: float) -> float:
+    return length / (2 * math.tan(angle / 2)) if 0 < angle < math.pi else 0.0
+
+
+def _pose(frame: _Frame) -> Tensor:
+    """(4, 4) cam_from_world, OpenCV axes."""
+    try:
+        world_from_camera = np.array(frame.settings["transform_matrix"], dtype=np.float64)
+    except (KeyError, TypeError, ValueError):
+        world_from_camera = np.empty(0)
+    valid = world_from_camera.shape in ((3, 4), (4, 4)) and np.isfinite(world_from_camera).all()
+    rotation = world_from_camera[:3, :3] * (1, -1, -1) if valid else np.zeros((3, 3))
+    if not np.allclose(rotation.T @ rotation, np.eye(3), atol=1e-3) or np.linalg.det(rotation) < 0:
+        raise InputError(
+            f'{frame.path}: "transform_matrix" of {frame.name} is not a rigid pose: export it again.'
+        )
+    pose = torch.eye(4, dtype=torch.float64)
+    pose[:3, :3] = torch.from_numpy(rotation.T)
+    pose[:3, 3] = torch.from_numpy(-rotation.T @ world_from_camera[:3, 3])
+    return pose
+
+
+def _points(content: dict, path: Path) -> tuple[Tensor | None, Tensor | None]:
+    """(P, 3) positions and colours of the file that "ply_file_path" names, if any."""
+    file = content.get("ply_file_path")
+    if file is None:
+        return None, None
+    ply = path.parent / str(file)
+    try:
+        vertex = plyfile.PlyData.read(ply)["vertex"]
+        positions = np.stack([vertex[axis] for axis in "xyz"], axis=1).astype(np.float32)
+        colors = np.stack([vertex[channel] for channel in ("red", "green", "blue")], axis=1) / np.float32(255)
+    except (OSError, KeyError, ValueError, plyfile.PlyParseError) as error:
+        raise InputError(
+            f"{ply} cannot be read as coloured points ({error}): "
+            f'copy it again or remove "ply_file_path" from {path}.'
+        ) from error
+    if len(positions) == 0 or not np.isfinite(positions).all():
+        raise InputError(f'{ply} holds no points or some not finite: remove "ply_file_path" from {path}.')
+    return torch.from_numpy(positions), torch.from_numpy(colors.astype(np.float32))

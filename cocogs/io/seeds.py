@@ -1,0 +1,76 @@
+"""Seed points for datasets that have cameras but no points: drawn at random where the photos look."""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from cocogs.camera import Camera
+
+COUNT = 20_000
+
+
+def draw_points(
+    cameras: Sequence[Camera], bounds: Tensor | None, photo: Callable[[int], Tensor], seed: int
+) -> tuple[Tensor, Tensor]:
+    """Points within the depth bounds that many cameras see, uniform over pixels and over inverse depth.
+
+    Args:
+        cameras: all photos' cameras.
+        bounds: (C, 2) nearest and farthest depth in scene units; None to guess them from the cameras.
+        photo: gives photo i, (3, H, W), to take the colours from.
+        seed: of the drawing.
+
+    Returns:
+        (P, 3) float32 positions and (P, 3) float32 colours.
+    """
+    ranges = guess_bounds(cameras) if bounds is None else bounds
+    generator = torch.Generator().manual_seed(seed)
+    per_camera = -(-3 * COUNT // len(cameras))
+    drawn = [
+        _draw(camera, bound, photo(index), per_camera, generator)
+        for index, (camera, bound) in enumerate(zip(cameras, ranges, strict=True))
+    ]
+    points, colors = (torch.cat(parts) for parts in zip(*drawn, strict=True))
+    inside = [_inside(camera, bound, points) for camera, bound in zip(cameras, ranges, strict=True)]
+    seen = torch.stack(inside).sum(dim=0)
+    order = torch.randperm(len(points), generator=generator)
+    # Stable: the points that at least half of the cameras see come first, then those seen by two or more.
+    rank = (seen >= len(cameras) / 2).int() + (seen >= 2).int()
+    best = order[rank[order].argsort(descending=True, stable=True)][:COUNT]
+    return points[best].float(), colors[best]
+
+
+def guess_bounds(cameras: Sequence[Camera]) -> Tensor:
+    """(C, 2) float64 depth bounds around the point that the cameras' axes come closest to."""
+    positions = torch.stack([camera.position for camera in cameras])
+    forward = torch.stack([camera.cam_from_world[2, :3] for camera in cameras])
+    # Least squares: (I - f f^T) removes what lies along an axis.
+    across = torch.eye(3, dtype=torch.float64) - forward[:, :, None] * forward[:, None, :]
+    target = torch.linalg.lstsq(across.sum(0), (across @ positions[:, :, None]).sum(0)).solution[:, 0]
+    depth = ((target - positions) * forward).sum(dim=1)
+    spread = float((positions - positions.mean(dim=0)).norm(dim=1).max())
+    if not (torch.isfinite(depth).all() and bool((depth > 0.1 * spread).all())):
+        # Parallel or diverging axes: the parallax says how far the scene can usefully be.
+        depth = torch.full((len(positions),), 3 * spread or 1.0, dtype=torch.float64)
+    return torch.stack([0.3 * depth, 2 * depth], dim=1)
+
+
+def _draw(
+    camera: Camera, bound: Tensor, photo: Tensor, count: int, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """`count` points (float64) in a camera's view, with the photo's colours there."""
+    u, v, t = torch.rand(3, count, generator=generator, dtype=torch.float64)
+    x, y = u * camera.width, v * camera.height
+    depth = 1 / (t / bound[0] + (1 - t) / bound[1])
+    local = torch.stack([(x - camera.cx) / camera.fx, (y - camera.cy) / camera.fy, torch.ones_like(x)], dim=1)
+    world = camera.position + depth[:, None] * local @ camera.cam_from_world[:3, :3]
+    return world, photo[:, y.long(), x.long()].T
+
+
+def _inside(camera: Camera, bound: Tensor, points: Tensor) -> Tensor:
+    """(P,) bool: in the picture and within the depth bounds."""
+    pixels, depth = camera.project(points)
+    x, y = pixels.unbind(dim=-1)
+    inside = (x >= 0) & (x < camera.width) & (y >= 0) & (y < camera.height)
+    return inside & (depth >= bound[0]) & (depth <= bound[1])
