@@ -113,7 +113,7 @@ void project_block(const Scene<typename T::Scalar>& scene, Block block,
         eval_sh<Degree>(Vec3<T>{mean.x - T(eye.x), mean.y - T(eye.y), mean.z - T(eye.z)}, sh);
     const T red = maximum(color.x, T(0)), green = maximum(color.y, T(0));
     const T blue = maximum(color.z, T(0));
-    const Sym2<T> conic = scaled_conic(conic_of(f.blurred.covar, f.blurred.determinant));
+    const Whitening<T> white = scaled(whitening_of(f.blurred.covar, f.blurred.determinant));
     T x0, x1, y0, y1;
     tile_range(left, right, scene.tiles_x(), x0, x1);
     tile_range(top, bottom, scene.tiles_y(), y0, y1);
@@ -121,8 +121,8 @@ void project_block(const Scene<typename T::Scalar>& scene, Block block,
     uint64_t* keys = staging[s].keys + block.first / kChunk * kChunk;
     for (int l = 0; l < block.rows; ++l) {
       Record<R>& record = records[l];
-      record.splat = {f.sharp.mean.x.v[l], f.sharp.mean.y.v[l], conic.xx.v[l], conic.xy.v[l],
-                      conic.yy.v[l],       log2_opacity.v[l],   red.v[l],      green.v[l],
+      record.splat = {f.sharp.mean.x.v[l], f.sharp.mean.y.v[l], white.ux.v[l], white.uy.v[l],
+                      white.wy.v[l],       log2_opacity.v[l],   red.v[l],      green.v[l],
                       blue.v[l],           f.sharp.depth.v[l]};
       TileRect rect = {0, 0, 0, 0};
       if (visible_bits >> l & 1) {
@@ -203,8 +203,8 @@ void sum_moments(const Scene<typename T::Scalar>& scene, int64_t chunk,
 template <class T>
 COCOGS_HD void load_moments(const SetState<typename T::Scalar>& state,
                             const Moments<typename T::Scalar>& from, Block block, T* moments) {
-  using Sums = FoldedSums<kMoments, T::kLanes>;
   constexpr int W = T::kLanes;
+  constexpr auto layout = FoldedSums<kMoments, W>::kLayout;
   T rows[SlotSum<T>::kVectors][W];
   for (int l = 0; l < W; ++l) {
     const auto& record = state.records[block.first + l];
@@ -218,9 +218,8 @@ COCOGS_HD void load_moments(const SetState<typename T::Scalar>& state,
     }
     for (int i = 0; i < SlotSum<T>::kVectors; ++i) rows[i][l] = sum.v[i];
   }
-  for (int i = 0; i < Sums::kVectors; ++i) transpose(rows[i]);
-#pragma GCC unroll 16
-  for (int k = 0; k < kMoments; ++k) moments[k] = rows[Sums::lane_of(k) / W][Sums::lane_of(k) % W];
+  for (int i = 0; i < layout.vectors; ++i) transpose(rows[i]);
+  for (int k = 0; k < kMoments; ++k) moments[k] = rows[layout.place[k] / W][layout.place[k] % W];
 }
 
 // A gradient that is either written set by set, or summed over the sets and then written.
@@ -255,6 +254,7 @@ void project_block_vjp(const Scene<typename T::Scalar>& scene, Block block,
                        const Moments<typename T::Scalar>* from,
                        const Parameters<typename T::Scalar>& v) {
   using R = typename T::Scalar;
+  constexpr int W = T::kLanes;
   const auto& in = scene.gaussians;
   Gradient<3, T> v_means(v.means), v_scales(v.scales);
   Gradient<4, T> v_quats(v.quats);
@@ -267,16 +267,15 @@ void project_block_vjp(const Scene<typename T::Scalar>& scene, Block block,
 
   for (int s = 0; s < scene.sets; ++s) {
     const Record<R>* records = states[s].records + block.first;
-    T drawn(0), drawn_red(0), drawn_green(0), drawn_blue(0);
+    alignas(64) R drawn[W] = {}, red[W] = {}, green[W] = {}, blue[W] = {};
     bool any = false;
     for (int l = 0; l < block.rows; ++l) {
       const bool is_drawn = records[l].tiles.x1 != 0;
       any |= is_drawn;
-      const Splat<R>& splat = records[l].splat;
-      drawn.v[l] = is_drawn;
-      drawn_red.v[l] = is_drawn && splat.red > 0;
-      drawn_green.v[l] = is_drawn && splat.green > 0;
-      drawn_blue.v[l] = is_drawn && splat.blue > 0;
+      drawn[l] = is_drawn;
+      red[l] = records[l].splat.red;
+      green[l] = records[l].splat.green;
+      blue[l] = records[l].splat.blue;
     }
     if (!any) {
       v_means.add(s, block, {T(0), T(0), T(0)});
@@ -287,7 +286,7 @@ void project_block_vjp(const Scene<typename T::Scalar>& scene, Block block,
       v_means2d.add(s, block, {T(0), T(0)});
       continue;
     }
-    const auto valid = drawn > T(0);
+    const auto valid = T::load(drawn) > T(0);
     T moments[kMoments];
     load_moments(states[s], from[s], block, moments);
 
@@ -298,10 +297,10 @@ void project_block_vjp(const Scene<typename T::Scalar>& scene, Block block,
     const Footprint<T> f =
         footprint(scene.camera, mean, quat, scale, opacity, load_number<T>(in.blur, s, block));
 
-    const Sym2<T> conic = conic_of(f.blurred.covar, f.blurred.determinant);
-    const Vec2<T> v_mean2d = mean2d_vjp(conic, moments[kSumX], moments[kSumY]);
-    const Sym2<T> v_wide =
-        conic_of_vjp(conic, conic_vjp(moments[kSumXX], moments[kSumXY], moments[kSumYY]));
+    const Whitening<T> white = scaled(whitening_of(f.blurred.covar, f.blurred.determinant));
+    const Vec2<T> v_mean2d = mean2d_vjp(white, moments[kSumU], moments[kSumW]);
+    const Sym2<T> v_wide = covar2d_vjp(f.blurred.covar, f.blurred.determinant, moments[kSumUU],
+                                       moments[kSumUW], moments[kSumWW]);
     Sym2<T> v_covar;
     T v_blur;
     add_blur_vjp(f.sharp.covar, f.sharp.determinant, f.blurred, v_wide, moments[kSumLog], v_covar,
@@ -320,9 +319,9 @@ void project_block_vjp(const Scene<typename T::Scalar>& scene, Block block,
       const Vec3<T> toward = {select(valid, mean.x - T(eye.x), T(1)),
                               select(valid, mean.y - T(eye.y), T(1)),
                               select(valid, mean.z - T(eye.z), T(1))};
-      const Vec3<T> v_color = {select(drawn_red > T(0), moments[kSumRed], T(0)),
-                               select(drawn_green > T(0), moments[kSumGreen], T(0)),
-                               select(drawn_blue > T(0), moments[kSumBlue], T(0))};
+      const Vec3<T> v_color = {select(valid & (T::load(red) > T(0)), moments[kSumRed], T(0)),
+                               select(valid & (T::load(green) > T(0)), moments[kSumGreen], T(0)),
+                               select(valid & (T::load(blue) > T(0)), moments[kSumBlue], T(0))};
       v_mean = v_mean + eval_sh_vjp<Degree>(toward, sh, v_color, v_sh);
     }
     const auto keep = [&](const T& value) { return select(valid, value, T(0)); };

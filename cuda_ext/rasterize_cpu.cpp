@@ -125,6 +125,24 @@ COCOGS_HD Splat<R> relative_to(const Tile& tile, Splat<R> splat) {
   return splat;
 }
 
+// u and w of the pixels of a block, as affine functions of the pixel's place in the tile.
+template <class R>
+struct Whitener {
+  R ux, uy, wy, u0, w0;
+
+  explicit COCOGS_HD Whitener(const Splat<R>& splat)
+      : ux(splat.ux), uy(splat.uy), wy(splat.wy),
+        u0(-(splat.ux * splat.x + splat.uy * splat.y)), w0(-(splat.wy * splat.y)) {}
+  template <class T>
+  COCOGS_HD T u(const T& x, const T& y) const {
+    return T(ux) * x + (T(uy) * y + T(u0));
+  }
+  template <class T>
+  COCOGS_HD T w(const T& y) const {
+    return T(wy) * y + T(w0);
+  }
+};
+
 // Far enough ahead to hide the way to memory, near enough to stay in the cache.
 constexpr int kPrefetch = 8;
 
@@ -150,7 +168,12 @@ void rasterize_tile(const Scene<typename T::Scalar>& scene, int set, int64_t til
     if (any_open(x[b])) open |= typename B::Set(1) << b;
   }
 
-  Splat<R> splats[kBatch];
+  struct Drawn {
+    Whitener<R> white;
+    R log2_opacity, red, green, blue, depth;
+  };
+  alignas(64) char memory[kBatch * sizeof(Drawn)];  // each is written before it is read
+  Drawn* drawn = reinterpret_cast<Drawn*>(memory);
   typename B::Set reached[kBatch + kListSlack];
   uint32_t list[kBatch + kListSlack];
   for (int64_t begin = tile.begin; begin < tile.end; begin += kBatch) {
@@ -158,8 +181,9 @@ void rasterize_tile(const Scene<typename T::Scalar>& scene, int set, int64_t til
     for (int k = 0; k < count; ++k) {
       if (begin + k + kPrefetch < tile.end)
         __builtin_prefetch(&state.records[state.splat_of[begin + k + kPrefetch]]);
-      splats[k] = relative_to(tile, state.records[state.splat_of[begin + k]].splat);
-      blocks_of[begin + k] = reached[k] = open ? geometry.reached(splats[k]) & open : 0;
+      const Splat<R> splat = relative_to(tile, state.records[state.splat_of[begin + k]].splat);
+      drawn[k] = {Whitener<R>(splat), splat.log2_opacity, splat.red, splat.green, splat.blue, splat.depth};
+      blocks_of[begin + k] = reached[k] = open ? geometry.reached(splat) & open : 0;
     }
     for (int k = count; k < count + kListSlack; ++k) reached[k] = 0;
     for (typename B::Set left = open; left; left &= left - 1) {
@@ -169,8 +193,9 @@ void rasterize_tile(const Scene<typename T::Scalar>& scene, int set, int64_t til
       T bx = x[b], bt = transmittance[b], br = red[b], bg = green[b], bb = blue[b];
       T bd = depth[Depth ? b : 0];
       for (int k = 0; k < listed; ++k) {
-        const Splat<R>& splat = splats[list[k]];
-        Blend<T> blend = splat_alpha(log2_alpha(splat, bx - T(splat.x), y - T(splat.y)), bt);
+        const Drawn& splat = drawn[list[k]];
+        const T u = splat.white.u(bx, y), w = splat.white.w(y);
+        Blend<T> blend = splat_alpha(T(splat.log2_opacity) - u * u - w * w, bt);
         const auto finished = finishes(blend);
         if (__builtin_expect(finished.any(), 0)) {
           blend.weight = select(finished, T(0), blend.weight);
@@ -215,7 +240,7 @@ void rasterize_tile_vjp(const Scene<typename T::Scalar>& scene, int set, int64_t
                         const Images<const typename T::Scalar>& v_out, typename T::Scalar* slots) {
   using R = typename T::Scalar;
   using B = Blocks<T>;
-  using Sums = FoldedSums<kMoments, T::kLanes>;
+  constexpr int kSumVectors = FoldedSums<kMoments, T::kLanes>::kLayout.vectors;
   static const TileGeometry<T> geometry;
   const Tile tile = place(scene, tile_index, state);
   const auto* blocks_of = static_cast<const typename B::Set*>(state.blocks_of);
@@ -256,13 +281,14 @@ void rasterize_tile_vjp(const Scene<typename T::Scalar>& scene, int set, int64_t
     const uint32_t index = state.splat_of[i];
     const Record<R>& record = state.records[index];
     const Splat<R> splat = relative_to(tile, record.splat);
+    const Whitener<R> white(splat);
     T sums[kMoments];
     for (int m = 0; m < kMoments; ++m) sums[m] = T(0);
     for (typename B::Set left = blocks_of[i] & open; left; left &= left - 1) {
       Open& block = blocks[__builtin_ctzll(left)];
-      const T dx = block.x - T(splat.x), dy = block.y - T(splat.y);
+      const T u = white.u(block.x, block.y), w = white.w(block.y);
       const T before = block.transmittance;
-      Blend<T> blend = splat_alpha(log2_alpha(splat, dx, dy), before);
+      Blend<T> blend = splat_alpha(T(splat.log2_opacity) - u * u - w * w, before);
       const auto finished = finishes(blend);
       if (__builtin_expect(finished.any(), 0)) {
         blend.alpha = select(finished, T(0), blend.alpha);
@@ -277,13 +303,13 @@ void rasterize_tile_vjp(const Scene<typename T::Scalar>& scene, int set, int64_t
       const T v = splat_alpha_vjp(blend, own, behind);
       block.transmittance = blend.transmittance;
       block.behind = behind;
-      const T vx = v * dx, vy = v * dy;
+      const T vu = v * u, vw = v * w;
       sums[kSumLog] += v;
-      sums[kSumX] += vx;
-      sums[kSumY] += vy;
-      sums[kSumXX] += vx * dx;
-      sums[kSumXY] += vx * dy;
-      sums[kSumYY] += vy * dy;
+      sums[kSumU] += vu;
+      sums[kSumW] += vw;
+      sums[kSumUU] += vu * u;
+      sums[kSumUW] += vu * w;
+      sums[kSumWW] += vw * w;
       sums[kSumRed] += blend.weight * block.v_red;
       sums[kSumGreen] += blend.weight * block.v_green;
       sums[kSumBlue] += blend.weight * block.v_blue;
@@ -293,7 +319,7 @@ void rasterize_tile_vjp(const Scene<typename T::Scalar>& scene, int set, int64_t
     const TileRect& rect = record.tiles;
     const int64_t slot = state.chunk_slots[index / kChunk] + record.first_slot +
                          int64_t(tile.row - rect.y0) * (rect.x1 - rect.x0) + (tile.column - rect.x0);
-    for (int k = 0; k < Sums::kVectors; ++k) sums[k].store(slots + slot * kSlotSize + k * T::kLanes);
+    for (int k = 0; k < kSumVectors; ++k) sums[k].store(slots + slot * kSlotSize + k * T::kLanes);
   }
 }
 

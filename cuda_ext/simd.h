@@ -336,40 +336,37 @@ COCOGS_HD void transpose(Simd<R, W>* rows) {
 }
 
 // The sums over the lanes of Count vectors, left in ceil(Count / W) x W numbers or a few more: pairs
-// of vectors are folded into one until each lane holds a full sum. Where which sum ends up is told
-// by kLaneOfSum, worked out by folding the names of the sums in the same way.
+// of vectors are folded into one until each lane holds a full sum. Which sum ends up where is worked
+// out by folding the names of the sums in the same way.
 template <int Count, int W>
 struct FoldedSums {
-  static constexpr int vectors() {
-    int n = Count;
-    for (int step = 1; step < W; step *= 2) n = (n + 1) / 2;
-    return n;
-  }
-  static constexpr int kVectors = vectors();
-
-  // Position of sum k within the kVectors x W numbers.
-  static constexpr int lane_of(int k) {
+  struct Layout {
+    int vectors = Count;   // that hold the results
+    int place[Count] = {};  // of each sum among the vectors' numbers
+  };
+  static constexpr Layout layout() {
+    Layout result;
     int names[Count][W] = {};
     for (int i = 0; i < Count; ++i)
       for (int l = 0; l < W; ++l) names[i][l] = i;
-    int n = Count;
     for (int step = 1; step < W; step *= 2) {
-      const int half = (n + 1) / 2;
+      const int half = (result.vectors + 1) / 2;
       int folded[Count][W] = {};
       for (int i = 0; i < half; ++i)
         for (int l = 0; l < W / 2; ++l) {
           folded[i][2 * l] = names[i][l];
-          folded[i][2 * l + 1] = i + half < n ? names[i + half][l] : -1;
+          folded[i][2 * l + 1] = i + half < result.vectors ? names[i + half][l] : -1;
         }
       for (int i = 0; i < half; ++i)
         for (int l = 0; l < W; ++l) names[i][l] = folded[i][l];
-      n = half;
+      result.vectors = half;
     }
-    for (int i = 0; i < n; ++i)
+    for (int i = 0; i < result.vectors; ++i)
       for (int l = 0; l < W; ++l)
-        if (names[i][l] == k) return i * W + l;
-    return -1;
+        if (names[i][l] >= 0) result.place[names[i][l]] = i * W + l;
+    return result;
   }
+  static constexpr Layout kLayout = layout();
 };
 
 template <int Count, int Step, class R, int W>
@@ -384,7 +381,7 @@ COCOGS_HD void fold_step(Simd<R, W>* sums) {
     fold_step<half, 2 * Step>(sums);
   }
 }
-// Folds in place; the result is in the first FoldedSums<Count, W>::kVectors vectors.
+// Folds in place; the result is in the first FoldedSums<Count, W>::kLayout.vectors vectors.
 template <int Count, class R, int W>
 COCOGS_HD void fold_sums(Simd<R, W>* sums) {
   fold_step<Count, 1>(sums);
@@ -404,8 +401,11 @@ COCOGS_HD void load_columns(const R* from, int64_t stride, int rows, Simd<R, W>*
       for (int c = 0; c < W; ++c) columns[first + c] = tile[c];
     }
   } else {
+    // By way of memory: setting one lane of a vector is slow.
+    alignas(64) R lanes[Columns][W];
     for (int l = 0; l < W; ++l)
-      for (int c = 0; c < Columns; ++c) columns[c].v[l] = from[(l < rows ? l : rows - 1) * stride + c];
+      for (int c = 0; c < Columns; ++c) lanes[c][l] = from[(l < rows ? l : rows - 1) * stride + c];
+    for (int c = 0; c < Columns; ++c) columns[c] = Simd<R, W>::load(lanes[c]);
   }
 }
 template <int Columns, class R, int W>
@@ -419,8 +419,10 @@ COCOGS_HD void store_columns(R* to, int64_t stride, int rows, const Simd<R, W>* 
       for (int l = 0; l < rows; ++l) tile[l].store(to + l * stride + first);
     }
   } else {
+    alignas(64) R lanes[Columns][W];
+    for (int c = 0; c < Columns; ++c) columns[c].store(lanes[c]);
     for (int l = 0; l < rows; ++l)
-      for (int c = 0; c < Columns; ++c) to[l * stride + c] = columns[c].v[l];
+      for (int c = 0; c < Columns; ++c) to[l * stride + c] = lanes[c][l];
   }
 }
 

@@ -25,46 +25,39 @@ COCOGS_HD T squared_reach(const T& log2_opacity) {
   return T(2 * kLn2) * (log2_opacity - T(kLog2AlphaMin));
 }
 
-// What blending needs of one splat. The conic is scaled so that
-// log2 alpha(dx, dy) = log2_opacity - (xx dx + xy dy) dx - yy dy dy.
+// What blending needs of one splat. Its whitening is scaled so that, for u and w of a pixel,
+// log2 alpha = log2_opacity - u^2 - w^2.
 template <class R>
 struct Splat {
   R x, y;               // centre, px
-  R xx, xy, yy;         // scaled conic
+  R ux, uy, wy;         // scaled whitening: u = ux dx + uy dy, w = wy dy
   R log2_opacity;
   R red, green, blue;   // not negative
   R depth;              // scene units
 };
+constexpr double kWhiteningScale = 0.8493218002880191;  // sqrt(log2(e) / 2)
 
 template <class T>
-COCOGS_HD Sym2<T> scaled_conic(const Sym2<T>& conic) {
-  return {T(0.5 * kLog2E) * conic.xx, T(kLog2E) * conic.xy, T(0.5 * kLog2E) * conic.yy};
-}
-template <class T>
-COCOGS_HD Sym2<T> unscaled_conic(const Sym2<T>& scaled) {
-  return {T(2 * kLn2) * scaled.xx, T(kLn2) * scaled.xy, T(2 * kLn2) * scaled.yy};
+COCOGS_HD Whitening<T> scaled(const Whitening<T>& white) {
+  const T scale = T(kWhiteningScale);
+  return {scale * white.ux, scale * white.uy, scale * white.wy};
 }
 
-// log2 of a splat's opacity at an offset (pixel - centre).
-template <class T, class R>
-COCOGS_HD T log2_alpha(const Splat<R>& splat, const T& dx, const T& dy) {
-  return T(splat.log2_opacity) -
-         ((T(splat.xx) * dx + T(splat.xy) * dy) * dx + (T(splat.yy) * dy) * dy);
-}
-
-// The least falloff (xx dx + xy dy) dx + yy dy dy over the rectangle of half sizes (half_x, half_y)
-// whose centre lies at (dx, dy) from the splat's. The rectangle's nearest point lies on one of the
-// two sides that face the splat; along a side the falloff is a parabola.
+// The least u^2 + w^2 over the rectangle of half sizes (half_x, half_y) whose centre lies at (dx, dy)
+// from the splat's. The rectangle's nearest point lies on one of the two sides that face the splat;
+// along a side the falloff is a parabola.
 template <class T, class R>
 COCOGS_HD T least_falloff(const Splat<R>& splat, const T& dx, const T& dy, R half_x, R half_y) {
   const T left = dx - T(half_x), right = dx + T(half_x), top = dy - T(half_y), bottom = dy + T(half_y);
   const T side_x = minimum(maximum(T(0), left), right), side_y = minimum(maximum(T(0), top), bottom);
-  const T slope_y = T(R(-0.5) * splat.xy / splat.yy), slope_x = T(R(-0.5) * splat.xy / splat.xx);
+  const T slope_y = T(-splat.ux * splat.uy / (splat.uy * splat.uy + splat.wy * splat.wy));
+  const T slope_x = T(-splat.uy / splat.ux);
   const T along_y = minimum(maximum(side_x * slope_y, top), bottom);
   const T along_x = minimum(maximum(side_y * slope_x, left), right);
-  const T xx = T(splat.xx), xy = T(splat.xy), yy = T(splat.yy);
-  return minimum((xx * side_x + xy * along_y) * side_x + yy * along_y * along_y,
-                 (xx * along_x + xy * side_y) * along_x + yy * side_y * side_y);
+  const T ux = T(splat.ux), uy = T(splat.uy), wy = T(splat.wy);
+  const T u1 = ux * side_x + uy * along_y, w1 = wy * along_y;
+  const T u2 = ux * along_x + uy * side_y, w2 = wy * side_y;
+  return minimum(u1 * u1 + w1 * w1, u2 * u2 + w2 * w2);
 }
 
 // One splat over one pixel: its alpha, what passes it, and its weight in the sum.
@@ -100,21 +93,27 @@ COCOGS_HD T splat_alpha_vjp(const Blend<T>& blend, const T& own, const T& behind
 // Sums over pixels that the gradients of one splat are made of, in the order of storage.
 enum Moment {
   kSumLog,                          // v = gradient by log(alpha)
-  kSumX, kSumY,                     // v dx, v dy
-  kSumXX, kSumXY, kSumYY,           // v dx dx, v dx dy, v dy dy
+  kSumU, kSumW,                     // v u, v w
+  kSumUU, kSumUW, kSumWW,           // v u u, v u w, v w w
   kSumRed, kSumGreen, kSumBlue,     // weight x v_color
   kSumDepth,                        // weight x v_depth
   kMoments
 };
 
-// Gradients by the centre and by the (unscaled) conic, from the sums.
+// Gradient by the centre, from the sums; `white` is scaled as in Splat.
+// log alpha = ln 2 (log2_opacity - u^2 - w^2), and u, w fall with the centre.
 template <class T>
-COCOGS_HD Vec2<T> mean2d_vjp(const Sym2<T>& conic, const T& sum_x, const T& sum_y) {
-  return {conic.xx * sum_x + conic.xy * sum_y, conic.xy * sum_x + conic.yy * sum_y};
+COCOGS_HD Vec2<T> mean2d_vjp(const Whitening<T>& white, const T& sum_u, const T& sum_w) {
+  const T scale = T(2 * kLn2);
+  return {scale * (white.ux * sum_u), scale * (white.uy * sum_u + white.wy * sum_w)};
 }
+// Gradient by the covariance, from the sums: log alpha falls by half the squared length of W d.
 template <class T>
-COCOGS_HD Sym2<T> conic_vjp(const T& sum_xx, const T& sum_xy, const T& sum_yy) {
-  return {T(-0.5) * sum_xx, T(0) - sum_xy, T(-0.5) * sum_yy};
+COCOGS_HD Sym2<T> covar2d_vjp(const Sym2<T>& covar, const T& determinant, const T& sum_uu,
+                              const T& sum_uw, const T& sum_ww) {
+  const T scale = T(-kLn2);  // -1/2, and the sums' own scale log2(e) / 2 undone
+  return whitening_of_vjp(covar, determinant,
+                          Sym2<T>{scale * sum_uu, scale * sum_uw, scale * sum_ww});
 }
 
 }  // namespace cocogs

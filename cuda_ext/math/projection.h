@@ -259,20 +259,30 @@ COCOGS_HD void add_blur_vjp(const Sym2<T>& covar, const T& determinant, const Bl
              v_result_covar.yy + sharp * covar.xx - wide * result.covar.xx};
 }
 
-// Inverse of a covariance.
+// A triangular root W of the inverse covariance, C^-1 = W^T W, so that an offset d has the squared
+// length |W d|^2 in standard deviations. Unlike d^T C^-1 d, which for a slanting needle is a small
+// difference of large terms, it keeps its digits.
+//   u = ux dx + uy dy,  w = wy dy
 template <class T>
-COCOGS_HD Sym2<T> conic_of(const Sym2<T>& covar, const T& determinant) {
-  const T inverse = T(1) / determinant;
-  return {covar.yy * inverse, T(0) - covar.xy * inverse, covar.xx * inverse};
+struct Whitening {
+  T ux, uy, wy;
+};
+template <class T>
+COCOGS_HD Whitening<T> whitening_of(const Sym2<T>& covar, const T& determinant) {
+  const T ux = square_root(covar.yy / determinant);
+  return {ux, T(0) - ux * covar.xy / covar.yy, square_root(T(1) / covar.yy)};
 }
-// d(C^-1) = -C^-1 dC C^-1
+// From the gradient by the squared length of W d, as the outer product it multiplies:
+//   v_lengths = sum over pixels of v (u^2, u w, w^2).
 template <class T>
-COCOGS_HD Sym2<T> conic_of_vjp(const Sym2<T>& conic, const Sym2<T>& v_conic) {
-  const T half = T(0.5) * v_conic.xy;  // of each of the two off-diagonal entries
-  const T p = conic.xx * v_conic.xx + conic.xy * half, q = conic.xx * half + conic.xy * v_conic.yy;
-  const T r = conic.xy * v_conic.xx + conic.yy * half, s = conic.xy * half + conic.yy * v_conic.yy;
-  return {T(0) - (p * conic.xx + q * conic.xy), T(-2) * (p * conic.xy + q * conic.yy),
-          T(0) - (r * conic.xy + s * conic.yy)};
+COCOGS_HD Sym2<T> whitening_of_vjp(const Sym2<T>& covar, const T& determinant, const Sym2<T>& v_lengths) {
+  // d|W d|^2 = -(C^-1 d)^T dC (C^-1 d), and C^-1 d = W^T (u, w).
+  const Whitening<T> white = whitening_of(covar, determinant);
+  const T xx = white.ux * white.ux * v_lengths.xx;
+  const T half_xy = white.ux * (white.uy * v_lengths.xx + white.wy * v_lengths.xy);
+  const T yy = white.uy * (white.uy * v_lengths.xx + (white.wy + white.wy) * v_lengths.xy) +
+               white.wy * white.wy * v_lengths.yy;
+  return {T(0) - xx, T(-2) * half_xy, T(0) - yy};
 }
 
 }  // namespace cocogs
