@@ -29,6 +29,7 @@ The files in the order in which data flows through them:
     lpips.py                LPIPS from local weights
     render.py               run -> picture files
     io/ply.py               the standard 3DGS .ply, in and out
+    io/curves.py            numbers and pictures for TensorBoard
     io/atomic.py            files that are whole or absent
     errors.py               InputError: the sentence a user reads
     cli.py                  the commands

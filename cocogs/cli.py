@@ -274,21 +274,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("cocogs: stopped.", file=sys.stderr)
         return 130
     except (InputError, OSError, MemoryError, RuntimeError) as error:
-        message = sentence(error)
+        folder = command.out if isinstance(command, Train | Render) else command.run_folder
+        message = sentence(error, folder)
         if message is None:
             raise
         print(f"cocogs: error: {message}", file=sys.stderr)
         return 2
 
 
-def sentence(error: Exception) -> str | None:
-    """What went wrong in the user's world and what helps; None for a bug of ours."""
+def sentence(error: Exception, folder: Path) -> str | None:
+    """What went wrong in the user's world and what helps; None for a bug of ours.
+
+    Args:
+        folder: where to look when the system does not name the file.
+    """
     if isinstance(error, InputError):
         return str(error)
     if isinstance(error, MemoryError) or "can't allocate memory" in str(error):
         return "There is not enough memory: give a larger --downscale or a smaller --max-gaussians."
     if isinstance(error, OSError):
-        place = error.filename or "A file"
         reason = error.strerror or error
+        place = error.filename or folder
         return f"{place} cannot be read or written ({reason}): check the disk and the permissions."
     return None

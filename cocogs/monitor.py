@@ -14,10 +14,10 @@ from pathlib import Path
 import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 from torch import Tensor
-from torch.utils.tensorboard import SummaryWriter
 
+from cocogs.io.curves import Curves
 from cocogs.model import DefocusModel
-from cocogs.render import coc_map, colored_coc
+from cocogs.render import coc_map, colored_coc, to_picture
 from cocogs.scene import Scene
 
 READ_EVERY = 20  # steps; reading a tensor waits for the device, so not every one
@@ -41,7 +41,7 @@ class Monitor:
         self.task = TaskID(0)
 
     def __enter__(self) -> "Monitor":
-        self.writer = SummaryWriter(str(self.folder / "tensorboard"), purge_step=self.start + 1)
+        self.curves = Curves(self.folder / "tensorboard", self.start + 1, self.say)
         self.began = time.monotonic()
         if sys.stdout.isatty():
             self.progress = Progress(
@@ -56,7 +56,7 @@ class Monitor:
     def __exit__(self, *exception: object) -> None:
         if self.progress is not None:
             self.progress.stop()
-        self.writer.close()
+        self.curves.close()
 
     def step(self, step: int, loss: Tensor, mse: Tensor, count: int) -> None:
         """Take note of one step.
@@ -72,9 +72,9 @@ class Monitor:
         psnrs = [psnr(value) for value in torch.stack(self.pending).tolist()]
         self.pending.clear()
         self.psnrs.extend(psnrs)
-        self.writer.add_scalar("train/loss", float(loss), step)
-        self.writer.add_scalar("train/psnr", sum(psnrs) / len(psnrs), step)
-        self.writer.add_scalar("train/gaussians", count, step)
+        self.curves.add_number("train/loss", float(loss), step)
+        self.curves.add_number("train/psnr", sum(psnrs) / len(psnrs), step)
+        self.curves.add_number("train/gaussians", count, step)
         self._show(step, count)
 
     def _show(self, step: int, count: int) -> None:
@@ -101,25 +101,25 @@ class Monitor:
             for view in scene.test_views
         ]
         if scores:
-            self.writer.add_scalar("test/psnr", sum(scores) / len(scores), step)
+            self.curves.add_number("test/psnr", sum(scores) / len(scores), step)
         if model.config.lens != "pinhole":
             self._log_lens(step, model, scene)
         count = len(scene.train_views)
         for index in sorted({i * count // STRIP_VIEWS for i in range(STRIP_VIEWS)}):
             name = scene.train_views[index].name
-            self.writer.add_image(f"photo, prediction, sharp, CoC/{name}", strip(model, scene, index), step)
-        self.writer.flush()
+            picture = to_picture(strip(model, scene, index))
+            self.curves.add_picture(f"photo, prediction, sharp, CoC/{name}", picture, step)
 
     def _log_lens(self, step: int, model: DefocusModel, scene: Scene) -> None:
         focus = model.focus
         for view, distance in zip(scene.train_views, focus.focus_distances.tolist(), strict=True):
-            self.writer.add_scalar(f"focus_distance/{view.name}", distance, step)
+            self.curves.add_number(f"focus_distance/{view.name}", distance, step)
         apertures = focus.log_aperture.exp().tolist()
         if len(apertures) == 1:
-            self.writer.add_scalar("lens/aperture", apertures[0], step)
+            self.curves.add_number("lens/aperture", apertures[0], step)
             return
         for view, aperture in zip(scene.train_views, apertures, strict=True):
-            self.writer.add_scalar(f"aperture/{view.name}", aperture, step)
+            self.curves.add_number(f"aperture/{view.name}", aperture, step)
 
 
 def strip(model: DefocusModel, scene: Scene, index: int) -> Tensor:

@@ -117,11 +117,16 @@ def picture_names(names: list[str]) -> list[str]:
     return [p if plain.count(p) == 1 else f"{name}.png" for p, name in zip(plain, inner, strict=True)]
 
 
+def to_picture(picture: Tensor) -> Image.Image:
+    """8-bit RGB of (3, H, W), clamped to [0, 1]."""
+    pixels = (picture.clamp(0, 1) * 255).round().byte()
+    return Image.fromarray(pixels.permute(1, 2, 0).contiguous().cpu().numpy())
+
+
 def write_png(picture: Tensor, path: Path) -> None:
     """Write (3, H, W), clamped to [0, 1], as 8-bit PNG."""
-    pixels = (picture.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).cpu().numpy()
     with replacing(path) as temporary:
-        Image.fromarray(pixels).save(temporary)
+        to_picture(picture).save(temporary)
 
 
 def coc_map(depths: Tensor, camera: Camera, lens: Lens) -> Tensor:

@@ -1,5 +1,6 @@
 """The progress line, the curves, and that watching changes nothing."""
 
+import resource
 from pathlib import Path
 
 import pytest
@@ -62,6 +63,27 @@ def test_resumed_run_replaces_what_came_after_its_checkpoint(tmp_path: Path) -> 
         report(monitor, 61, 200)
     steps = [event.step for event in curves(tmp_path).Scalars("train/loss")]
     assert steps == list(range(20, 201, 20))
+
+
+def test_training_goes_on_without_curves(tmp_path: Path) -> None:
+    """The system lets no file grow beyond 2 kB; then a file stands where the folder should be."""
+    lines: list[str] = []
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with Monitor(tmp_path / "full", 0, 1000, lines.append) as monitor:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (2000, limits[1]))
+        try:
+            report(monitor, 1, 1000)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    (tmp_path / "file").write_text("")
+    with Monitor(tmp_path / "file", 0, 20, lines.append) as monitor:
+        report(monitor, 1, 20)
+    refused = [line for line in lines if line.startswith("No more curves: ")]
+    assert len(refused) == 2
+    assert "(File too large)" in refused[0]
+    assert "(Not a directory)" in refused[1]
+    assert len(lines) == 10 + 1 + 2
+    assert curves(tmp_path / "full").Scalars("train/loss")
 
 
 def test_evaluation_leaves_no_trace(run: Run, tmp_path: Path) -> None:

@@ -1,0 +1,272 @@
+"""What a user can get wrong about runs and options: one sentence, exit code 2, nothing lost.
+
+Photos and cameras that cannot be used are in test_bad_data.py; .ply files in test_ply.py.
+"""
+
+import errno
+import os
+import resource
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tiny_run import SMALL, tiny_run, tiny_scene, write_tiny_scene
+
+from cocogs.cli import main
+from cocogs.run import load_run
+from cocogs.trainer import Trainer
+
+Capture = pytest.CaptureFixture[str]
+TINY = ["--iterations", "4", "--max-gaussians", "100"]
+
+
+@pytest.fixture
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.getbasetemp()
+
+
+@pytest.fixture
+def data(root: Path) -> Path:
+    return tiny_scene(root)
+
+
+@pytest.fixture
+def run(root: Path, tmp_path: Path) -> Path:
+    """A trained run that may be spoiled."""
+    return Path(shutil.copytree(tiny_run(root, "lens"), tmp_path / "run"))
+
+
+def refused(capsys: Capture, *arguments: object) -> str:
+    """The one sentence with which a command line is refused."""
+    capsys.readouterr()
+    assert main([str(argument) for argument in arguments]) == 2
+    return one_sentence(capsys.readouterr().err)
+
+
+def one_sentence(errors: str) -> str:
+    assert errors.startswith("cocogs: error: ")
+    assert errors.endswith(".\n")
+    assert errors.count("\n") == 1
+    return errors.removeprefix("cocogs: error: ").strip()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--preset", "best"], "There is no preset 'best': choose one of 3dgs, lens, paper, full."),
+        (["--iterations", "0"], "--iterations 0 is too small: give a number from 1 on."),
+        (["--iterations", "-5"], "--iterations -5 is too small: give a number from 1 on."),
+        (["--max-gaussians", "-1"], "--max-gaussians -1 is too small: give a number from 1 on."),
+        (["--downscale", "0"], "--downscale 0 is too small: give a number from 1 on."),
+        (["--downscale", "-2"], "--downscale -2 is too small: give a number from 1 on."),
+        (["--test-every", "1"], "--test-every 1 is too small: give a number from 2 on."),
+        (["--seed", "-1"], "--seed -1 is too small: give a number from 0 on."),
+        (["--preset", "lens", "--ablate", "cnn"], "--ablate cnn: preset lens has no such part"),
+        (["--resume"], "is not a run: it has no config.json"),
+    ],
+)
+def test_options_out_of_range(
+    data: Path, tmp_path: Path, capsys: Capture, options: list[str], message: str
+) -> None:
+    assert message in refused(capsys, "train", data, "--out", tmp_path / "out", *options)
+    assert not (tmp_path / "out").exists()
+
+
+def test_absent_data(tmp_path: Path, capsys: Capture) -> None:
+    sentence = refused(capsys, "train", tmp_path / "nowhere", "--out", tmp_path / "out")
+    assert sentence == f"{tmp_path / 'nowhere'} does not exist: give the folder that holds the photos."
+    assert not (tmp_path / "out").exists()
+
+
+def test_training_over_a_trained_run(data: Path, run: Path, capsys: Capture) -> None:
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    sentence = refused(capsys, "train", data, "--out", run, "--preset", "3dgs")
+    assert "already holds a trained scene: continue it with --resume" in sentence
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize(
+    "options",
+    [["--iterations", "60"], ["--preset", "full"], ["--seed", "1"], ["--downscale", "2"],
+     ["--test-every", "3"], ["--max-gaussians", "9"], ["--per-photo-aperture"], ["--ablate", "aperture"]],
+)  # fmt: skip
+def test_resuming_with_other_options(data: Path, run: Path, capsys: Capture, options: list[str]) -> None:
+    sentence = refused(capsys, "train", data, "--out", run, "--resume", *options)
+    assert "was started with other options" in sentence
+
+
+def test_resuming_with_the_same_options(data: Path, run: Path) -> None:
+    assert main(["train", str(data), "--out", str(run), "--resume", "--preset", "lens", *SMALL]) == 0
+
+
+def test_resuming_on_other_data(run: Path, tmp_path: Path, capsys: Capture) -> None:
+    other = write_tiny_scene(tmp_path / "other", seed=1)
+    assert f"was trained on {load_run(run).scene.source}" in refused(
+        capsys, "train", other, "--out", run, "--resume"
+    )
+
+
+def test_photos_replaced_by_others(data: Path, tmp_path: Path, capsys: Capture) -> None:
+    """The folder is the same, what is in it is not: cameras moved, or photos were taken away."""
+    moving, out = tmp_path / "data", tmp_path / "run"
+    shutil.copytree(data, moving)
+    assert main(["train", str(moving), "--out", str(out), *TINY]) == 0
+    shutil.rmtree(moving)
+    write_tiny_scene(moving, views=7)
+    resume = ["train", moving, "--out", out, "--resume"]
+    for command in (resume, ["eval", out], ["render", out, "--out", out]):
+        assert "was trained on other photos" in refused(capsys, *command)
+
+
+@pytest.mark.parametrize("command", [["eval"], ["render", "--out", "pictures"], ["export", "scene.ply"]])
+@pytest.mark.parametrize("kind", ["absent", "empty", "a photo folder"])
+def test_folder_that_is_no_run(
+    data: Path, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch,
+    command: list[str], kind: str,
+) -> None:  # fmt: skip
+    (tmp_path / "empty").mkdir()
+    folder = {"absent": tmp_path / "absent", "empty": tmp_path / "empty", "a photo folder": data}[kind]
+    monkeypatch.chdir(tmp_path)
+    sentence = refused(capsys, command[0], folder, *command[1:])
+    assert str(folder) in sentence
+    assert "cocogs train" in sentence
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["empty"]
+
+
+def test_run_without_a_checkpoint(run: Path, capsys: Capture) -> None:
+    (run / "checkpoint.pt").unlink()
+    assert "checkpoint.pt does not exist" in refused(capsys, "eval", run)
+
+
+@pytest.mark.parametrize("keep", [0, 100, 0.5, 0.999])
+def test_truncated_checkpoint(data: Path, run: Path, capsys: Capture, keep: float) -> None:
+    checkpoint = run / "checkpoint.pt"
+    content = checkpoint.read_bytes()
+    checkpoint.write_bytes(content[: int(keep if keep > 1 else keep * len(content))])
+    resume = ["train", data, "--out", run, "--resume"]
+    for command in (["eval", run], ["export", run, run / "a.ply"], resume):
+        assert f"{checkpoint} is damaged" in refused(capsys, *command)
+
+
+@pytest.mark.parametrize("content", [[1, 2], {"step": 3}, {"step": 3, "model": {}, "fingerprint": "x"}])
+def test_checkpoint_of_something_else(run: Path, capsys: Capture, content: Any) -> None:
+    torch.save(content, run / "checkpoint.pt")
+    for command in (["eval", run], ["export", run, run / "scene.ply"]):
+        assert "checkpoint.pt" in refused(capsys, *command)
+
+
+def test_checkpoint_with_code_in_it(run: Path, capsys: Capture) -> None:
+    """Loading a stranger's checkpoint must not run what it holds."""
+    torch.save({"step": os.system, "model": {}, "fingerprint": ""}, run / "checkpoint.pt")
+    assert "is damaged" in refused(capsys, "eval", run)
+
+
+@pytest.mark.parametrize("part", ["optimizers", "densification", "order", "random"])
+def test_checkpoint_that_lacks_what_resuming_needs(
+    data: Path, run: Path, capsys: Capture, part: str
+) -> None:
+    state = torch.load(run / "checkpoint.pt", weights_only=True)
+    del state[part]
+    torch.save(state, run / "checkpoint.pt")
+    assert "checkpoint.pt is damaged" in refused(capsys, "train", data, "--out", run, "--resume")
+
+
+def test_checkpoint_of_another_model(root: Path, run: Path, capsys: Capture) -> None:
+    shutil.copy(tiny_run(root, "paper") / "config.json", run / "config.json")
+    assert "does not fit" in refused(capsys, "eval", run)
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"preset": "lens", "data": {}}', '{"data": 3}'])
+def test_damaged_settings(data: Path, run: Path, capsys: Capture, content: str) -> None:
+    (run / "config.json").write_text(content)
+    assert "config.json cannot be read" in refused(capsys, "eval", run)
+    assert "config.json cannot be read" in refused(capsys, "train", data, "--out", run, "--resume")
+
+
+@pytest.mark.parametrize("place", ["a file", "/proc/run", "/dev/null/run"])
+def test_out_folder_that_cannot_be_made(data: Path, tmp_path: Path, capsys: Capture, place: str) -> None:
+    (tmp_path / "file").write_text("mine")
+    out = tmp_path / "file" if place == "a file" else Path(place)
+    assert f"{out / 'config.json'} cannot be written" in refused(capsys, "train", data, "--out", out)
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_export_that_cannot_be_written(run: Path, tmp_path: Path, capsys: Capture) -> None:
+    assert "does not end in .ply" in refused(capsys, "export", run, tmp_path / "scene.obj")
+    (tmp_path / "file").write_text("")
+    sentence = refused(capsys, "export", run, tmp_path / "file/scene.ply")
+    assert "file/scene.ply cannot be written" in sentence
+
+
+def test_disk_full_while_saving(
+    data: Path, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second checkpoint does not fit: the first stays whole, and training goes on from it later.
+
+    The system is told to let no file grow beyond 10 kB, so that it is torch who meets the error.
+    """
+    monkeypatch.setattr("cocogs.trainer.CHECKPOINT_EVERY", 10)
+    out, save, limits = tmp_path / "run", Trainer.save, resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def save_on_a_full_disk(trainer: Trainer) -> None:
+        if trainer.step == 20:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, limits[1]))
+        try:
+            save(trainer)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+    options = ["--preset", "lens", "--iterations", "30", "--max-gaussians", "100"]
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "save", save_on_a_full_disk)
+        sentence = refused(capsys, "train", data, "--out", out, *options)
+    assert f"{out / 'checkpoint.pt'} cannot be written (File too large)" in sentence
+    assert load_run(out).step == 10
+    assert not list(out.glob(".*"))
+    assert main(["train", str(data), "--out", str(out), "--resume"]) == 0
+    assert load_run(out).step == 30
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (OSError(errno.EROFS, "Read-only file system", "/mnt/a"), "/mnt/a cannot be read or written"),
+        (OSError(errno.ENOSPC, "No space left on device"), "out cannot be read or written (No space left"),
+        (PermissionError(errno.EACCES, "Permission denied", "/mnt/a.jpg"), "/mnt/a.jpg cannot be read"),
+        (MemoryError(), "There is not enough memory: give a larger --downscale"),
+        (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"), "not enough memory"),
+    ],
+)
+def test_the_systems_errors_in_the_middle_of_training(
+    data: Path, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch,
+    error: Exception, message: str,
+) -> None:  # fmt: skip
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr("cocogs.trainer.Trainer.optimize", fail)
+    assert message in refused(capsys, "train", data, "--out", tmp_path / "out", "--preset", "3dgs", *TINY)
+
+
+def test_eval_without_test_views(data: Path, tmp_path: Path, capsys: Capture) -> None:
+    assert main(["train", str(data), "--out", str(tmp_path), "--preset", "3dgs", *TINY]) == 0
+    assert "no test views to measure: train with --test-every" in refused(capsys, "eval", tmp_path)
+    sentence = refused(capsys, "render", tmp_path, "--out", tmp_path / "pictures")
+    assert "no test views: render with --views train" in sentence
+
+
+def test_render_options(run: Path, tmp_path: Path, capsys: Capture) -> None:
+    render = ["render", run, "--out", tmp_path / "pictures"]
+    assert "There are no views named 'some'" in refused(capsys, *render, "--views", "some")
+    assert "Only training photos" in refused(capsys, *render, "--defocused")
+    assert "--focus -2 is not in front" in refused(capsys, *render, "--focus", "-2")
+    assert "--aperture -1 is negative" in refused(capsys, *render, "--focus", "2", "--aperture", "-1")
+    assert not (tmp_path / "pictures").exists()
+
+
+def test_lpips_without_weights(run: Path, tmp_path: Path, capsys: Capture) -> None:
+    assert "alexnet-owt-7be5be79.pth does not exist" in refused(
+        capsys, "eval", run, "--lpips-weights", tmp_path
+    )
