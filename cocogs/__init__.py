@@ -2,11 +2,15 @@
 
 The files in the order in which data flows through them:
 
-    io/photos.py            photo files: reading, EXIF, resizing
+    io/photos.py            photo files: reading, EXIF, sizes
+    io/folders.py           what a folder holds: images_N/, masks/, hold=N
+    io/source.py            plain data that every reader below gives
     io/sfm.py               photos -> camera poses and points (pycolmap)
-    io/colmap.py            COLMAP project -> views; undistortion
-    io/llff.py              poses_bounds.npy, hold=N -> views
-    io/nerfstudio.py        transforms.json -> views
+    io/colmap.py            COLMAP project -> source; undistortion
+    io/llff.py              poses_bounds.npy -> source
+    io/nerfstudio.py        transforms.json -> source
+    io/seeds.py             start points where the source has none
+    io/prepare.py           photos as training wants them, made once
     camera.py               Camera, and every convention: axes, pixels, units
     scene.py                Scene: views, photos, SfM points, the test split
     gaussians.py            Gaussians: raw parameters, activations, start from points
