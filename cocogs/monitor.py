@@ -44,12 +44,8 @@ class Monitor:
         self.curves = Curves(self.folder / "tensorboard", self.start + 1, self.say)
         self.began = time.monotonic()
         if sys.stdout.isatty():
-            self.progress = Progress(
-                TextColumn("Training"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[facts]}")
-            )
-            self.task = self.progress.add_task(
-                "Training", total=self.iterations, completed=self.start, facts=""
-            )
+            self.progress = Progress(BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[facts]}"))
+            self.task = self.progress.add_task("", total=self.iterations, completed=self.start, facts="")
             self.progress.start()
         return self
 
@@ -90,7 +86,7 @@ class Monitor:
             f"{count:,} Gaussians",
             f"{rate:.1f} it/s",
             f"{duration((self.iterations - step) / rate)} left",
-            f"{peak_memory() / 2**30:.1f} GiB",
+            f"peak {peak_memory() / 2**30:.1f} GiB",
         ))  # fmt: skip
 
     @torch.no_grad()

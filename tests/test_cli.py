@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import get_args, get_type_hints
 
@@ -16,9 +17,9 @@ from tiny_run import SMALL, tiny_run, tiny_scene
 import cocogs
 from cocogs.cli import ABLATABLE, Part, Train, main
 from cocogs.coc.expand import Ablation
-from cocogs.config import DEFAULT_PRESET, PRESETS, ModelConfig
+from cocogs.config import DEFAULT_PRESET, PRESETS, Config, ModelConfig, preset
 from cocogs.io.ply import read_ply
-from cocogs.run import load_run, read_checkpoint
+from cocogs.run import DataConfig, load_run, read_checkpoint, write_config
 
 REPOSITORY = Path(cocogs.__file__).parents[1]
 ONE_THREAD = {**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive"}
@@ -148,10 +149,10 @@ def test_resume_before_the_first_checkpoint_starts_anew(root: Path, tmp_path: Pa
 
 
 class Training:
-    """`cocogs train` in a process of its own that saves every 20 steps."""
+    """`cocogs train --resume` in a process of its own that saves every 20 steps."""
 
-    def __init__(self, data: Path, out: Path, *options: str) -> None:
-        arguments = ["train", str(data), "--out", str(out), *options]
+    def __init__(self, data: Path, out: Path) -> None:
+        arguments = ["train", str(data), "--out", str(out), "--resume"]
         code = (
             "import sys, cocogs.trainer as t; t.CHECKPOINT_EVERY = 20; from cocogs.cli import main; "
             f"sys.exit(main({arguments!r}))"
@@ -175,27 +176,36 @@ class Training:
         return self.process.returncode, output, errors
 
 
-def test_interrupted_and_killed_runs_end_in_the_same_bits(root: Path, tmp_path: Path) -> None:
-    """Ctrl-C, resume, kill -9, resume: as one run without a break. Crosses the growth of Gaussians."""
-    data, broken, whole = tiny_scene(root), tmp_path / "broken", tmp_path / "whole"
-    options = ["--preset", "full", "--iterations", "300", "--max-gaussians", "300"]
+def growing(iterations: int) -> Config:
+    """A run that starts with few Gaussians and adds many."""
+    base = preset("full")
+    strategy = replace(base.strategy, extra_points=50, max_gaussians=300, every=20, gradient=1e-6)
+    return replace(base, optim=replace(base.optim, iterations=iterations), strategy=strategy)
 
-    training = Training(data, broken, *options)
+
+def test_interrupted_and_killed_runs_end_in_the_same_bits(root: Path, tmp_path: Path) -> None:
+    """Ctrl-C, resume, kill -9, resume: as one run without a break, across splits and added sets."""
+    data, broken, whole = tiny_scene(root), tmp_path / "broken", tmp_path / "whole"
+    for folder in (broken, whole):
+        write_config(folder, growing(iterations=200), DataConfig(str(data)))
+
+    training = Training(data, broken)
     training.wait_for_step(20)
     code, output, errors = training.end(signal.SIGINT)
     assert code == 130, errors
     assert f"To continue: cocogs train {data} --out {broken} --resume" in output
     interrupted_at = read_checkpoint(broken)["step"]
-    assert 20 <= interrupted_at < 300
+    assert 20 <= interrupted_at < 200
 
-    training = Training(data, broken, "--resume")
-    training.wait_for_step(max(120, interrupted_at + 20))
+    training = Training(data, broken)
+    training.wait_for_step(max(80, interrupted_at + 20))
     assert training.end(signal.SIGKILL)[0] == -signal.SIGKILL
-    assert read_checkpoint(broken)["step"] < 300
+    assert read_checkpoint(broken)["step"] < 200
 
     assert main(["train", str(data), "--out", str(broken), "--resume"]) == 0
-    assert main(["train", str(data), "--out", str(whole), *options]) == 0
+    assert main(["train", str(data), "--out", str(whole), "--resume"]) == 0
     assert same_bits(broken, whole)
+    assert len(model_of(whole)["gaussians.means"]) > 200
     assert (broken / "lens.json").read_bytes() == (whole / "lens.json").read_bytes()
 
 
