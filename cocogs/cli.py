@@ -70,11 +70,8 @@ class Train:
         self.check_numbers()
         config, data = self.settings()
         has_checkpoint = (self.out / "checkpoint.pt").exists()
-        if has_checkpoint and not self.resume:
-            raise InputError(
-                f"{self.out} already holds a trained scene: continue it with --resume, or give another --out."
-            )
         if not self.resume:
+            self.check_out(has_checkpoint)
             write_config(self.out, config, data)  # before the slow part: can the folder be written?
         began = time.monotonic()
         scene = open_data(data, self.out, config.seed, print)
@@ -101,6 +98,20 @@ class Train:
                 raise InputError(f"--{option} {value} is too small: give a number from {lowest} on.")
         if not self.data.exists():
             raise InputError(f"{self.data} does not exist: give the folder that holds the photos.")
+
+    def check_out(self, has_checkpoint: bool) -> None:
+        """Raises InputError if a new run would overwrite something."""
+        from cocogs.run import read_config
+
+        if has_checkpoint:
+            raise InputError(
+                f"{self.out} already holds a trained scene: continue it with --resume, or give another --out."
+            )
+        if (path := self.out / "config.json").exists():
+            try:
+                read_config(self.out)
+            except InputError as error:
+                raise InputError(f"{path} is not a file of cocogs: give another --out.") from error
 
     def settings(self) -> "tuple[Config, DataConfig]":
         """The preset with the options given, or what the resumed run was started with.

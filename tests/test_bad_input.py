@@ -87,6 +87,12 @@ def test_training_over_a_trained_run(data: Path, run: Path, capsys: Capture) -> 
     assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
 
 
+def test_out_folder_of_another_program(data: Path, tmp_path: Path, capsys: Capture) -> None:
+    (tmp_path / "config.json").write_text('{"theirs": 1}')
+    assert "config.json is not a file of cocogs" in refused(capsys, "train", data, "--out", tmp_path)
+    assert (tmp_path / "config.json").read_text() == '{"theirs": 1}'
+
+
 @pytest.mark.parametrize(
     "options",
     [["--iterations", "60"], ["--preset", "full"], ["--seed", "1"], ["--downscale", "2"],
@@ -109,7 +115,7 @@ def test_resuming_on_other_data(run: Path, tmp_path: Path, capsys: Capture) -> N
 
 
 def test_photos_replaced_by_others(data: Path, tmp_path: Path, capsys: Capture) -> None:
-    """The folder is the same, what is in it is not: cameras moved, or photos were taken away."""
+    """The folder is the same, what is in it is not."""
     moving, out = tmp_path / "data", tmp_path / "run"
     shutil.copytree(data, moving)
     assert main(["train", str(moving), "--out", str(out), *TINY]) == 0
