@@ -133,7 +133,10 @@ def _gaussians(values: dict[str, Tensor]) -> Gaussians:
 
 def load_gaussians(folder: Path) -> Gaussians:
     """The base Gaussians of a run; needs no photos."""
-    return _gaussians(read_checkpoint(folder)["model"])
+    try:
+        return _gaussians(read_checkpoint(folder)["model"])
+    except (KeyError, TypeError) as error:
+        raise InputError(f"{folder / 'checkpoint.pt'} holds no Gaussians: train again.") from error
 
 
 def write_lens(folder: Path, model: DefocusModel, scene: Scene) -> None:
@@ -147,7 +150,8 @@ def write_lens(folder: Path, model: DefocusModel, scene: Scene) -> None:
         aperture = model.focus.aperture(index).item()
         photos.append({
             "name": view.name, "focus_distance": distance, "aperture_px": aperture,
-            "aperture_diameter": aperture / view.camera.fx, "fx": view.camera.fx,
+            "aperture_diameter": aperture / view.camera.fx if model.config.units == "world" else None,
+            "fx": view.camera.fx,
             "width": view.camera.width, "height": view.camera.height,
             "f_number": view.lens.f_number, "focal_length_mm": view.lens.focal_length_mm,
         })  # fmt: skip

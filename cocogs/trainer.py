@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from cocogs.coc.focus import (
-    FocusPlanes, gather_evidence, mean_depths, sharpest_depths, start_aperture,
+    FocusPlanes, fit_lens, gather_evidence, mean_depths,
 )  # fmt: skip
 from cocogs.config import Config
 from cocogs.errors import InputError
@@ -149,8 +149,9 @@ def start_model(config: Config, scene: Scene) -> DefocusModel:
 def start_focus(config: Config, scene: Scene) -> FocusPlanes:
     views = scene.train_views
     evidence = gather_evidence([v.camera for v in views], [scene.photo(v) for v in views], scene.points)
-    distances = mean_depths(evidence) if config.model.lens == "paper" else sharpest_depths(evidence)
-    aperture = start_aperture(evidence, distances, views[0].camera.width)
+    distances, aperture = fit_lens(evidence)
+    if config.model.lens == "paper":  # which knows no evidence
+        distances = mean_depths(evidence)
     typical = float(evidence.depths.nanmedian())
     if config.model.units == "paper":
         # The paper's offset is K |1/z - 1/z_f| itself: start where it equals the physical one.

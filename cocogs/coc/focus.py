@@ -49,14 +49,15 @@ class FocusPlanes(nn.Module):
 
 @dataclass(frozen=True)
 class Evidence:
-    """Sharpness of P SfM points in V photos, for guessing what is in focus.
+    """How much detail surrounds P SfM points in V photos, for guessing the lens before training.
 
     depths (V, P): z in scene units, NaN where a photo does not see the point;
-    sharpness (V, P): local gradient energy over the point's 90th percentile over all photos, in [0, 2].
+    energies (V, P): local gradient energy there, NaN likewise; width: of the photos, px.
     """
 
     depths: Tensor
-    sharpness: Tensor
+    energies: Tensor
+    width: int
 
 
 def gather_evidence(cameras: list[Camera], photos: list[Tensor], points: Tensor) -> Evidence:
@@ -72,9 +73,7 @@ def gather_evidence(cameras: list[Camera], photos: list[Tensor], points: Tensor)
         seen[inside] = energy[y[inside].long(), x[inside].long()]
         energies.append(seen)
         depths.append(torch.where(inside, z, math.nan))
-    energy = torch.stack(energies)
-    best = torch.nanquantile(energy, 0.9, dim=0).clamp_min(1e-5)
-    return Evidence(torch.stack(depths), (energy / best).clamp(0, 2))
+    return Evidence(torch.stack(depths), torch.stack(energies), cameras[0].width)
 
 
 def gradient_energy(photo: Tensor) -> Tensor:
@@ -86,36 +85,71 @@ def gradient_energy(photo: Tensor) -> Tensor:
 
 
 def mean_depths(evidence: Evidence) -> Tensor:
-    """(V,) mean z of the points each photo sees, scene units; the fallback start."""
+    """(V,) mean z of the points each photo sees, scene units; the overall mean where it sees none."""
     overall = evidence.depths.nanmean()
     return torch.nan_to_num(evidence.depths.nanmean(1), nan=float(overall))
 
 
-def sharpest_depths(evidence: Evidence, steps: int = 60, least: int = 20) -> Tensor:
-    """(V,) the depth at which each photo is sharpest, scene units.
+SENSOR_BLUR = 0.4  # px; standard deviation of a photo's own softness, pixels and all, where in focus
+DETAIL_FLOOR = 1e-6  # gradient energy of noise
+PRIOR = 0.4  # weight of "focused on the middle of what it sees" against the evidence of sharpness
 
-    Sharpness over inverse depth is smoothed by a Gaussian kernel a twelfth of the photo's depth range
-    wide; its peak is the guess. Photos that see fewer than `least` points fall back to the mean depth.
+
+def fit_lens(evidence: Evidence, sweeps: int = 12, steps: int = 81) -> tuple[Tensor, float]:
+    """Focus distances (V,) and aperture K that best explain which points look sharp in which photo.
+
+    A point's texture has gradient energy t in perfect focus; blur of standard deviation c / 4 lowers it
+    to about t s^2 / (s^2 + c^2 / 16), s the sharpness of the photo itself (exact for a texture whose
+    power falls with the square of frequency, as natural ones do). In logarithms t is a point's median
+    over the photos, and z_f and K are found in turn on grids, under a robust cost.
+
+    Shine, occlusion and texture behind edges mislead it alike in all photos, so each photo's z_f is also
+    held, gently, to the mean depth of what it sees. With fewer than 3 photos or 20 points there is no
+    evidence: mean depths, and the K that blurs by 1 % of the width.
     """
-    guesses = mean_depths(evidence)
-    for view, (depths, sharpness) in enumerate(zip(evidence.depths, evidence.sharpness, strict=True)):
-        seen = ~depths.isnan()
-        if seen.sum() < least:
-            continue
-        inverse = 1 / depths[seen]
-        near, far = inverse.quantile(0.98), inverse.quantile(0.02)
-        grid = torch.linspace(float(far), float(near), steps)
-        width = ((near - far) / 12).clamp_min(1e-6)
-        kernel = torch.exp(-((inverse - grid[:, None]) / width).square() / 2)
-        profile = (kernel * sharpness[seen]).sum(1) / (kernel.sum(1) + 3)
-        guesses[view] = 1 / grid[profile.argmax()]
-    return guesses
+    inverse = 1 / evidence.depths
+    middle = 1 / mean_depths(evidence)
+    typical = (inverse - middle[:, None]).abs().nanmedian().clamp_min(1e-9)
+    if evidence.depths.isnan().all(0).logical_not().sum() < 20 or len(middle) < 3:
+        return 1 / middle, float(0.01 * evidence.width / typical)
+    detail = (evidence.energies + DETAIL_FLOOR).log()
+    limits = torch.nanquantile(inverse.flatten()[:: max(1, inverse.numel() // 1_000_000)], torch.tensor([0.01, 0.99]))
+    grid = torch.linspace(float(limits[0]), float(limits[1]), steps)
+    spread = torch.nanquantile(inverse, 0.9, dim=1) - torch.nanquantile(inverse, 0.1, dim=1)
+    apertures = evidence.width / typical * torch.logspace(-3, -1.3, 40)
+    focus, aperture = middle, apertures[len(apertures) // 2]
+    for _ in range(sweeps):
+        costs = [misfit(detail, inverse - focus[:, None], k).nanmean() for k in apertures]
+        aperture = apertures[torch.stack(costs).argmin()]
+        texture = (detail + lost_detail(inverse - focus[:, None], aperture)).nanmedian(0).values
+        focus = torch.stack([
+            sharpest(detail[v] - texture, inverse[v], aperture, grid, middle[v], spread[v]) for v in range(len(focus))
+        ])  # fmt: skip
+    return 1 / focus, float(aperture)
 
 
-def start_aperture(evidence: Evidence, focus_distances: Tensor, width: int, share: float = 0.01) -> float:
-    """K for which the typical circle of confusion of the points is `share` of the image width.
+def lost_detail(defocus: Tensor, aperture: Tensor) -> Tensor:
+    """Log of the factor by which blur lowers gradient energy; `defocus` is 1/z - 1/z_f."""
+    return torch.log1p((aperture * defocus).square() / 16 / SENSOR_BLUR**2)
 
-    Only a start: it is about right for photos that look defocused at all, and K is learned.
-    """
-    spread = (1 / evidence.depths - 1 / focus_distances[:, None]).abs()
-    return float(share * width / spread.nanmedian().clamp_min(1e-9))
+
+def misfit(detail: Tensor, defocus: Tensor, aperture: Tensor) -> Tensor:
+    """(V, P) robust distance of each observation from its point's median texture."""
+    texture = detail + lost_detail(defocus, aperture)
+    return huber(texture - texture.nanmedian(0).values)
+
+
+def sharpest(detail: Tensor, inverse: Tensor, aperture: Tensor, grid: Tensor, middle: Tensor,
+             spread: Tensor) -> Tensor:  # fmt: skip
+    """1 / z_f of one photo, from `grid`: `detail` (P,) is log energy over the point's own texture."""
+    seen = ~detail.isnan()
+    if seen.sum() < 20:
+        return middle
+    costs = huber(detail[seen] + lost_detail(inverse[seen] - grid[:, None], aperture)).mean(1)
+    prior = PRIOR * ((grid - middle) / spread.clamp_min(1e-9)).square()
+    return grid[(costs + prior).argmin()]
+
+
+def huber(residual: Tensor, turn: float = 0.7) -> Tensor:
+    size = residual.abs()
+    return torch.where(size < turn, residual.square() / 2, turn * (size - turn / 2))

@@ -118,16 +118,15 @@ def _intrinsics(model: str, width: int, height: int, params: tuple[float, ...], 
     """Checked intrinsics."""
     try:
         camera = pycolmap.Camera(model=model, width=width, height=height, params=list(params))
-        valid = camera.verify_params() and all(map(math.isfinite, params)) and camera.mean_focal_length() > 0
-        flat = not camera.is_spherical()
+        complete = camera.verify_params()
+        all_round = camera.is_spherical()
     except (ValueError, KeyError, IndexError) as error:
         raise _broken(path) from error
-    if not (valid and 0 < width < 1 << 20 and 0 < height < 1 << 20):
+    if all_round:
+        raise InputError(f"{path} has a {model} camera, which sees all round: export perspective views.")
+    possible = all(map(math.isfinite, params)) and 0 < width < 1 << 20 and 0 < height < 1 << 20
+    if not (complete and possible and camera.mean_focal_length() > 0):
         raise _broken(path)
-    if not flat:
-        raise InputError(
-            f"{path} has a {model} camera, which sees all round: export perspective views from it."
-        )
     return Intrinsics(model, width, height, params)
 
 

@@ -105,8 +105,9 @@ def read_photo(path: Path, upright: bool = True) -> np.ndarray:
     """
     try:
         with Image.open(path) as image:
-            orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+            # In this order: asking a PNG for its EXIF decodes it, to 8 bits.
             pixels = _decode(path, image)
+            orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
     except _UNREADABLE as error:
         raise _unreadable(path, error) from error
     return _turn(pixels, orientation) if upright else pixels

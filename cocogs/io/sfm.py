@@ -235,7 +235,12 @@ def _place_cameras(job: _Job, count: int) -> dict[int, pycolmap.Reconstruction]:
     output = job.work / "models"
     output.mkdir()
     return pycolmap.incremental_mapping(
-        job.database, job.work, output, options, next_image_callback=lambda: progress.add(1)
+        job.database,
+        job.work,
+        output,
+        options,
+        initial_image_pair_callback=lambda: progress.add(2),
+        next_image_callback=lambda: progress.add(1),
     )
 
 
