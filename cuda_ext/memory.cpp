@@ -1,5 +1,9 @@
 #include "memory.h"
 
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
+
 #include <cstdlib>
 #include <mutex>
 #include <new>
@@ -10,6 +14,7 @@ namespace {
 
 constexpr size_t kLine = 64;
 constexpr size_t kSlack = 1024;    // readable beyond the end
+constexpr size_t kHugePage = size_t(2) << 20;
 constexpr size_t kKept = 64;       // blocks in the store
 
 struct Block {
@@ -49,8 +54,14 @@ RawBuffer::RawBuffer(size_t bytes) {
     }
   }
   capacity_ = bytes + bytes / 4;  // counts of intersections change a little from view to view
-  data_ = std::aligned_alloc(kLine, (capacity_ + kSlack + kLine - 1) / kLine * kLine);
+  // Slots are written all over the place: with small pages, looking up addresses takes a sixth of that.
+  const bool huge = capacity_ >= 2 * kHugePage;
+  const size_t unit = huge ? kHugePage : kLine, size = (capacity_ + kSlack + unit - 1) / unit * unit;
+  data_ = std::aligned_alloc(unit, size);
   if (!data_) throw std::bad_alloc();
+#if defined(MADV_HUGEPAGE)
+  if (huge) madvise(data_, size, MADV_HUGEPAGE);
+#endif
 }
 
 RawBuffer::~RawBuffer() {

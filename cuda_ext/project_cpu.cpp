@@ -44,6 +44,11 @@ void load_sh(const Parameters<const typename T::Scalar>& from, Block block, T* s
     load_columns<kShRest>(from.shN + kShRest * block.first, kShRest, block.rows, sh + 3);
 }
 
+template <int Degree, class R>
+void prefetch_sh(const Parameters<const R>& from, int64_t first, int rows) {
+  if constexpr (Degree > 0) prefetch(from.shN + kShRest * first, rows * kShRest * int64_t(sizeof(R)));
+}
+
 // One Gaussian of one set, on its way to the image.
 template <class T>
 struct Footprint {
@@ -149,6 +154,7 @@ void project_degree(const Scene<typename T::Scalar>& scene, int64_t chunk,
   const int64_t end = (chunk + 1) * kChunk < scene.count ? (chunk + 1) * kChunk : scene.count;
   for (int64_t first = chunk * kChunk; first < end; first += T::kLanes) {
     const int rows = end - first < T::kLanes ? int(end - first) : T::kLanes;
+    prefetch_sh<Degree>(scene.gaussians, first + T::kLanes, first + 2 * T::kLanes < end ? T::kLanes : 0);
     project_block<Degree, T>(scene, {first, rows}, states, staging, radii, drawn, slots);
   }
   for (int s = 0; s < scene.sets; ++s) {
@@ -351,6 +357,7 @@ void project_degree_vjp(const Scene<typename T::Scalar>& scene, int64_t chunk,
   const int64_t end = (chunk + 1) * kChunk < scene.count ? (chunk + 1) * kChunk : scene.count;
   for (int64_t first = chunk * kChunk; first < end; first += T::kLanes) {
     const int rows = end - first < T::kLanes ? int(end - first) : T::kLanes;
+    prefetch_sh<Degree>(scene.gaussians, first + T::kLanes, first + 2 * T::kLanes < end ? T::kLanes : 0);
     project_block_vjp<Degree, T>(scene, {first, rows}, states, moments, v);
   }
 }

@@ -11,6 +11,7 @@
 #include <cstdint>
 #include <cstring>
 #include <type_traits>
+#include <utility>
 
 #include "math/scalar.h"
 
@@ -287,61 +288,79 @@ COCOGS_HD Simd<R, W> logarithm2(Simd<R, W> a) {
 
 // ---- Moving lanes -------------------------------------------------------------------------------
 
+#if defined(__clang__)
+#define COCOGS_SHUFFLE(S, a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
+#else
+#define COCOGS_SHUFFLE(S, a, b, ...) __builtin_shuffle(a, b, Bits<S>{__VA_ARGS__})
+#endif
+
 // a0 b0 a1 b1 ... of the first (or, Upper, the second) halves of a and b.
-template <bool Upper, class R, int W>
-COCOGS_HD Simd<R, W> interleave(Simd<R, W> a, Simd<R, W> b) {
+template <bool Upper, class R, int W, int... L>
+COCOGS_HD Simd<R, W> interleave(Simd<R, W> a, Simd<R, W> b, std::integer_sequence<int, L...>) {
   using S = Simd<R, W>;
-  constexpr int h = Upper ? W / 2 : 0;
-  if constexpr (W == 4) {
-#if defined(__clang__)
-    return S(__builtin_shufflevector(a.v, b.v, h, W + h, h + 1, W + h + 1));
-#else
-    return S(__builtin_shuffle(a.v, b.v, Bits<S>{h, W + h, h + 1, W + h + 1}));
-#endif
-  } else if constexpr (W == 8) {
-#if defined(__clang__)
-    return S(__builtin_shufflevector(a.v, b.v, h, W + h, h + 1, W + h + 1, h + 2, W + h + 2, h + 3, W + h + 3));
-#else
-    return S(__builtin_shuffle(
-        a.v, b.v, Bits<S>{h, W + h, h + 1, W + h + 1, h + 2, W + h + 2, h + 3, W + h + 3}));
-#endif
-  } else {
-    static_assert(W == 16);
-#if defined(__clang__)
-    return S(__builtin_shufflevector(a.v, b.v, h, W + h, h + 1, W + h + 1, h + 2, W + h + 2, h + 3, W + h + 3,
-                                     h + 4, W + h + 4, h + 5, W + h + 5, h + 6, W + h + 6, h + 7, W + h + 7));
-#else
-    return S(__builtin_shuffle(
-        a.v, b.v,
-        Bits<S>{h, W + h, h + 1, W + h + 1, h + 2, W + h + 2, h + 3, W + h + 3, h + 4, W + h + 4, h + 5,
-                W + h + 5, h + 6, W + h + 6, h + 7, W + h + 7}));
-#endif
-  }
+  return S(COCOGS_SHUFFLE(S, a.v, b.v, (L % 2 * W + L / 2 + (Upper ? W / 2 : 0))...));
 }
 
 // Transposes W vectors in place: log2(W) perfect shuffles.
 template <class R, int W>
 COCOGS_HD void transpose(Simd<R, W>* rows) {
+  constexpr auto lanes = std::make_integer_sequence<int, W>();
   Simd<R, W> other[W];
 #pragma GCC unroll 4
   for (int step = 1; step < W; step *= 2) {
 #pragma GCC unroll 16
     for (int i = 0; i < W / 2; ++i) {
-      other[2 * i] = interleave<false>(rows[i], rows[i + W / 2]);
-      other[2 * i + 1] = interleave<true>(rows[i], rows[i + W / 2]);
+      other[2 * i] = interleave<false>(rows[i], rows[i + W / 2], lanes);
+      other[2 * i + 1] = interleave<true>(rows[i], rows[i + W / 2], lanes);
     }
 #pragma GCC unroll 16
     for (int i = 0; i < W; ++i) rows[i] = other[i];
   }
 }
 
-// The sums over the lanes of Count vectors, left in ceil(Count / W) x W numbers or a few more: pairs
-// of vectors are folded into one until each lane holds a full sum. Which sum ends up where is worked
-// out by folding the names of the sums in the same way.
+// Where lane l of a fold of two vectors takes its two terms from: two lanes of the first vector if
+// `from_a`, else of the second. Each step has the order whose shuffles cost least: steps 0 and 1 stay
+// within 16 bytes, the others move 16 bytes at a time.
+struct FoldSource {
+  bool from_a;
+  int first, second;
+};
+constexpr FoldSource fold_source(int step, int l, int lanes) {
+  const int within = l % 4, quad = l / 4, quads = lanes / 4;
+  if (step < 2) return {within % 2 == 0, 4 * quad + within / 2, 4 * quad + within / 2 + 2};
+  const bool from_a = quad < quads / 2;
+  const int index = quad % (quads / 2), stride = quads >> (step - 1);
+  const int first = index / stride * 2 * stride + index % stride;
+  return {from_a, 4 * first + within, 4 * (first + stride) + within};
+}
+
+// Lanes of the two-vector shuffle that picks the first (or second) terms.
+template <int Step, bool Second, class R, int W, int... L>
+COCOGS_HD Simd<R, W> pick(Simd<R, W> a, Simd<R, W> b, std::integer_sequence<int, L...>) {
+  using S = Simd<R, W>;
+  constexpr auto lane = [](int l) {
+    const FoldSource source = fold_source(Step, l, W);
+    return (Second ? source.second : source.first) + (source.from_a ? 0 : W);
+  };
+  return S(COCOGS_SHUFFLE(S, a.v, b.v, lane(L)...));
+}
+
+// Folds two vectors into one that holds half as many terms of each.
+template <int Step, class R, int W>
+COCOGS_HD Simd<R, W> fold_pair(Simd<R, W> a, Simd<R, W> b) {
+  constexpr auto lanes = std::make_integer_sequence<int, W>();
+  return pick<Step, false>(a, b, lanes) + pick<Step, true>(a, b, lanes);
+}
+
+constexpr int log2_of(int lanes) { return lanes == 1 ? 0 : 1 + log2_of(lanes / 2); }
+
+// The sums over the lanes of Count vectors, in as few vectors as they fit: pairs of vectors are folded
+// into one until each lane holds a full sum. Which sum ends up where is worked out by folding the
+// names of the sums in the same way.
 template <int Count, int W>
 struct FoldedSums {
   struct Layout {
-    int vectors = Count;   // that hold the results
+    int vectors = Count;    // that hold the results
     int place[Count] = {};  // of each sum among the vectors' numbers
   };
   static constexpr Layout layout() {
@@ -349,13 +368,14 @@ struct FoldedSums {
     int names[Count][W] = {};
     for (int i = 0; i < Count; ++i)
       for (int l = 0; l < W; ++l) names[i][l] = i;
-    for (int step = 1; step < W; step *= 2) {
+    for (int step = 0; step < log2_of(W); ++step) {
       const int half = (result.vectors + 1) / 2;
       int folded[Count][W] = {};
       for (int i = 0; i < half; ++i)
-        for (int l = 0; l < W / 2; ++l) {
-          folded[i][2 * l] = names[i][l];
-          folded[i][2 * l + 1] = i + half < result.vectors ? names[i + half][l] : -1;
+        for (int l = 0; l < W; ++l) {
+          const FoldSource source = fold_source(step, l, W);
+          const int vector = source.from_a ? i : i + half;
+          folded[i][l] = vector < result.vectors ? names[vector][source.first] : -1;
         }
       for (int i = 0; i < half; ++i)
         for (int l = 0; l < W; ++l) names[i][l] = folded[i][l];
@@ -369,22 +389,68 @@ struct FoldedSums {
   static constexpr Layout kLayout = layout();
 };
 
-template <int Count, int Step, class R, int W>
-COCOGS_HD void fold_step(Simd<R, W>* sums) {
-  if constexpr (Step < W) {
+// Folds in place; the result is in the first FoldedSums<Count, W>::kLayout.vectors vectors.
+template <int Count, int Step = 0, class R, int W>
+COCOGS_HD void fold_sums(Simd<R, W>* sums) {
+  if constexpr (Step < log2_of(W)) {
     constexpr int half = (Count + 1) / 2;
 #pragma GCC unroll 16
-    for (int i = 0; i < half; ++i) {
-      const Simd<R, W> other = i + half < Count ? sums[i + half] : Simd<R, W>(R(0));
-      sums[i] = interleave<false>(sums[i], other) + interleave<true>(sums[i], other);
-    }
-    fold_step<half, 2 * Step>(sums);
+    for (int i = 0; i < half; ++i)
+      sums[i] = fold_pair<Step>(sums[i], i + half < Count ? sums[i + half] : Simd<R, W>(R(0)));
+    fold_sums<half, Step + 1>(sums);
   }
 }
-// Folds in place; the result is in the first FoldedSums<Count, W>::kLayout.vectors vectors.
-template <int Count, class R, int W>
-COCOGS_HD void fold_sums(Simd<R, W>* sums) {
-  fold_step<Count, 1>(sums);
+
+// Asks for memory that will be read soon. The processor's own prefetching stops at every page.
+COCOGS_HD void prefetch(const void* from, int64_t bytes) {
+  for (int64_t b = 0; b < bytes; b += 64) __builtin_prefetch(static_cast<const char*>(from) + b);
+}
+
+// Lane `lane` of the shuffle that adds vector `vector` to a column gathered from W packed rows, or to a
+// packed vector gathered from columns: the number wanted there, if this vector has it, else what is
+// there already.
+constexpr int take(int source_vector, int source_lane, int vector, int lane, int lanes) {
+  return source_vector == vector ? lanes + source_lane : lane;
+}
+// Column Column of W rows of Columns numbers, packed one after the other in Columns vectors.
+template <int Columns, int Column, int Vector = 0, class R, int W, int... L>
+COCOGS_HD Simd<R, W> unpack_column(const Simd<R, W>* packed, Simd<R, W> so_far,
+                                   std::integer_sequence<int, L...> lanes) {
+  if constexpr (Vector == Columns) {
+    return so_far;
+  } else {
+    using S = Simd<R, W>;
+    return unpack_column<Columns, Column, Vector + 1>(
+        packed,
+        S(COCOGS_SHUFFLE(S, so_far.v, packed[Vector].v,
+                         take((L * Columns + Column) / W, (L * Columns + Column) % W, Vector, L, W)...)),
+        lanes);
+  }
+}
+// Vector number Vector of those rows, packed again.
+template <int Columns, int Vector, int Column = 0, class R, int W, int... L>
+COCOGS_HD Simd<R, W> pack_columns(const Simd<R, W>* columns, Simd<R, W> so_far,
+                                  std::integer_sequence<int, L...> lanes) {
+  if constexpr (Column == Columns) {
+    return so_far;
+  } else {
+    using S = Simd<R, W>;
+    return pack_columns<Columns, Vector, Column + 1>(
+        columns,
+        S(COCOGS_SHUFFLE(S, so_far.v, columns[Column].v,
+                         take((Vector * W + L) % Columns, (Vector * W + L) / Columns, Column, L, W)...)),
+        lanes);
+  }
+}
+template <int Columns, class R, int W, int... C>
+COCOGS_HD void load_packed(const R* from, Simd<R, W>* columns, std::integer_sequence<int, C...>) {
+  Simd<R, W> packed[Columns];
+  ((packed[C] = Simd<R, W>::load(from + C * W)), ...);
+  ((columns[C] = unpack_column<Columns, C>(packed, packed[0], std::make_integer_sequence<int, W>())), ...);
+}
+template <int Columns, class R, int W, int... C>
+COCOGS_HD void store_packed(R* to, const Simd<R, W>* columns, std::integer_sequence<int, C...>) {
+  ((pack_columns<Columns, C>(columns, columns[0], std::make_integer_sequence<int, W>()).store(to + C * W)), ...);
 }
 
 // columns[c] = element c of each of W rows that lie `stride` apart; rows past `rows` repeat the last.
@@ -400,6 +466,8 @@ COCOGS_HD void load_columns(const R* from, int64_t stride, int rows, Simd<R, W>*
       transpose(tile);
       for (int c = 0; c < W; ++c) columns[first + c] = tile[c];
     }
+  } else if (rows == W && stride == Columns) {
+    load_packed<Columns>(from, columns, std::make_integer_sequence<int, Columns>());
   } else {
     // By way of memory: setting one lane of a vector is slow.
     alignas(64) R lanes[Columns][W];
@@ -418,6 +486,8 @@ COCOGS_HD void store_columns(R* to, int64_t stride, int rows, const Simd<R, W>* 
       transpose(tile);
       for (int l = 0; l < rows; ++l) tile[l].store(to + l * stride + first);
     }
+  } else if (rows == W && stride == Columns) {
+    store_packed<Columns>(to, columns, std::make_integer_sequence<int, Columns>());
   } else {
     alignas(64) R lanes[Columns][W];
     for (int c = 0; c < Columns; ++c) columns[c].store(lanes[c]);

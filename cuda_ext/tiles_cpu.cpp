@@ -81,16 +81,49 @@ uint64_t* sort_by_depth(uint64_t* keys, uint64_t* other, int64_t total, int thre
   return keys;
 }
 
-// Calls visit(tile, splat) for all tiles of the splats of a part, in order of depth.
-template <class Visit>
-void visit_tiles(const TileGrid& grid, const TileRect* rects, const uint64_t* keys, Range range,
-                 Visit visit) {
-  for (int64_t i = range.begin; i < range.end; ++i) {
-    if (i + kAhead < range.end) __builtin_prefetch(&rects[splat_index(keys[i + kAhead])]);
+// Counts the splats of every tile, in no particular order; tile_start[tile + 1] = end of the tile.
+void count_tiles(const TileGrid& grid, const TileRect* rects, int threads, int64_t* tile_start) {
+  const int64_t tiles = int64_t(grid.tiles_x) * grid.tiles_y;
+  Buffer<uint32_t> counts(size_t(threads * tiles));
+  parallel_for(threads, threads, [&](int64_t part) {
+    uint32_t* count = counts.data() + part * tiles;
+    std::fill_n(count, tiles, 0u);
+    const Range range = part_of(grid.count, part, threads);
+    for (int64_t i = range.begin; i < range.end; ++i)
+      for (int y = rects[i].y0; y < rects[i].y1; ++y)
+        for (int x = rects[i].x0; x < rects[i].x1; ++x) ++count[int64_t(y) * grid.tiles_x + x];
+  });
+  tile_start[0] = 0;
+  for (int64_t tile = 0; tile < tiles; ++tile) {
+    tile_start[tile + 1] = tile_start[tile];
+    for (int part = 0; part < threads; ++part) tile_start[tile + 1] += counts.data()[part * tiles + tile];
+  }
+}
+
+// Rows of tiles that hold about one part in `parts` of the intersections.
+Range rows_of_part(const TileGrid& grid, const int64_t* tile_start, int64_t part, int parts) {
+  const auto first_row_from = [&](int64_t share) {
+    const int64_t wanted = tile_start[int64_t(grid.tiles_x) * grid.tiles_y] * share / parts;
+    int row = 0;
+    while (row < grid.tiles_y && tile_start[int64_t(row) * grid.tiles_x] < wanted) ++row;
+    return row;
+  };
+  return {first_row_from(part), part + 1 == parts ? grid.tiles_y : first_row_from(part + 1)};
+}
+
+// Deals the splats, near to far, out to the tiles of some rows.
+void deal(const TileGrid& grid, const TileRect* rects, const uint64_t* keys, int64_t total, Range rows,
+          const int64_t* tile_start, uint32_t* splat_of) {
+  const int64_t first = rows.begin * grid.tiles_x;
+  Buffer<int64_t> next(size_t((rows.end - rows.begin) * grid.tiles_x));
+  std::copy_n(tile_start + first, (rows.end - rows.begin) * grid.tiles_x, next.data());
+  for (int64_t i = 0; i < total; ++i) {
+    if (i + kAhead < total) __builtin_prefetch(&rects[splat_index(keys[i + kAhead])]);
     const uint32_t splat = splat_index(keys[i]);
     const TileRect rect = rects[splat];
-    for (int y = rect.y0; y < rect.y1; ++y)
-      for (int x = rect.x0; x < rect.x1; ++x) visit(int64_t(y) * grid.tiles_x + x, splat);
+    const int64_t end = std::min<int64_t>(rect.y1, rows.end);
+    for (int64_t y = std::max<int64_t>(rect.y0, rows.begin); y < end; ++y)
+      for (int x = rect.x0; x < rect.x1; ++x) splat_of[next.data()[y * grid.tiles_x + x - first]++] = splat;
   }
 }
 
@@ -98,28 +131,14 @@ void visit_tiles(const TileGrid& grid, const TileRect* rects, const uint64_t* ke
 
 void bin_splats(const TileGrid& grid, const Staging& staging, int threads, int64_t* tile_start,
                 uint32_t* splat_of) {
+  count_tiles(grid, staging.tiles, threads, tile_start);
   const int64_t total = compact(grid, staging);
   Buffer<uint64_t> other{size_t(total)};
   const uint64_t* keys = sort_by_depth(staging.keys, other.data(), total, threads);
-
-  const int64_t tiles = int64_t(grid.tiles_x) * grid.tiles_y;
-  Buffer<uint32_t> counts(size_t(threads * tiles));
+  // Every part reads all splats: that is cheap beside writing, and each tile is written by one part.
   parallel_for(threads, threads, [&](int64_t part) {
-    uint32_t* count = counts.data() + part * tiles;
-    std::fill_n(count, tiles, 0u);
-    visit_tiles(grid, staging.tiles, keys, part_of(total, part, threads),
-                [count](int64_t tile, uint32_t) { ++count[tile]; });
-  });
-  uint32_t position = 0;
-  for (int64_t tile = 0; tile < tiles; ++tile) {
-    tile_start[tile] = position;
-    position = chain(counts.data(), threads, tiles, tile, position);
-  }
-  tile_start[tiles] = position;
-  parallel_for(threads, threads, [&](int64_t part) {
-    uint32_t* next = counts.data() + part * tiles;
-    visit_tiles(grid, staging.tiles, keys, part_of(total, part, threads),
-                [next, splat_of](int64_t tile, uint32_t splat) { splat_of[next[tile]++] = splat; });
+    deal(grid, staging.tiles, keys, total, rows_of_part(grid, tile_start, part, threads), tile_start,
+         splat_of);
   });
 }
 
