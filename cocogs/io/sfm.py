@@ -165,9 +165,8 @@ def _find_features(job: _Job, groups: list[list[str]]) -> None:
     options = pycolmap.FeatureExtractionOptions()
     options.max_image_size = FEATURE_SIZE
     options.sift.max_num_features = FEATURES
-    names = [name for group in groups for name in group]
-    progress = _Progress("Finding features", len(names), job.say)
-    for batch in _batches(names, 4):
+    progress = _Progress("Finding features", sum(map(len, groups)), job.say)
+    for batch in (batch for group in groups for batch in _batches(group, 4)):
         pycolmap.extract_features(
             job.database, job.work, batch, pycolmap.CameraMode.SINGLE, extraction_options=options
         )
@@ -206,6 +205,8 @@ def _likeness(job: _Job, names: list[str]) -> Tensor:
 def _largest_features(database: pycolmap.Database, image_id: int) -> Tensor:
     """(<= LOOK, 128) unit descriptors of a photo's largest features: the coarse ones survive defocus best."""
     keypoints = database.read_keypoints(image_id)
+    if len(keypoints) == 0:
+        return torch.empty(0, 128)
     size = np.hypot(keypoints[:, 2], keypoints[:, 4])
     chosen = np.argsort(-size, kind="stable")[:LOOK]
     descriptors = torch.from_numpy(database.read_descriptors(image_id).data[chosen].astype(np.float32))

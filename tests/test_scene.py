@@ -1,0 +1,432 @@
+"""open_scene: what it recognises, sizes, split, masks, memory; and what it refuses."""
+
+import errno
+import os
+from pathlib import Path
+
+import numpy as np
+import pycolmap
+import pytest
+import torch
+from conftest import SHARED_DATA
+from datasets import (
+    HEIGHT,
+    WIDTH,
+    make_cameras,
+    make_colmap,
+    make_llff,
+    make_nerfstudio,
+    take_photo,
+    write_colmap,
+    write_photos,
+)
+from PIL import ExifTags, Image
+
+from cocogs.errors import InputError
+from cocogs.io import photos
+from cocogs.scene import Scene, open_scene
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """A COLMAP project of four pinhole photos."""
+    make_colmap(tmp_path / "data")
+    return tmp_path / "data"
+
+
+def _open(data: Path, **options) -> tuple[Scene, list[str]]:
+    said: list[str] = []
+    return open_scene(data, data.parent / "cache", say=said.append, **options), said
+
+
+def _refused(data: Path, message: str, **options) -> None:
+    with pytest.raises(InputError, match=message) as caught:
+        _open(data, **options)
+    assert str(caught.value).count("\n") == 0
+
+
+def _picture(data: Path, index: int) -> torch.Tensor:
+    """(3, H, W) truth of a photo."""
+    pixels = photos.read_photo(data / "images" / f"{index:03d}.png")
+    return torch.from_numpy(photos.to_float(pixels)).permute(2, 0, 1)
+
+
+# --- What a scene holds ------------------------------------------------------------------------------------
+
+
+def test_a_colmap_project_at_full_size(data: Path) -> None:
+    scene, said = _open(data)
+    assert [view.name for view in scene.views] == ["000.png", "001.png", "002.png", "003.png"]
+    for index, (view, camera) in enumerate(zip(scene.views, make_cameras(4), strict=True)):
+        assert view.image_path == data / "images" / view.name, "a pinhole photo is used as it is"
+        assert torch.allclose(view.camera.K, camera.K) and view.camera.K.dtype == torch.float64
+        assert torch.allclose(view.camera.cam_from_world, camera.cam_from_world)
+        assert (view.camera.width, view.camera.height) == (WIDTH, HEIGHT)
+        assert torch.equal(scene.photo(view), _picture(data, index))
+        assert scene.mask(view) is None
+    assert scene.points.shape == scene.point_colors.shape == (50, 3)
+    assert scene.train_views == scene.views and scene.test_views == []
+    assert any("training at 240x180" in line for line in said)
+
+
+def test_downscale_averages_areas_and_scales_the_camera(data: Path) -> None:
+    scene, said = _open(data, downscale=3)
+    view = scene.views[1]
+    assert (view.camera.width, view.camera.height) == (80, 60)
+    assert torch.allclose(view.camera.K[:2], make_cameras(4)[1].K[:2] / 3)
+    expected = torch.nn.functional.avg_pool2d(_picture(data, 1), 3)
+    assert (scene.photo(view) - expected).abs().max() <= 0.5 / 255 + 1e-6
+    assert any("training at 80x60." in line for line in said)
+
+
+def test_automatic_downscale_is_said_aloud(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    make_nerfstudio(data)
+    for path in (data / "images").iterdir():
+        Image.open(path).resize((4 * WIDTH, 4 * HEIGHT)).save(path)
+    scene, said = _open(data)
+    assert (scene.views[0].camera.width, scene.views[0].camera.height) == (480, 360)
+    assert any("960x720" in line and "480x360 (--downscale 1 for full size)" in line for line in said)
+
+
+def test_distorted_photos_are_undistorted_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = tmp_path / "data"
+    lens = pycolmap.Camera(model="SIMPLE_RADIAL", width=WIDTH, height=HEIGHT, params=[220.0, 123, 88, 0.05])
+    make_colmap(data, lens=lens)
+    scene, said = _open(data)
+    view = scene.views[0]
+    assert view.image_path.parent == tmp_path / "cache" / "photos"
+    assert any("undistorted" in line for line in said)
+    distorted = pycolmap.Bitmap.from_array(photos.read_photo(data / "images" / "000.png"))
+    theirs, camera = pycolmap.undistort_image(pycolmap.UndistortCameraOptions(), distorted, lens)
+    assert np.allclose([view.camera.fx, view.camera.fy, view.camera.cx, view.camera.cy], camera.params)
+    difference = (scene.photo(view).permute(1, 2, 0) * 255).round().numpy() - theirs.to_array().astype(float)
+    assert np.abs(difference)[2:-2, 2:-2].max() <= 1
+    monkeypatch.setattr(photos, "write_png", None)
+    again, _ = _open(data)
+    assert again.views[0].image_path == view.image_path
+
+
+def test_undistorted_and_shrunk_pixels_stay_square(tmp_path: Path) -> None:
+    lens = pycolmap.Camera(model="SIMPLE_RADIAL", width=WIDTH, height=HEIGHT, params=[220.0, 123, 88, 0.05])
+    make_colmap(tmp_path / "data", lens=lens)
+    scene, _ = _open(tmp_path / "data", downscale=4)
+    assert scene.views[0].camera.fx == scene.views[0].camera.fy == pytest.approx(55)
+    full, _ = _open(tmp_path / "data", downscale=1)
+    fine, coarse = full.photo(full.views[0]), scene.photo(scene.views[0])
+    rows, columns = (size // 4 for size in fine.shape[1:])
+    averaged = torch.nn.functional.avg_pool2d(fine, 4)[:, :rows, :columns]
+    assert (averaged - coarse[:, :rows, :columns]).abs().mean() < 0.01
+
+
+def test_a_changed_photo_is_prepared_anew(data: Path) -> None:
+    before, _ = _open(data, downscale=2)
+    Image.new("RGB", (WIDTH, HEIGHT), (255, 0, 0)).save(data / "images" / "000.png")
+    after, _ = _open(data, downscale=2)
+    assert before.views[0].image_path != after.views[0].image_path
+    assert torch.allclose(after.photo(after.views[0]).amax(dim=(1, 2)), torch.tensor([1.0, 0.0, 0.0]))
+
+
+def test_sixteen_bit_photos_stay_deep(data: Path) -> None:
+    deep = np.random.default_rng(0).integers(0, 65536, (HEIGHT, WIDTH, 3), dtype=np.uint16)
+    photos.write_png(data / "images" / "000.png", deep)
+    scene, _ = _open(data, downscale=2)
+    expected = torch.nn.functional.avg_pool2d(_picture(data, 0), 2)
+    assert (scene.photo(scene.views[0]) - expected).abs().max() <= 0.5 / 65535 + 1e-6
+
+
+def test_extent_is_measured_over_training_cameras(data: Path) -> None:
+    scene, _ = _open(data, test_every=3)
+    positions = torch.stack([camera.position for camera in make_cameras(4)[1:3]])
+    assert scene.extent == pytest.approx(1.1 * float((positions[0] - positions[1]).norm()) / 2)
+
+
+def test_extent_of_cameras_in_one_place_is_above_zero(data: Path) -> None:
+    scene, _ = _open(data)
+    still = [scene.views[0], scene.views[0]]
+    assert Scene(still, scene.points, scene.point_colors, data).extent > 1
+    assert Scene(still, scene.views[0].camera.position[None].float(), scene.point_colors[:1], data).extent > 0
+
+
+def test_fingerprint_tells_datasets_and_splits_apart(data: Path) -> None:
+    prints = {
+        _open(data, **options)[0].fingerprint() for options in ({}, {"downscale": 2}, {"test_every": 2})
+    }
+    assert len(prints) == 3
+    assert _open(data)[0].fingerprint() in prints
+
+
+def test_lens_facts_are_those_of_the_original_photo(data: Path) -> None:
+    image = Image.open(data / "images" / "000.png")
+    exif = Image.Exif()
+    exif[ExifTags.IFD.Exif] = {ExifTags.Base.FNumber: 2.5}
+    image.save(data / "images" / "000.png", exif=exif)
+    scene, _ = _open(data, downscale=2)
+    assert scene.views[0].lens.f_number == 2.5
+    assert scene.views[1].lens.f_number is None
+
+
+def test_photos_stay_in_memory_up_to_the_budget(data: Path) -> None:
+    size = 3 * 4 * WIDTH * HEIGHT
+    scene, said = _open(data, memory_budget=int(2.5 * size))
+    kept = [scene.photo(view) is scene.photo(view) for view in scene.views]
+    assert kept == [True, True, False, False]
+    assert torch.equal(scene.photo(scene.views[3]), _picture(data, 3))
+    assert any("read from disk at every use" in line for line in said)
+    roomy, said = _open(data)
+    assert all(roomy.photo(view) is roomy.photo(view) for view in roomy.views)
+    assert not any("disk" in line for line in said)
+
+
+# --- Where photos lie and how they are turned ---------------------------------------------------------------
+
+
+def test_photos_beside_the_model_without_an_images_folder(data: Path) -> None:
+    for path in (data / "images").iterdir():
+        path.rename(data / path.name)
+    (data / "images").rmdir()
+    assert len(_open(data)[0].views) == 4
+
+
+def test_photos_in_subfolders(tmp_path: Path) -> None:
+    cameras = make_cameras(2)
+    for folder in ("left", "right"):
+        write_photos(tmp_path / "data" / "images" / folder, cameras[:1])
+    write_colmap(tmp_path / "data" / "sparse", cameras, ["left/000.png", "right/000.png"])
+    scene, _ = _open(tmp_path / "data", downscale=2)
+    assert [view.name for view in scene.views] == ["left/000.png", "right/000.png"]
+    assert scene.views[0].image_path != scene.views[1].image_path
+
+
+def test_smaller_copies_are_used_when_they_fit(tmp_path: Path) -> None:
+    """NeRF-LLFF's images_4 are numbered whatever the photos are called."""
+    data = tmp_path / "data"
+    make_colmap(data)
+    (data / "images_4").mkdir()
+    for index, camera in enumerate(make_cameras(4)):
+        small = Image.fromarray(take_photo(camera)).resize((WIDTH // 4, HEIGHT // 4))
+        small.save(data / "images_4" / f"image{index:03d}.png")
+    scene, said = _open(data, downscale=4)
+    assert scene.views[2].image_path == data / "images_4" / "image002.png"
+    assert scene.views[2].name == "002.png"
+    assert scene.views[0].camera.fx == pytest.approx(220 / 4)
+    assert any("images_4" in line for line in said)
+    assert _open(data, downscale=2)[0].views[0].camera.width == WIDTH // 2
+    assert _open(data, downscale=8)[0].views[0].camera.width == WIDTH // 8
+    for path in (data / "images").iterdir():
+        path.unlink()
+    assert _open(data, downscale=8)[0].views[0].camera.width == WIDTH // 8
+    assert _open(data)[0].views[0].camera.width == WIDTH // 4
+    _refused(data, "only holds photos already shrunk by 4: use --downscale 4 or more", downscale=2)
+
+
+def test_the_colmap_model_wins_over_other_cameras(data: Path) -> None:
+    make_llff(data)
+    scene, said = _open(data)
+    assert scene.views[0].camera.cx == make_cameras(4)[0].cx
+    assert any("sparse/0" in line and "poses_bounds.npy is not used" in line for line in said)
+
+
+@pytest.mark.parametrize("as_stored", [True, False])
+def test_turned_photos_match_the_orientation_of_their_cameras(data: Path, as_stored: bool) -> None:
+    """COLMAP reads pixels as stored; other tools turn them first. The picture's shape tells which."""
+    path = data / "images" / "000.png"
+    image = Image.open(path)
+    exif = image.getexif()
+    exif[ExifTags.Base.Orientation] = 6
+    expected = _picture(data, 0)
+    (image if as_stored else image.transpose(Image.Transpose.ROTATE_90)).save(path, exif=exif)
+    scene, _ = _open(data)
+    assert torch.equal(scene.photo(scene.views[0]), expected)
+
+
+# --- The split ---------------------------------------------------------------------------------------------
+
+
+def test_every_nth_photo_from_the_first_is_for_testing(data: Path) -> None:
+    scene, _ = _open(data, test_every=3)
+    assert [view.name for view in scene.test_views] == ["000.png", "003.png"]
+    assert [view.name for view in scene.train_views] == ["001.png", "002.png"]
+
+
+def test_a_hold_file_gives_the_split_and_the_option_wins(data: Path) -> None:
+    (data / "hold=3").touch()
+    assert [view.name for view in _open(data)[0].test_views] == ["000.png", "003.png"]
+    assert [view.name for view in _open(data, test_every=4)[0].test_views] == ["000.png"]
+
+
+@pytest.mark.parametrize("name", ["hold=0", "hold=-3", "hold=", "hold=x", "hold=2.5"])
+def test_impossible_hold_files_are_refused(data: Path, name: str) -> None:
+    (data / name).touch()
+    _refused(data, f"{name} is not one hold=N with N at least 1")
+
+
+def test_two_hold_files_are_refused(data: Path) -> None:
+    (data / "hold=3").touch()
+    (data / "hold=4").touch()
+    _refused(data, "hold=3 is not one hold=N")
+
+
+def test_a_split_without_training_photos_is_refused(data: Path) -> None:
+    _refused(data, "--test-every 1 leaves no photo to train on", test_every=1)
+    (data / "hold=1").touch()
+    _refused(data, "hold=1 leaves no photo to train on")
+
+
+@pytest.mark.parametrize("value", [0, -2])
+def test_impossible_test_every_is_refused(data: Path, value: int) -> None:
+    _refused(data, f"--test-every {value} cannot be", test_every=value)
+
+
+# --- Masks -------------------------------------------------------------------------------------------------
+
+
+def _write_mask(path: Path, size: tuple[int, int] = (WIDTH, HEIGHT)) -> None:
+    """White in the left half."""
+    path.parent.mkdir(exist_ok=True)
+    mask = np.zeros((size[1], size[0]), dtype=np.uint8)
+    mask[:, : size[0] // 2] = 255
+    Image.fromarray(mask).save(path)
+
+
+@pytest.mark.parametrize("downscale", [1, 2])
+def test_masks_are_found_by_both_names(data: Path, downscale: int) -> None:
+    _write_mask(data / "masks" / "000.png")
+    _write_mask(data / "masks" / "001.png.png")
+    scene, _ = _open(data, downscale=downscale)
+    for view in scene.views[:2]:
+        mask = scene.mask(view)
+        assert mask is not None
+        assert mask.shape == (HEIGHT // downscale, WIDTH // downscale) and mask.dtype == torch.float32
+        half = WIDTH // downscale // 2
+        assert mask[:, :half].min() == 1 and mask[:, half:].max() == 0
+    assert scene.mask(scene.views[2]) is None
+
+
+def test_masks_are_undistorted_with_their_photos(tmp_path: Path) -> None:
+    lens = pycolmap.Camera(model="SIMPLE_RADIAL", width=WIDTH, height=HEIGHT, params=[220.0, 123, 88, 0.2])
+    data = tmp_path / "data"
+    make_colmap(data, lens=lens)
+    for name in ("000.png", "001.png"):
+        _write_mask(data / "masks" / name)
+    Image.open(data / "masks" / "000.png").convert("RGB").save(data / "images" / "000.png")
+    scene, _ = _open(data)
+    mask, photo = scene.mask(scene.views[0]), scene.photo(scene.views[0])
+    assert mask is not None and mask.shape == photo.shape[1:]
+    assert set(mask.unique().tolist()) == {0.0, 1.0}
+    assert ((photo[0] >= 0.5) == (mask == 1)).float().mean() > 0.999
+
+
+def test_mask_of_another_size_is_refused(data: Path) -> None:
+    _write_mask(data / "masks" / "002.png", size=(100, 90))
+    _refused(data, r"masks/002\.png has 100x90 px but its photo has 240x180: make the mask as large")
+
+
+def test_damaged_mask_is_refused(data: Path) -> None:
+    _write_mask(data / "masks" / "002.png")
+    (data / "masks" / "002.png").write_bytes(b"?")
+    _refused(data, r"masks/002\.png cannot be read as a picture")
+
+
+# --- What is refused ---------------------------------------------------------------------------------------
+
+
+def test_missing_folder_is_refused(tmp_path: Path) -> None:
+    _refused(tmp_path / "nowhere", "nowhere does not exist: name the folder that holds your photos")
+    (tmp_path / "file.jpg").touch()
+    _refused(tmp_path / "file.jpg", r"file\.jpg is not a folder")
+
+
+def test_folder_without_photos_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "notes.txt").touch()
+    _refused(tmp_path / "data", "holds no PNG, JPEG or TIFF photo")
+
+
+def test_single_photo_is_refused(tmp_path: Path) -> None:
+    write_photos(tmp_path / "alone", make_cameras(1))
+    _refused(tmp_path / "alone", "holds 1 photo: give at least 3")
+    make_colmap(tmp_path / "data", count=1)
+    _refused(tmp_path / "data", "has a single photo")
+
+
+def test_model_naming_absent_photos_is_refused(data: Path) -> None:
+    for index in (0, 1, 2, 3):
+        (data / "images" / f"{index:03d}.png").rename(data / "images" / f"x{index}.png")
+    _refused(data, r"images lacks 000\.png, 001\.png, 002\.png and 1 more.*copy the missing photos")
+
+
+def test_model_without_an_images_folder_is_refused(data: Path) -> None:
+    for path in (data / "images").iterdir():
+        path.unlink()
+    (data / "images").rmdir()
+    _refused(data, "holds no images folder: put the photos")
+
+
+def test_one_absent_photo_is_named(data: Path) -> None:
+    (data / "images" / "002.png").unlink()
+    _refused(data, r"images lacks 002\.png, which the cameras name")
+
+
+def test_poses_without_photos_are_refused(tmp_path: Path) -> None:
+    make_llff(tmp_path / "data")
+    for path in (tmp_path / "data" / "images").iterdir():
+        path.unlink()
+    _refused(tmp_path / "data", "holds no photos: put them into")
+
+
+def test_photo_of_another_shape_than_its_camera_is_refused(data: Path) -> None:
+    Image.new("RGB", (200, 180)).save(data / "images" / "003.png")
+    _refused(data, r"003\.png has 200x180 px but its camera was made for 240x180")
+
+
+@pytest.mark.parametrize("downscale", [1, 2])
+def test_truncated_photo_is_named_before_training(data: Path, downscale: int) -> None:
+    path = data / "images" / "001.png"
+    path.write_bytes(path.read_bytes()[:5000])
+    _refused(data, r"001\.png cannot be read as a picture", downscale=downscale)
+
+
+@pytest.mark.parametrize("downscale", [0, -1])
+def test_impossible_downscale_is_refused(data: Path, downscale: int) -> None:
+    _refused(data, f"--downscale {downscale} is not a size", downscale=downscale)
+
+
+def test_downscale_that_leaves_nothing_is_refused(data: Path) -> None:
+    _refused(data, r"000\.png would shrink to 2x2 px: use a smaller --downscale", downscale=100)
+
+
+def test_broken_model_is_refused(data: Path) -> None:
+    (data / "sparse" / "0" / "images.bin").write_bytes(b"garbage")
+    _refused(data, r"sparse/0/images\.bin is truncated or not a COLMAP file")
+
+
+def test_cache_that_cannot_be_written_is_refused(data: Path) -> None:
+    (data.parent / "cache").touch()
+    _refused(data, "cache/photos/.* cannot be written", downscale=2)
+
+
+def test_full_disk_is_refused_and_leaves_nothing_half_written(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, pixels: np.ndarray) -> None:
+        path.write_bytes(b"half")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(photos, "write_png", full)
+        _refused(data, "cannot be written .*No space left on device.*free space", downscale=2)
+    assert list((data.parent / "cache" / "photos").iterdir()) == []
+    assert len(_open(data, downscale=2)[0].views) == 4
+
+
+@pytest.mark.skipif(not SHARED_DATA.is_dir(), reason="the shared data is not here")
+def test_the_ray_traced_scene_opens_without_its_truth(tmp_path: Path) -> None:
+    scene = open_scene(
+        SHARED_DATA / "truth/tiles", tmp_path, downscale=2, test_every=8, say=lambda line: None
+    )
+    assert [view.name for view in scene.test_views] == ["000.png", "008.png", "016.png", "024.png"]
+    assert len(scene.train_views) == 22
+    assert {(view.camera.width, view.camera.height) for view in scene.views} == {(300, 200)}
+    assert scene.photo(scene.views[0]).shape == (3, 200, 300)
+    assert len(scene.points) == 2265

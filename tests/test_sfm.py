@@ -1,0 +1,206 @@
+"""SfM from photos alone: real runs on a small textured room, the cache, and photos that cannot be used."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from datasets import make_cameras, take_photo, write_photos
+from PIL import ExifTags, Image
+
+from cocogs.camera import Camera
+from cocogs.errors import InputError
+from cocogs.io import sfm
+from cocogs.io.photos import list_photos
+from cocogs.io.source import Source
+
+COUNT = 6
+
+
+def _reconstruct(folder: Path, cache: Path, seed: int = 0) -> tuple[Source, list[str]]:
+    said: list[str] = []
+    return sfm.reconstruct(folder, list_photos(folder), cache, seed, said.append), said
+
+
+@pytest.fixture(scope="module")
+def cameras() -> list[Camera]:
+    return make_cameras(COUNT)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory, cameras: list[Camera]) -> Path:
+    """Photos with spaces in their names, in EXIF-turned copies too, and one that shows something else."""
+    folder = tmp_path_factory.mktemp("photos")
+    for name in write_photos(folder, cameras):
+        (folder / name).rename(folder / f"photo {name}")
+    turned = Image.open(folder / "photo 002.png")
+    exif = turned.getexif()
+    exif[ExifTags.Base.Orientation] = 6
+    turned.transpose(Image.Transpose.ROTATE_90).save(folder / "photo 002.png", exif=exif)
+    random = np.random.default_rng(9).integers(0, 256, (180, 240, 3), dtype=np.uint8)
+    Image.fromarray(random).save(folder / "stranger.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache") / "sfm"
+
+
+@pytest.fixture(scope="module")
+def result(folder: Path, cache: Path) -> tuple[Source, list[str]]:
+    return _reconstruct(folder, cache)
+
+
+def test_cameras_are_found_up_to_a_similarity(
+    result: tuple[Source, list[str]], cameras: list[Camera]
+) -> None:
+    source, _ = result
+    assert [shot.name for shot in source.shots] == [f"photo {index:03d}.png" for index in range(COUNT)]
+    found = torch.stack(
+        [-shot.cam_from_world[:3, :3].T @ shot.cam_from_world[:3, 3] for shot in source.shots]
+    )
+    truth = torch.stack([camera.position for camera in cameras])
+    ratios = torch.pdist(found) / torch.pdist(truth)
+    assert float(ratios.std() / ratios.mean()) < 0.05
+    lens = source.shots[0].intrinsics
+    assert (lens.model, lens.width, lens.height) == ("SIMPLE_RADIAL", 240, 180)
+    assert lens.params[0] == pytest.approx(cameras[0].fx, rel=0.1)
+    assert source.points is not None and len(source.points) > 100
+
+
+def test_photos_that_do_not_register_are_named(result: tuple[Source, list[str]]) -> None:
+    _, said = result
+    assert any(line.startswith("Cameras found for 6 of 7 photos") for line in said)
+    assert any("1 photo did not register" in line and line.endswith("stranger.png.") for line in said)
+
+
+def test_progress_is_said(result: tuple[Source, list[str]]) -> None:
+    _, said = result
+    for step in ("Finding features", "Matching pairs of photos", "Placing cameras"):
+        assert any(line.startswith(step) for line in said)
+    assert "Finding features: 100 %" in said
+
+
+def test_second_run_reads_the_cache(
+    result: tuple[Source, list[str]], folder: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sfm, "_run", None)
+    again, said = _reconstruct(folder, cache)
+    assert all(
+        torch.equal(one.cam_from_world, other.cam_from_world)
+        for one, other in zip(result[0].shots, again.shots, strict=True)
+    )
+    assert not any(line.startswith("Finding") for line in said)
+    assert [path.name for path in cache.iterdir()] == ["sparse"]
+
+
+def test_the_same_photos_and_seed_give_the_same_cameras(
+    result: tuple[Source, list[str]], folder: Path, tmp_path: Path
+) -> None:
+    again, _ = _reconstruct(folder, tmp_path)
+    assert again.points is not None and result[0].points is not None
+    assert torch.equal(again.points, result[0].points)
+    for one, other in zip(result[0].shots, again.shots, strict=True):
+        assert one.intrinsics == other.intrinsics
+        assert torch.equal(one.cam_from_world, other.cam_from_world)
+
+
+def test_a_changed_photo_or_damaged_cache_is_computed_anew(
+    result: tuple[Source, list[str]],
+    folder: Path,
+    cache: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Ran(Exception):
+        pass
+
+    def run(*_: object) -> None:
+        raise Ran
+
+    monkeypatch.setattr(sfm, "_run", run)
+    with pytest.raises(Ran):
+        _reconstruct(folder, cache, seed=1)
+    stamp = cache / "sparse" / "stamp.json"
+    content = stamp.read_text()
+    stamp.write_text(content[:20])
+    with pytest.raises(Ran):
+        _reconstruct(folder, cache)
+    stamp.write_text(content)
+    assert [path.name for path in cache.iterdir()] == ["sparse"], "a failed run leaves nothing behind"
+
+
+def test_pairs_are_all_of_few_photos_and_the_most_alike_of_many() -> None:
+    few = torch.zeros(5, 5)
+    assert sfm.pairs_to_match(few) == [(i, j) for i in range(5) for j in range(i + 1, 5)]
+    places = torch.arange(100.0)
+    likeness = 100 - (places[:, None] - places).abs()
+    pairs = sfm.pairs_to_match(likeness)
+    assert pairs == sorted(set(pairs)) and all(i < j for i, j in pairs)
+    assert {(50, 50 + step) for step in range(1, sfm.NEIGHBOURS // 2 + 1)} <= set(pairs)
+    assert len(pairs) < 100 * sfm.NEIGHBOURS
+
+
+def test_portrait_and_landscape_photos_of_one_size_get_a_camera_each(tmp_path: Path) -> None:
+    photos = tmp_path / "photos"
+    cameras = make_cameras(5)
+    write_photos(photos, cameras)
+    upright = Camera(cameras[2].K, cameras[2].cam_from_world, 180, 240)
+    Image.fromarray(take_photo(upright)).save(photos / "002.png")
+    source, _ = _reconstruct(photos, tmp_path / "cache")
+    sizes = {shot.name: (shot.intrinsics.width, shot.intrinsics.height) for shot in source.shots}
+    assert len(sizes) >= 4
+    assert all(size == ((180, 240) if name == "002.png" else (240, 180)) for name, size in sizes.items())
+
+
+# --- Photos that cannot be used -------------------------------------------------------------------------
+
+
+def _refused(folder: Path, cache: Path, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        _reconstruct(folder, cache)
+
+
+@pytest.mark.parametrize("count, words", [(1, "holds 1 photo"), (2, "holds 2 photos")])
+def test_too_few_photos(tmp_path: Path, count: int, words: str) -> None:
+    write_photos(tmp_path / "photos", make_cameras(count))
+    _refused(tmp_path / "photos", tmp_path / "cache", f"{words}: give at least 3")
+
+
+def test_photos_of_different_sizes(tmp_path: Path) -> None:
+    names = write_photos(tmp_path / "photos", make_cameras(4))
+    Image.new("RGB", (100, 90)).save(tmp_path / "photos" / names[2])
+    _refused(
+        tmp_path / "photos", tmp_path / "cache", r"different sizes \(002\.png: 100x90 px, the others 240x180"
+    )
+
+
+@pytest.mark.parametrize("keep", [0, 50, 0.5])
+def test_damaged_photo(tmp_path: Path, keep: float) -> None:
+    names = write_photos(tmp_path / "photos", make_cameras(4))
+    path = tmp_path / "photos" / names[1]
+    content = path.read_bytes()
+    path.write_bytes(content[: int(keep if keep >= 1 else keep * len(content))])
+    _refused(tmp_path / "photos", tmp_path / "cache", r"001\.png cannot be read as a picture")
+
+
+def test_photos_without_anything_in_common(tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    for index in range(4):
+        noise = np.random.default_rng(index).integers(0, 256, (120, 160, 3), dtype=np.uint8)
+        Image.fromarray(noise).save(tmp_path / "photos" / f"{index}.png")
+    _refused(tmp_path / "photos", tmp_path / "cache", "only 0 of 4 photos could be placed: take more photos")
+
+
+def test_photos_without_any_texture(tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    for index in range(3):
+        Image.new("RGB", (160, 120), (index, 100, 100)).save(tmp_path / "photos" / f"{index}.png")
+    _refused(tmp_path / "photos", tmp_path / "cache", "only 0 of 3 photos could be placed")
+
+
+def test_cache_that_cannot_be_written(tmp_path: Path) -> None:
+    write_photos(tmp_path / "photos", make_cameras(3))
+    (tmp_path / "file").touch()
+    _refused(tmp_path / "photos", tmp_path / "file" / "sfm", "cannot be written .*choose a writable folder")
