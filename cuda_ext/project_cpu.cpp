@@ -9,7 +9,7 @@ namespace cocogs {
 namespace COCOGS_ISA {
 namespace {
 
-constexpr int kCoefficients = 3 * basis_size(kMaxDegree);
+constexpr int kCoefficients = 3 * kBasisSize<kMaxDegree>;
 constexpr int kShRest = kCoefficients - 3;
 
 // Up to W consecutive Gaussians.

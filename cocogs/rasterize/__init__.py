@@ -135,7 +135,9 @@ def _check(
             continue
         if tensor.dim() not in (len(shape), len(shape) + 1) or tuple(tensor.shape[-len(shape) :]) != shape:
             wanted = ", ".join(str(size) if size >= 0 else "N" for size in shape)
-            raise ValueError(f"{name} must have shape ({wanted}) or (S, {wanted}), not {tuple(tensor.shape)}.")
+            raise ValueError(
+                f"{name} must have shape ({wanted}) or (S, {wanted}), not {tuple(tensor.shape)}."
+            )
         if tensor.dim() > len(shape) and tensor.shape[0] != 1:
             if sets not in (1, tensor.shape[0]) or tensor.shape[0] == 0:
                 raise ValueError(f"{name} has {tensor.shape[0]} sets where another input has {sets}.")

@@ -19,6 +19,8 @@ REMEDY = (
     "The native rasterizer of cocogs (cocogs._native) cannot be loaded: {reason}. Reinstall cocogs with a "
     'C++17 compiler at hand (`pip install .`), or ask for the slow `backend="reference"` explicitly.'
 )
+
+
 @cache
 def _load() -> ModuleType | ImportError:
     try:
@@ -60,13 +62,12 @@ def _call(
     sh_degree: int,
     with_depth: bool,
 ):
-    means = inputs[0]
-    assert means is not None
+    """What both passes are told about the scene, checked by the native side."""
     return native().Call(
         inputs=[*_addresses(inputs), *_addresses(sh), 0],
         strides=[*_strides(inputs), 0, 0, 0],
-        count=means.shape[1],
-        sets=max(tensor.shape[0] for tensor in inputs if tensor is not None),
+        count=len(sh[0]),
+        sets=_set_count(inputs),
         sh_degree=sh_degree,
         width=width,
         height=height,
@@ -252,9 +253,9 @@ def _backward(ctx, v_colors, v_alphas, v_depths, _v_radii, _v_saved):
     incoming = [None if v is None else v.contiguous() for v in (v_colors, v_alphas, v_depths)]
     if depths.numel() == 0:
         incoming[2] = None
-    grads = torch.ops.cocogs.rasterize_backward(
-        saved, colors, alphas, depths, *incoming, *inputs, background, ctx.camera, *ctx.size, ctx.degree, wanted
-    )
+    pictures = (saved, colors, alphas, depths)
+    view = (ctx.camera, *ctx.size, ctx.degree)
+    grads = rasterize_backward_op(*pictures, *incoming, *inputs, background, *view, wanted)
     v_inputs = [grad if want else None for grad, want in zip(grads, wanted, strict=True)]
     v_background = None
     if needs[7] and v_colors is not None:
