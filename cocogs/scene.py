@@ -18,12 +18,11 @@ from cocogs.errors import InputError
 from cocogs.io import colmap, folders, llff, nerfstudio, photos, prepare, sfm
 from cocogs.io.photos import LensFacts
 from cocogs.io.prepare import Picture
+from cocogs.io.progress import Progress, Say
 from cocogs.io.seeds import draw_points
 from cocogs.io.source import Intrinsics, Source
 
 __all__ = ["LensFacts", "Scene", "View", "open_scene"]
-
-Say = Callable[[str], None]
 
 # Smaller pictures than this are refused: --downscale went too far.
 SHORTEST_SIDE = 8
@@ -160,7 +159,7 @@ def open_scene(
         points, colors = draw_points(cameras, source.bounds, lambda i: _read_photo(views[i].image_path), seed)
         say(f"The dataset has no points: {len(points)} drawn at random where the photos look.")
     scene = Scene(views, points, colors, data, memory_budget)
-    _check_photos(scene, say)
+    _check_photos(scene, cache, say)
     return scene
 
 
@@ -246,6 +245,7 @@ def _views(
     factor = _shrink(fitted, pictures, downscale)
     flats = [_shrunk(photo, factor) for photo in fitted]
     _announce(fitted, flats, pictures, downscale, say)
+    progress = Progress("Preparing photos", len(fitted), say, patience=2)
     views = []
     for shot, photo, flat in zip(source.shots, fitted, flats, strict=True):
         mask = folders.find_mask(data, shot.name)
@@ -260,6 +260,7 @@ def _views(
                 lens=photo.header.lens,
             )
         )
+        progress.add(1)
     return views
 
 
@@ -302,10 +303,10 @@ def _announce(
         say("Transparent parts of the photos are laid over black.")
 
 
-def _check_photos(scene: Scene, say: Say) -> None:
-    """Decode what was not prepared just now, so that a damaged file is named before the training starts."""
+def _check_photos(scene: Scene, cache: Path, say: Say) -> None:
+    """Decode what was not prepared, so that a damaged file is named before the training starts."""
     for view in scene.views:
-        if view.image_path.parent.name != "photos":
+        if view.image_path.parent != cache / "photos":
             scene.photo(view)
     needed = sum(3 * 4 * view.camera.width * view.camera.height for view in scene.train_views)
     if needed > scene.memory_budget:

@@ -9,6 +9,7 @@
 - folders.py: images/, images_N/, masks/, hold=N of a dataset folder
 - prepare.py: photos -> pictures at training resolution, cached
 - seeds.py: points for datasets that have none
+- progress.py: how far a slow step is
 - atomic.py: files that are either whole or absent
 """
 

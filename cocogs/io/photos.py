@@ -64,10 +64,18 @@ class PhotoHeader:
 
 
 def list_photos(folder: Path) -> list[str]:
-    """Sorted names of the PNG, JPEG and TIFF files directly in `folder`; hidden files are passed over."""
+    """Sorted names of the PNG, JPEG and TIFF files directly in `folder`; hidden files are passed over.
+
+    Raises:
+        InputError: the folder cannot be read.
+    """
+    try:
+        paths = list(folder.iterdir())
+    except OSError as error:
+        raise InputError(f"{folder} cannot be read ({error.strerror}): check its permissions.") from error
     return sorted(
         path.name
-        for path in folder.iterdir()
+        for path in paths
         if path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
     )
 
@@ -80,7 +88,7 @@ def read_header(path: Path) -> PhotoHeader:
     """
     try:
         with Image.open(path) as image:
-            exif = image.getexif()
+            exif = _exif(image)
             orientation = exif.get(ExifTags.Base.Orientation, 1)
             stored = image.size
             has_alpha = image.mode in _ALPHA_MODES or "transparency" in image.info
@@ -105,9 +113,8 @@ def read_photo(path: Path, upright: bool = True) -> np.ndarray:
     """
     try:
         with Image.open(path) as image:
-            # In this order: asking a PNG for its EXIF decodes it, to 8 bits.
+            orientation = _exif(image).get(ExifTags.Base.Orientation, 1)
             pixels = _decode(path, image)
-            orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
     except _UNREADABLE as error:
         raise _unreadable(path, error) from error
     return _turn(pixels, orientation) if upright else pixels
@@ -119,8 +126,8 @@ def read_mask(path: Path, upright: bool = True) -> np.ndarray:
     Raises:
         InputError: the file is not a picture, or it is truncated.
     """
-    pixels = read_photo(path, upright)
-    return pixels.max(axis=2) > _largest(pixels) // 2
+    green = read_photo(path, upright)[..., 1]
+    return green > _largest(green) // 2
 
 
 def to_float(pixels: np.ndarray) -> np.ndarray:
@@ -251,6 +258,16 @@ def _lens_facts(exif: Image.Exif) -> LensFacts:
         f_number=_positive(tags.get(ExifTags.Base.FNumber)),
         camera_model=str(model).strip("\0 ") or None if model else None,
     )
+
+
+def _exif(image: ImageFile.ImageFile) -> Image.Exif:
+    """EXIF of an opened file.
+
+    Where a PNG does not begin with it, Pillow would decode all pixels (to 8 bits) to look behind them. Hardly
+    any program writes it there.
+    """
+    begins_with_exif = any("exif" in str(key).lower() for key in image.info)
+    return image.getexif() if image.format != "PNG" or begins_with_exif else Image.Exif()
 
 
 def _positive(value: object) -> float | None:
