@@ -128,6 +128,12 @@ def test_a_changed_photo_or_damaged_cache_is_computed_anew(
     with pytest.raises(Ran):
         _reconstruct(folder, cache)
     stamp.write_text(content)
+    images = cache / "sparse" / "images.bin"
+    whole = images.read_bytes()
+    images.write_bytes(whole[:-5])
+    with pytest.raises(Ran):
+        _reconstruct(folder, cache)
+    images.write_bytes(whole)
     assert [path.name for path in cache.iterdir()] == ["sparse"], "a failed run leaves nothing behind"
 
 
@@ -198,6 +204,17 @@ def test_photos_without_any_texture(tmp_path: Path) -> None:
     for index in range(3):
         Image.new("RGB", (160, 120), (index, 100, 100)).save(tmp_path / "photos" / f"{index}.png")
     _refused(tmp_path / "photos", tmp_path / "cache", "only 0 of 3 photos could be placed")
+
+
+def test_what_a_killed_run_left_is_removed(tmp_path: Path) -> None:
+    (tmp_path / "cache" / ".work-old").mkdir(parents=True)
+    write_photos(tmp_path / "photos", make_cameras(3))
+    (tmp_path / "photos" / "001.png").write_bytes(b"")
+    _refused(tmp_path / "photos", tmp_path / "cache", "cannot be read")
+    Image.new("RGB", (240, 180)).save(tmp_path / "photos" / "001.png")
+    with pytest.raises(InputError):
+        _reconstruct(tmp_path / "photos", tmp_path / "cache")
+    assert list((tmp_path / "cache").iterdir()) == []
 
 
 def test_cache_that_cannot_be_written(tmp_path: Path) -> None:

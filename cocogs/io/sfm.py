@@ -39,6 +39,7 @@ LOOK = 1024
 LOWE_RATIO = 0.85
 FEWEST_INLIERS = 15
 FEWEST_PHOTOS = 3
+_WORK = ".work-"
 # Raise it when the same photos give other cameras than before.
 _VERSION = 1
 
@@ -65,14 +66,18 @@ def reconstruct(folder: Path, names: list[str], cache: Path, seed: int, say: Say
     groups = _size_groups(folder, headers)
     stamp = _stamp(folder, names, seed)
     model = cache / "sparse"
-    if _read_stamp(model) != stamp:
+    source = _read_cached(model, stamp)
+    if source is None:
         with _work_folder(cache) as work, _quiet():
             plain = _gather(folder, headers, work)
             found = _run(_Job(work, seed, say), [[plain[name] for name in group] for group in groups], folder)
             names_of = {number: name for name, number in plain.items()}
             _save(found, names_of, work / "result", stamp)
             _replace_folder(work / "result", model)
-    return _read_result(names, model, say)
+        source = colmap.read_model(model)
+    _report(source, names, say)
+    # The model was made from upright pictures.
+    return replace(source, shots=[replace(shot, upright=True) for shot in source.shots])
 
 
 @dataclass(frozen=True)
@@ -255,11 +260,8 @@ def _place_cameras(job: _Job, count: int) -> dict[int, pycolmap.Reconstruction]:
     )
 
 
-def _read_result(names: list[str], model: Path, say: Say) -> Source:
-    source = colmap.read_model(model)
-    # The model was made from upright pictures.
-    shots = [replace(shot, upright=True) for shot in source.shots]
-    registered = {shot.name for shot in shots}
+def _report(source: Source, names: list[str], say: Say) -> None:
+    registered = {shot.name for shot in source.shots}
     missing = [name for name in names if name not in registered]
     say(f"Cameras found for {len(registered)} of {len(names)} photos.")
     if missing:
@@ -267,7 +269,6 @@ def _read_result(names: list[str], model: Path, say: Say) -> Source:
             f"{_count(len(missing), 'photo')} did not register and will not be used (too blurred, or too "
             f"little in common with the others): {', '.join(missing)}."
         )
-    return replace(source, shots=shots)
 
 
 def _batches(items: list, size: int) -> Iterator[list]:
@@ -280,7 +281,9 @@ def _work_folder(cache: Path) -> Iterator[Path]:
     """A hidden folder in the cache that goes when the work is done, well or ill."""
     try:
         cache.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=cache, prefix=".work-") as work:
+        for left_by_a_killed_run in cache.glob(f"{_WORK}*"):
+            shutil.rmtree(left_by_a_killed_run, ignore_errors=True)
+        with tempfile.TemporaryDirectory(dir=cache, prefix=_WORK) as work:
             yield Path(work)
     except OSError as error:
         reason = error.strerror or str(error)
@@ -310,10 +313,12 @@ def _stamp(folder: Path, names: list[str], seed: int) -> dict:
     }
 
 
-def _read_stamp(model: Path) -> dict | None:
+def _read_cached(model: Path, stamp: dict) -> Source | None:
+    """The cached model; None where there is none, it was made from other things, or it is damaged."""
     try:
-        return json.loads((model / "stamp.json").read_text())
-    except (OSError, ValueError):
+        same = json.loads((model / "stamp.json").read_text()) == stamp
+        return colmap.read_model(model) if same else None
+    except (OSError, ValueError, InputError):
         return None
 
 
