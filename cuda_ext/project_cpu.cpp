@@ -360,6 +360,7 @@ void project_degree_vjp(const Scene<typename T::Scalar>& scene, int64_t chunk,
     prefetch_sh<Degree>(scene.gaussians, first + T::kLanes, first + 2 * T::kLanes < end ? T::kLanes : 0);
     project_block_vjp<Degree, T>(scene, {first, rows}, states, moments, v);
   }
+  finish_streaming();
 }
 
 template <class T>

@@ -144,7 +144,7 @@ struct Whitener {
 };
 
 // Far enough ahead to hide the way to memory, near enough to stay in the cache.
-constexpr int kPrefetch = 8;
+constexpr int kPrefetch = 16;
 
 constexpr int kBatch = 256;  // splats that a tile handles at a time
 
@@ -240,7 +240,7 @@ void rasterize_tile_vjp(const Scene<typename T::Scalar>& scene, int set, int64_t
                         const Images<const typename T::Scalar>& v_out, typename T::Scalar* slots) {
   using R = typename T::Scalar;
   using B = Blocks<T>;
-  constexpr int kSumVectors = FoldedSums<kMoments, T::kLanes>::kLayout.vectors;
+  constexpr int kSlotVectors = kSlotSize / T::kLanes;
   static const TileGeometry<T> geometry;
   const Tile tile = place(scene, tile_index, state);
   const auto* blocks_of = static_cast<const typename B::Set*>(state.blocks_of);
@@ -282,8 +282,8 @@ void rasterize_tile_vjp(const Scene<typename T::Scalar>& scene, int set, int64_t
     const Record<R>& record = state.records[index];
     const Splat<R> splat = relative_to(tile, record.splat);
     const Whitener<R> white(splat);
-    T sums[kMoments];
-    for (int m = 0; m < kMoments; ++m) sums[m] = T(0);
+    T sums[kSlotSize];  // the moments; the rest only fills the slot's cache line
+    for (int m = 0; m < kSlotSize; ++m) sums[m] = T(0);
     for (typename B::Set left = blocks_of[i] & open; left; left &= left - 1) {
       Open& block = blocks[__builtin_ctzll(left)];
       const T u = white.u(block.x, block.y), w = white.w(block.y);
@@ -319,8 +319,9 @@ void rasterize_tile_vjp(const Scene<typename T::Scalar>& scene, int set, int64_t
     const TileRect& rect = record.tiles;
     const int64_t slot = state.chunk_slots[index / kChunk] + record.first_slot +
                          int64_t(tile.row - rect.y0) * (rect.x1 - rect.x0) + (tile.column - rect.x0);
-    for (int k = 0; k < kSumVectors; ++k) sums[k].store(slots + slot * kSlotSize + k * T::kLanes);
+    stream(slots + slot * kSlotSize, sums, kSlotVectors);
   }
+  finish_streaming();
 }
 
 template <class T>

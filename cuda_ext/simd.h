@@ -401,6 +401,39 @@ COCOGS_HD void fold_sums(Simd<R, W>* sums) {
   }
 }
 
+// Writes count vectors past the caches, without first fetching what they overwrite: for large results
+// that nobody reads soon. `to` is aligned to a cache line, and whole lines are written. Before another
+// thread reads them, the writer calls finish_streaming.
+template <class R, int W>
+COCOGS_HD void stream(R* to, const Simd<R, W>* vectors, int count) {
+  for (int k = 0; k < count; ++k) {
+#if defined(__AVX512F__)
+    if constexpr (W * sizeof(R) == 64) {
+      _mm512_stream_ps((float*)(to + k * W), (__m512)vectors[k].v);
+      continue;
+    }
+#endif
+#if defined(__AVX__)
+    if constexpr (W * sizeof(R) == 32) {
+      _mm256_stream_ps((float*)(to + k * W), (__m256)vectors[k].v);
+      continue;
+    }
+#endif
+#if defined(__SSE2__)
+    if constexpr (W * sizeof(R) == 16) {
+      _mm_stream_ps((float*)(to + k * W), (__m128)vectors[k].v);
+      continue;
+    }
+#endif
+    vectors[k].store(to + k * W);
+  }
+}
+COCOGS_HD void finish_streaming() {
+#if defined(__SSE2__)
+  _mm_sfence();
+#endif
+}
+
 // Asks for memory that will be read soon. The processor's own prefetching stops at every page.
 COCOGS_HD void prefetch(const void* from, int64_t bytes) {
   for (int64_t b = 0; b < bytes; b += 64) __builtin_prefetch(static_cast<const char*>(from) + b);
@@ -479,13 +512,18 @@ COCOGS_HD void load_columns(const R* from, int64_t stride, int rows, Simd<R, W>*
 template <int Columns, class R, int W>
 COCOGS_HD void store_columns(R* to, int64_t stride, int rows, const Simd<R, W>* columns) {
   if constexpr (Columns >= W) {
+    const bool streamed = rows == W && stride == Columns && (W * Columns * sizeof(R)) % 64 == 0 &&
+                          reinterpret_cast<uintptr_t>(to) % 64 == 0;
+    alignas(64) Simd<R, W> lines[Columns];
+    R* const target = streamed ? reinterpret_cast<R*>(lines) : to;
     for (int block = 0; block < Columns; block += W) {
       const int first = block + W <= Columns ? block : Columns - W;
       Simd<R, W> tile[W];
       for (int c = 0; c < W; ++c) tile[c] = columns[first + c];
       transpose(tile);
-      for (int l = 0; l < rows; ++l) tile[l].store(to + l * stride + first);
+      for (int l = 0; l < rows; ++l) tile[l].store(target + l * stride + first);
     }
+    if (streamed) stream(to, lines, Columns);
   } else if (rows == W && stride == Columns) {
     store_packed<Columns>(to, columns, std::make_integer_sequence<int, Columns>());
   } else {

@@ -1,0 +1,193 @@
+"""How long the native rasterizer takes on this machine: forward and backward, in ms of one core.
+
+    python scripts/bench_rasterizer.py                  three scenes, one thread
+    python scripts/bench_rasterizer.py --threads 1 2    and the speed-up of two
+    python scripts/bench_rasterizer.py --sets 1 5       and five sets in one call
+    python scripts/bench_rasterizer.py --large          and a million Gaussians at 1600x1066
+    python scripts/bench_rasterizer.py --level avx2     as on a processor without AVX-512
+
+Each figure is the minimum over the repeats. Stages are CPU time of the process; `all` is CPU time of the
+whole call by way of torch and autograd, `wall` the time on the clock, which other processes lengthen.
+"""
+
+import argparse
+import json
+import math
+import time
+from dataclasses import asdict, dataclass, field
+
+import torch
+from torch import Tensor
+
+from cocogs.camera import Camera
+from cocogs.rasterize import native, rasterize
+
+STAGES = ("project", "sort, bin", "blend", "blend'", "sum", "project'")
+"""Forward, then the gradients (')."""
+
+
+@dataclass(frozen=True)
+class Setup:
+    """A random scene: splats of a few px, spread over depths 2 to 8 and a little beyond the image."""
+
+    gaussians: int
+    width: int
+    height: int
+
+
+SCENES = [Setup(150_000, 600, 400), Setup(50_000, 600, 400), Setup(30_000, 300, 200)]
+LARGE = Setup(1_000_000, 1600, 1066)
+
+
+@dataclass
+class Timing:
+    """Milliseconds; minima over the repeats."""
+
+    setup: Setup
+    sets: int
+    threads: int
+    level: str
+    stages: dict[str, float] = field(default_factory=dict)
+    cpu: float = math.inf
+    wall: float = math.inf
+
+    @property
+    def staged(self) -> float:
+        return sum(self.stages.values())
+
+
+def random_scene(setup: Setup, sets: int, seed: int = 0) -> tuple[dict[str, Tensor], Camera]:
+    """The scene of the project's first measurements: median radius (3 sigma) 3.5 px, moderately oblong,
+    opacities 0.1 to 0.9, colours of degree 3; all but the first set are displaced and reshaped a little."""
+    g = torch.Generator().manual_seed(seed)
+    count, f = setup.gaussians, 0.9 * setup.width
+
+    def uniform(*shape: int) -> Tensor:
+        return torch.rand(*shape, generator=g)
+
+    def normal(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=g)
+
+    depth = 2 + 6 * uniform(count)
+    x = (uniform(count) - 0.5) * 1.08 * setup.width / f * depth
+    y = (uniform(count) - 0.5) * 1.08 * setup.height / f * depth
+    sigma_px = 3.5 / 3 * torch.exp(0.45 * normal(count))
+    scales = (sigma_px * depth / f)[:, None] * torch.exp(0.5 * normal(count, 3))
+    quats = normal(count, 4)
+    opacities = 0.1 + 0.8 * uniform(count)
+    sh0, shN = 0.8 * normal(count, 3)[:, None], 0.1 * normal(count, 15, 3)
+
+    pose = torch.eye(4)
+    pose[0, 0] = pose[2, 2] = math.cos(0.1)
+    pose[0, 2], pose[2, 0] = math.sin(0.1), -math.sin(0.1)
+    pose[:3, 3] = torch.tensor([0.1, -0.05, 0.2])
+    means = (torch.stack([x, y, depth], -1) - pose[:3, 3]) @ pose[:3, :3]
+
+    means, quats, scales = (t.expand(sets, -1, -1).clone() for t in (means, quats, scales))
+    for s in range(1, sets):
+        means[s] += 0.01 * normal(count, 3)
+        quats[s] += 0.02 * normal(count, 4)
+        scales[s] *= 1 + 0.05 * normal(count, 3)
+    tensors = {
+        "means": means,
+        "quats": quats,
+        "scales": scales,
+        "opacities": opacities,
+        "sh0": sh0,
+        "shN": shN,
+    }
+    K = torch.tensor([[f, 0, setup.width / 2], [0, f, setup.height / 2], [0, 0, 1]])
+    return tensors, Camera(K.double(), pose.double(), setup.width, setup.height)
+
+
+def measure(setup: Setup, sets: int, threads: int, repeats: int) -> Timing:
+    """Forward and backward pass, `repeats` times."""
+    module = native.native()
+    torch.set_num_threads(threads)
+    tensors, camera = random_scene(setup, sets)
+    leaves = {name: tensor.requires_grad_() for name, tensor in tensors.items()}
+    v_colors = 1e-3 * torch.randn(sets, 3, setup.height, setup.width)
+    timing = Timing(setup, sets, threads, module.level(), dict.fromkeys(STAGES, math.inf))
+    for _ in range(repeats):
+        for leaf in leaves.values():
+            leaf.grad = None
+        cpu, wall = time.process_time(), time.perf_counter()
+        rasterize(**leaves, camera=camera).colors.backward(v_colors)
+        timing.cpu = min(timing.cpu, 1e3 * (time.process_time() - cpu))
+        timing.wall = min(timing.wall, 1e3 * (time.perf_counter() - wall))
+        for stage, seconds in zip(STAGES, module.stage_seconds(), strict=True):
+            timing.stages[stage] = min(timing.stages[stage], 1e3 * seconds)
+    return timing
+
+
+def machine_peak() -> dict[str, float]:
+    """One core of this machine, for scale: matrix product in GFLOP/s, copying in GB/s."""
+    torch.set_num_threads(1)
+    matrix, block = torch.randn(1024, 1024), torch.zeros(16_000_000)
+    copy = torch.empty_like(block)
+
+    def fastest(call) -> float:
+        times = []
+        for _ in range(10):
+            start = time.process_time()
+            call()
+            times.append(time.process_time() - start)
+        return min(times)
+
+    return {
+        "matrix product, GFLOP/s": 2e-9 * 1024**3 / fastest(lambda: matrix @ matrix),
+        "copy, GB/s": 2e-9 * 4 * block.numel() / fastest(lambda: copy.copy_(block)),
+    }
+
+
+def row(timing: Timing) -> str:
+    setup = timing.setup
+    name = f"{setup.gaussians // 1000}k {setup.width}x{setup.height}"
+    stages = "".join(f"{timing.stages[stage]:10.1f}" for stage in STAGES)
+    return (
+        f"{name:16}{timing.sets:5}{timing.threads:8}  {timing.level:9}{stages}"
+        f"{timing.staged:9.1f}{timing.cpu:9.1f}{timing.wall:9.1f}"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--threads", type=int, nargs="+", default=[1])
+    parser.add_argument("--sets", type=int, nargs="+", default=[1])
+    parser.add_argument(
+        "--level", nargs="+", choices=native.native().levels(), default=[native.native().level()]
+    )
+    parser.add_argument("--repeats", type=int, default=20)
+    parser.add_argument("--large", action="store_true", help="also a million Gaussians at 1600x1066")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    arguments = parser.parse_args()
+
+    timings = []
+    header = "".join(f"{stage:>10}" for stage in STAGES)
+    if not arguments.json:
+        print(f"{'scene':16}{'sets':>5}{'threads':>8}  {'level':9}{header}{'stages':>9}{'all':>9}{'wall':>9}")
+    for level in arguments.level:
+        native.native().set_level(level)
+        for setup in [*SCENES, *([LARGE] if arguments.large else [])]:
+            for sets in arguments.sets:
+                for threads in arguments.threads:
+                    repeats = max(3, arguments.repeats // 4) if setup == LARGE else arguments.repeats
+                    timings.append(measure(setup, sets, threads, repeats))
+                    if not arguments.json:
+                        print(row(timings[-1]), flush=True)
+    peak = machine_peak()
+    if arguments.json:
+        print(json.dumps({"peak": peak, "timings": [asdict(timing) for timing in timings]}, indent=1))
+        return
+    for name, value in peak.items():
+        print(f"{name}: {value:.1f}")
+    if arguments.large:
+        first, large = (next(t for t in timings if t.setup == s) for s in (SCENES[0], LARGE))
+        growth = large.cpu / large.setup.gaussians / (first.cpu / first.setup.gaussians)
+        print(f"per Gaussian, large against first: {growth:.2f}")
+
+
+if __name__ == "__main__":
+    main()
