@@ -1,5 +1,6 @@
 """The presets, and every number that shapes a training run. One sentence under each field."""
 
+import math
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from typing import Any, Literal
 
@@ -49,6 +50,10 @@ class OptimConfig:
     log_aperture: float = 5e-3
     sh_interval: int = 500
     """One more band of spherical harmonics every so many steps, up to degree 3."""
+    aperture_prior: float = 2.5e-3
+    """Weight of (log K / K_start)^2 in the loss: keeps fat splats from explaining the blur while K vanishes."""
+    sharp_coc: float = 1.5
+    """Pixels count for the loss by 1 / (1 + (c / this)^2), c their CoC in px: those in focus hold the detail."""
     lens_from: float = 0.07
     """Share of the run after which lens parameters start to move: the scene has to form first."""
     sets_from: float = 0.5
@@ -68,7 +73,7 @@ class StrategyConfig:
     """Share of the run after which densification starts."""
     end: float = 0.6
     """Share of the run after which it stops."""
-    gradient: float = 2e-4
+    gradient: float = 1e-4
     """Mean 2D gradient (in half image widths) above which a Gaussian is split or duplicated."""
     split_scale: float = 0.01
     """Larger Gaussians (in scene extents) are split, smaller ones duplicated."""
@@ -110,7 +115,7 @@ PRESETS = {
     "paper": Config(
         "paper",
         ModelConfig(lens="paper", copies=4, blend_channels=64, units="paper", depth="euclidean"),
-        OptimConfig(ssim_weight=0.3, sets_from=0.05),
+        OptimConfig(ssim_weight=0.3, sets_from=0.05, aperture_prior=0.0, sharp_coc=math.inf),
     ),
     "full": Config("full", ModelConfig(lens="sampled")),
 }

@@ -11,6 +11,7 @@ from cocogs.coc.expand import (
     Copies, Lens, PaperExpansion, ResidualExpansion, paper_copies, sample_lens, widen,
 )  # fmt: skip
 from cocogs.coc.focus import FocusPlanes
+from cocogs.coc.lens import coc_diameter
 from cocogs.config import ModelConfig
 from cocogs.gaussians import Gaussians
 from cocogs.rasterize import Render, rasterize
@@ -21,11 +22,13 @@ class Photo:
     """A predicted photo: `image` (3, H, W) and what was rendered for it.
 
     `probe` (S, N, 2) receives the gradient of the projected means when the image is backpropagated.
+    `coc` (H, W): diameter of the circle of confusion of what each pixel shows, px, without gradient.
     """
 
     image: Tensor
     render: Render
     probe: Tensor
+    coc: Tensor
 
 
 class DefocusModel(nn.Module):
@@ -80,18 +83,26 @@ class DefocusModel(nn.Module):
         copies = self._copies(camera, view_index, sets)
         count = max(len(copies.means), 1)
         probe = torch.zeros(count, len(self.gaussians), 2, requires_grad=torch.is_grad_enabled())
-        render = self._render(copies, camera, sh_degree, probe=probe)
+        render = self._render(copies, camera, sh_degree, with_depth=True, probe=probe)
         if count == 1:
             image = render.colors[0]
         elif self.blend is None:
             image = render.colors.mean(0)
         else:
             image = self.blend(render.colors)
-        return Photo(image, render, probe)
+        return Photo(image, render, probe, self._coc(render, view_index))
 
     def lens(self, view_index: int) -> Lens:
         return Lens(self.focus.focus_distance(view_index), self.focus.aperture(view_index),
                     self.config.units, self.config.depth)  # fmt: skip
+
+    @torch.no_grad()
+    def _coc(self, render: Render, view_index: int) -> Tensor:
+        assert render.depths is not None
+        if self.config.lens in ("pinhole", "paper"):  # no lens, or none whose K means pixels
+            return torch.zeros_like(render.depths[0])
+        lens = self.lens(view_index)
+        return coc_diameter(render.depths.mean(0), lens.focus_distance, lens.aperture).abs()
 
     def _copies(self, camera: Camera, view_index: int, sets: bool) -> Copies:
         base, transform = self.gaussians.activated(), camera.cam_from_world.float()

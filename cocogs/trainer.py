@@ -71,8 +71,9 @@ class Trainer:
         view = self.scene.train_views[index]
         truth, mask = self.scene.photo(view), self.scene.mask(view)
         photo = self.model.photo(view.camera, index, self.sh_degree, self.with_sets)
-        loss = masked_mean(photometric_loss(photo.image, truth, self.config.optim.ssim_weight), mask)
-        loss.backward()
+        per_pixel = photometric_loss(photo.image, truth, self.config.optim.ssim_weight)
+        loss = masked_mean(per_pixel * self.focus_weight(photo.coc), mask)
+        (loss + self.aperture_penalty()).backward()
         self.densification.observe(photo)
         self.set_rates()
         for optimizer in self.optimizers.values():
@@ -80,6 +81,15 @@ class Trainer:
             optimizer.zero_grad(set_to_none=True)
         self.densification.edit(self.step, self.model.gaussians, self.optimizers)
         return loss.detach(), masked_mean((photo.image.detach() - truth).square(), mask)
+
+    def focus_weight(self, coc: Tensor) -> Tensor:
+        """(H, W), mean 1: what is in focus tells the detail, what is not mostly the errors of any lens model."""
+        weight = 1 / (1 + (coc / self.config.optim.sharp_coc).square())
+        return weight / weight.mean()
+
+    def aperture_penalty(self) -> Tensor:
+        focus = self.model.focus
+        return self.config.optim.aperture_prior * (focus.log_aperture - focus.log_start).square().mean()
 
     @property
     def sh_degree(self) -> int:
@@ -96,9 +106,9 @@ class Trainer:
         return index
 
     def set_rates(self) -> None:
-        """Exponential decay: positions, lens and networks to 1 %, 10 % and 10 % of their start."""
+        """Exponential decay: positions, lens and networks to 1 %, 1 % and 10 % of their start."""
         optim, progress = self.config.optim, self.step / self.config.optim.iterations
-        lens = 0.0 if progress < optim.lens_from else 0.1**progress
+        lens = 0.0 if progress < optim.lens_from else 0.01**progress
         rates = {
             "means": optim.means * self.scene.extent * 0.01**progress,
             "vergence": optim.vergence * lens,
