@@ -182,11 +182,7 @@ def _look(
     transforms, poses_bounds = nerfstudio.find_transforms(data), data / llff.FILE
     if model := colmap.find_model(data):
         unused = [path.name for path in (transforms, poses_bounds) if path is not None and path.is_file()]
-        say(
-            f"Cameras from the COLMAP model in {model}"
-            + "".join(f"; {name} is not used" for name in unused)
-            + "."
-        )
+        say(f"Cameras from the COLMAP model in {model}{''.join(f'; {name} is not used' for name in unused)}.")
         source = colmap.read_model(model)
         return source, folders.find_pictures(data, [shot.name for shot in source.shots], downscale)
     if transforms is not None:
@@ -244,7 +240,7 @@ def _views(
     fitted = [prepare.fit_photo(shot, pictures.paths[shot.name]) for shot in source.shots]
     factor = _shrink(fitted, pictures, downscale)
     flats = [_shrunk(photo, factor) for photo in fitted]
-    _announce(fitted, flats, pictures, downscale, say)
+    _announce(fitted, flats, pictures.folder, downscale is None and factor > 1, say)
     progress = Progress("Preparing photos", len(fitted), say, patience=2)
     views = []
     for shot, photo, flat in zip(source.shots, fitted, flats, strict=True):
@@ -287,16 +283,16 @@ def _shrunk(photo: Picture, factor: float) -> Intrinsics:
 def _announce(
     fitted: list[Picture],
     flats: list[Intrinsics],
-    pictures: folders.Pictures,
-    downscale: int | None,
+    folder: Path,
+    shrunk_unasked: bool,
     say: Say,
 ) -> None:
     """Tell the user what will be trained on, in one line."""
     lens, flat = fitted[0].lens, flats[0]
-    hint = " (--downscale 1 for full size)" if downscale is None and flat.width < 0.9 * lens.width else ""
+    hint = " (--downscale 1 for full size)" if shrunk_unasked else ""
     undistorted = "" if all(colmap.is_pinhole(photo.lens) for photo in fitted) else ", undistorted"
     say(
-        f"{len(fitted)} photos of {lens.width}x{lens.height} px in {pictures.folder}; "
+        f"{len(fitted)} photos of {lens.width}x{lens.height} px in {folder}; "
         f"training at {flat.width}x{flat.height}{undistorted}{hint}."
     )
     if any(photo.header.has_alpha for photo in fitted):

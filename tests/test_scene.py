@@ -211,6 +211,7 @@ def test_smaller_copies_are_used_when_they_fit(tmp_path: Path) -> None:
     assert scene.views[2].name == "002.png"
     assert scene.views[0].camera.fx == pytest.approx(220 / 4)
     assert any("images_4" in line for line in said)
+    assert _open(data)[0].views[0].camera.width == WIDTH, "far smaller copies are not taken unasked"
     assert _open(data, downscale=2)[0].views[0].camera.width == WIDTH // 2
     assert _open(data, downscale=8)[0].views[0].camera.width == WIDTH // 8
     for path in (data / "images").iterdir():
@@ -225,6 +226,19 @@ def test_the_colmap_model_wins_over_other_cameras(data: Path) -> None:
     scene, said = _open(data)
     assert scene.views[0].camera.cx == make_cameras(4)[0].cx
     assert any("sparse/0" in line and "poses_bounds.npy is not used" in line for line in said)
+
+
+def test_copies_of_a_suitable_size_are_taken_unasked(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    make_colmap(data)
+    for path in (data / "images").iterdir():
+        small = data / "images_2" / path.name
+        small.parent.mkdir(exist_ok=True)
+        Image.open(path).resize((2 * WIDTH, 2 * HEIGHT)).save(small)
+        Image.open(path).resize((4 * WIDTH, 4 * HEIGHT)).save(path)
+    scene, said = _open(data)
+    assert scene.views[0].image_path == data / "images_2" / "000.png"
+    assert any("images_2; training at 480x360." in line for line in said)
 
 
 @pytest.mark.parametrize("as_stored", [True, False])

@@ -36,8 +36,9 @@ def photo_folder(data: Path) -> Path:
 def find_pictures(data: Path, names: list[str], downscale: int | None) -> Pictures:
     """Find the files of the named photos at the size that suits `downscale` best.
 
-    images_N/ is taken when N is the factor asked for or, where none is asked for, when it is the largest
-    one with no side over LONGER_SIDE; else the full-size photos are, or failing these the largest images_N/.
+    images_N/ is taken when N is the factor asked for or, where none is asked for, when its longer side lies
+    between half of LONGER_SIDE and LONGER_SIDE; else the full-size photos are, or failing these the largest
+    images_N/.
 
     Raises:
         InputError: there are no such files, or only smaller ones than asked for.
@@ -118,10 +119,10 @@ def _nested(folder: Path, data: Path) -> bool:
 def _choose(folders: dict[int, Path], downscale: int | None) -> int:
     if downscale is not None:
         return downscale if downscale in folders else min(folders)
-    small_enough = [
-        factor for factor in folders if factor > 1 and _longer_side(folders[factor]) <= LONGER_SIDE
-    ]
-    return min(small_enough, default=min(folders))
+    suitable = (
+        factor for factor in folders if LONGER_SIDE / 2 < _longer_side(folders[factor]) <= LONGER_SIDE
+    )
+    return min(suitable, default=min(folders))
 
 
 def _longer_side(folder: Path) -> int:
