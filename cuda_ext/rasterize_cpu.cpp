@@ -96,26 +96,39 @@ COCOGS_HD bool any_open(const T& x) {
   return (x < T(kClosed)).any();
 }
 
+// Calls visit(place of a row of the block in the image, its first lane, its pixels within the image).
+template <class T, class Visit>
+COCOGS_HD void visit_rows(int image_width, const Tile& tile, int block, Visit visit) {
+  using B = Blocks<T>;
+  const int64_t first = int64_t(tile.y + B::y(block)) * image_width + tile.x + B::x(block);
+  const int width = tile.width - B::x(block), height = tile.height - B::y(block);
+  if (width >= B::kWidth && height >= B::kHeight) {  // known sizes become single moves
+    for (int y = 0; y < B::kHeight; ++y) visit(first + int64_t(y) * image_width, y * B::kWidth, B::kWidth);
+  } else if (width > 0) {
+    for (int y = 0; y < B::kHeight && y < height; ++y)
+      visit(first + int64_t(y) * image_width, y * B::kWidth, width < B::kWidth ? width : B::kWidth);
+  }
+}
 // Copies a block of an image into lanes (0 outside the image), and back.
 template <class T>
 COCOGS_HD T load_block(const typename T::Scalar* image, int image_width, const Tile& tile, int block) {
-  using B = Blocks<T>;
-  T lanes(0);
-  if (!image) return lanes;
-  for (int y = 0; y < B::kHeight && B::y(block) + y < tile.height; ++y)
-    for (int x = 0; x < B::kWidth && B::x(block) + x < tile.width; ++x)
-      lanes.v[y * B::kWidth + x] =
-          image[int64_t(tile.y + B::y(block) + y) * image_width + tile.x + B::x(block) + x];
-  return lanes;
+  using R = typename T::Scalar;
+  alignas(64) R lanes[T::kLanes] = {};
+  if (image)
+    visit_rows<T>(image_width, tile, block, [&](int64_t at, int lane, int pixels) {
+      std::memcpy(lanes + lane, image + at, size_t(pixels) * sizeof(R));
+    });
+  return T::load(lanes);
 }
 template <class T>
-COCOGS_HD void store_block(const T& lanes, typename T::Scalar* image, int image_width, const Tile& tile,
-                           int block) {
-  using B = Blocks<T>;
-  for (int y = 0; y < B::kHeight && B::y(block) + y < tile.height; ++y)
-    for (int x = 0; x < B::kWidth && B::x(block) + x < tile.width; ++x)
-      image[int64_t(tile.y + B::y(block) + y) * image_width + tile.x + B::x(block) + x] =
-          lanes.v[y * B::kWidth + x];
+COCOGS_HD void store_block(const T& block_lanes, typename T::Scalar* image, int image_width,
+                           const Tile& tile, int block) {
+  using R = typename T::Scalar;
+  alignas(64) R lanes[T::kLanes];
+  block_lanes.store(lanes);
+  visit_rows<T>(image_width, tile, block, [&](int64_t at, int lane, int pixels) {
+    std::memcpy(image + at, lanes + lane, size_t(pixels) * sizeof(R));
+  });
 }
 
 template <class R>

@@ -81,22 +81,32 @@ uint64_t* sort_by_depth(uint64_t* keys, uint64_t* other, int64_t total, int thre
   return keys;
 }
 
-// Counts the splats of every tile, in no particular order; tile_start[tile + 1] = end of the tile.
-void count_tiles(const TileGrid& grid, const TileRect* rects, int threads, int64_t* tile_start) {
-  const int64_t tiles = int64_t(grid.tiles_x) * grid.tiles_y;
-  Buffer<uint32_t> counts(size_t(threads * tiles));
-  parallel_for(threads, threads, [&](int64_t part) {
-    uint32_t* count = counts.data() + part * tiles;
-    std::fill_n(count, tiles, 0u);
-    const Range range = part_of(grid.count, part, threads);
-    for (int64_t i = range.begin; i < range.end; ++i)
-      for (int y = rects[i].y0; y < rects[i].y1; ++y)
-        for (int x = rects[i].x0; x < rects[i].x1; ++x) ++count[int64_t(y) * grid.tiles_x + x];
-  });
+// Counts the splats of every tile: tile_start[tile + 1] = end of the tile. Each rectangle marks its four
+// corners, +1 and -1, whose two-dimensional running sum is the count.
+void count_tiles(const TileGrid& grid, const TileRect* rects, int64_t* tile_start) {
+  const int64_t across = grid.tiles_x + 1, corners = across * (grid.tiles_y + 1);
+  Buffer<int32_t> marks{size_t(corners)};
+  std::fill_n(marks.data(), corners, 0);
+  for (int64_t i = 0; i < grid.count; ++i) {
+    const TileRect rect = rects[i];
+    int32_t* const top = marks.data() + rect.y0 * across;
+    int32_t* const bottom = marks.data() + rect.y1 * across;
+    ++top[rect.x0];
+    --top[rect.x1];
+    --bottom[rect.x0];
+    ++bottom[rect.x1];
+  }
   tile_start[0] = 0;
-  for (int64_t tile = 0; tile < tiles; ++tile) {
-    tile_start[tile + 1] = tile_start[tile];
-    for (int part = 0; part < threads; ++part) tile_start[tile + 1] += counts.data()[part * tiles + tile];
+  Buffer<int64_t> above{size_t(across)};
+  std::fill_n(above.data(), across, 0);
+  for (int64_t y = 0; y < grid.tiles_y; ++y) {
+    int64_t in_row = 0;
+    for (int64_t x = 0; x < grid.tiles_x; ++x) {
+      in_row += marks.data()[y * across + x];
+      above.data()[x] += in_row;
+      const int64_t tile = y * grid.tiles_x + x;
+      tile_start[tile + 1] = tile_start[tile] + above.data()[x];
+    }
   }
 }
 
@@ -131,7 +141,7 @@ void deal(const TileGrid& grid, const TileRect* rects, const uint64_t* keys, int
 
 void bin_splats(const TileGrid& grid, const Staging& staging, int threads, int64_t* tile_start,
                 uint32_t* splat_of) {
-  count_tiles(grid, staging.tiles, threads, tile_start);
+  count_tiles(grid, staging.tiles, tile_start);
   const int64_t total = compact(grid, staging);
   Buffer<uint64_t> other{size_t(total)};
   const uint64_t* keys = sort_by_depth(staging.keys, other.data(), total, threads);
