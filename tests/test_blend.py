@@ -1,0 +1,80 @@
+"""The blend CNN: weights of a mean, from pictures it does not shape."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from cocogs.blend import BlendNet
+
+SETS, HEIGHT, WIDTH = 4, 9, 11
+
+
+@pytest.fixture
+def renders() -> Tensor:
+    return torch.rand(SETS, 3, HEIGHT, WIDTH, generator=torch.Generator().manual_seed(0))
+
+
+def trained(paper: bool) -> BlendNet:
+    """A network whose weights have moved away from their start."""
+    torch.manual_seed(1)
+    net = BlendNet(8, paper)
+    nn.init.normal_(net.logit.weight, std=0.5)
+    return net
+
+
+@pytest.mark.parametrize("paper", [False, True])
+def test_weights_sum_to_one_and_gradients_stop_at_the_cnn_s_input(renders: Tensor, paper: bool) -> None:
+    """If the CNN's input takes no gradient, that of the sum of the output is the weights themselves."""
+    renders.requires_grad_()
+    blended = trained(paper)(renders)
+    assert blended.shape == (3, HEIGHT, WIDTH)
+    blended.sum().backward()
+    weights = renders.grad
+    assert weights is not None and weights.min() >= 0
+    torch.testing.assert_close(weights.sum(0), torch.ones(3, HEIGHT, WIDTH))
+    torch.testing.assert_close(weights, weights[:, :1].expand_as(weights))  # one for all colours
+    assert weights.std(0).max() > 0.01  # it does prefer some renders
+    torch.testing.assert_close((renders * weights).sum(0), blended)
+
+
+def test_a_pixel_of_the_photo_shapes_no_other_pixel(renders: Tensor) -> None:
+    renders.requires_grad_()
+    trained(paper=False)(renders)[0, 4, 5].backward()
+    assert renders.grad is not None
+    reached = renders.grad.abs().sum((0, 1)) > 0
+    assert reached[4, 5] and reached.sum() == 1
+
+
+@pytest.mark.parametrize("paper", [False, True])
+def test_gradients_reach_the_network(renders: Tensor, paper: bool) -> None:
+    net = trained(paper)
+    net(renders).square().sum().backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in net.parameters())
+    assert net.logit.weight.grad is not None and net.logit.weight.grad.abs().max() > 0
+
+
+def test_starts_as_the_plain_mean(renders: Tensor) -> None:
+    net = BlendNet(8)
+    torch.testing.assert_close(net(renders), renders.mean(0))
+    net(renders).square().sum().backward()  # and can leave it
+    assert net.logit.weight.grad is not None and net.logit.weight.grad.abs().max() > 0
+
+
+@pytest.mark.parametrize("paper", [False, True])
+def test_equal_renders_stay_as_they_are(paper: bool) -> None:
+    picture = torch.rand(3, HEIGHT, WIDTH)
+    torch.testing.assert_close(trained(paper)(picture.expand(SETS, -1, -1, -1)), picture)
+
+
+def test_order_of_the_renders_is_irrelevant(renders: Tensor) -> None:
+    net = trained(paper=True)
+    torch.testing.assert_close(net(renders), net(renders.flip(0)), atol=1e-2, rtol=0)  # bf16 weights
+
+
+def test_paper_variant_has_the_published_layers() -> None:
+    net = BlendNet(64, paper=True)
+    convolutions = [m for m in net.modules() if isinstance(m, nn.Conv2d)]
+    shapes = [(c.in_channels, c.out_channels, c.kernel_size) for c in convolutions]
+    assert shapes == [(3, 64, (5, 5)), (64, 64, (3, 3)), (64, 1, (3, 3))]
+    assert sum(isinstance(m, nn.InstanceNorm2d) for m in net.modules()) == 2
+    assert sum(isinstance(m, nn.ReLU) for m in net.modules()) == 2

@@ -1,0 +1,222 @@
+"""Focus distances and aperture: what is learned, and how they are found in the photos before training."""
+
+import math
+
+import pytest
+import torch
+from tiny_run import tiny_camera
+from torch import Tensor
+from torch.nn import functional as F
+
+from cocogs.coc.focus import (
+    DETAIL_FLOOR,
+    SENSOR_BLUR,
+    Evidence,
+    FocusPlanes,
+    fit_lens,
+    gather_evidence,
+    gradient_energy,
+    mean_depths,
+)
+from cocogs.coc.lens import coc_diameter
+
+WIDTH = 600
+"""Of the imagined photos, px."""
+FOCUS_DISTANCES = torch.tensor([2.5, 4.0, 6.0])
+"""Scene units; taken in turn by the imagined photos."""
+
+
+def synthetic_evidence(aperture: float, outliers: float = 0.0, views: int = 12, points: int = 300,
+                       seed: int = 0) -> tuple[Evidence, Tensor]:  # fmt: skip
+    """What photos of a lens K = `aperture` show, each missing a fifth of the points; and the true z_f (V,).
+
+    Args:
+        outliers: share of the observations whose detail has nothing to do with the lens.
+    """
+    generator = torch.Generator().manual_seed(seed)
+
+    def normal(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=generator)
+
+    def chance(probability: float) -> Tensor:
+        return torch.rand(views, points, generator=generator) < probability
+
+    depths = 2 + 6 * torch.rand(points, generator=generator) + 0.3 * normal(views, points)
+    depths = depths.clamp_min(1)
+    focus_distances = FOCUS_DISTANCES[torch.arange(views) % len(FOCUS_DISTANCES)]
+    blur = coc_diameter(depths, focus_distances[:, None], torch.tensor(aperture)).square() / 16
+    texture = torch.exp(-6 + normal(points) + 0.1 * normal(views, points))
+    energies = texture * SENSOR_BLUR**2 / (SENSOR_BLUR**2 + blur)
+    energies = torch.where(chance(outliers), torch.exp(-6 + 2 * normal(views, points)), energies)
+    unseen = chance(0.2)
+    depths, energies = depths.masked_fill(unseen, math.nan), energies.masked_fill(unseen, math.nan)
+    return Evidence(depths, energies, WIDTH), focus_distances
+
+
+# --- FocusPlanes
+
+
+def test_focus_planes_start_where_they_are_told() -> None:
+    start = torch.tensor([2.0, 5.0, 40.0])
+    focus = FocusPlanes(start, aperture=70.0, typical_depth=4.0)
+    torch.testing.assert_close(focus.focus_distances.detach(), start)
+    for index, distance in enumerate(start):
+        torch.testing.assert_close(focus.focus_distance(index).detach(), distance)
+        torch.testing.assert_close(focus.aperture(index).detach(), torch.tensor(70.0))
+    assert focus.log_aperture.shape == (1,)
+
+
+def test_aperture_per_photo() -> None:
+    focus = FocusPlanes(torch.ones(3), aperture=70.0, typical_depth=4.0, per_photo_aperture=True)
+    assert focus.log_aperture.shape == (3,)
+    focus.aperture(1).backward()
+    assert focus.log_aperture.grad is not None
+    assert (focus.log_aperture.grad != 0).tolist() == [False, True, False]
+
+
+def test_gradient_reaches_the_own_focus_distance_only() -> None:
+    focus = FocusPlanes(torch.tensor([2.0, 5.0, 3.0]), aperture=70.0, typical_depth=4.0)
+    focus.focus_distance(2).backward()
+    assert focus.vergence.grad is not None
+    assert (focus.vergence.grad != 0).tolist() == [False, False, True]
+
+
+def test_focus_stays_positive_and_finite_beyond_infinity() -> None:
+    """A step may carry the vergence below zero, which means no distance at all."""
+    focus = FocusPlanes(torch.tensor([math.inf, 5.0]), aperture=70.0, typical_depth=4.0)
+    with torch.no_grad():
+        focus.vergence[1] = -0.5
+    assert (focus.focus_distances > 100 * 4.0).all() and focus.focus_distances.isfinite().all()
+    assert float(focus.focus_distance(1).detach()) == float(focus.focus_distances[1].detach())
+
+
+def test_learned_numbers_do_not_depend_on_the_unit_of_the_scene() -> None:
+    start = torch.tensor([2.0, 5.0])
+    one, other = FocusPlanes(start, 70.0, 4.0), FocusPlanes(start * 9, 70.0 * 9, 4.0 * 9)
+    torch.testing.assert_close(one.vergence, other.vergence)
+
+
+def test_state_round_trip() -> None:
+    one = FocusPlanes(torch.tensor([2.0, 5.0]), 70.0, 4.0)
+    other = FocusPlanes(torch.ones(2), 1.0, 1.0)
+    other.load_state_dict(one.state_dict())
+    torch.testing.assert_close(other.focus_distances, one.focus_distances)
+    torch.testing.assert_close(other.log_start, one.log_start)
+
+
+# --- evidence
+
+
+def test_gradient_energy_of_a_ramp_is_its_squared_slope() -> None:
+    x, y = torch.arange(30.0), torch.arange(20.0)
+    ramp = (0.02 * x + 0.01 * y[:, None]).expand(3, -1, -1)
+    energy = gradient_energy(ramp)
+    assert energy.shape == (20, 30)
+    torch.testing.assert_close(energy[4:-4, 4:-4], torch.full((12, 22), 0.02**2 + 0.01**2))
+
+
+def test_gradient_energy_is_zero_without_detail_and_falls_with_blur() -> None:
+    assert (gradient_energy(torch.full((3, 12, 12), 0.7)) == 0).all()
+    photo = torch.rand(3, 40, 40, generator=torch.Generator().manual_seed(0))
+    blurred = F.avg_pool2d(photo[None], 3, stride=1, padding=1)[0]
+    inside = (slice(8, -8), slice(8, -8))
+    assert (gradient_energy(blurred)[inside] < gradient_energy(photo)[inside]).all()
+
+
+def test_evidence_is_read_where_the_point_is_seen() -> None:
+    """Detail in the right half only; points left, right, at the border, outside and behind."""
+    cameras = [tiny_camera(4), tiny_camera(5)]
+    height, width = cameras[0].height, cameras[0].width
+    noise = torch.rand(3, height, width, generator=torch.Generator().manual_seed(0))
+    photo = torch.where(torch.arange(width) < width // 2, 0.5, noise)
+    x, z = torch.tensor([-0.8, 0.8, -1.43, 30.0, 0.0]), torch.tensor([3.0, 3.0, 3.0, 3.0, -3.0])
+    points = torch.stack([x, torch.zeros(5), z], dim=-1)
+    evidence = gather_evidence(cameras, [photo, photo], points)
+    assert evidence.depths.shape == evidence.energies.shape == (2, 5)
+    assert evidence.width == cameras[0].width
+    assert torch.equal(evidence.depths.isnan(), evidence.energies.isnan())
+    assert evidence.depths[0].isnan().tolist() == [False, False, True, True, True]
+    for camera, depths in zip(cameras, evidence.depths, strict=True):
+        seen = ~depths.isnan()
+        torch.testing.assert_close(depths[seen], camera.depths(points)[seen])
+    assert float(evidence.energies[0, 0]) == 0 and float(evidence.energies[0, 1]) > 0.01
+
+
+def test_mean_depths() -> None:
+    nan = math.nan
+    depths = torch.tensor([[1.0, 3.0, nan], [nan, nan, 8.0], [nan, nan, nan]])
+    evidence = Evidence(depths, torch.ones_like(depths), WIDTH)
+    torch.testing.assert_close(mean_depths(evidence), torch.tensor([2.0, 8.0, 4.0]))
+
+
+# --- the fit
+
+
+@pytest.mark.parametrize("outliers", [0.0, 0.15])
+@pytest.mark.parametrize("aperture", [30.0, 80.0])
+def test_fit_finds_the_lens(aperture: float, outliers: float) -> None:
+    evidence, truth = synthetic_evidence(aperture, outliers)
+    found, found_aperture = fit_lens(evidence)
+    # A tenth is one step of the aperture's grid; outliers hide some of the blur.
+    assert found_aperture == pytest.approx(aperture, rel=0.12 if outliers == 0 else 0.22)
+    error = (1 / found - 1 / truth).abs()
+    assert error.max() < 0.04 and error.median() < 0.01  # of inverse depths from 0.12 to 0.5
+
+
+def test_fit_survives_many_outliers() -> None:
+    evidence, truth = synthetic_evidence(60.0, outliers=0.3)
+    found, found_aperture = fit_lens(evidence)
+    assert found_aperture == pytest.approx(60.0, rel=0.3)
+    assert (1 / found - 1 / truth).abs().max() < 0.04
+
+
+@pytest.mark.parametrize("scale", [1e-3, 40.0])
+def test_fit_scales_with_the_scene(scale: float) -> None:
+    evidence, _ = synthetic_evidence(60.0)
+    found, aperture = fit_lens(evidence)
+    larger, larger_aperture = fit_lens(Evidence(evidence.depths * scale, evidence.energies, WIDTH))
+    torch.testing.assert_close(larger, found * scale, rtol=1e-3, atol=0)
+    assert larger_aperture == pytest.approx(aperture * scale, rel=1e-3)
+
+
+def test_fit_does_not_depend_on_contrast() -> None:
+    """Twice the contrast is four times the energy, that of the noise included."""
+    evidence, _ = synthetic_evidence(60.0)
+    found, aperture = fit_lens(evidence)
+    stronger = Evidence(evidence.depths, 4 * evidence.energies + 3 * DETAIL_FLOOR, WIDTH)
+    again, again_aperture = fit_lens(stronger)
+    torch.testing.assert_close(again, found)
+    assert again_aperture == pytest.approx(aperture)
+
+
+def test_sharp_photos_have_a_small_aperture_and_no_clear_focus() -> None:
+    evidence, _ = synthetic_evidence(60.0)
+    sharp = torch.where(evidence.depths.isnan(), math.nan, torch.rand(evidence.depths.shape[1]) * 0.01)
+    found, aperture = fit_lens(Evidence(evidence.depths, sharp, WIDTH))
+    middle = mean_depths(evidence)
+    coc = coc_diameter(evidence.depths, middle[:, None], torch.tensor(aperture)).abs()
+    assert coc.nanmedian() < 1  # px
+    torch.testing.assert_close(found, middle, rtol=0.05, atol=0)
+
+
+def test_photo_that_sees_few_points_keeps_their_mean_depth() -> None:
+    evidence, truth = synthetic_evidence(60.0)
+    depths, energies = evidence.depths.clone(), evidence.energies.clone()
+    depths[5, 10:], energies[5, 10:] = math.nan, math.nan
+    partly = Evidence(depths, energies, WIDTH)
+    found, _ = fit_lens(partly)
+    torch.testing.assert_close(found[5], mean_depths(partly)[5])
+    others = torch.arange(len(found)) != 5
+    assert (1 / found - 1 / truth).abs()[others].max() < 0.04
+
+
+@pytest.mark.parametrize(("views", "points"), [(2, 300), (1, 300), (8, 10)])
+def test_little_evidence_falls_back_to_mean_depths(views: int, points: int) -> None:
+    """The typical circle of confusion is then 1 % of the width, in any unit."""
+    evidence, _ = synthetic_evidence(60.0, views=views, points=points)
+    for scale in (1.0, 40.0):
+        scaled = Evidence(evidence.depths * scale, evidence.energies, WIDTH)
+        found, aperture = fit_lens(scaled)
+        torch.testing.assert_close(found, mean_depths(scaled))
+        coc = coc_diameter(scaled.depths, found[:, None], torch.tensor(aperture)).abs()
+        assert float(coc.nanmedian()) == pytest.approx(0.01 * WIDTH, rel=1e-3)

@@ -1,0 +1,320 @@
+"""The whole model: what its ways to form a photo have in common, and what each adds."""
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from tiny_run import tiny_camera, tiny_gaussians
+from torch import Tensor
+
+from cocogs.camera import Camera
+from cocogs.coc.expand import Ablation
+from cocogs.coc.focus import FocusPlanes
+from cocogs.coc.lens import coc_diameter
+from cocogs.config import PRESETS, ModelConfig, preset
+from cocogs.gaussians import SH_C0, Gaussians
+from cocogs.model import DefocusModel
+from cocogs.rasterize import rasterize
+
+APERTURE = 25.0
+FOCUS_DISTANCES = torch.tensor([3.0, 4.0, 5.5])
+CENTER, EXTENT = torch.tensor([0.0, 0.0, 4.5]), 2.0
+CAMERA = tiny_camera(4)
+"""Looks straight along z from near the origin."""
+
+
+def make(config: ModelConfig, gaussians: Gaussians | None = None, aperture: float = APERTURE) -> DefocusModel:
+    """The same scene and, for the same settings, the same networks on every call."""
+    torch.manual_seed(0)
+    gaussians = tiny_gaussians() if gaussians is None else gaussians
+    focus = FocusPlanes(FOCUS_DISTANCES, aperture, 4.0, config.per_photo_aperture)
+    return DefocusModel(gaussians, focus, config, CENTER, EXTENT)
+
+
+def one_splat(depth: float, opacity: float = 0.9, sigma_px: float = 1.5) -> Gaussians:
+    """A white, round splat in the middle of `CAMERA`."""
+    return Gaussians(
+        means=torch.tensor([[0.0, -0.02, depth]]),  # the camera is as much lower
+        quats=torch.tensor([[1.0, 0.0, 0.0, 0.0]]),
+        scales=torch.full((1, 3), math.log(sigma_px * depth / CAMERA.fx)),
+        opacities=torch.tensor([opacity]).logit(),
+        sh0=torch.full((1, 1, 3), 0.5 / SH_C0),
+        shN=torch.zeros(1, 15, 3),
+    )
+
+
+def light_and_variance(image: Tensor) -> tuple[float, float, float]:
+    """Sum of a picture (3, H, W) and the variances of its light along x and y, px^2."""
+    light = image.detach().double().mean(0)
+    total = light.sum()
+
+    def variance(profile: Tensor) -> float:
+        place = torch.arange(len(profile), dtype=torch.float64)
+        mean = (profile * place).sum() / total
+        return float((profile * (place - mean).square()).sum() / total)
+
+    return float(total), variance(light.sum(0)), variance(light.sum(1))
+
+
+def away_from_start(model: DefocusModel) -> DefocusModel:
+    """Networks whose last layers do something."""
+    for part in (model.expansion, model.blend):
+        for parameter in part.parameters() if part is not None else ():
+            torch.nn.init.normal_(parameter, std=0.2)
+    return model
+
+
+# --- without the lens
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_sharp_view_is_the_base_alone(name: str) -> None:
+    """Whatever the lens has learned."""
+    model = away_from_start(make(preset(name).model))
+    base = model.gaussians
+    expected = rasterize(*base.activated(), base.sh0, base.shN, CAMERA).colors
+    sharp = model.sharp(CAMERA)
+    assert sharp.colors.shape == (1, 3, CAMERA.height, CAMERA.width)
+    torch.testing.assert_close(sharp.colors, expected)
+    torch.testing.assert_close(sharp.colors[0], make(preset("3dgs").model).defocused(CAMERA, 0))
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_closed_aperture_is_sharp(name: str) -> None:
+    model = make(preset(name).model)
+    torch.testing.assert_close(model.refocused(CAMERA, 3.0, 0.0), model.sharp(CAMERA).colors[0])
+
+
+@pytest.mark.parametrize("name", ["lens", "full"])
+def test_learned_aperture_of_zero_is_sharp(name: str) -> None:
+    model = make(preset(name).model, aperture=1e-6)
+    torch.testing.assert_close(model.defocused(CAMERA, 0), model.sharp(CAMERA).colors[0], atol=1e-4, rtol=0)
+
+
+def test_more_bands_of_colour_only_where_asked_for() -> None:
+    model = make(ModelConfig())
+    with torch.no_grad():
+        model.gaussians.shN += 0.3
+    plain = make(ModelConfig()).sharp(CAMERA).colors
+    torch.testing.assert_close(model.sharp(CAMERA, sh_degree=0).colors, plain)
+    assert not torch.allclose(model.sharp(CAMERA).colors, plain, atol=1e-2)
+
+
+# --- refocusing
+
+
+@pytest.mark.parametrize("name", ["3dgs", "lens", "full"])
+def test_refocusing_on_a_splat_leaves_it_sharp(name: str) -> None:
+    model = make(preset(name).model, one_splat(4.0))
+    sharp = model.sharp(CAMERA).colors[0]
+    torch.testing.assert_close(model.refocused(CAMERA, 4.0, 60.0), sharp, atol=1e-5, rtol=0)
+    assert not torch.allclose(model.refocused(CAMERA, 3.0, 60.0), sharp, atol=0.05)
+
+
+@pytest.mark.parametrize("focus_distance", [2.5, 6.0, math.inf])
+def test_refocused_splat_has_the_disc_s_variance_and_keeps_its_light(focus_distance: float) -> None:
+    depth, aperture = 4.0, 50.0
+    model = make(ModelConfig(), one_splat(depth))
+    light, *sharp = light_and_variance(model.sharp(CAMERA).colors[0])
+    blurred_light, *blurred = light_and_variance(model.refocused(CAMERA, focus_distance, aperture))
+    added = (aperture * (1 / depth - 1 / focus_distance)) ** 2 / 16
+    assert blurred_light == pytest.approx(light, rel=0.05)  # faint rims are not drawn
+    for before, after in zip(sharp, blurred, strict=True):
+        assert after - before == pytest.approx(added, rel=0.15)
+
+
+def test_aperture_counts_at_the_camera_s_fx() -> None:
+    """K is in px: in a picture of twice the pixels, twice K is the same lens."""
+    model = make(ModelConfig(), one_splat(4.0))
+    large = CAMERA.resized(2 * CAMERA.width, 2 * CAMERA.height)
+
+    def added(camera: Camera, aperture: float) -> float:
+        sharp, blurred = model.refocused(camera, 2.5, 0.0), model.refocused(camera, 2.5, aperture)
+        return light_and_variance(blurred)[1] - light_and_variance(sharp)[1]
+
+    assert added(large, 80.0) == pytest.approx(4 * added(CAMERA, 40.0), rel=0.05)
+
+
+# --- defocused photos
+
+
+def test_widened_photo_is_the_refocused_one() -> None:
+    model = make(preset("lens").model)
+    for index, distance in enumerate(FOCUS_DISTANCES.tolist()):
+        refocused = model.refocused(CAMERA, distance, APERTURE)
+        torch.testing.assert_close(model.defocused(CAMERA, index), refocused)
+
+
+@pytest.mark.parametrize("index", [0, 2])
+def test_sampled_lens_starts_as_wide_as_the_widened_one(index: int) -> None:
+    """Second moments of one splat; focus in front of it and behind."""
+    splat = one_splat(4.0)
+    full, lens = make(preset("full").model, splat, 80.0), make(preset("lens").model, splat, 80.0)
+    photo = full.photo(CAMERA, index)
+    assert len(photo.render.colors) == full.config.copies
+    torch.testing.assert_close(photo.image, photo.render.colors.mean(0))
+    light, *variances = light_and_variance(photo.image)
+    expected_light, *expected = light_and_variance(lens.defocused(CAMERA, index))
+    assert light == pytest.approx(expected_light, rel=0.05)
+    assert sum(variances) == pytest.approx(sum(expected), rel=0.1)
+    assert sum(variances) > 1.3 * sum(light_and_variance(lens.sharp(CAMERA).colors[0])[1:])
+
+
+def test_photo_in_focus_is_sharp_through_every_sample() -> None:
+    model = make(preset("full").model, one_splat(float(FOCUS_DISTANCES[1])), 80.0)
+    torch.testing.assert_close(model.defocused(CAMERA, 1), model.sharp(CAMERA).colors[0], atol=1e-4, rtol=0)
+
+
+def test_without_sets_sampled_is_widened_and_paper_is_pinhole() -> None:
+    full, paper = away_from_start(make(preset("full").model)), away_from_start(make(preset("paper").model))
+    plain, widened = make(preset("3dgs").model), make(preset("lens").model)
+    torch.testing.assert_close(full.photo(CAMERA, 0, sets=False).image, widened.defocused(CAMERA, 0))
+    torch.testing.assert_close(paper.photo(CAMERA, 0, sets=False).image, plain.defocused(CAMERA, 0))
+
+
+def test_paper_renders_its_copies_and_the_base() -> None:
+    model = make(preset("paper").model, aperture=2.0)
+    photo = model.photo(CAMERA, 0)
+    assert len(photo.render.colors) == len(photo.probe) == model.config.copies + 1
+    torch.testing.assert_close(photo.render.colors[-1], model.sharp(CAMERA).colors[0])
+    assert not torch.allclose(photo.render.colors[0], photo.render.colors[-1], atol=0.05)
+
+
+def test_blend_leaves_the_range_of_the_renders_nowhere() -> None:
+    model = away_from_start(make(preset("paper").model, aperture=2.0))
+    photo = model.photo(CAMERA, 0)
+    renders = photo.render.colors
+    assert (photo.image >= renders.amin(0) - 1e-5).all() and (photo.image <= renders.amax(0) + 1e-5).all()
+    assert not torch.allclose(photo.image, renders.mean(0), atol=1e-2)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        replace(preset("paper").model, ablation=Ablation(cnn=True)),
+        replace(preset("paper").model, blend_channels=0),
+        replace(preset("full").model, blend_channels=0),
+    ],
+    ids=["paper-ablated", "paper-0", "full-0"],
+)
+def test_without_cnn_renders_are_averaged(config: ModelConfig) -> None:
+    model = away_from_start(make(config))
+    photo = model.photo(CAMERA, 0)
+    assert model.blend is None and len(photo.render.colors) > 1
+    torch.testing.assert_close(photo.image, photo.render.colors.mean(0))
+
+
+def test_one_copy_is_enough() -> None:
+    model = make(ModelConfig(lens="sampled", copies=1))
+    widened = make(ModelConfig()).defocused(CAMERA, 0)
+    torch.testing.assert_close(model.defocused(CAMERA, 0), widened, atol=1e-4, rtol=0)
+
+
+def test_per_photo_aperture() -> None:
+    model = make(ModelConfig(per_photo_aperture=True))
+    with torch.no_grad():
+        model.focus.log_aperture[1] = math.log(3 * APERTURE)
+        model.focus.vergence[1] = model.focus.vergence[0]
+    assert float(model.lens(1).aperture.detach()) == pytest.approx(3 * APERTURE, rel=1e-5)
+    torch.testing.assert_close(model.defocused(CAMERA, 0), model.refocused(CAMERA, 3.0, APERTURE))
+    torch.testing.assert_close(model.defocused(CAMERA, 1), model.refocused(CAMERA, 3.0, 3 * APERTURE))
+    model.photo(CAMERA, 1).image.square().sum().backward()
+    assert model.focus.log_aperture.grad is not None
+    assert (model.focus.log_aperture.grad != 0).tolist() == [False, True, False]
+
+
+# --- gradients
+
+
+@pytest.mark.parametrize("name", ["lens", "paper", "full"])
+@pytest.mark.parametrize("index", [0, 2])
+def test_gradients_reach_the_aperture_and_the_own_focus_only(name: str, index: int) -> None:
+    model = away_from_start(make(preset(name).model, aperture=2.0 if name == "paper" else APERTURE))
+    model.photo(CAMERA, index).image.square().sum().backward()
+    vergence, aperture = model.focus.vergence.grad, model.focus.log_aperture.grad
+    assert vergence is not None and aperture is not None
+    assert (vergence != 0).tolist() == [i == index for i in range(len(FOCUS_DISTANCES))]
+    assert (aperture != 0).all() and aperture.isfinite().all()
+    for parameter in model.gaussians.parameters():
+        assert parameter.grad is not None and parameter.grad.isfinite().all()
+    for part in (model.expansion, model.blend):
+        for parameter in part.parameters() if part is not None else ():
+            assert parameter.grad is not None and parameter.grad.isfinite().all()
+
+
+def test_pinhole_leaves_the_lens_alone() -> None:
+    model = make(preset("3dgs").model)
+    model.photo(CAMERA, 0).image.sum().backward()
+    assert model.focus.vergence.grad is None and model.focus.log_aperture.grad is None
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_probe_receives_the_gradient_of_the_projected_means(name: str) -> None:
+    """In every set, for the splats drawn there."""
+    model = make(preset(name).model, aperture=2.0)
+    photo = model.photo(CAMERA, 0)
+    photo.image.square().sum().backward()
+    assert photo.probe.grad is not None and photo.probe.grad.shape == (*photo.render.radii.shape, 2)
+    assert (photo.probe.grad.abs().amax((1, 2)) > 0).all()
+    assert (photo.probe.grad[photo.render.radii == 0] == 0).all()
+
+
+def test_without_gradients_nothing_is_recorded() -> None:
+    with torch.no_grad():
+        photo = make(preset("full").model).photo(CAMERA, 0)
+    assert not photo.image.requires_grad and not photo.probe.requires_grad
+
+
+# --- what each pixel's circle of confusion is
+
+
+@pytest.mark.parametrize("name", ["lens", "full"])
+def test_coc_map_is_that_of_the_depth_shown(name: str) -> None:
+    model = make(preset(name).model, one_splat(4.0))
+    for index, distance in enumerate(FOCUS_DISTANCES):
+        photo = model.photo(CAMERA, index)
+        assert photo.coc.shape == (CAMERA.height, CAMERA.width) and not photo.coc.requires_grad
+        expected = coc_diameter(torch.tensor(4.0), distance, torch.tensor(APERTURE)).abs()
+        shown = photo.coc[CAMERA.height // 2, CAMERA.width // 2]
+        torch.testing.assert_close(shown, expected, atol=1e-3, rtol=1e-3)
+
+
+@pytest.mark.parametrize("name", ["3dgs", "paper"])
+def test_coc_map_is_zero_where_there_is_no_lens_in_pixels(name: str) -> None:
+    assert (make(preset(name).model).photo(CAMERA, 0).coc == 0).all()
+
+
+# --- the model as a whole
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_state_holds_everything(name: str) -> None:
+    model = away_from_start(make(preset(name).model))
+    other = make(preset(name).model, tiny_gaussians())
+    other.load_state_dict(model.state_dict())
+    torch.testing.assert_close(other.defocused(CAMERA, 1), model.defocused(CAMERA, 1))
+
+
+def test_photo_does_not_depend_on_the_unit_of_the_scene() -> None:
+    """Scene, lens and camera ten times larger: the same picture, learned residuals included."""
+    scale = 10.0
+    small = away_from_start(make(preset("full").model))
+    base = small.gaussians
+    large_gaussians = Gaussians(
+        means=base.means * scale, quats=base.quats, scales=base.scales + math.log(scale),
+        opacities=base.opacities, sh0=base.sh0, shN=base.shN,
+    )  # fmt: skip
+    focus = FocusPlanes(FOCUS_DISTANCES * scale, APERTURE * scale, 4.0 * scale)
+    large = DefocusModel(large_gaussians, focus, small.config, CENTER * scale, EXTENT * scale)
+    assert large.expansion is not None and small.expansion is not None
+    weights = {k: v for k, v in small.expansion.state_dict().items() if k.startswith("layers")}
+    large.expansion.load_state_dict(weights, strict=False)
+    assert large.blend is not None and small.blend is not None
+    large.blend.load_state_dict(small.blend.state_dict())
+    pose = CAMERA.cam_from_world.clone()
+    pose[:3, 3] *= scale
+    camera = Camera(CAMERA.K, pose, CAMERA.width, CAMERA.height)
+    # bf16 in the networks rounds inputs that differ in the last bit of float32 to different values.
+    difference = (large.defocused(camera, 0) - small.defocused(CAMERA, 0)).abs()
+    assert difference.mean() < 2e-3 and difference.max() < 0.05

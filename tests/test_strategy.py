@@ -1,0 +1,299 @@
+"""Densification: who is added and removed, and that Adam's memory stays with its Gaussian."""
+
+import pytest
+import torch
+from tiny_run import tiny_camera, tiny_gaussians
+from torch import Tensor
+
+from cocogs.coc.focus import FocusPlanes
+from cocogs.config import ModelConfig, StrategyConfig
+from cocogs.gaussians import Gaussians
+from cocogs.model import DefocusModel, Photo
+from cocogs.rasterize import Render
+from cocogs.strategy import Densification, Optimizers, keep_largest, scatter_points, share_opacity
+
+COUNT, EXTENT = 10, 2.0
+SMALL, LARGE, HUGE = 0.01, 0.2, 3.0
+"""Scales to duplicate, to split, and to remove, scene units."""
+CONFIG = StrategyConfig(
+    max_gaussians=100, every=10, begin=0.1, end=0.9, gradient=1.0, split_scale=0.02, min_opacity=0.01,
+    max_scale=0.5,
+)  # fmt: skip
+ITERATIONS, STEP = 100, 50
+
+
+@pytest.fixture
+def gaussians() -> Gaussians:
+    """`COUNT` small Gaussians that nothing asks to change."""
+    torch.manual_seed(0)
+    made = tiny_gaussians(COUNT)
+    with torch.no_grad():
+        made.scales.fill_(SMALL).log_()
+        made.opacities.fill_(0.5).logit_()
+    return made
+
+
+@pytest.fixture
+def optimizers(gaussians: Gaussians) -> Optimizers:
+    """Adam for each parameter, whose memory of a Gaussian is set to that Gaussian's parameters."""
+    made = {}
+    for name in Gaussians.names:
+        parameter = getattr(gaussians, name)
+        optimizer = torch.optim.Adam([parameter], lr=0.0)
+        parameter.grad = torch.ones_like(parameter)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        optimizer.state[parameter]["exp_avg"] = parameter.detach().clone()
+        made[name] = optimizer
+    return made
+
+
+def densification(*wanted: int, config: StrategyConfig = CONFIG) -> Densification:
+    """One that has seen the Gaussians `wanted` pull hard for four steps, each harder than the one before."""
+    made = Densification(config, ITERATIONS, EXTENT, COUNT)
+    made.seen += 4
+    made.gradient += 0.1
+    made.gradient[list(wanted)] = torch.arange(8.0, 8 + len(wanted))
+    return made
+
+
+def means(gaussians: Gaussians) -> Tensor:
+    return gaussians.means.detach().clone()
+
+
+def resize(gaussians: Gaussians, optimizers: Optimizers, which: list[int], scale: float) -> None:
+    with torch.no_grad():
+        gaussians.scales[which] = torch.tensor(scale).log()
+    optimizers["scales"].state[gaussians.scales]["exp_avg"] = gaussians.scales.detach().clone()
+
+
+def never_stepped(parameter: Tensor, optimizer: torch.optim.Optimizer) -> Tensor:
+    """Mask (N,) of Gaussians of which the optimiser remembers nothing."""
+    return (optimizer.state[parameter]["exp_avg_sq"] == 0).view(len(parameter), -1).all(1)
+
+
+def check_alignment(gaussians: Gaussians, optimizers: Optimizers) -> Tensor:
+    """Every optimiser holds the current parameters and memory of the same Gaussians. Mask (N,) of the new."""
+    fresh = never_stepped(gaussians.means, optimizers["means"])
+    for name, parameter in gaussians.named_parameters():
+        [group] = optimizers[name].param_groups
+        assert group["params"][0] is parameter and len(optimizers[name].state) == 1
+        assert torch.equal(never_stepped(parameter, optimizers[name]), fresh)
+        memory = optimizers[name].state[parameter]["exp_avg"]
+        assert memory.shape == parameter.shape and (memory[fresh] == 0).all()
+        if name != "opacities":  # which growing lowers on purpose
+            assert torch.equal(memory[~fresh], parameter.detach()[~fresh])
+    return fresh
+
+
+# --- observing
+
+
+def photo(gradient: Tensor, radii: Tensor, width: int = 40, height: int = 20) -> Photo:
+    """A photo whose probe (S, N, 2) has received `gradient`."""
+    probe = torch.zeros_like(gradient, requires_grad=True)
+    probe.grad = gradient
+    image = torch.zeros(3, height, width)
+    return Photo(image, Render(image[None], image[:1], None, radii), probe, image[0])
+
+
+def test_observe_accumulates_gradients_of_what_was_drawn() -> None:
+    state = Densification(CONFIG, ITERATIONS, EXTENT, 3)
+    gradient = torch.tensor([[[0.3, 0.4], [1.0, 0.0], [5.0, 5.0]]])
+    radii = torch.tensor([[2.0, 1.0, 0.0]])
+    state.observe(photo(gradient, radii))
+    torch.testing.assert_close(state.gradient, torch.tensor([0.5, 1.0, 0.0]) * 20)  # half of 40 px
+    state.observe(photo(gradient, torch.tensor([[2.0, 0.0, 0.0]])))
+    torch.testing.assert_close(state.gradient, torch.tensor([1.0, 1.0, 0.0]) * 20)
+    torch.testing.assert_close(state.seen, torch.tensor([2.0, 1.0, 0.0]))
+
+
+def test_observe_adds_the_sets_of_one_photo() -> None:
+    """Copies pulled in opposite directions leave their Gaussian alone."""
+    state = Densification(CONFIG, ITERATIONS, EXTENT, 2)
+    gradient = torch.tensor([[[1.0, 0.0], [1.0, 0.0]], [[-1.0, 0.0], [2.0, 0.0]]])
+    state.observe(photo(gradient, torch.tensor([[1.0, 0.0], [1.0, 3.0]])))
+    torch.testing.assert_close(state.gradient, torch.tensor([0.0, 3.0]) * 20)
+    torch.testing.assert_close(state.seen, torch.ones(2))
+
+
+def test_observe_reads_a_rendered_photo() -> None:
+    torch.manual_seed(0)
+    focus = FocusPlanes(torch.tensor([4.0]), 20.0, 4.0)
+    model = DefocusModel(tiny_gaussians(), focus, ModelConfig(lens="sampled"), torch.zeros(3), 1.0)
+    with torch.no_grad():
+        model.gaussians.means[:40, 2] *= -1  # behind the camera
+    rendered = model.photo(tiny_camera(4), 0)
+    rendered.image.square().sum().backward()
+    state = Densification(CONFIG, ITERATIONS, EXTENT, len(model.gaussians))
+    state.observe(rendered)
+    assert (state.seen[:40] == 0).all() and (state.gradient[:40] == 0).all()
+    assert state.seen[40:].mean() > 0.8 and state.gradient[40:].max() > 0
+
+
+def test_observe_ignores_a_photo_without_backward_pass() -> None:
+    state = Densification(CONFIG, ITERATIONS, EXTENT, 1)
+    unused = photo(torch.ones(1, 1, 2), torch.ones(1, 1))
+    unused.probe.grad = None
+    state.observe(unused)
+    assert (state.seen == 0).all()
+
+
+# --- editing
+
+
+@pytest.mark.parametrize(("step", "edits"), [(10, False), (20, True), (55, False), (90, True), (100, False)])
+def test_edits_happen_at_their_steps(
+    step: int, edits: bool, gaussians: Gaussians, optimizers: Optimizers
+) -> None:
+    state = densification(1)
+    state.edit(step, gaussians, optimizers)
+    assert (len(gaussians) > COUNT) == edits
+    assert (state.seen == 0).all() == edits
+
+
+def test_small_ones_are_duplicated(gaussians: Gaussians, optimizers: Optimizers) -> None:
+    before = means(gaussians)
+    state = densification(2, 7)
+    state.edit(STEP, gaussians, optimizers)
+    assert len(gaussians) == COUNT + 2
+    torch.testing.assert_close(means(gaussians), torch.cat([before, before[[2, 7]]]))
+    fresh = check_alignment(gaussians, optimizers)
+    assert fresh.nonzero().flatten().tolist() == [COUNT, COUNT + 1]
+    # The two let as much light through as the one did.
+    opacities = gaussians.opacities.detach().sigmoid()
+    torch.testing.assert_close((1 - opacities[2]) * (1 - opacities[COUNT]), torch.tensor(0.5))
+    torch.testing.assert_close(opacities[0], torch.tensor(0.5))
+    # Notes start anew, for the new number.
+    assert state.gradient.shape == state.seen.shape == (COUNT + 2,)
+    assert (state.gradient == 0).all() and (state.seen == 0).all()
+
+
+def test_large_ones_are_split(gaussians: Gaussians, optimizers: Optimizers) -> None:
+    resize(gaussians, optimizers, [3], LARGE)
+    before = means(gaussians)
+    densification(3).edit(STEP, gaussians, optimizers)
+    assert len(gaussians) == COUNT + 1
+    fresh = check_alignment(gaussians, optimizers)
+    assert fresh.sum() == 2
+    torch.testing.assert_close(means(gaussians)[~fresh], before[torch.arange(COUNT) != 3])
+    offsets = means(gaussians)[fresh] - before[3]
+    assert (offsets.norm(dim=1) > 0).all() and (offsets.abs() < 6 * LARGE).all()
+    assert (gaussians.scales[fresh].exp() < LARGE).all()
+
+
+def test_only_those_over_the_threshold_grow(gaussians: Gaussians, optimizers: Optimizers) -> None:
+    """The threshold is on the mean over the steps in which a Gaussian was drawn."""
+    state = densification()
+    state.gradient[0], state.seen[0] = 8.0, 16  # much in sum, little per step
+    state.gradient[1], state.seen[1] = 2.0, 1
+    before = means(gaussians)
+    state.edit(STEP, gaussians, optimizers)
+    torch.testing.assert_close(means(gaussians), torch.cat([before, before[[1]]]))
+
+
+def test_cap_goes_to_those_that_need_it_most(gaussians: Gaussians, optimizers: Optimizers) -> None:
+    config = StrategyConfig(**{**vars(CONFIG), "max_gaussians": COUNT + 3})
+    resize(gaussians, optimizers, [9], LARGE)
+    before = means(gaussians)
+    densification(1, 4, 6, 8, 9, config=config).edit(STEP, gaussians, optimizers)  # the last pull hardest
+    assert len(gaussians) == COUNT + 3
+    fresh = check_alignment(gaussians, optimizers)
+    new = means(gaussians)[fresh]
+    assert sum(torch.equal(mean, before[i]) for mean in new for i in (6, 8)) == 2  # duplicated; 9 is split
+    assert not any(torch.equal(mean, before[i]) for mean in new for i in (1, 4))
+
+
+@pytest.mark.parametrize("cap", [COUNT, COUNT - 4])
+def test_full_scene_stays_as_it_is(cap: int, gaussians: Gaussians, optimizers: Optimizers) -> None:
+    config = StrategyConfig(**{**vars(CONFIG), "max_gaussians": cap})
+    densification(1, 2, config=config).edit(STEP, gaussians, optimizers)
+    assert len(gaussians) == COUNT
+    torch.testing.assert_close(gaussians.opacities.sigmoid(), torch.full((COUNT,), 0.5))
+
+
+def test_faint_and_oversized_ones_are_removed(gaussians: Gaussians, optimizers: Optimizers) -> None:
+    resize(gaussians, optimizers, [0], HUGE)
+    with torch.no_grad():
+        gaussians.opacities[5] = torch.tensor(0.001).logit()
+    before = means(gaussians)
+    state = densification()
+    state.edit(STEP, gaussians, optimizers)
+    kept = [i for i in range(COUNT) if i not in (0, 5)]
+    torch.testing.assert_close(means(gaussians), before[kept])
+    assert not check_alignment(gaussians, optimizers).any()
+    assert state.seen.shape == (COUNT - 2,)
+
+
+def test_never_removes_all(gaussians: Gaussians, optimizers: Optimizers) -> None:
+    with torch.no_grad():
+        gaussians.opacities.fill_(-20.0)
+    densification().edit(STEP, gaussians, optimizers)
+    assert len(gaussians) == COUNT
+
+
+def test_training_goes_on_after_every_kind_of_edit(gaussians: Gaussians, optimizers: Optimizers) -> None:
+    resize(gaussians, optimizers, [3], LARGE)
+    with torch.no_grad():
+        gaussians.opacities[5] = -20.0
+    densification(2, 3).edit(STEP, gaussians, optimizers)
+    before = means(gaussians)
+    optimizers["means"].param_groups[0]["lr"] = 0.1
+    sum(p.square().sum() for p in gaussians.parameters()).backward()  # type: ignore[union-attr]
+    for optimizer in optimizers.values():
+        optimizer.step()
+    assert len(gaussians) == COUNT - 1 + 2
+    assert all(p.isfinite().all() for p in gaussians.parameters())
+    assert (means(gaussians) != before).any(1).all()
+
+
+def test_notes_travel_in_the_checkpoint() -> None:
+    one, other = densification(1, 2), Densification(CONFIG, ITERATIONS, EXTENT, 3)
+    other.load_state_dict(one.state_dict())
+    assert torch.equal(other.gradient, one.gradient) and torch.equal(other.seen, one.seen)
+
+
+# --- parts
+
+
+def test_two_of_shared_opacity_let_through_what_one_did() -> None:
+    opacity = torch.tensor([0.001, 0.3, 0.9, 0.999, 0.5])
+    shared = torch.nn.Parameter(opacity.logit())
+    with torch.no_grad():
+        share_opacity(shared, torch.tensor([True, True, True, True, False]))
+    lower = shared.detach().sigmoid()
+    torch.testing.assert_close((1 - lower[:4]).square(), 1 - opacity[:4], atol=1e-5, rtol=0)
+    torch.testing.assert_close(lower[4], opacity[4])
+
+
+def test_shared_opacity_stays_finite() -> None:
+    extreme = torch.nn.Parameter(torch.tensor([-80.0, 80.0]))
+    with torch.no_grad():
+        share_opacity(extreme, torch.ones(2, dtype=torch.bool))
+    assert extreme.isfinite().all()
+
+
+def test_keep_largest() -> None:
+    assert keep_largest(torch.tensor([3.0, 1.0, 5.0, 2.0]), 2).tolist() == [True, False, True, False]
+    assert not keep_largest(torch.ones(3), 0).any()
+
+
+def test_scattered_points_surround_their_origin_in_its_colour() -> None:
+    torch.manual_seed(0)
+    points = torch.tensor([[0.0, 0.0, 0.0], [100.0, 0.0, 0.0]])
+    colors = torch.tensor([[1.0, 0.0, 0.0], [0.0, 0.0, 1.0]])
+    spacing = torch.tensor([0.5, 2.0])
+    all_points, all_colors = scatter_points(points, colors, 4000, spacing)
+    assert all_points.shape == all_colors.shape == (4002, 3)
+    assert torch.equal(all_points[:2], points) and torch.equal(all_colors[:2], colors)
+    blue = all_colors[2:, 2] == 1
+    assert 0.4 < float(blue.float().mean()) < 0.6
+    for mask, origin, distance in ((~blue, points[0], 0.5), (blue, points[1], 2.0)):
+        offsets = all_points[2:][mask] - origin
+        torch.testing.assert_close(offsets.std(0), torch.full((3,), 2 * distance), rtol=0.1, atol=0)
+
+
+def test_no_scattered_points() -> None:
+    points = torch.rand(4, 3)
+    all_points, all_colors = scatter_points(points, points, 0, torch.ones(4))
+    assert torch.equal(all_points, points) and torch.equal(all_colors, points)
