@@ -116,7 +116,9 @@ Scene<R> scene_of(const Call& call) {
   };
   Scene<R> scene;
   scene.gaussians = parameters<const R>(call.inputs, call.strides);
-  scene.camera.rotation = {{R(c[0]), R(c[1]), R(c[2])}, {R(c[4]), R(c[5]), R(c[6])}, {R(c[8]), R(c[9]), R(c[10])}};
+  scene.camera.rotation = {{R(c[0]), R(c[1]), R(c[2])},
+                           {R(c[4]), R(c[5]), R(c[6])},
+                           {R(c[8]), R(c[9]), R(c[10])}};
   scene.camera.translation = {R(c[3]), R(c[7]), R(c[11])};
   scene.camera.position = {position(0), position(1), position(2)};
   scene.camera.fx = R(c[12]);
@@ -140,7 +142,8 @@ void check(const Call& call) {
     throw std::invalid_argument("the number of sets must lie between 1 and " + std::to_string(kMaxSets));
   if (call.count < 0 || call.count > int64_t(UINT32_MAX))
     throw std::invalid_argument("too many Gaussians: 2^32 at most");
-  if (call.width < 1 || call.height < 1 || call.width > kTile * UINT16_MAX || call.height > kTile * UINT16_MAX)
+  constexpr int most = kTile * UINT16_MAX;
+  if (call.width < 1 || call.height < 1 || call.width > most || call.height > most)
     throw std::invalid_argument("the image must measure between 1 and a million pixels on each side");
   if (call.sh_degree < 0 || call.sh_degree > kMaxDegree)
     throw std::invalid_argument("sh_degree must lie between 0 and 3");
@@ -151,7 +154,8 @@ AnySaved forward_as(const Call& call, const ImageAddresses& out, Address radii) 
   return rasterize_forward(scene_of<R>(call), call.threads, images<R>(out), reinterpret_cast<R*>(radii));
 }
 
-nb::ndarray<nb::pytorch, int64_t> forward(bool is_double, const Call& call, ImageAddresses out, Address radii) {
+nb::ndarray<nb::pytorch, int64_t> forward(bool is_double, const Call& call, ImageAddresses out,
+                                          Address radii) {
   check(call);
   AnySaved saved;
   {

@@ -79,6 +79,7 @@ const Kernels<double>& kernels() {
   return kernels;
 }
 
+// Of the last call; calls at the same time mix theirs, which only measurements would notice.
 std::array<double, kStages> seconds{};
 
 // Adds the CPU time of its life to a stage.
@@ -109,7 +110,6 @@ int64_t chain_chunks(int64_t* chunk_slots, int64_t chunks) {
   return total;
 }
 
-template <class R>
 struct StagingBuffers {
   Buffer<uint64_t> keys;
   Buffer<TileRect> tiles;
@@ -125,7 +125,7 @@ std::unique_ptr<Saved<R>> rasterize_forward(const Scene<R>& scene, int threads, 
   saved->kernels = &kernels<R>();
   seconds[kProject] = seconds[kBin] = seconds[kRasterize] = 0;
   const size_t count = size_t(scene.count), chunks = size_t(scene.chunks()), tiles = size_t(scene.tiles());
-  std::vector<StagingBuffers<R>> buffers;
+  std::vector<StagingBuffers> buffers;
   std::vector<Staging> staging;
   for (int s = 0; s < scene.sets; ++s) {
     buffers.push_back({Buffer<uint64_t>(count), Buffer<TileRect>(count), Buffer<int64_t>(chunks)});
@@ -133,8 +133,8 @@ std::unique_ptr<Saved<R>> rasterize_forward(const Scene<R>& scene, int threads, 
     saved->records.emplace_back(count);
     saved->chunk_slots.emplace_back(chunks + 1);
     saved->tile_starts.emplace_back(tiles + 1);
-    saved->sets.push_back(
-        {saved->records[s].data(), saved->chunk_slots[s].data(), saved->tile_starts[s].data(), nullptr, nullptr, 0});
+    saved->sets.push_back({saved->records[s].data(), saved->chunk_slots[s].data(),
+                           saved->tile_starts[s].data(), nullptr, nullptr, 0});
   }
   {
     Timer timer(kProject);

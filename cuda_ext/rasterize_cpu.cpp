@@ -19,7 +19,8 @@ struct Blocks {
   static constexpr int kAcross = kTile / kWidth;
   static constexpr int kCount = kTile * kTile / T::kLanes;
   // One bit per block.
-  using Set = std::conditional_t<kCount <= 16, uint16_t, std::conditional_t<kCount <= 32, uint32_t, uint64_t>>;
+  using Set = std::conditional_t<kCount == 16, uint16_t,
+                                 std::conditional_t<kCount == 32, uint32_t, uint64_t>>;
   static constexpr int x(int block) { return block % kAcross * kWidth; }
   static constexpr int y(int block) { return block / kAcross * kHeight; }
 };

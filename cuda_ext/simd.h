@@ -23,25 +23,16 @@
 #error "COCOGS_ISA must name the instruction set level, see CMakeLists.txt"
 #endif
 
-#if defined(__AVX512F__) && defined(__AVX512VL__) && defined(__AVX512DQ__)
-#define COCOGS_MASK_REGISTERS 1
-#else
-#define COCOGS_MASK_REGISTERS 0
-#endif
-
 namespace cocogs {
 namespace COCOGS_ISA {
 
 #if defined(__AVX512F__)
-#ifndef COCOGS_LANES
-#define COCOGS_LANES 16
-#endif
+constexpr int kFloatLanes = 16;
 #elif defined(__AVX2__)
-#define COCOGS_LANES 8
+constexpr int kFloatLanes = 8;
 #else
-#define COCOGS_LANES 4
+constexpr int kFloatLanes = 4;
 #endif
-constexpr int kFloatLanes = COCOGS_LANES;
 constexpr int kDoubleLanes = 4;  // only for checking derivatives, so speed does not matter
 
 // GCC's vector types. Written out, because GCC 12 loses the attribute where W is a parameter.
@@ -67,9 +58,9 @@ COCOGS_VECTOR(int64_t, 4);
 template <class R, int W>
 struct Mask {
   using Integer = std::conditional_t<sizeof(R) == 4, int32_t, int64_t>;
-  static constexpr bool kRegister = COCOGS_MASK_REGISTERS && sizeof(R) == 4 && (W == 16 || W == 8);
+  static constexpr bool kRegister = W == 16;  // AVX-512 has registers for masks
   using Vector = typename VectorOf<Integer, W>::type;
-  using Native = std::conditional_t<kRegister, std::conditional_t<W == 16, uint16_t, uint8_t>, Vector>;
+  using Native = std::conditional_t<kRegister, uint16_t, Vector>;
   Native m;
 
   // Bit l is lane l.
@@ -78,7 +69,7 @@ struct Mask {
       return m;
     } else {
 #if defined(__AVX__)
-      if constexpr (W == 8 && sizeof(R) == 4) return uint32_t(_mm256_movemask_ps((__m256)m));
+      if constexpr (W == 8) return uint32_t(_mm256_movemask_ps((__m256)m));
 #endif
 #if defined(__SSE2__)
       if constexpr (W == 4 && sizeof(R) == 4) return uint32_t(_mm_movemask_ps((__m128)m));
@@ -90,7 +81,6 @@ struct Mask {
   }
   COCOGS_HD bool any() const { return bits() != 0; }
   friend COCOGS_HD Mask operator&(Mask a, Mask b) { return {Native(a.m & b.m)}; }
-  friend COCOGS_HD Mask operator|(Mask a, Mask b) { return {Native(a.m | b.m)}; }
 };
 
 template <class R, int W>
@@ -127,11 +117,9 @@ struct Simd {
   static constexpr int kEqual = 0, kLess = 1, kLessEqual = 2;  // as _CMP_EQ_OQ, _CMP_LT_OS, _CMP_LE_OS
   template <int Relation>
   static COCOGS_HD Lanes compare(Simd a, Simd b) {
-#if COCOGS_MASK_REGISTERS
-    if constexpr (W == 16 && sizeof(R) == 4)
+#if defined(__AVX512F__)
+    if constexpr (W == 16)
       return {_mm512_cmp_ps_mask((__m512)a.v, (__m512)b.v, Relation)};
-    else if constexpr (W == 8 && sizeof(R) == 4)
-      return {_mm256_cmp_ps_mask((__m256)a.v, (__m256)b.v, Relation)};
     else
 #endif
         if constexpr (Relation == kEqual)
@@ -146,11 +134,9 @@ struct Simd {
 template <class R, int W>
 COCOGS_HD Simd<R, W> select(Mask<R, W> mask, Simd<R, W> a, Simd<R, W> b) {
   using S = Simd<R, W>;
-#if COCOGS_MASK_REGISTERS
-  if constexpr (W == 16 && sizeof(R) == 4)
+#if defined(__AVX512F__)
+  if constexpr (W == 16)
     return S((typename S::Native)_mm512_mask_blend_ps(mask.m, (__m512)b.v, (__m512)a.v));
-  else if constexpr (W == 8 && sizeof(R) == 4)
-    return S((typename S::Native)_mm256_mask_blend_ps(mask.m, (__m256)b.v, (__m256)a.v));
   else
 #endif
     return S(typename S::Native(mask.m ? a.v : b.v));
@@ -160,11 +146,11 @@ template <class R, int W>
 COCOGS_HD Simd<R, W> minimum(Simd<R, W> a, Simd<R, W> b) {
   using S = Simd<R, W>;
 #if defined(__AVX512F__)
-  if constexpr (W == 16 && sizeof(R) == 4)
+  if constexpr (W == 16)
     return S((typename S::Native)_mm512_min_ps((__m512)a.v, (__m512)b.v));
 #endif
 #if defined(__AVX__)
-  if constexpr (W == 8 && sizeof(R) == 4)
+  if constexpr (W == 8)
     return S((typename S::Native)_mm256_min_ps((__m256)a.v, (__m256)b.v));
 #endif
 #if defined(__SSE2__)
@@ -178,11 +164,11 @@ template <class R, int W>
 COCOGS_HD Simd<R, W> maximum(Simd<R, W> a, Simd<R, W> b) {
   using S = Simd<R, W>;
 #if defined(__AVX512F__)
-  if constexpr (W == 16 && sizeof(R) == 4)
+  if constexpr (W == 16)
     return S((typename S::Native)_mm512_max_ps((__m512)a.v, (__m512)b.v));
 #endif
 #if defined(__AVX__)
-  if constexpr (W == 8 && sizeof(R) == 4)
+  if constexpr (W == 8)
     return S((typename S::Native)_mm256_max_ps((__m256)a.v, (__m256)b.v));
 #endif
 #if defined(__SSE2__)
@@ -196,10 +182,10 @@ template <class R, int W>
 COCOGS_HD Simd<R, W> square_root(Simd<R, W> a) {
   using S = Simd<R, W>;
 #if defined(__AVX512F__)
-  if constexpr (W == 16 && sizeof(R) == 4) return S((typename S::Native)_mm512_sqrt_ps((__m512)a.v));
+  if constexpr (W == 16) return S((typename S::Native)_mm512_sqrt_ps((__m512)a.v));
 #endif
 #if defined(__AVX__)
-  if constexpr (W == 8 && sizeof(R) == 4) return S((typename S::Native)_mm256_sqrt_ps((__m256)a.v));
+  if constexpr (W == 8) return S((typename S::Native)_mm256_sqrt_ps((__m256)a.v));
 #endif
 #if defined(__SSE2__)
   if constexpr (W == 4 && sizeof(R) == 4) return S((typename S::Native)_mm_sqrt_ps((__m128)a.v));
@@ -208,17 +194,13 @@ COCOGS_HD Simd<R, W> square_root(Simd<R, W> a) {
   return a;
 }
 
-// 1 / a to about 1e-7: the hardware's estimate and one step of Newton's method.
+// 1 / a to about 1e-7; with AVX-512, the hardware's estimate and one step of Newton's method.
 template <class R, int W>
 COCOGS_HD Simd<R, W> reciprocal(Simd<R, W> a) {
   using S = Simd<R, W>;
-#if COCOGS_MASK_REGISTERS
-  if constexpr (W == 16 && sizeof(R) == 4) {
+#if defined(__AVX512F__)
+  if constexpr (W == 16) {
     const S estimate((typename S::Native)_mm512_rcp14_ps((__m512)a.v));
-    return estimate * (S(2) - a * estimate);
-  }
-  if constexpr (W == 8 && sizeof(R) == 4) {
-    const S estimate((typename S::Native)_mm256_rcp14_ps((__m256)a.v));
     return estimate * (S(2) - a * estimate);
   }
 #endif
@@ -228,19 +210,6 @@ COCOGS_HD Simd<R, W> reciprocal(Simd<R, W> a) {
 // The integers of the same size as R, to take floats apart.
 template <class S>
 using Bits = typename Mask<typename S::Scalar, S::kLanes>::Vector;
-
-// |a|
-template <class R, int W>
-COCOGS_HD Simd<R, W> magnitude(Simd<R, W> a) {
-  using S = Simd<R, W>;
-  return S((typename S::Native)((Bits<S>)a.v & ~(Bits<S>)S(R(-0.0)).v));
-}
-// a >= 0, with the sign of b
-template <class R, int W>
-COCOGS_HD Simd<R, W> with_sign(Simd<R, W> a, Simd<R, W> b) {
-  using S = Simd<R, W>;
-  return S((typename S::Native)((Bits<S>)a.v | ((Bits<S>)b.v & (Bits<S>)S(R(-0.0)).v)));
-}
 
 // 2^a for -126 <= a <= 127, to 2e-7 (floats); double by the library.
 template <class R, int W>
@@ -479,11 +448,13 @@ template <int Columns, class R, int W, int... C>
 COCOGS_HD void load_packed(const R* from, Simd<R, W>* columns, std::integer_sequence<int, C...>) {
   Simd<R, W> packed[Columns];
   ((packed[C] = Simd<R, W>::load(from + C * W)), ...);
-  ((columns[C] = unpack_column<Columns, C>(packed, packed[0], std::make_integer_sequence<int, W>())), ...);
+  constexpr auto lanes = std::make_integer_sequence<int, W>();
+  ((columns[C] = unpack_column<Columns, C>(packed, packed[0], lanes)), ...);
 }
 template <int Columns, class R, int W, int... C>
 COCOGS_HD void store_packed(R* to, const Simd<R, W>* columns, std::integer_sequence<int, C...>) {
-  ((pack_columns<Columns, C>(columns, columns[0], std::make_integer_sequence<int, W>()).store(to + C * W)), ...);
+  constexpr auto lanes = std::make_integer_sequence<int, W>();
+  (pack_columns<Columns, C>(columns, columns[0], lanes).store(to + C * W), ...);
 }
 
 // columns[c] = element c of each of W rows that lie `stride` apart; rows past `rows` repeat the last.

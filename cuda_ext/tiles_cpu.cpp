@@ -121,19 +121,16 @@ Range rows_of_part(const TileGrid& grid, const int64_t* tile_start, int64_t part
   return {first_row_from(part), part + 1 == parts ? grid.tiles_y : first_row_from(part + 1)};
 }
 
-// Deals the splats, near to far, out to the tiles of some rows.
+// Deals the splats, near to far, out to the tiles of some rows; next[tile] is where its next one goes.
 void deal(const TileGrid& grid, const TileRect* rects, const uint64_t* keys, int64_t total, Range rows,
-          const int64_t* tile_start, uint32_t* splat_of) {
-  const int64_t first = rows.begin * grid.tiles_x;
-  Buffer<int64_t> next(size_t((rows.end - rows.begin) * grid.tiles_x));
-  std::copy_n(tile_start + first, (rows.end - rows.begin) * grid.tiles_x, next.data());
+          int64_t* next, uint32_t* splat_of) {
   for (int64_t i = 0; i < total; ++i) {
     if (i + kAhead < total) __builtin_prefetch(&rects[splat_index(keys[i + kAhead])]);
     const uint32_t splat = splat_index(keys[i]);
     const TileRect rect = rects[splat];
     const int64_t end = std::min<int64_t>(rect.y1, rows.end);
     for (int64_t y = std::max<int64_t>(rect.y0, rows.begin); y < end; ++y)
-      for (int x = rect.x0; x < rect.x1; ++x) splat_of[next.data()[y * grid.tiles_x + x - first]++] = splat;
+      for (int x = rect.x0; x < rect.x1; ++x) splat_of[next[y * grid.tiles_x + x]++] = splat;
   }
 }
 
@@ -145,9 +142,12 @@ void bin_splats(const TileGrid& grid, const Staging& staging, int threads, int64
   const int64_t total = compact(grid, staging);
   Buffer<uint64_t> other{size_t(total)};
   const uint64_t* keys = sort_by_depth(staging.keys, other.data(), total, threads);
+  const int64_t tiles = int64_t(grid.tiles_x) * grid.tiles_y;
+  Buffer<int64_t> next{size_t(tiles)};
+  std::copy_n(tile_start, tiles, next.data());
   // Every part reads all splats: that is cheap beside writing, and each tile is written by one part.
   parallel_for(threads, threads, [&](int64_t part) {
-    deal(grid, staging.tiles, keys, total, rows_of_part(grid, tile_start, part, threads), tile_start,
+    deal(grid, staging.tiles, keys, total, rows_of_part(grid, tile_start, part, threads), next.data(),
          splat_of);
   });
 }

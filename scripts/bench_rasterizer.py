@@ -15,6 +15,7 @@ import json
 import math
 import time
 from dataclasses import asdict, dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -56,7 +57,7 @@ class Timing:
         return sum(self.stages.values())
 
 
-def random_scene(setup: Setup, sets: int, seed: int = 0) -> tuple[dict[str, Tensor], Camera]:
+def random_scene(setup: Setup, sets: int, seed: int = 0) -> tuple[dict[str, Any], Camera]:
     """The scene of the project's first measurements: median radius (3 sigma) 3.5 px, moderately oblong,
     opacities 0.1 to 0.9, colours of degree 3; all but the first set are displaced and reshaped a little."""
     g = torch.Generator().manual_seed(seed)

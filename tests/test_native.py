@@ -6,9 +6,10 @@ import gc
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -20,6 +21,9 @@ from cocogs.rasterize import native, rasterize, reference
 MODULE = native.native()
 LEVELS = MODULE.levels()
 CUDA_EXT = Path(__file__).parents[1] / "cuda_ext"
+
+Splats = dict[str, Any]
+"""Tensors by the name of the argument of `rasterize`; Any, because ** could mean any argument."""
 
 
 @pytest.fixture(autouse=True)
@@ -36,7 +40,7 @@ def small_camera(width: int = 24, height: int = 18) -> Camera:
     return Camera(K, pose, width, height)
 
 
-def smooth_scene(sets: int, count: int, seed: int = 0) -> dict[str, Tensor]:
+def smooth_scene(sets: int, count: int, seed: int = 0) -> Splats:
     """Splats wide and faint enough that no threshold lies within a finite difference's step: each covers the
     whole image by more than 1/255, no pixel comes near its end, no colour near 0."""
     g = torch.Generator().manual_seed(seed)
@@ -57,7 +61,7 @@ def smooth_scene(sets: int, count: int, seed: int = 0) -> dict[str, Tensor]:
     }
 
 
-def ordinary_scene(count: int, seed: int = 0) -> dict[str, Tensor]:
+def ordinary_scene(count: int, seed: int = 0) -> Splats:
     """Float32 splats of a few px, some outside the image and behind the camera."""
     g = torch.Generator().manual_seed(seed)
     spread = torch.tensor([3.0, 3.0, 4.0])
@@ -72,16 +76,18 @@ def ordinary_scene(count: int, seed: int = 0) -> dict[str, Tensor]:
     }
 
 
-def gradients_of(scene: dict[str, Tensor], camera: Camera, seed: int = 0) -> dict[str, Tensor]:
+def random_loss(images: Sequence[Tensor], generator: torch.Generator) -> Tensor:
+    weights = [torch.randn(image.shape, generator=generator, dtype=image.dtype) for image in images]
+    return torch.stack([(image * w).sum() for image, w in zip(images, weights, strict=True)]).sum()
+
+
+def gradients_of(scene: Splats, camera: Camera, seed: int = 0) -> Splats:
     """Pictures of a scene and the gradients of a fixed random loss on them."""
     leaves = {name: value.clone().requires_grad_() for name, value in scene.items()}
     picture = rasterize(**leaves, camera=camera, with_depth=True)
     assert picture.depths is not None
     g = torch.Generator().manual_seed(seed)
-    total = torch.zeros((), dtype=picture.colors.dtype)
-    for image in (picture.colors, picture.alphas, picture.depths):
-        total = total + (image * torch.randn(image.shape, generator=g, dtype=image.dtype)).sum()
-    total.backward()
+    random_loss((picture.colors, picture.alphas, picture.depths), g).backward()
     result = {"colors": picture.colors.detach(), "alphas": picture.alphas.detach(), "radii": picture.radii}
     for name, leaf in leaves.items():
         assert leaf.grad is not None
@@ -98,7 +104,7 @@ def test_gradients_in_double(sh_degree: int) -> None:
     leaves = tuple(value.requires_grad_() for value in scene.values())
 
     def pictures(*values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        inputs = dict(zip(scene, values, strict=True))
+        inputs: Splats = dict(zip(scene, values, strict=True))
         background = torch.tensor([0.2, 0.5, 0.9], dtype=torch.float64)
         picture = rasterize(
             **inputs, camera=small_camera(8, 6), with_depth=True, sh_degree=sh_degree, background=background
@@ -147,7 +153,7 @@ def test_only_wanted_gradients_are_computed() -> None:
         assert picture.depths is not None
         g = torch.Generator().manual_seed(0)
         images = (picture.colors, picture.alphas, picture.depths)
-        sum((image * torch.randn(image.shape, generator=g)).sum() for image in images).backward()
+        random_loss(images, g).backward()
         assert leaf.grad is not None
         assert torch.equal(leaf.grad, everything[name])
 
@@ -155,7 +161,7 @@ def test_only_wanted_gradients_are_computed() -> None:
 # The torch ops
 
 
-def op_arguments(scene: dict[str, Tensor], camera: Camera, with_depth: bool) -> tuple:
+def op_arguments(scene: Splats, camera: Camera, with_depth: bool) -> tuple:
     pose = camera.cam_from_world[:3].flatten().tolist()
     dtype = scene["means"].dtype
     return (
@@ -241,7 +247,7 @@ def test_level_of_the_forward_pass_serves_the_backward_pass() -> None:
     assert picture.depths is not None
     g = torch.Generator().manual_seed(0)
     images = (picture.colors, picture.alphas, picture.depths)
-    sum((image * torch.randn(image.shape, generator=g)).sum() for image in images).backward()
+    random_loss(images, g).backward()
     assert leaf.grad is not None
     assert torch.equal(leaf.grad, expected["means"])
 
@@ -271,7 +277,7 @@ def test_forward_passes_wait_for_their_backward_passes() -> None:
         picture = pictures[index]
         assert picture.depths is not None
         images = (picture.colors, picture.alphas, picture.depths)
-        sum((image * torch.randn(image.shape, generator=g)).sum() for image in images).backward()
+        random_loss(images, g).backward()
     for leaf, gradient in zip(leaves, expected, strict=True):
         assert leaf.grad is not None
         assert torch.equal(leaf.grad, gradient)
@@ -321,7 +327,7 @@ def test_image_larger_than_a_byte_of_tiles() -> None:
     camera = Camera(
         torch.tensor([[100.0, 0, 4150], [0, 100.0, 5], [0, 0, 1]]).double(), torch.eye(4).double(), 4200, 10
     )
-    scene = ordinary_scene(1) | {"means": torch.tensor([[0.0, 0, 2]]), "opacities": torch.ones(1)}
+    scene: Splats = ordinary_scene(1) | {"means": torch.tensor([[0.0, 0, 2]]), "opacities": torch.ones(1)}
     column = rasterize(**scene, camera=camera).alphas[0].sum(0).argmax()
     assert abs(int(column) - 4150) <= 1
 

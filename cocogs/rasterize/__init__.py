@@ -83,29 +83,39 @@ def rasterize(
         Kerbl et al., 3D Gaussian Splatting (2023); thresholds as gsplat's classic mode.
     """
     sets = _check(means, quats, scales, opacities, blur, sh0, shN, background, means2d_probe, sh_degree)
-    inputs = [means, quats, scales, opacities, blur]
-    for index, dims in enumerate((2, 2, 2, 1, 1)):
-        tensor = inputs[index]
-        if tensor is not None and tensor.dim() == dims:
-            inputs[index] = tensor[None]
     if backend == "native":
         from cocogs.rasterize import native as module
+
+        sets = 1  # it shares what the sets share; the others know full sets only
     elif backend == "reference":
         from cocogs.rasterize import reference as module
     elif backend == "gsplat":
         from cocogs.rasterize import via_gsplat as module
     else:
         raise ValueError(f'backend must be "native", "reference" or "gsplat", not {backend!r}.')
-    if backend != "native":  # which shares what the sets share; the others know S full sets only
-        inputs = [None if tensor is None else tensor.expand(sets, *tensor.shape[1:]) for tensor in inputs]
-    if background is None:
-        background = means.new_zeros(3)
-    *gaussians, blur = inputs
     return Render(
         *module.rasterize(
-            *gaussians, sh0, shN, camera, blur, sh_degree, background, with_depth, means2d_probe
+            _with_sets(means, 2, sets),
+            _with_sets(quats, 2, sets),
+            _with_sets(scales, 2, sets),
+            _with_sets(opacities, 1, sets),
+            sh0,
+            shN,
+            camera,
+            None if blur is None else _with_sets(blur, 1, sets),
+            sh_degree,
+            means.new_zeros(3) if background is None else background,
+            with_depth,
+            means2d_probe,
         )
     )
+
+
+def _with_sets(tensor: Tensor, dims: int, sets: int) -> Tensor:
+    """A tensor with `dims` axes per set, with an axis of sets before them, at least `sets` long."""
+    if tensor.dim() == dims:
+        tensor = tensor[None]
+    return tensor.expand(sets, *tensor.shape[1:]) if len(tensor) == 1 else tensor
 
 
 def _check(

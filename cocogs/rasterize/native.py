@@ -54,7 +54,7 @@ def _strides(tensors: Sequence[Tensor | None]) -> list[int]:
 
 def _call(
     inputs: Sequence[Tensor | None],
-    sh: Sequence[Tensor | None],
+    sh: tuple[Tensor, Tensor],
     background: Tensor,
     camera: Sequence[float],
     width: int,

@@ -51,8 +51,8 @@ COCOGS_HD Vec3<T> operator+(const Vec3<T>& a, const Vec3<T>& b) {
   return {a.x + b.x, a.y + b.y, a.z + b.z};
 }
 // The sum a x + b y of two vectors.
-template <class A, class B, class T>
-COCOGS_HD Vec3<T> combine(const A& a, const Vec3<B>& x, const A& b, const Vec3<T>& y) {
+template <class T, class X>
+COCOGS_HD Vec3<T> combine(const T& a, const Vec3<X>& x, const T& b, const Vec3<X>& y) {
   return {a * x.x + b * y.x, a * x.y + b * y.y, a * x.z + b * y.z};
 }
 // row^T M, the combination of the rows of M.
@@ -172,10 +172,9 @@ COCOGS_HD Linearization<T> linearize(const Pinhole<R>& camera, const Vec3<T>& me
   l.clamped_x = minimum(maximum(l.ratio_x, T(camera.min_ratio_x())), T(camera.max_ratio_x()));
   l.clamped_y = minimum(maximum(l.ratio_y, T(camera.min_ratio_y())), T(camera.max_ratio_y()));
   const T jacobian_x = T(camera.fx) * l.inverse_depth, jacobian_y = T(camera.fy) * l.inverse_depth;
-  l.axis_x = combine(jacobian_x, camera.rotation.row0, T(0) - jacobian_x * l.clamped_x,
-                     Vec3<T>{T(camera.rotation.row2.x), T(camera.rotation.row2.y), T(camera.rotation.row2.z)});
-  l.axis_y = combine(jacobian_y, camera.rotation.row1, T(0) - jacobian_y * l.clamped_y,
-                     Vec3<T>{T(camera.rotation.row2.x), T(camera.rotation.row2.y), T(camera.rotation.row2.z)});
+  const Vec3<R>& forward = camera.rotation.row2;
+  l.axis_x = combine(jacobian_x, camera.rotation.row0, T(0) - jacobian_x * l.clamped_x, forward);
+  l.axis_y = combine(jacobian_y, camera.rotation.row1, T(0) - jacobian_y * l.clamped_y, forward);
   return l;
 }
 
