@@ -83,7 +83,7 @@ def evaluate_run(run: Run, lpips: Lpips | None = None) -> Evaluation:
         "step": run.step,
         "seed": run.config.seed,
         "gaussians": len(run.model.gaussians),
-        "aperture": None if pinhole else float(run.model.focus.log_aperture.mean().exp()),
+        "aperture": None if pinhole else run.model.aperture(run.scene.train_views[0].camera, 0),
     }
     return Evaluation(facts, views)
 

@@ -92,6 +92,16 @@ class DefocusModel(nn.Module):
             image = self.blend(render.colors)
         return Photo(image, render, probe, self._coc(render, view_index))
 
+    @torch.no_grad()
+    def aperture(self, camera: Camera, view_index: int) -> float:
+        """K of training photo `view_index` (px x scene unit) as it acts: of the disc that blurs like the
+        typical Gaussian's copies do. The learned residuals shift it by some per cent."""
+        aperture = float(self.focus.aperture(view_index))
+        if self.config.lens == "sampled" and self.expansion is not None:
+            learned = self.expansion(self.gaussians.activated(), camera.position.float())
+            aperture *= float(learned.spread().median())
+        return aperture
+
     def lens(self, view_index: int) -> Lens:
         return Lens(self.focus.focus_distance(view_index), self.focus.aperture(view_index),
                     self.config.units, self.config.depth)  # fmt: skip

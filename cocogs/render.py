@@ -1,5 +1,6 @@
 """A run -> picture files: sharp, as photographed, or refocused."""
 
+import math
 import sys
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
@@ -44,7 +45,7 @@ def render_views(run: Run, views: str, out: Path, *, defocused: bool = False, fo
     elif defocused:
         raise InputError("--defocused keeps each photo's own focus: leave it out, or leave out --focus.")
     else:
-        draw = _draw_refocused(run.model, focus, 1.0 if aperture_factor is None else aperture_factor)
+        draw = _draw_refocused(run, focus, 1.0 if aperture_factor is None else aperture_factor)
     paths = [out / name for name in picture_names([view.name for view in chosen])]
     jobs = list(zip(chosen, paths, strict=True))
     with torch.no_grad():
@@ -83,25 +84,30 @@ def _draw_defocused(run: Run, views: list[View]) -> Callable[[View], Tensor]:
     return lambda view: run.model.defocused(view.camera, indices[view.name])
 
 
-def _draw_refocused(model: DefocusModel, focus: float, factor: float) -> Callable[[View], Tensor]:
+def _draw_refocused(run: Run, focus: float, factor: float) -> Callable[[View], Tensor]:
     if not focus > 0:
         raise InputError(f"--focus {focus:g} is not in front of the camera: give a distance above 0.")
     if not factor >= 0:
         raise InputError(f"--aperture {factor:g} is negative: give a factor from 0 (everything sharp) on.")
-    return lambda view: model.refocused(view.camera, focus, factor * learned_aperture(model, view.camera))
+    aperture = learned_aperture(run, run.scene.train_views[0].camera)
+    diameter = factor * aperture / run.scene.train_views[0].camera.fx
+    return lambda view: run.model.refocused(view.camera, focus, diameter * view.camera.fx)
 
 
-def learned_aperture(model: DefocusModel, camera: Camera) -> float:
-    """K in px x scene unit at `camera`'s fx; the geometric mean where every photo has its own.
+def learned_aperture(run: Run, camera: Camera) -> float:
+    """K in px x scene unit at `camera`'s fx; the geometric mean over the training photos.
 
     In the paper's units a length stands for an angle, which is exact at the typical depth only.
 
     Raises:
         InputError: the model is a pinhole.
     """
+    model = run.model
     if model.config.lens == "pinhole":
         raise InputError("A run of the preset 3dgs has no lens to refocus: train with --preset full or lens.")
-    aperture = float(model.focus.log_aperture.detach().mean().exp())
+    views = run.scene.train_views
+    diameters = [model.aperture(view.camera, index) / view.camera.fx for index, view in enumerate(views)]
+    aperture = math.exp(sum(math.log(d) for d in diameters) / len(views)) * camera.fx
     if model.config.units == "paper":
         aperture *= camera.fx / float(model.focus.typical_depth)
     return aperture

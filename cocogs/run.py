@@ -147,7 +147,7 @@ def write_lens(folder: Path, model: DefocusModel, scene: Scene) -> None:
     distances = model.focus.focus_distances.tolist()
     photos = []
     for index, (view, distance) in enumerate(zip(views, distances, strict=True)):
-        aperture = model.focus.aperture(index).item()
+        aperture = model.aperture(view.camera, index)
         photos.append({
             "name": view.name, "focus_distance": distance, "aperture_px": aperture,
             "aperture_diameter": aperture / view.camera.fx if model.config.units == "world" else None,

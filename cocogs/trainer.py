@@ -106,9 +106,9 @@ class Trainer:
         return index
 
     def set_rates(self) -> None:
-        """Exponential decay: positions, lens and networks to 1 %, 1 % and 10 % of their start."""
+        """Exponential decay: positions, lens and networks to 1 %, 0.1 % and 10 % of their start."""
         optim, progress = self.config.optim, self.step / self.config.optim.iterations
-        lens = 0.0 if progress < optim.lens_from else 0.01**progress
+        lens = 0.0 if progress < optim.lens_from else 0.001**progress
         rates = {
             "means": optim.means * self.scene.extent * 0.01**progress,
             "vergence": optim.vergence * lens,
@@ -158,7 +158,9 @@ def start_model(config: Config, scene: Scene) -> DefocusModel:
 
 def start_focus(config: Config, scene: Scene) -> FocusPlanes:
     views = scene.train_views
-    evidence = gather_evidence([v.camera for v in views], [scene.photo(v) for v in views], scene.points)
+    evidence = gather_evidence(
+        [v.camera for v in views], [scene.photo(v) for v in views], [scene.mask(v) for v in views], scene.points
+    )
     distances, aperture = fit_lens(evidence)
     if config.model.lens == "paper":  # which knows no evidence
         distances = mean_depths(evidence)

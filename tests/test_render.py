@@ -77,9 +77,10 @@ def test_a_pinhole_shows_its_photos_sharp(pinhole: Run, tmp_path: Path) -> None:
 
 def test_learned_aperture_in_the_papers_units(tmp_path_factory: pytest.TempPathFactory) -> None:
     """At the typical depth both readings of K blur alike: K px by physics, K fx / z in the paper's."""
-    model = load_run(tiny_run(tmp_path_factory.getbasetemp(), "paper")).model
-    raw, typical = float(model.focus.log_aperture[0].detach().exp()), float(model.focus.typical_depth)
-    assert learned_aperture(model, tiny_camera(0)) == pytest.approx(raw * FX / typical)
+    run = load_run(tiny_run(tmp_path_factory.getbasetemp(), "paper"))
+    focus = run.model.focus
+    raw, typical = float(focus.log_aperture[0].detach().exp()), float(focus.typical_depth)
+    assert learned_aperture(run, tiny_camera(0)) == pytest.approx(raw * FX / typical)
 
 
 @pytest.mark.parametrize(

@@ -83,6 +83,14 @@ class LensResiduals:
     aperture_factor: Tensor
 
 
+    def spread(self) -> Tensor:
+        """(N,) by which the learned lens blurs more or less than its K says: the ratio of standard deviations
+        of its copies, their own widths included, and of the disc (1/2 of its radius per axis)."""
+        centred = self.directions - self.directions.mean(0)
+        variance = centred.square().sum(-1).mean(0) / 2 + self.widths.square().mean(0) / 4
+        return self.aperture_factor * 2 * variance.sqrt()
+
+
 class ResidualExpansion(nn.Module):
     """MLP for `LensResiduals`; its last layer starts at zero, so training starts at the true lens."""
 

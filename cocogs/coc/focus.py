@@ -62,14 +62,20 @@ class Evidence:
     width: int
 
 
-def gather_evidence(cameras: list[Camera], photos: list[Tensor], points: Tensor) -> Evidence:
-    """Project every SfM point into every photo and measure how much detail surrounds it there."""
+def gather_evidence(cameras: list[Camera], photos: list[Tensor], masks: list[Tensor | None],
+                    points: Tensor) -> Evidence:  # fmt: skip
+    """Project every SfM point into every photo and measure how much detail surrounds it there.
+
+    Points outside a photo's mask (H, W), which marks what to reconstruct, do not count.
+    """
     depths, energies = [], []
-    for camera, photo in zip(cameras, photos, strict=True):
+    for camera, photo, mask in zip(cameras, photos, masks, strict=True):
         pixels, z = camera.project(points)
         x, y = pixels.unbind(-1)
         margin = 4
         inside = (z > 0) & (x > margin) & (x < camera.width - margin) & (y > margin) & (y < camera.height - margin)
+        if mask is not None:
+            inside[inside.clone()] = mask[y[inside].long(), x[inside].long()] > 0
         energy = gradient_energy(photo)
         seen = torch.full_like(z, math.nan)
         seen[inside] = energy[y[inside].long(), x[inside].long()]
