@@ -174,7 +174,7 @@ def main() -> None:
         for setup in [*SCENES, *([LARGE] if arguments.large else [])]:
             for sets in arguments.sets:
                 for threads in arguments.threads:
-                    repeats = max(3, arguments.repeats // 4) if setup == LARGE else arguments.repeats
+                    repeats = max(3, arguments.repeats // 2) if setup == LARGE else arguments.repeats
                     timings.append(measure(setup, sets, threads, repeats))
                     if not arguments.json:
                         print(row(timings[-1]), flush=True)
