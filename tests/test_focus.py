@@ -131,7 +131,7 @@ def test_evidence_is_read_where_the_point_is_seen() -> None:
     photo = torch.where(torch.arange(width) < width // 2, 0.5, noise)
     x, z = torch.tensor([-0.8, 0.8, -1.43, 30.0, 0.0]), torch.tensor([3.0, 3.0, 3.0, 3.0, -3.0])
     points = torch.stack([x, torch.zeros(5), z], dim=-1)
-    evidence = gather_evidence(cameras, [photo, photo], points)
+    evidence = gather_evidence(cameras, [photo, photo], [None, None], points)
     assert evidence.depths.shape == evidence.energies.shape == (2, 5)
     assert evidence.width == cameras[0].width
     assert torch.equal(evidence.depths.isnan(), evidence.energies.isnan())
@@ -142,6 +142,18 @@ def test_evidence_is_read_where_the_point_is_seen() -> None:
     assert float(evidence.energies[0, 0]) == 0
     [x, y] = cameras[0].project(points[1])[0].tolist()
     assert evidence.energies[0, 1] == gradient_energy(photo)[int(y), int(x)]
+
+
+def test_masked_points_are_no_evidence() -> None:
+    """The mask of a photo leaves one point of two; the other photo has no mask."""
+    camera = tiny_camera(4)
+    photo = torch.rand(3, camera.height, camera.width, generator=torch.Generator().manual_seed(0))
+    mask = (torch.arange(camera.width) < camera.width // 2).float().expand(camera.height, -1)
+    points = torch.tensor([[-0.8, 0.0, 3.0], [0.8, 0.0, 3.0], [30.0, 0.0, 3.0]])
+    evidence = gather_evidence([camera, camera], [photo, photo], [mask, None], points)
+    assert evidence.energies.isnan().tolist() == [[False, True, True], [False, False, True]]
+    assert torch.equal(evidence.depths.isnan(), evidence.energies.isnan())
+    assert torch.equal(evidence.energies[0, 0], evidence.energies[1, 0])
 
 
 def test_mean_depths() -> None:

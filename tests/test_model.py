@@ -227,6 +227,28 @@ def test_per_photo_aperture() -> None:
     assert (model.focus.log_aperture.grad != 0).tolist() == [False, True, False]
 
 
+@pytest.mark.parametrize("name", ["lens", "full"])
+def test_reported_aperture_starts_as_the_lens_s(name: str) -> None:
+    model = make(replace(preset(name).model, per_photo_aperture=True))
+    with torch.no_grad():
+        model.focus.log_aperture[1] = math.log(3 * APERTURE)
+    assert model.aperture(CAMERA, 0) == pytest.approx(APERTURE, rel=1e-4)
+    assert model.aperture(CAMERA, 1) == pytest.approx(3 * APERTURE, rel=1e-4)
+
+
+def test_reported_aperture_is_the_one_the_copies_act_with() -> None:
+    """Whatever the residuals: the variance of one splat's light is that of a disc of this aperture."""
+    depth = 4.0
+    config = replace(preset("full").model, blend_channels=0)
+    model = away_from_start(make(config, one_splat(depth, opacity=0.99), 70.0))
+    aperture = model.aperture(CAMERA, 0)
+    assert abs(aperture / 70.0 - 1) > 0.05  # else there is nothing to see
+    _, *sharp = light_and_variance(model.sharp(CAMERA).colors[0])
+    _, *sampled = light_and_variance(model.defocused(CAMERA, 0))
+    disc = 2 * float(aperture * (1 / depth - 1 / FOCUS_DISTANCES[0])) ** 2 / 16
+    assert sum(sampled) - sum(sharp) == pytest.approx(disc, rel=0.07)
+
+
 # --- gradients
 
 
