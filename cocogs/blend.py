@@ -21,13 +21,17 @@ class BlendNet(nn.Module):
             return nn.InstanceNorm2d(channels) if paper else nn.Identity()
 
         self.features = nn.Sequential(
-            nn.Conv2d(3, channels, first, padding=first // 2), nn.ReLU(), norm(),
-            nn.Conv2d(channels, channels, 3, padding=1), nn.ReLU(), norm(),
-        )  # fmt: skip
+            nn.Conv2d(3, channels, first, padding=first // 2),
+            nn.ReLU(),
+            norm(),
+            nn.Conv2d(channels, channels, 3, padding=1),
+            nn.ReLU(),
+            norm(),
+        )
         self.logit = nn.Conv2d(channels, 1, 3, padding=1, bias=False)
         if not paper:
             nn.init.zeros_(self.logit.weight)
-        self.to(memory_format=torch.channels_last)
+        self.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
 
     def forward(self, renders: Tensor) -> Tensor:
         """Blend (S, 3, H, W) into (3, H, W)."""

@@ -1,8 +1,7 @@
 """The presets, and every number that shapes a training run. One sentence under each field."""
 
-import math
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from cocogs.coc.expand import Ablation
 from cocogs.errors import InputError
@@ -13,7 +12,7 @@ class ModelConfig:
     """How a photo is formed from the base Gaussians."""
 
     lens: Literal["pinhole", "widened", "sampled", "paper"] = "widened"
-    """pinhole: none; widened: one blurred render; sampled: M renders with learned residuals; paper: as published."""
+    """pinhole: none; widened: one blurred render; sampled: M renders and residuals; paper: as published."""
     copies: int = 5
     """M, the CoC copies per Gaussian (sampled and paper)."""
     blend_channels: int = 8
@@ -51,9 +50,9 @@ class OptimConfig:
     sh_interval: int = 500
     """One more band of spherical harmonics every so many steps, up to degree 3."""
     aperture_prior: float = 2.5e-3
-    """Weight of (log K / K_start)^2 in the loss: keeps fat splats from explaining the blur while K vanishes."""
+    """Weight of log(K / K_start)^2 in the loss: else fat splats explain the blur and K vanishes."""
     sharp_coc: float = 1.5
-    """Pixels count for the loss by 1 / (1 + (c / this)^2), c their CoC in px: those in focus hold the detail."""
+    """Pixels count by 1 / (1 + (c / this)^2), c their CoC in px: those in focus hold the detail."""
     lens_from: float = 0.07
     """Share of the run after which lens parameters start to move: the scene has to form first."""
     sets_from: float = 0.5
@@ -103,10 +102,12 @@ class Config:
 
 def _build(cls: type, values: dict[str, Any]) -> Any:
     types = {f.name: f.type for f in fields(cls)}
-    return cls(**{
-        name: _build(types[name], value) if is_dataclass(types.get(name)) else value
-        for name, value in values.items()
-    })  # fmt: skip
+    return cls(
+        **{
+            name: _build(cast(type, types[name]), value) if is_dataclass(types.get(name)) else value
+            for name, value in values.items()
+        }
+    )
 
 
 PRESETS = {
@@ -115,7 +116,7 @@ PRESETS = {
     "paper": Config(
         "paper",
         ModelConfig(lens="paper", copies=4, blend_channels=64, units="paper", depth="euclidean"),
-        OptimConfig(ssim_weight=0.3, sets_from=0.05, aperture_prior=0.0, sharp_coc=math.inf),
+        OptimConfig(ssim_weight=0.3, sets_from=0.05, aperture_prior=0.0, sharp_coc=1e9),
     ),
     "full": Config("full", ModelConfig(lens="sampled")),
 }

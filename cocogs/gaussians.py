@@ -69,7 +69,9 @@ def neighbour_distance(points: Tensor, neighbours: int = 3, chunk: int = 1024) -
         return torch.full((count,), 1e-2)
     squared = []
     for block in points.split(chunk):
-        nearest = torch.cdist(block, points).topk(neighbours + 1, largest=False).values[:, 1:]
+        # The exact mode: the default one cancels for points far from the origin.
+        distances = torch.cdist(block, points, compute_mode="donot_use_mm_for_euclid_dist")
+        nearest = distances.topk(neighbours + 1, largest=False).values[:, 1:]
         squared.append(nearest.square().mean(1))
     distance = torch.cat(squared).sqrt()
     typical = distance.median().clamp_min(1e-6)

@@ -36,8 +36,8 @@ def ssim_map(a: Tensor, b: Tensor) -> Tensor:
 
 
 def photometric_loss(image: Tensor, photo: Tensor, ssim_weight: float) -> Tensor:
-    """(3, H, W): (1 - lambda) |image - photo| + lambda (1 - SSIM) / 2 x 2, per pixel, unreduced.
+    """(3, H, W), unreduced: (1 - lambda) |image - photo| + lambda (1 - SSIM).
 
-    3DGS calls 1 - SSIM 'D-SSIM' (without the half of its definition); so do we.
+    D-SSIM is (1 - SSIM) / 2 by definition; 3DGS leaves out the half, and so do we.
     """
     return (1 - ssim_weight) * (image - photo).abs() + ssim_weight * (1 - ssim_map(image, photo))

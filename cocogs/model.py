@@ -8,8 +8,14 @@ from torch import Tensor, nn
 from cocogs.blend import BlendNet
 from cocogs.camera import Camera
 from cocogs.coc.expand import (
-    Copies, Lens, PaperExpansion, ResidualExpansion, paper_copies, sample_lens, widen,
-)  # fmt: skip
+    Copies,
+    Lens,
+    PaperExpansion,
+    ResidualExpansion,
+    paper_copies,
+    sample_lens,
+    widen,
+)
 from cocogs.coc.focus import FocusPlanes
 from cocogs.coc.lens import coc_diameter
 from cocogs.config import ModelConfig
@@ -42,8 +48,9 @@ class DefocusModel(nn.Module):
         extent: its size, both in scene units, to make the MLP's inputs unitless.
     """
 
-    def __init__(self, gaussians: Gaussians, focus: FocusPlanes, config: ModelConfig,
-                 center: Tensor, extent: float) -> None:  # fmt: skip
+    def __init__(
+        self, gaussians: Gaussians, focus: FocusPlanes, config: ModelConfig, center: Tensor, extent: float
+    ) -> None:
         super().__init__()
         self.gaussians, self.focus, self.config = gaussians, focus, config
         self.expansion: nn.Module | None = None
@@ -103,8 +110,12 @@ class DefocusModel(nn.Module):
         return aperture
 
     def lens(self, view_index: int) -> Lens:
-        return Lens(self.focus.focus_distance(view_index), self.focus.aperture(view_index),
-                    self.config.units, self.config.depth)  # fmt: skip
+        return Lens(
+            self.focus.focus_distance(view_index),
+            self.focus.aperture(view_index),
+            self.config.units,
+            self.config.depth,
+        )
 
     @torch.no_grad()
     def _coc(self, render: Render, view_index: int) -> Tensor:
@@ -112,7 +123,10 @@ class DefocusModel(nn.Module):
         if self.config.lens in ("pinhole", "paper"):  # no lens, or none whose K means pixels
             return torch.zeros_like(render.depths[0])
         lens = self.lens(view_index)
-        return coc_diameter(render.depths.mean(0), lens.focus_distance, lens.aperture).abs()
+        alpha = render.alphas.sum(0)
+        depth = (render.depths * render.alphas).sum(0) / alpha.clamp_min(1e-6)
+        coc = coc_diameter(depth, lens.focus_distance, lens.aperture).abs()
+        return torch.where(alpha > 1e-3, coc, 0)  # where nothing is, nothing is blurred
 
     def _copies(self, camera: Camera, view_index: int, sets: bool) -> Copies:
         base, transform = self.gaussians.activated(), camera.cam_from_world.float()
@@ -131,10 +145,24 @@ class DefocusModel(nn.Module):
         means, quats, scales, opacities = self.gaussians.activated()
         return Copies(means[None], quats[None], scales[None], opacities[None], None)
 
-    def _render(self, copies: Copies, camera: Camera, sh_degree: int, with_depth: bool = False,
-                probe: Tensor | None = None) -> Render:  # fmt: skip
+    def _render(
+        self,
+        copies: Copies,
+        camera: Camera,
+        sh_degree: int,
+        with_depth: bool = False,
+        probe: Tensor | None = None,
+    ) -> Render:
         return rasterize(
-            copies.means, copies.quats, copies.scales, copies.opacities,
-            self.gaussians.sh0, self.gaussians.shN, camera,
-            blur=copies.blur, sh_degree=sh_degree, with_depth=with_depth, means2d_probe=probe,
-        )  # fmt: skip
+            copies.means,
+            copies.quats,
+            copies.scales,
+            copies.opacities,
+            self.gaussians.sh0,
+            self.gaussians.shN,
+            camera,
+            blur=copies.blur,
+            sh_degree=sh_degree,
+            with_depth=with_depth,
+            means2d_probe=probe,
+        )

@@ -1,10 +1,10 @@
 """A run folder: what `cocogs train` leaves and every other command reads.
 
-    RUN/config.json      the data, how it was read, and every setting
-    RUN/checkpoint.pt    parameters, optimisers, counters, random state (loads with weights_only=True)
-    RUN/lens.json        the learned lens (docs/lens-json.md)
-    RUN/cache/           SfM model, undistorted photos
-    RUN/tensorboard/     curves and picture strips
+RUN/config.json      the data, how it was read, and every setting
+RUN/checkpoint.pt    parameters, optimisers, counters, random state (loads with weights_only=True)
+RUN/lens.json        the learned lens (docs/lens-json.md)
+RUN/cache/           SfM model, undistorted photos
+RUN/tensorboard/     curves and picture strips
 """
 
 import io
@@ -48,7 +48,12 @@ class Run:
 
 def open_data(data: DataConfig, run: Path, seed: int, say: Any = print) -> Scene:
     return open_scene(
-        Path(data.source), run / "cache", downscale=data.downscale, test_every=data.test_every, seed=seed, say=say
+        Path(data.source),
+        run / "cache",
+        downscale=data.downscale,
+        test_every=data.test_every,
+        seed=seed,
+        say=say,
     )
 
 
@@ -75,10 +80,14 @@ def write_config(folder: Path, config: Config, data: DataConfig) -> None:
 def read_config(folder: Path) -> tuple[Config, DataConfig]:
     path = folder / "config.json"
     if not path.is_file():
-        raise InputError(f"{folder} is not a run: it has no config.json; give the folder that `cocogs train --out` wrote.")
+        raise InputError(
+            f"{folder} is not a run: it has no config.json; give what `cocogs train --out` wrote."
+        )
     try:
         values = json.loads(path.read_text())
-        return Config.from_dict({k: v for k, v in values.items() if k != "data"}), DataConfig(**values["data"])
+        return Config.from_dict({k: v for k, v in values.items() if k != "data"}), DataConfig(
+            **values["data"]
+        )
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise InputError(f"{path} cannot be read ({error}): train again or restore the file.") from error
 
@@ -108,8 +117,8 @@ def read_checkpoint(folder: Path) -> dict[str, Any]:
 def check_same_photos(state: dict[str, Any], scene: Scene, folder: Path) -> None:
     if state["fingerprint"] != scene.fingerprint():
         raise InputError(
-            f"{folder / 'checkpoint.pt'} was trained on other photos than {scene.source} (or another --downscale "
-            "or --test-every): give the same data, or another --out folder."
+            f"{folder / 'checkpoint.pt'} was trained on other photos than {scene.source} (or another "
+            "--downscale or --test-every): give the same data, or another --out folder."
         )
 
 
@@ -123,7 +132,9 @@ def restore_model(state: dict[str, Any], config: Config, scene: Scene, folder: P
         model = DefocusModel(gaussians, focus, config.model, torch.zeros(3), 1.0)
         model.load_state_dict(values)
     except (KeyError, RuntimeError) as error:
-        raise InputError(f"{folder / 'checkpoint.pt'} does not fit {folder / 'config.json'}: train again.") from error
+        raise InputError(
+            f"{folder / 'checkpoint.pt'} does not fit {folder / 'config.json'}: train again."
+        ) from error
     return model
 
 
@@ -148,13 +159,19 @@ def write_lens(folder: Path, model: DefocusModel, scene: Scene) -> None:
     photos = []
     for index, (view, distance) in enumerate(zip(views, distances, strict=True)):
         aperture = model.aperture(view.camera, index)
-        photos.append({
-            "name": view.name, "focus_distance": distance, "aperture_px": aperture,
-            "aperture_diameter": aperture / view.camera.fx if model.config.units == "world" else None,
-            "fx": view.camera.fx,
-            "width": view.camera.width, "height": view.camera.height,
-            "f_number": view.lens.f_number, "focal_length_mm": view.lens.focal_length_mm,
-        })  # fmt: skip
+        photos.append(
+            {
+                "name": view.name,
+                "focus_distance": distance,
+                "aperture_px": aperture,
+                "aperture_diameter": aperture / view.camera.fx if model.config.units == "world" else None,
+                "fx": view.camera.fx,
+                "width": view.camera.width,
+                "height": view.camera.height,
+                "f_number": view.lens.f_number,
+                "focal_length_mm": view.lens.focal_length_mm,
+            }
+        )
     document = {
         "schema": "cocogs-lens/1",
         "preset_lens": model.config.lens,

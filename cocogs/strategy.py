@@ -18,7 +18,7 @@ Optimizers = dict[str, torch.optim.Optimizer]
 class Densification:
     """Adds Gaussians where the image pulls hard on them, removes those that do not show.
 
-    State: `gradient` (N,) sum over steps of the 2D gradient's length in half image widths,
+    State: `gradient` (N,) sum over steps of the 2D gradient's length in halves of the longer side,
     `seen` (N,) number of steps in which the Gaussian was drawn. Both travel in the checkpoint.
     """
 
@@ -44,19 +44,19 @@ class Densification:
         if not (self.begin < step <= self.end and step % self.config.every == 0):
             return
         params = {name: getattr(gaussians, name) for name in gaussians.names}
-        self._grow(params, optimizers)
-        self._prune(params, optimizers)
+        # Faint ones go first: sharing its opacity would make a growing one look faint.
+        kept = self._prune(params, optimizers)
+        self._grow(params, optimizers, (self.gradient / self.seen.clamp_min(1))[kept])
         for name, value in params.items():
             setattr(gaussians, name, value)
         count = len(gaussians)
         self.gradient, self.seen = torch.zeros(count), torch.zeros(count)
 
-    def _grow(self, params: dict[str, torch.nn.Parameter], optimizers: Optimizers) -> None:
+    def _grow(self, params: dict[str, torch.nn.Parameter], optimizers: Optimizers, mean: Tensor) -> None:
         count = len(params["means"])
         room = self.config.max_gaussians - count
         if room <= 0:
             return
-        mean = self.gradient / self.seen.clamp_min(1)
         wanted = mean > self.config.gradient
         if wanted.sum() > room:  # the cap goes to those that need it most
             wanted = keep_largest(mean, room)
@@ -67,12 +67,16 @@ class Densification:
         divided = torch.cat([wanted & large, torch.zeros(int(copied.sum()), dtype=torch.bool)])
         split(params=params, optimizers=optimizers, state={}, mask=divided)
 
-    def _prune(self, params: dict[str, torch.nn.Parameter], optimizers: Optimizers) -> None:
+    def _prune(self, params: dict[str, torch.nn.Parameter], optimizers: Optimizers) -> Tensor:
+        """Returns the mask (N,) of those that stay."""
         faint = params["opacities"].sigmoid() < self.config.min_opacity
         oversized = params["scales"].exp().amax(1) > self.config.max_scale * self.extent
         gone = faint | oversized
-        if gone.any() and not gone.all():
+        if gone.all():
+            gone = torch.zeros_like(gone)
+        if gone.any():
             remove(params=params, optimizers=optimizers, state={}, mask=gone)
+        return ~gone
 
     def state_dict(self) -> dict[str, Tensor]:
         return {"gradient": self.gradient, "seen": self.seen}

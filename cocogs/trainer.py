@@ -10,8 +10,11 @@ import torch
 from torch import Tensor
 
 from cocogs.coc.focus import (
-    FocusPlanes, fit_lens, gather_evidence, mean_depths,
-)  # fmt: skip
+    FocusPlanes,
+    fit_lens,
+    gather_evidence,
+    mean_depths,
+)
 from cocogs.config import Config
 from cocogs.errors import InputError
 from cocogs.gaussians import Gaussians, neighbour_distance
@@ -19,8 +22,12 @@ from cocogs.losses import photometric_loss
 from cocogs.model import DefocusModel
 from cocogs.monitor import Monitor
 from cocogs.run import (
-    check_same_photos, read_checkpoint, restore_model, write_checkpoint, write_lens,
-)  # fmt: skip
+    check_same_photos,
+    read_checkpoint,
+    restore_model,
+    write_checkpoint,
+    write_lens,
+)
 from cocogs.scene import Scene
 from cocogs.strategy import Densification, scatter_points
 
@@ -83,7 +90,7 @@ class Trainer:
         return loss.detach(), masked_mean((photo.image.detach() - truth).square(), mask)
 
     def focus_weight(self, coc: Tensor) -> Tensor:
-        """(H, W), mean 1: what is in focus tells the detail, what is not mostly the errors of any lens model."""
+        """(H, W), mean 1: what is in focus tells the detail, the rest mostly the errors of any lens model."""
         weight = 1 / (1 + (coc / self.config.optim.sharp_coc).square())
         return weight / weight.mean()
 
@@ -138,7 +145,9 @@ class Trainer:
             self.densification.load_state_dict(state["densification"])
             torch.set_rng_state(state["random"])
         except (KeyError, ValueError, RuntimeError) as error:
-            raise InputError(f"{self.folder / 'checkpoint.pt'} is damaged ({error}): delete it and train again.") from error
+            raise InputError(
+                f"{self.folder / 'checkpoint.pt'} is damaged ({error}): delete it and train again."
+            ) from error
 
     def save(self) -> None:
         write_checkpoint(self.folder, self.state())
@@ -150,17 +159,26 @@ def start_model(config: Config, scene: Scene) -> DefocusModel:
     points, colors = scene.points, scene.point_colors
     spacing = neighbour_distance(points)
     points, colors = scatter_points(points, colors, config.strategy.extra_points, spacing)
-    gaussians = Gaussians.from_points(points[: config.strategy.max_gaussians], colors[: config.strategy.max_gaussians])
+    chosen = torch.randperm(len(points))[: config.strategy.max_gaussians]
+    gaussians = Gaussians.from_points(points[chosen], colors[chosen])
     return DefocusModel(
         gaussians, start_focus(config, scene), config.model, scene.points.median(0).values, scene.extent
     )
 
 
 def start_focus(config: Config, scene: Scene) -> FocusPlanes:
+    """Raises InputError when no training photo sees a seed point: cameras and points do not fit."""
     views = scene.train_views
     evidence = gather_evidence(
-        [v.camera for v in views], [scene.photo(v) for v in views], [scene.mask(v) for v in views], scene.points
+        [v.camera for v in views],
+        [scene.photo(v) for v in views],
+        [scene.mask(v) for v in views],
+        scene.points,
     )
+    if evidence.depths.isnan().all():
+        raise InputError(
+            f"No photo of {scene.source} sees its points: give cameras and points of one model."
+        )
     distances, aperture = fit_lens(evidence)
     if config.model.lens == "paper":  # which knows no evidence
         distances = mean_depths(evidence)
@@ -216,4 +234,3 @@ def stop_on_interrupt():
         yield stop
     finally:
         signal.signal(signal.SIGINT, previous)
-

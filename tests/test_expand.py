@@ -6,9 +6,17 @@ import pytest
 import torch
 
 from cocogs.coc.expand import (
-    Ablation, GaussianEncoding, Lens, PaperExpansion, ResidualExpansion, fourier, paper_copies, sample_lens,
-    sphere_points, widen,
-)  # fmt: skip
+    Ablation,
+    GaussianEncoding,
+    Lens,
+    PaperExpansion,
+    ResidualExpansion,
+    fourier,
+    paper_copies,
+    sample_lens,
+    sphere_points,
+    widen,
+)
 from cocogs.coc.lens import coc_diameter, lens_samples
 
 COUNT, COPIES, FX = 40, 5, 300.0
@@ -42,6 +50,7 @@ def test_sampled_lens_starts_at_the_physical_one(base):
     expected = -coc[:, None] / 2 * lens_samples(COPIES)[:, None]
     torch.testing.assert_close(shift_px, expected, atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(copies.means[..., 2], base[0][:, 2].expand(COPIES, -1))
+    assert copies.blur is not None
     # The spread of the copies plus each one's own blur is the whole disc's.
     total = shift_px.square().mean((0, 2)) + copies.blur.mean(0)
     torch.testing.assert_close(total, coc.square() / 16, rtol=1e-3, atol=1e-6)

@@ -56,7 +56,9 @@ def test_paper_units_leave_the_factor_out():
 
 
 def test_blur_variance_is_that_of_a_uniform_disc():
-    angle, radius = torch.meshgrid(torch.linspace(0, 2 * math.pi, 401)[:-1], torch.linspace(0, 1, 2001), indexing="ij")
+    angle, radius = torch.meshgrid(
+        torch.linspace(0, 2 * math.pi, 401)[:-1], torch.linspace(0, 1, 2001), indexing="ij"
+    )
     x = 6.0 * radius * torch.cos(angle)  # disc of diameter 12, area element ~ radius
     variance = (x.square() * radius).sum() / radius.sum()
     assert float(blur_variance(f64(12.0))) == pytest.approx(float(variance), rel=2e-3)
@@ -84,4 +86,6 @@ def test_depths():
 def test_gradients_reach_focus_and_aperture():
     focus = torch.tensor(2.0, dtype=torch.float64, requires_grad=True)
     aperture = torch.tensor(80.0, dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(lambda f, k: blur_variance(coc_diameter(f64(1.0, 5.0), f, k)), (focus, aperture))
+    assert torch.autograd.gradcheck(
+        lambda f, k: blur_variance(coc_diameter(f64(1.0, 5.0), f, k)), (focus, aperture)
+    )

@@ -53,8 +53,9 @@ def widen(base: tuple[Tensor, ...], cam_from_world: Tensor, lens: Lens) -> Copie
     return Copies(means[None], quats[None], scales[None], opacities[None], blur[None])
 
 
-def sample_lens(base: tuple[Tensor, ...], cam_from_world: Tensor, fx: float, lens: Lens,
-                residuals: "LensResiduals") -> Copies:  # fmt: skip
+def sample_lens(
+    base: tuple[Tensor, ...], cam_from_world: Tensor, fx: float, lens: Lens, residuals: "LensResiduals"
+) -> Copies:
     """M copies, each seen through one sub-aperture: shifted sideways and widened by the sub-aperture.
 
     `residuals` at zero give the physical lens.
@@ -82,7 +83,6 @@ class LensResiduals:
     widths: Tensor
     aperture_factor: Tensor
 
-
     def spread(self) -> Tensor:
         """(N,) by which the learned lens blurs more or less than its K says: the ratio of standard deviations
         of its copies, their own widths included, and of the disc (1/2 of its radius per axis)."""
@@ -99,13 +99,16 @@ class ResidualExpansion(nn.Module):
         self.copies = copies
         self.register_buffer("samples", lens_samples(copies))
         self.encode = GaussianEncoding(center, extent, position_bands=3, camera_bands=0)
+        last = nn.Linear(hidden, 3 * copies + 1)
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
         self.layers = nn.Sequential(
-            nn.Linear(self.encode.size, hidden), nn.ReLU(),
-            nn.Linear(hidden, hidden), nn.ReLU(),
-            nn.Linear(hidden, 3 * copies + 1),
-        )  # fmt: skip
-        nn.init.zeros_(self.layers[-1].weight)
-        nn.init.zeros_(self.layers[-1].bias)
+            nn.Linear(self.encode.size, hidden),
+            nn.ReLU(),
+            nn.Linear(hidden, hidden),
+            nn.ReLU(),
+            last,
+        )
 
     samples: Tensor
 
@@ -151,16 +154,21 @@ class Ablation:
 class PaperExpansion(nn.Module):
     """The MLP of CoCoGaussian (3 x 64; 3 bands for the position, 10 for the camera position)."""
 
-    def __init__(self, copies: int, center: Tensor, extent: float, ablation: Ablation, hidden: int = 64) -> None:
+    def __init__(
+        self, copies: int, center: Tensor, extent: float, ablation: Ablation, hidden: int = 64
+    ) -> None:
         super().__init__()
         self.copies, self.ablation = copies, ablation
         self.encode = GaussianEncoding(center, extent, position_bands=3, camera_bands=10)
         self.layers = nn.Sequential(
-            nn.Linear(self.encode.size, hidden), nn.ReLU(),
-            nn.Linear(hidden, hidden), nn.ReLU(),
-            nn.Linear(hidden, hidden), nn.ReLU(),
+            nn.Linear(self.encode.size, hidden),
+            nn.ReLU(),
+            nn.Linear(hidden, hidden),
+            nn.ReLU(),
+            nn.Linear(hidden, hidden),
+            nn.ReLU(),
             nn.Linear(hidden, 1 + (3 + 1 + 3 + 4) * copies),
-        )  # fmt: skip
+        )
         self.register_buffer("fixed_directions", sphere_points(copies))
 
     fixed_directions: Tensor
@@ -187,8 +195,14 @@ class PaperExpansion(nn.Module):
         )
 
 
-def paper_copies(base: tuple[Tensor, ...], cam_from_world: Tensor, fx: float, lens: Lens,
-                 factors: PaperFactors, ablation: Ablation) -> Copies:  # fmt: skip
+def paper_copies(
+    base: tuple[Tensor, ...],
+    cam_from_world: Tensor,
+    fx: float,
+    lens: Lens,
+    factors: PaperFactors,
+    ablation: Ablation,
+) -> Copies:
     """METHOD.md 3.4: mean + (c / 2) beta d, scale x ds, quaternion x dq; plus the base set, last."""
     means, quats, scales, opacities = base
     z = camera_depth(means, cam_from_world, lens.depth)

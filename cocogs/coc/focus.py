@@ -17,8 +17,9 @@ class FocusPlanes(nn.Module):
     `vergence` (V,) = typical depth / z_f, and `log_aperture` (1,) or, per photo, (V,).
     """
 
-    def __init__(self, focus_distances: Tensor, aperture: float, typical_depth: float,
-                 per_photo_aperture: bool = False) -> None:  # fmt: skip
+    def __init__(
+        self, focus_distances: Tensor, aperture: float, typical_depth: float, per_photo_aperture: bool = False
+    ) -> None:
         """
         Args:
             focus_distances: (V,) start values > 0 in scene units.
@@ -62,8 +63,9 @@ class Evidence:
     width: int
 
 
-def gather_evidence(cameras: list[Camera], photos: list[Tensor], masks: list[Tensor | None],
-                    points: Tensor) -> Evidence:  # fmt: skip
+def gather_evidence(
+    cameras: list[Camera], photos: list[Tensor], masks: list[Tensor | None], points: Tensor
+) -> Evidence:
     """Project every SfM point into every photo and measure how much detail surrounds it there.
 
     Points outside a photo's mask (H, W), which marks what to reconstruct, do not count.
@@ -73,7 +75,9 @@ def gather_evidence(cameras: list[Camera], photos: list[Tensor], masks: list[Ten
         pixels, z = camera.project(points)
         x, y = pixels.unbind(-1)
         margin = 4
-        inside = (z > 0) & (x > margin) & (x < camera.width - margin) & (y > margin) & (y < camera.height - margin)
+        inside = (
+            (z > 0) & (x > margin) & (x < camera.width - margin) & (y > margin) & (y < camera.height - margin)
+        )
         if mask is not None:
             inside[inside.clone()] = mask[y[inside].long(), x[inside].long()] > 0
         energy = gradient_energy(photo)
@@ -113,16 +117,19 @@ def fit_lens(evidence: Evidence, sweeps: int = 12, steps: int = 81) -> tuple[Ten
 
     Shine, occlusion and texture behind edges mislead it alike in all photos, so a photo's z_f stays at the
     mean depth of what it sees unless the evidence against that is clear. On photos with visible blur it is
-    (misfit falls by 0.1 to 0.7), on shared/data/real/moldcape_f25 it is not (0.02 to 0.06). With fewer than 3 photos or 20 points there is no
-    evidence: mean depths, and the K that blurs by 1 % of the width.
+    (misfit falls by 0.1 to 0.7), on shared/data/real/moldcape_f25 it is not (0.02 to 0.06). With fewer than
+    3 photos or 20 points there is no evidence: mean depths, and the K that blurs by 1 % of the width.
     """
     inverse = 1 / evidence.depths
     middle = 1 / mean_depths(evidence)
-    typical = (inverse - middle[:, None]).abs().nanmedian().clamp_min(1e-9)
+    # A flat wall photographed head-on has no spread of depths: then 1 % of its vergence stands for it.
+    typical = (inverse - middle[:, None]).abs().nanmedian().clamp_min(0.01 * float(middle.median()))
     if evidence.depths.isnan().all(0).logical_not().sum() < 20 or len(middle) < 3:
         return 1 / middle, float(0.01 * evidence.width / typical)
     detail = (evidence.energies + DETAIL_FLOOR).log()
-    limits = torch.nanquantile(inverse.flatten()[:: max(1, inverse.numel() // 1_000_000)], torch.tensor([0.01, 0.99]))
+    limits = torch.nanquantile(
+        inverse.flatten()[:: max(1, inverse.numel() // 1_000_000)], torch.tensor([0.01, 0.99])
+    )
     grid = torch.linspace(float(limits[0]), float(limits[1]), steps)
     spread = torch.nanquantile(inverse, 0.9, dim=1) - torch.nanquantile(inverse, 0.1, dim=1)
     apertures = evidence.width / typical * torch.logspace(-3, -1.3, 40)
@@ -131,9 +138,12 @@ def fit_lens(evidence: Evidence, sweeps: int = 12, steps: int = 81) -> tuple[Ten
         costs = [misfit(detail, inverse - focus[:, None], k).nanmean() for k in apertures]
         aperture = apertures[torch.stack(costs).argmin()]
         texture = (detail + lost_detail(inverse - focus[:, None], aperture)).nanmedian(0).values
-        focus = torch.stack([
-            sharpest(detail[v] - texture, inverse[v], aperture, grid, middle[v], spread[v]) for v in range(len(focus))
-        ])  # fmt: skip
+        focus = torch.stack(
+            [
+                sharpest(detail[v] - texture, inverse[v], aperture, grid, middle[v], spread[v])
+                for v in range(len(focus))
+            ]
+        )
     return 1 / focus, float(aperture)
 
 
@@ -148,8 +158,9 @@ def misfit(detail: Tensor, defocus: Tensor, aperture: Tensor) -> Tensor:
     return huber(texture - texture.nanmedian(0).values)
 
 
-def sharpest(detail: Tensor, inverse: Tensor, aperture: Tensor, grid: Tensor, middle: Tensor,
-             spread: Tensor) -> Tensor:  # fmt: skip
+def sharpest(
+    detail: Tensor, inverse: Tensor, aperture: Tensor, grid: Tensor, middle: Tensor, spread: Tensor
+) -> Tensor:
     """1 / z_f of one photo, from `grid`: `detail` (P,) is log energy over the point's own texture."""
     seen = ~detail.isnan()
     if seen.sum() < 20:

@@ -32,7 +32,9 @@ def blur_variance(coc: Tensor) -> Tensor:
     return coc.square() / 16
 
 
-def world_radius(z: Tensor, focus_distance: Tensor, aperture: Tensor, fx: float, units: str = "world") -> Tensor:
+def world_radius(
+    z: Tensor, focus_distance: Tensor, aperture: Tensor, fx: float, units: str = "world"
+) -> Tensor:
     """Signed radius of the circle of confusion in scene units, at depth z.
 
     `units="world"` projects the diameter in px back to the depth z: r = (K / fx) / 2 (1 - z / z_f).
