@@ -32,6 +32,7 @@ The files in the order in which data flows through them:
     evaluate.py             PSNR, SSIM, FLIP, LPIPS on sharp test views
     lpips.py                LPIPS from local weights
     render.py               run -> picture files
+    io/progress.py          percentages of slow steps
     io/ply.py               the standard 3DGS .ply, in and out
     io/curves.py            numbers and pictures for TensorBoard
     io/atomic.py            files that are whole or absent

@@ -156,11 +156,12 @@ class Trainer:
 
 def start_model(config: Config, scene: Scene) -> DefocusModel:
     """Base Gaussians from the SfM points and some more around them; the lens from sharpness evidence."""
-    points, colors = scene.points, scene.point_colors
-    spacing = neighbour_distance(points)
-    points, colors = scatter_points(points, colors, config.strategy.extra_points, spacing)
-    chosen = torch.randperm(len(points))[: config.strategy.max_gaussians]
-    gaussians = Gaussians.from_points(points[chosen], colors[chosen])
+    cap, seeds = config.strategy.max_gaussians, len(scene.points)
+    # More points than allowed: a random part of them, because neighbours in the file are one region.
+    chosen = torch.randperm(seeds)[:cap] if seeds > cap else torch.arange(seeds)
+    points, colors = scene.points[chosen], scene.point_colors[chosen]
+    extra = min(config.strategy.extra_points, cap - len(points))
+    gaussians = Gaussians.from_points(*scatter_points(points, colors, extra, neighbour_distance(points)))
     return DefocusModel(
         gaussians, start_focus(config, scene), config.model, scene.points.median(0).values, scene.extent
     )
