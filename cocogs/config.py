@@ -63,7 +63,7 @@ class OptimConfig:
 class StrategyConfig:
     """Where Gaussians are added and removed (3DGS's rules on gsplat's operations)."""
 
-    max_gaussians: int = 60_000
+    max_gaussians: int = 150_000
     """No Gaussian is added beyond this number."""
     extra_points: int = 20_000
     """Start points scattered around the SfM points: SfM finds few of them on blurred photos."""
