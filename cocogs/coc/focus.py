@@ -118,8 +118,8 @@ def fit_lens(evidence: Evidence, sweeps: int = 12, steps: int = 81) -> tuple[Ten
     Shine, occlusion and texture behind edges mislead it alike in all photos, so a photo's z_f stays at the
     mean depth of what it sees unless the evidence against that is clear. On photos with visible blur it is
     (misfit falls by 0.1 to 0.7), on shared/data/real/moldcape_f25 it is not (0.02 to 0.06). With fewer than
-    3 photos or 20 points there is no evidence: mean depths, and the K that blurs by 1 % of the width. Sharp photos end at the smallest K tried,
-    which blurs by 0.025 % of the width: less than anyone sees.
+    3 photos or 20 points there is no evidence: mean depths, and the K that blurs by 1 % of the width.
+    Sharp photos end at the smallest K tried, which blurs by 0.025 % of the width: less than anyone sees.
     """
     inverse = 1 / evidence.depths
     middle = 1 / mean_depths(evidence)
