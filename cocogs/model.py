@@ -88,9 +88,9 @@ class DefocusModel(nn.Module):
         for `paper`. Training begins so, while the scene is still forming.
         """
         copies = self._copies(camera, view_index, sets)
-        count = max(len(copies.means), 1)
+        count = len(copies.means)
         probe = torch.zeros(count, len(self.gaussians), 2, requires_grad=torch.is_grad_enabled())
-        render = self._render(copies, camera, sh_degree, with_depth=True, probe=probe)
+        render = self._render(copies, camera, sh_degree, self._coc_in_px, probe)
         if count == 1:
             image = render.colors[0]
         elif self.blend is None:
@@ -117,11 +117,16 @@ class DefocusModel(nn.Module):
             self.config.depth,
         )
 
+    @property
+    def _coc_in_px(self) -> bool:
+        """Whether there is a lens, and one whose K means pixels: only then a photo needs its depth."""
+        return self.config.lens in ("widened", "sampled")
+
     @torch.no_grad()
     def _coc(self, render: Render, view_index: int) -> Tensor:
+        if not self._coc_in_px:
+            return torch.zeros_like(render.alphas[0])
         assert render.depths is not None
-        if self.config.lens in ("pinhole", "paper"):  # no lens, or none whose K means pixels
-            return torch.zeros_like(render.depths[0])
         lens = self.lens(view_index)
         alpha = render.alphas.sum(0)
         depth = (render.depths * render.alphas).sum(0) / alpha.clamp_min(1e-6)

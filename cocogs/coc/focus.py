@@ -43,7 +43,7 @@ class FocusPlanes(nn.Module):
         return self.typical_depth / self.vergence.clamp_min(1e-3)
 
     def focus_distance(self, view_index: int) -> Tensor:
-        return self.typical_depth / self.vergence[view_index].clamp_min(1e-3)
+        return self.focus_distances[view_index]
 
     def aperture(self, view_index: int) -> Tensor:
         """K of one photo (0-d), px x scene unit."""
