@@ -9,8 +9,8 @@ from cocogs.blend import BlendNet
 from cocogs.camera import Camera
 from cocogs.coc.expand import (
     Copies,
-    Lens,
     PaperExpansion,
+    PhotoLens,
     ResidualExpansion,
     paper_copies,
     sample_lens,
@@ -77,7 +77,7 @@ class DefocusModel(nn.Module):
             focus_distance: > 0, scene units.
             aperture: K >= 0 in px x scene unit, at this camera's fx.
         """
-        lens = Lens(torch.tensor(float(focus_distance)), torch.tensor(float(aperture)))
+        lens = PhotoLens(torch.tensor(float(focus_distance)), torch.tensor(float(aperture)))
         copies = widen(self.gaussians.activated(), camera.cam_from_world.float(), lens)
         return self._render(copies, camera, 3).colors[0]
 
@@ -109,8 +109,8 @@ class DefocusModel(nn.Module):
             aperture *= float(learned.spread().median())
         return aperture
 
-    def lens(self, view_index: int) -> Lens:
-        return Lens(
+    def lens(self, view_index: int) -> PhotoLens:
+        return PhotoLens(
             self.focus.focus_distance(view_index),
             self.focus.aperture(view_index),
             self.config.units,

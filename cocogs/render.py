@@ -11,7 +11,7 @@ from rich.progress import track
 from torch import Tensor
 
 from cocogs.camera import Camera
-from cocogs.coc.expand import Lens
+from cocogs.coc.expand import PhotoLens
 from cocogs.coc.lens import MIN_DEPTH, world_radius
 from cocogs.errors import InputError
 from cocogs.io.atomic import replacing
@@ -135,7 +135,7 @@ def write_png(picture: Tensor, path: Path) -> None:
         to_picture(picture).save(temporary)
 
 
-def coc_map(depths: Tensor, camera: Camera, lens: Lens) -> Tensor:
+def coc_map(depths: Tensor, camera: Camera, lens: PhotoLens) -> Tensor:
     """Diameter (H, W) of the circle of confusion in px: positive nearer than the focus, else negative.
 
     Args:

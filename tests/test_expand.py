@@ -8,8 +8,8 @@ import torch
 from cocogs.coc.expand import (
     Ablation,
     GaussianEncoding,
-    Lens,
     PaperExpansion,
+    PhotoLens,
     ResidualExpansion,
     fourier,
     paper_copies,
@@ -31,7 +31,7 @@ def base():
     return means, quats, scales, torch.rand(COUNT, generator=generator)
 
 
-LENS = Lens(torch.tensor(3.0), torch.tensor(60.0))
+LENS = PhotoLens(torch.tensor(3.0), torch.tensor(60.0))
 CAMERA = torch.eye(4)
 
 
@@ -89,7 +89,7 @@ def test_paper_factors_stay_in_their_ranges(base):
 
 def test_paper_copies_keep_the_base_set_last_and_stay_within_the_circle(base):
     torch.manual_seed(0)
-    lens = Lens(LENS.focus_distance, torch.tensor(0.2), "paper", "euclidean")
+    lens = PhotoLens(LENS.focus_distance, torch.tensor(0.2), "paper", "euclidean")
     expansion = PaperExpansion(COPIES, torch.zeros(3), 1.0, Ablation())
     copies = paper_copies(base, CAMERA, FX, lens, expansion(base, torch.zeros(3)), Ablation())
     assert copies.means.shape == (COPIES + 1, COUNT, 3)
@@ -105,7 +105,7 @@ def test_every_ablation_changes_the_copies(base, part: str):
     whole = PaperExpansion(COPIES, torch.zeros(3), 1.0, Ablation())
     less = PaperExpansion(COPIES, torch.zeros(3), 1.0, Ablation(**{part: True}))
     less.load_state_dict(whole.state_dict())
-    lens = Lens(torch.tensor(3.0), torch.tensor(0.2), "paper", "euclidean")
+    lens = PhotoLens(torch.tensor(3.0), torch.tensor(0.2), "paper", "euclidean")
     one, other = (
         paper_copies(base, CAMERA, FX, lens, e(base, torch.zeros(3)), e.ablation).means for e in (whole, less)
     )

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from tiny_run import FX, HEIGHT, VIEWS, WIDTH, tiny_camera, tiny_run
 
-from cocogs.coc.expand import Lens
+from cocogs.coc.expand import PhotoLens
 from cocogs.coc.lens import coc_diameter
 from cocogs.errors import InputError
 from cocogs.render import coc_map, colored_coc, learned_aperture, picture_names, render_views, write_png
@@ -130,7 +130,7 @@ def test_png_is_clamped_and_rounded(tmp_path: Path) -> None:
 
 
 def test_coc_map_is_the_thin_lens() -> None:
-    lens = Lens(torch.tensor(4.0), torch.tensor(20.0))
+    lens = PhotoLens(torch.tensor(4.0), torch.tensor(20.0))
     depths = torch.linspace(2, 9, HEIGHT * WIDTH).view(HEIGHT, WIDTH)
     coc = coc_map(depths, tiny_camera(0), lens)
     assert torch.allclose(coc, coc_diameter(depths, lens.focus_distance, lens.aperture), atol=1e-5)
@@ -139,7 +139,7 @@ def test_coc_map_is_the_thin_lens() -> None:
 
 def test_coc_map_of_a_paper_lens() -> None:
     """On the optical axis Euclidean depth is z; aside it is longer by the ray's length."""
-    lens = Lens(torch.tensor(4.0), torch.tensor(0.5), units="paper", depth="euclidean")
+    lens = PhotoLens(torch.tensor(4.0), torch.tensor(0.5), units="paper", depth="euclidean")
     camera = tiny_camera(0)
     coc = coc_map(torch.full((HEIGHT, WIDTH), 2.0), camera, lens)
     ray = torch.tensor([(0.5 - camera.cx) / FX, (0.5 - camera.cy) / FX, 1.0]).norm()

@@ -32,7 +32,7 @@ class Copies:
 
 
 @dataclass(frozen=True)
-class Lens:
+class PhotoLens:
     """What one photo was taken with: focus distance and aperture K (0-d tensors), and their units."""
 
     focus_distance: Tensor
@@ -41,7 +41,7 @@ class Lens:
     depth: str = "z"
 
 
-def widen(base: tuple[Tensor, ...], cam_from_world: Tensor, lens: Lens) -> Copies:
+def widen(base: tuple[Tensor, ...], cam_from_world: Tensor, lens: PhotoLens) -> Copies:
     """One copy per Gaussian, blurred in the image by its own circle of confusion (`lens` preset).
 
     The rasterizer adds the disc's variance c^2 / 16 to the projected splat and lowers its opacity so
@@ -54,7 +54,7 @@ def widen(base: tuple[Tensor, ...], cam_from_world: Tensor, lens: Lens) -> Copie
 
 
 def sample_lens(
-    base: tuple[Tensor, ...], cam_from_world: Tensor, fx: float, lens: Lens, residuals: "LensResiduals"
+    base: tuple[Tensor, ...], cam_from_world: Tensor, fx: float, lens: PhotoLens, residuals: "LensResiduals"
 ) -> Copies:
     """M copies, each seen through one sub-aperture: shifted sideways and widened by the sub-aperture.
 
@@ -199,7 +199,7 @@ def paper_copies(
     base: tuple[Tensor, ...],
     cam_from_world: Tensor,
     fx: float,
-    lens: Lens,
+    lens: PhotoLens,
     factors: PaperFactors,
     ablation: Ablation,
 ) -> Copies:
