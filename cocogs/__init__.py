@@ -34,6 +34,7 @@ The files in the order in which data flows through them:
     render.py               run -> picture files
     io/progress.py          percentages of slow steps
     io/ply.py               the standard 3DGS .ply, in and out
+    io/camera_path.py       camera paths as JSON: the viewer saves, render reads
     io/curves.py            numbers and pictures for TensorBoard
     io/atomic.py            files that are whole or absent
     errors.py               InputError: the sentence a user reads

@@ -1,0 +1,138 @@
+"""Camera paths as JSON: what the viewer saves and `cocogs render --path FILE.json` reads.
+
+    {"fps": 24,
+     "frames": [{"cam_from_world": [[r, r, r, t], [r, r, r, t], [r, r, r, t], [0, 0, 0, 1]],
+                 "fx": 673.9, "fy": 673.9, "cx": 320, "cy": 213, "width": 640, "height": 426,
+                 "focus_distance": 3.4, "aperture": 0.03}]}
+
+Axes and pixels as in `cocogs/camera.py`. `focus_distance` ("inf" for infinity) and `aperture`, the diameter
+of the lens, are in scene units; a frame has both, or neither where everything is sharp.
+"""
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cocogs.camera import Camera
+from cocogs.errors import InputError
+
+INTRINSICS = ("fx", "fy", "cx", "cy")
+LENS = ("focus_distance", "aperture")
+MAX_SIDE = 16384  # px; a larger picture is a slip of the pen, and would fill the memory
+
+
+@dataclass(frozen=True)
+class PathFrame:
+    """One picture of a path.
+
+    Args:
+        camera: float64.
+        focus_distance: > 0, scene units, infinity included; None = everything sharp.
+        aperture: diameter of the lens >= 0 in scene units; None exactly where `focus_distance` is.
+    """
+
+    camera: Camera
+    focus_distance: float | None = None
+    aperture: float | None = None
+
+
+@dataclass(frozen=True)
+class CameraPath:
+    """Pictures in the order in which they are shown, `fps` > 0 in a second."""
+
+    fps: float
+    frames: Sequence[PathFrame]
+
+
+def path_to_json(path: CameraPath) -> str:
+    """The file's text."""
+    values = {"fps": path.fps, "frames": [_to_values(frame) for frame in path.frames]}
+    return json.dumps(values, indent=1) + "\n"
+
+
+def read_camera_path(file: Path) -> CameraPath:
+    """Read a path back.
+
+    Raises:
+        InputError: no such file, not JSON, or a frame that is no camera; the message names the frame.
+    """
+    if not file.is_file():
+        raise InputError(f"{file} does not exist: give a camera path as `cocogs view` saves it.")
+    try:
+        content = json.loads(file.read_text())
+    except (OSError, ValueError) as error:
+        raise InputError(f"{file} cannot be read as JSON ({error}): save the camera path again.") from error
+    entries = content.get("frames") if isinstance(content, dict) else None
+    if not isinstance(entries, list) or not entries:
+        raise InputError(f'{file} has no list "frames" with cameras in it: save the camera path again.')
+    fps = _number(content, "fps", str(file))
+    if not fps > 0:
+        raise InputError(f'{file}: "fps" is {fps:g}: give a number above 0.')
+    return CameraPath(fps, [_frame(entry, f"{file}, frame {i}") for i, entry in enumerate(entries)])
+
+
+def _to_values(frame: PathFrame) -> dict[str, Any]:
+    camera = frame.camera
+    values: dict[str, Any] = {"cam_from_world": camera.cam_from_world.tolist()}
+    values |= {name: getattr(camera, name) for name in (*INTRINSICS, "width", "height")}
+    if frame.focus_distance is not None:
+        infinite = math.isinf(frame.focus_distance)
+        values |= {"focus_distance": "inf" if infinite else frame.focus_distance, "aperture": frame.aperture}
+    return values
+
+
+def _frame(entry: Any, place: str) -> PathFrame:
+    if not isinstance(entry, dict):
+        raise InputError(f"{place}: it is not an object with a camera in it: save the camera path again.")
+    fx, fy, cx, cy = (_number(entry, name, place) for name in INTRINSICS)
+    if not (fx > 0 and fy > 0):
+        raise InputError(f'{place}: "fx" and "fy" must be above 0: save the camera path again.')
+    width, height = (_number(entry, name, place) for name in ("width", "height"))
+    if not all(side.is_integer() and 1 <= side <= MAX_SIDE for side in (width, height)):
+        raise InputError(f'{place}: "width" and "height" must be whole numbers from 1 to {MAX_SIDE}.')
+    K = torch.tensor([[fx, 0, cx], [0, fy, cy], [0, 0, 1]], dtype=torch.float64)
+    return PathFrame(Camera(K, _pose(entry, place), int(width), int(height)), *_lens(entry, place))
+
+
+def _pose(entry: dict, place: str) -> Tensor:
+    try:
+        pose = torch.tensor(entry["cam_from_world"], dtype=torch.float64)
+        rotation, last_row = pose[:3, :3], pose[3]
+        rigid = bool(
+            pose.shape == (4, 4)
+            and pose.isfinite().all()
+            and torch.allclose(rotation @ rotation.T, torch.eye(3).double(), atol=1e-4)
+            and rotation.det() > 0
+            and last_row.tolist() == [0, 0, 0, 1]
+        )
+    except (KeyError, IndexError, TypeError, ValueError, RuntimeError):
+        rigid, pose = False, torch.empty(0)
+    if not rigid:
+        raise InputError(
+            f'{place}: "cam_from_world" is not a 4x4 rigid transform: save the camera path again.'
+        )
+    return pose
+
+
+def _lens(entry: dict, place: str) -> tuple[float | None, float | None]:
+    if not any(name in entry for name in LENS):
+        return None, None
+    infinite = entry.get("focus_distance") == "inf"
+    focus_distance = math.inf if infinite else _number(entry, "focus_distance", place)
+    aperture = _number(entry, "aperture", place)
+    if not (focus_distance > 0 and aperture >= 0):
+        raise InputError(f'{place}: "focus_distance" must be above 0, and "aperture" not under 0.')
+    return focus_distance, aperture
+
+
+def _number(entry: dict, name: str, place: str) -> float:
+    value = entry.get(name)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise InputError(f'{place}: "{name}" is missing or not a number: save the camera path again.')
+    return float(value)
