@@ -61,6 +61,16 @@ struct TileRect {
   int64_t area() const { return int64_t(x1 - x0) * (y1 - y0); }
 };
 
+// First, and past the last, tile whose pixel centres lie between two places (px), of `tiles` in a row.
+template <class T>
+COCOGS_HD T first_tile(const T& low, const T& tiles) {
+  return minimum(maximum((low + T(0.5f)) * T(1.0f / kTile), T(0)), tiles);
+}
+template <class T>
+COCOGS_HD T past_tile(const T& high, const T& tiles) {
+  return minimum(maximum((high + T(kTile - 0.5f)) * T(1.0f / kTile), T(0)), tiles);
+}
+
 // What one set's forward pass leaves for its backward pass. For each intersection of a splat with a
 // tile there is one slot, numbered splat by splat, tile by tile within the splat's rectangle.
 template <class R>

@@ -1,7 +1,6 @@
 // Gaussians to splats, and gradients of splats to gradients of Gaussians: lanes are Gaussians.
-#include "math/compositing.h"
 #include "math/harmonics.h"
-#include "math/projection.h"
+#include "math/splat.h"
 #include "ops.h"
 #include "simd.h"
 
@@ -49,31 +48,11 @@ void prefetch_sh(const Parameters<const R>& from, int64_t first, int rows) {
   if constexpr (Degree > 0) prefetch(from.shN + kShRest * first, rows * kShRest * int64_t(sizeof(R)));
 }
 
-// One Gaussian of one set, on its way to the image.
 template <class T>
-struct Footprint {
-  Mat3<T> factor;
-  Projected<T> sharp;
-  Blurred<T> blurred;
-};
-template <class T>
-COCOGS_HD Footprint<T> footprint(const Pinhole<typename T::Scalar>& camera, const Vec3<T>& mean,
-                                 const Quaternion<T>& quat, const Vec3<T>& scale, const T& opacity,
-                                 const T& blur) {
-  Footprint<T> f;
-  f.factor = covariance_factor(quat, scale);
-  f.sharp = project_ewa(camera, mean, f.factor);
-  f.blurred = add_blur(f.sharp.covar, f.sharp.determinant, opacity, blur);
-  return f;
-}
-
-// First and past-the-last tile whose pixel centres lie between low and high, as numbers in [0, tiles].
-template <class T>
-COCOGS_HD void tile_range(const T& low, const T& high, int tiles, T& first, T& past) {
-  using R = typename T::Scalar;
-  const T limit = T(R(tiles));
-  first = minimum(maximum((low + T(R(0.5))) * T(R(1) / kTile), T(0)), limit);
-  past = minimum(maximum((high + T(R(kTile - 0.5))) * T(R(1) / kTile), T(0)), limit);
+Gaussian<T> load_gaussian(const Parameters<const typename T::Scalar>& from, int set, Block block) {
+  return {load_vec3<T>(from.means, set, block), load_quat<T>(from.quats, set, block),
+          load_vec3<T>(from.scales, set, block), load_number<T>(from.opacities, set, block),
+          load_number<T>(from.blur, set, block)};
 }
 
 template <int Degree, class T>
@@ -85,23 +64,14 @@ void project_block(const Scene<typename T::Scalar>& scene, Block block,
   T sh[kCoefficients];
   bool sh_loaded = false;
   for (int s = 0; s < scene.sets; ++s) {
-    const Vec3<T> mean = load_vec3<T>(in.means, s, block);
-    const Footprint<T> f = footprint(
-        scene.camera, mean, load_quat<T>(in.quats, s, block), load_vec3<T>(in.scales, s, block),
-        load_number<T>(in.opacities, s, block), load_number<T>(in.blur, s, block));
-    const T log2_opacity = logarithm2(f.blurred.opacity);
-    const T reach = squared_reach(log2_opacity);
-    const T extent_x = square_root(maximum(reach, T(0)) * f.blurred.covar.xx);
-    const T extent_y = square_root(maximum(reach, T(0)) * f.blurred.covar.yy);
-    const T left = f.sharp.mean.x - extent_x, right = f.sharp.mean.x + extent_x;
-    const T top = f.sharp.mean.y - extent_y, bottom = f.sharp.mean.y + extent_y;
-    const auto visible = (f.sharp.depth > T(R(kNearPlane))) & (reach >= T(0)) & (right > T(0)) &
-                         (left < T(scene.camera.width)) & (bottom > T(0)) &
-                         (top < T(scene.camera.height));
-    const uint32_t visible_bits = visible.bits();
+    const Gaussian<T> gaussian = load_gaussian<T>(in, s, block);
+    const Footprint<T> f = footprint(scene.camera, gaussian);
+    const Box<T> box = box_of(f);
+    const auto drawable = visible(scene.camera, f.sharp.depth, box);
+    const uint32_t visible_bits = drawable.bits();
     Record<R>* records = states[s].records + block.first;
     TileRect* rects = staging[s].tiles + block.first;
-    const T radius = select(visible, maximum(extent_x, extent_y), T(0));
+    const T radius = select(drawable, box.radius, T(0));
     for (int l = 0; l < block.rows; ++l) radii[s * scene.count + block.first + l] = radius.v[l];
     if (!visible_bits) {
       for (int l = 0; l < block.rows; ++l) {
@@ -115,19 +85,20 @@ void project_block(const Scene<typename T::Scalar>& scene, Block block,
     sh_loaded = true;
     const Vec3<R>& eye = scene.camera.position;
     const Vec3<T> color =
-        eval_sh<Degree>(Vec3<T>{mean.x - T(eye.x), mean.y - T(eye.y), mean.z - T(eye.z)}, sh);
+        eval_sh<Degree>(Vec3<T>{gaussian.mean.x - T(eye.x), gaussian.mean.y - T(eye.y),
+                                gaussian.mean.z - T(eye.z)}, sh);
     const T red = maximum(color.x, T(0)), green = maximum(color.y, T(0));
     const T blue = maximum(color.z, T(0));
-    const Whitening<T> white = scaled(whitening_of(f.blurred.covar, f.blurred.determinant));
-    T x0, x1, y0, y1;
-    tile_range(left, right, scene.tiles_x(), x0, x1);
-    tile_range(top, bottom, scene.tiles_y(), y0, y1);
+    const Whitening<T> white = whitening_of(f);
+    const T tiles_x = T(R(scene.tiles_x())), tiles_y = T(R(scene.tiles_y()));
+    const T x0 = first_tile(box.left, tiles_x), x1 = past_tile(box.right, tiles_x);
+    const T y0 = first_tile(box.top, tiles_y), y1 = past_tile(box.bottom, tiles_y);
 
     uint64_t* keys = staging[s].keys + block.first / kChunk * kChunk;
     for (int l = 0; l < block.rows; ++l) {
       Record<R>& record = records[l];
       record.splat = {f.sharp.mean.x.v[l], f.sharp.mean.y.v[l], white.ux.v[l], white.uy.v[l],
-                      white.wy.v[l],       log2_opacity.v[l],   red.v[l],      green.v[l],
+                      white.wy.v[l],       box.log2_opacity.v[l],   red.v[l],      green.v[l],
                       blue.v[l],           f.sharp.depth.v[l]};
       TileRect rect = {0, 0, 0, 0};
       if (visible_bits >> l & 1) {
@@ -296,47 +267,30 @@ void project_block_vjp(const Scene<typename T::Scalar>& scene, Block block,
     T moments[kMoments];
     load_moments(states[s], from[s], block, moments);
 
-    const Vec3<T> mean = load_vec3<T>(in.means, s, block);
-    const Quaternion<T> quat = load_quat<T>(in.quats, s, block);
-    const Vec3<T> scale = load_vec3<T>(in.scales, s, block);
-    const T opacity = load_number<T>(in.opacities, s, block);
-    const Footprint<T> f =
-        footprint(scene.camera, mean, quat, scale, opacity, load_number<T>(in.blur, s, block));
-
-    const Whitening<T> white = scaled(whitening_of(f.blurred.covar, f.blurred.determinant));
-    const Vec2<T> v_mean2d = mean2d_vjp(white, moments[kSumU], moments[kSumW]);
-    const Sym2<T> v_wide = covar2d_vjp(f.blurred.covar, f.blurred.determinant, moments[kSumUU],
-                                       moments[kSumUW], moments[kSumWW]);
-    Sym2<T> v_covar;
-    T v_blur;
-    add_blur_vjp(f.sharp.covar, f.sharp.determinant, f.blurred, v_wide, moments[kSumLog], v_covar,
-                 v_blur);
-    Vec3<T> v_mean, v_scale;
-    Mat3<T> v_factor;
-    project_ewa_vjp(scene.camera, mean, f.factor, v_mean2d, moments[kSumDepth], v_covar, v_mean,
-                    v_factor);
-    Quaternion<T> v_quat;
-    covariance_factor_vjp(quat, scale, v_factor, v_quat, v_scale);
+    const Gaussian<T> gaussian = load_gaussian<T>(in, s, block);
+    GaussianVjp<T> g = footprint_vjp(scene.camera, gaussian, moments);
 
     if (wants_sh) {
       if (!sh_loaded) load_sh<Degree>(in, block, sh);
       sh_loaded = true;
       const Vec3<R>& eye = scene.camera.position;
-      const Vec3<T> toward = {select(valid, mean.x - T(eye.x), T(1)),
-                              select(valid, mean.y - T(eye.y), T(1)),
-                              select(valid, mean.z - T(eye.z), T(1))};
+      const Vec3<T> toward = {select(valid, gaussian.mean.x - T(eye.x), T(1)),
+                              select(valid, gaussian.mean.y - T(eye.y), T(1)),
+                              select(valid, gaussian.mean.z - T(eye.z), T(1))};
       const Vec3<T> v_color = {select(valid & (T::load(red) > T(0)), moments[kSumRed], T(0)),
                                select(valid & (T::load(green) > T(0)), moments[kSumGreen], T(0)),
                                select(valid & (T::load(blue) > T(0)), moments[kSumBlue], T(0))};
-      v_mean = v_mean + eval_sh_vjp<Degree>(toward, sh, v_color, v_sh);
+      g.gaussian.mean = g.gaussian.mean + eval_sh_vjp<Degree>(toward, sh, v_color, v_sh);
     }
     const auto keep = [&](const T& value) { return select(valid, value, T(0)); };
-    v_means.add(s, block, {keep(v_mean.x), keep(v_mean.y), keep(v_mean.z)});
-    v_quats.add(s, block, {keep(v_quat.w), keep(v_quat.x), keep(v_quat.y), keep(v_quat.z)});
-    v_scales.add(s, block, {keep(v_scale.x), keep(v_scale.y), keep(v_scale.z)});
-    v_opacities.add(s, block, {keep(moments[kSumLog] / opacity)});
-    v_blurs.add(s, block, {keep(v_blur)});
-    v_means2d.add(s, block, {keep(v_mean2d.x), keep(v_mean2d.y)});
+    const Gaussian<T>& v_gaussian = g.gaussian;
+    v_means.add(s, block, {keep(v_gaussian.mean.x), keep(v_gaussian.mean.y), keep(v_gaussian.mean.z)});
+    v_quats.add(s, block, {keep(v_gaussian.quat.w), keep(v_gaussian.quat.x), keep(v_gaussian.quat.y),
+                           keep(v_gaussian.quat.z)});
+    v_scales.add(s, block, {keep(v_gaussian.scale.x), keep(v_gaussian.scale.y), keep(v_gaussian.scale.z)});
+    v_opacities.add(s, block, {keep(v_gaussian.opacity)});
+    v_blurs.add(s, block, {keep(v_gaussian.blur)});
+    v_means2d.add(s, block, {keep(g.mean2d.x), keep(g.mean2d.y)});
   }
 
   v_means.finish(block);

@@ -47,8 +47,7 @@ struct TileGeometry {
   // The blocks in which the splat (relative to the tile) covers some pixel by kAlphaMin.
   COCOGS_HD typename Blocks<T>::Set reached(const Splat<R>& splat) const {
     using B = Blocks<T>;
-    // A little more than the threshold, so that rounding never loses a pixel.
-    const T reach = T(splat.log2_opacity - R(kLog2AlphaMin) + R(1e-5));
+    const T reach = T(falloff_reach(splat));
     typename B::Set set = 0;
     for (int group = 0; group < B::kCount / T::kLanes; ++group) {
       const T falloff = least_falloff(splat, block_x[group] - T(splat.x), block_y[group] - T(splat.y),
@@ -132,31 +131,6 @@ COCOGS_HD void store_block(const T& block_lanes, typename T::Scalar* image, int 
   });
 }
 
-template <class R>
-COCOGS_HD Splat<R> relative_to(const Tile& tile, Splat<R> splat) {
-  splat.x -= R(tile.x);
-  splat.y -= R(tile.y);
-  return splat;
-}
-
-// u and w of the pixels of a block, as affine functions of the pixel's place in the tile.
-template <class R>
-struct Whitener {
-  R ux, uy, wy, u0, w0;
-
-  explicit COCOGS_HD Whitener(const Splat<R>& splat)
-      : ux(splat.ux), uy(splat.uy), wy(splat.wy),
-        u0(-(splat.ux * splat.x + splat.uy * splat.y)), w0(-(splat.wy * splat.y)) {}
-  template <class T>
-  COCOGS_HD T u(const T& x, const T& y) const {
-    return T(ux) * x + (T(uy) * y + T(u0));
-  }
-  template <class T>
-  COCOGS_HD T w(const T& y) const {
-    return T(wy) * y + T(w0);
-  }
-};
-
 // Far enough ahead to hide the way to memory, near enough to stay in the cache.
 constexpr int kPrefetch = 16;
 
@@ -195,7 +169,7 @@ void rasterize_tile(const Scene<typename T::Scalar>& scene, int set, int64_t til
     for (int k = 0; k < count; ++k) {
       if (begin + k + kPrefetch < tile.end)
         __builtin_prefetch(&state.records[state.splat_of[begin + k + kPrefetch]]);
-      const Splat<R> splat = relative_to(tile, state.records[state.splat_of[begin + k]].splat);
+      const Splat<R> splat = relative_to(R(tile.x), R(tile.y), state.records[state.splat_of[begin + k]].splat);
       drawn[k] = {Whitener<R>(splat), splat.log2_opacity, splat.red, splat.green, splat.blue, splat.depth};
       blocks_of[begin + k] = reached[k] = open ? geometry.reached(splat) & open : 0;
     }
@@ -294,7 +268,7 @@ void rasterize_tile_vjp(const Scene<typename T::Scalar>& scene, int set, int64_t
     if (i + kPrefetch < tile.end) __builtin_prefetch(&state.records[state.splat_of[i + kPrefetch]]);
     const uint32_t index = state.splat_of[i];
     const Record<R>& record = state.records[index];
-    const Splat<R> splat = relative_to(tile, record.splat);
+    const Splat<R> splat = relative_to(R(tile.x), R(tile.y), record.splat);
     const Whitener<R> white(splat);
     T sums[kSlotSize];  // the moments; the rest only fills the slot's cache line
     for (int m = 0; m < kSlotSize; ++m) sums[m] = T(0);

@@ -60,6 +60,40 @@ COCOGS_HD T least_falloff(const Splat<R>& splat, const T& dx, const T& dy, R hal
   return minimum(u1 * u1 + w1 * w1, u2 * u2 + w2 * w2);
 }
 
+// A splat is drawn where its falloff stays below this: a little more than the threshold, so that
+// rounding never loses a pixel.
+template <class R>
+COCOGS_HD R falloff_reach(const Splat<R>& splat) {
+  return splat.log2_opacity - R(kLog2AlphaMin) + R(1e-5);
+}
+
+// The splat as seen from the pixel corner (x, y), the first of a tile.
+template <class R>
+COCOGS_HD Splat<R> relative_to(R x, R y, Splat<R> splat) {
+  splat.x -= x;
+  splat.y -= y;
+  return splat;
+}
+
+// u and w of pixels, as affine functions of the pixel's place.
+template <class R>
+struct Whitener {
+  R ux, uy, wy, u0, w0;
+
+  Whitener() = default;
+  explicit COCOGS_HD Whitener(const Splat<R>& splat)
+      : ux(splat.ux), uy(splat.uy), wy(splat.wy),
+        u0(-(splat.ux * splat.x + splat.uy * splat.y)), w0(-(splat.wy * splat.y)) {}
+  template <class T>
+  COCOGS_HD T u(const T& x, const T& y) const {
+    return T(ux) * x + (T(uy) * y + T(u0));
+  }
+  template <class T>
+  COCOGS_HD T w(const T& y) const {
+    return T(wy) * y + T(w0);
+  }
+};
+
 // One splat over one pixel: its alpha, what passes it, and its weight in the sum.
 template <class T>
 struct Blend {
