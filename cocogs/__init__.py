@@ -23,6 +23,8 @@ The files in the order in which data flows through them:
     rasterize/via_gsplat.py an independent judge, for tests
     blend.py                BlendNet: copies' renders -> one defocused photo
     model.py                DefocusModel: the whole model in one screen
+    srgb.py                 the display curve
+    refocusing.py           Lens, refocus(): the scene through a lens set by hand; depth at a pixel
     losses.py               L1 and D-SSIM
     strategy.py             where Gaussians are added and removed
     config.py               every setting, and the presets
@@ -43,4 +45,22 @@ The files in the order in which data flows through them:
 docs/architecture.md tells the same at length.
 """
 
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from cocogs.refocusing import Lens as Lens
+    from cocogs.refocusing import depth_at as depth_at
+    from cocogs.refocusing import refocus as refocus
+    from cocogs.run import load_run as load_run
+
 __version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Any:
+    """The names for notebooks, imported when first used: `import cocogs` stays quick."""
+    homes = {"Lens": "refocusing", "depth_at": "refocusing", "load_run": "run", "refocus": "refocusing"}
+    if name not in homes:
+        raise AttributeError(f"module 'cocogs' has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(f"cocogs.{homes[name]}"), name)

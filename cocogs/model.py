@@ -70,17 +70,6 @@ class DefocusModel(nn.Module):
         """(3, H, W): what training photo `view_index`'s lens setting gives from `camera`."""
         return self.photo(camera, view_index).image
 
-    def refocused(self, camera: Camera, focus_distance: float, aperture: float) -> Tensor:
-        """(3, H, W) through a lens set by hand: one render, every splat widened by its CoC.
-
-        Args:
-            focus_distance: > 0, scene units.
-            aperture: K >= 0 in px x scene unit, at this camera's fx.
-        """
-        lens = PhotoLens(torch.tensor(float(focus_distance)), torch.tensor(float(aperture)))
-        copies = widen(self.gaussians.activated(), camera.cam_from_world.float(), lens)
-        return self._render(copies, camera, 3).colors[0]
-
     def photo(self, camera: Camera, view_index: int, sh_degree: int = 3, sets: bool = True) -> Photo:
         """The photo as training sees it.
 

@@ -1,6 +1,5 @@
 """A run -> picture files: sharp, as photographed, or refocused."""
 
-import math
 import sys
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
@@ -16,6 +15,7 @@ from cocogs.coc.lens import MIN_DEPTH, world_radius
 from cocogs.errors import InputError
 from cocogs.io.atomic import replacing
 from cocogs.model import DefocusModel
+from cocogs.refocusing import Lens, refocus
 from cocogs.run import Run
 from cocogs.scene import View
 
@@ -89,28 +89,8 @@ def _draw_refocused(run: Run, focus: float, factor: float) -> Callable[[View], T
         raise InputError(f"--focus {focus:g} is not in front of the camera: give a distance above 0.")
     if not factor >= 0:
         raise InputError(f"--aperture {factor:g} is negative: give a factor from 0 (everything sharp) on.")
-    aperture = learned_aperture(run, run.scene.train_views[0].camera)
-    diameter = factor * aperture / run.scene.train_views[0].camera.fx
-    return lambda view: run.model.refocused(view.camera, focus, diameter * view.camera.fx)
-
-
-def learned_aperture(run: Run, camera: Camera) -> float:
-    """K in px x scene unit at `camera`'s fx; the geometric mean over the training photos.
-
-    In the paper's units a length stands for an angle, which is exact at the typical depth only.
-
-    Raises:
-        InputError: the model is a pinhole.
-    """
-    model = run.model
-    if model.config.lens == "pinhole":
-        raise InputError("A run of the preset 3dgs has no lens to refocus: train with --preset full or lens.")
-    views = run.scene.train_views
-    diameters = [model.aperture(view.camera, index) / view.camera.fx for index, view in enumerate(views)]
-    aperture = math.exp(sum(math.log(d) for d in diameters) / len(views)) * camera.fx
-    if model.config.units == "paper":
-        aperture *= camera.fx / float(model.focus.typical_depth)
-    return aperture
+    lens = Lens(focus, factor * run.lens().aperture)
+    return lambda view: refocus(run.model.gaussians, view.camera, lens)
 
 
 def picture_names(names: list[str]) -> list[str]:

@@ -9,6 +9,7 @@ RUN/tensorboard/     curves and picture strips
 
 import io
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,12 +17,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from cocogs.camera import Camera
 from cocogs.coc.focus import FocusPlanes
 from cocogs.config import Config
 from cocogs.errors import InputError
 from cocogs.gaussians import Gaussians
 from cocogs.io.atomic import replacing
 from cocogs.model import DefocusModel
+from cocogs.refocusing import Lens
 from cocogs.scene import Scene, open_scene
 
 
@@ -44,6 +47,46 @@ class Run:
     scene: Scene
     model: DefocusModel
     step: int
+
+    def lens(self, view_name: str | None = None) -> Lens:
+        """The learned lens: of one training photo, or the whole run's typical one (the geometric mean of the
+        apertures, the median of the focus distances).
+
+        Raises:
+            InputError: the run has no lens (preset 3dgs), or no training photo has this name.
+        """
+        if self.config.model.lens == "pinhole":
+            raise InputError(
+                f"{self.folder} has no lens to refocus (preset 3dgs): train with --preset full or lens."
+            )
+        distances, names = self.model.focus.focus_distances.detach(), [v.name for v in self.scene.train_views]
+        if view_name is None:
+            return Lens(float(distances.median()), geometric_mean(self._diameters()))
+        if view_name not in names:
+            raise InputError(f"{view_name!r} is no training photo, only those have a learned lens.")
+        index = names.index(view_name)
+        return Lens(float(distances[index]), self._diameters()[index])
+
+    def f_number(self) -> float | None:
+        """The f-number of `lens().aperture` by the photos' EXIF; None where no photo has one."""
+        known = [view.lens.f_number for view in self.scene.train_views]
+        ratios = [f * d for f, d in zip(known, self._diameters(), strict=True) if f is not None]
+        return geometric_mean(ratios) / self.lens().aperture if ratios else None
+
+    def _diameters(self) -> list[float]:
+        """Aperture diameter of every training photo, scene units."""
+        return [aperture_diameter(self.model, v.camera, i) for i, v in enumerate(self.scene.train_views)]
+
+
+def aperture_diameter(model: DefocusModel, camera: Camera, view_index: int) -> float:
+    """Of training photo `view_index`, in scene units. In the paper's units a length stands for an angle,
+    which is exact at the typical depth only."""
+    aperture = model.aperture(camera, view_index)
+    return aperture / (float(model.focus.typical_depth) if model.config.units == "paper" else camera.fx)
+
+
+def geometric_mean(values: list[float]) -> float:
+    return math.exp(sum(math.log(value) for value in values) / len(values))
 
 
 def open_data(data: DataConfig, run: Path, seed: int, say: Any = print) -> Scene:

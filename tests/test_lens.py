@@ -64,13 +64,50 @@ def test_blur_variance_is_that_of_a_uniform_disc():
     assert float(blur_variance(f64(12.0))) == pytest.approx(float(variance), rel=2e-3)
 
 
-@pytest.mark.parametrize("count", [1, 2, 3, 5, 8, 32])
-def test_lens_samples_and_their_sub_apertures_have_the_disc_s_variance(count: int):
-    points = lens_samples(count).double()
+@pytest.mark.parametrize("blades", [0, 3, 6])
+@pytest.mark.parametrize(("count", "overlap"), [(2, 1.0), (3, 1.0), (5, 2.0), (8, 2.0), (32, 1.0)])
+def test_lens_samples_and_their_sub_apertures_have_the_aperture_s_variance(
+    count: int, overlap: float, blades: int
+):
+    points = lens_samples(count, overlap, blades, 10.0).double()
     assert points.shape == (count, 2)
     torch.testing.assert_close(points.mean(0), f64(0.0, 0.0), atol=1e-6, rtol=0)
-    total = float(points.square().mean()) + 1 / (4 * count)
-    assert total == pytest.approx(1 / 4, abs=1e-6)
+    total = float(points.square().mean()) + overlap / (4 * count)
+    assert total == pytest.approx(float(polygon_points(blades).square().mean()), rel=3e-3)
+
+
+def test_a_single_lens_sample_is_the_centre():
+    torch.testing.assert_close(lens_samples(1, blades=5), torch.zeros(1, 2))
+
+
+def polygon_points(blades: int) -> torch.Tensor:
+    """A fine grid of the regular polygon of area pi, or of the unit disc, a corner at the right."""
+    grid = torch.linspace(-2, 2, 1601, dtype=torch.float64)
+    points = torch.cartesian_prod(grid, grid)
+    if blades == 0:
+        return points[points.norm(dim=1) <= 1]
+    inner = math.sqrt(math.pi / blades / math.tan(math.pi / blades))
+    angles = (torch.arange(blades, dtype=torch.float64) + 0.5) * 2 * math.pi / blades
+    normals = torch.stack([angles.cos(), angles.sin()], -1)
+    return points[(points @ normals.T <= inner).all(1)]
+
+
+@pytest.mark.parametrize("blades", [3, 4, 5, 6, 9])
+def test_bladed_apertures_are_regular_polygons_of_the_disc_s_area(blades: int):
+    """No sample outside the polygon's edges; corners and edges are reached; even density."""
+    rotation = 15.0
+    points = lens_samples(4000, 1.0, blades, rotation).double()
+    angles = (torch.arange(blades, dtype=torch.float64) + 0.5) * 2 * math.pi / blades + math.radians(rotation)
+    along = points @ torch.stack([angles.cos(), angles.sin()])  # (count, blades) distance towards each edge
+    inner = math.sqrt(math.pi / blades / math.tan(math.pi / blades))
+    assert float(along.max()) == pytest.approx(inner, rel=0.01)
+    assert (along.amax(0) > 0.97 * inner).all()
+    # The polygon scaled by 1/2 has a quarter of the area; each edge's sector has its equal share.
+    assert float((along.amax(1) < inner / 2).double().mean()) == pytest.approx(1 / 4, abs=0.01)
+    shares = torch.bincount(along.argmax(1), minlength=blades) / len(points)
+    torch.testing.assert_close(shares, torch.full((blades,), 1 / blades), atol=0.01, rtol=0)
+    corner = torch.tensor([math.cos(math.radians(rotation)), math.sin(math.radians(rotation))]).double()
+    assert float((points @ corner).max()) == pytest.approx(inner / math.cos(math.pi / blades), rel=0.03)
 
 
 def test_depths():

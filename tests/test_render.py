@@ -12,7 +12,7 @@ from tiny_run import FX, HEIGHT, VIEWS, WIDTH, tiny_camera, tiny_run
 from cocogs.coc.expand import PhotoLens
 from cocogs.coc.lens import coc_diameter
 from cocogs.errors import InputError
-from cocogs.render import coc_map, colored_coc, learned_aperture, picture_names, render_views, write_png
+from cocogs.render import coc_map, colored_coc, picture_names, render_views, write_png
 from cocogs.run import Run, load_run
 
 TEST_NAMES = ["view_0.png", "view_4.png"]
@@ -71,16 +71,8 @@ def test_a_pinhole_shows_its_photos_sharp(pinhole: Run, tmp_path: Path) -> None:
     sharp = render_views(pinhole, "train", tmp_path / "sharp")
     defocused = render_views(pinhole, "train", tmp_path / "defocused", defocused=True)
     assert all(a.read_bytes() == b.read_bytes() for a, b in zip(sharp, defocused, strict=True))
-    with pytest.raises(InputError, match="no lens to refocus"):
+    with pytest.raises(InputError, match="has no lens to refocus"):
         render_views(pinhole, "test", tmp_path, focus=3.0)
-
-
-def test_learned_aperture_in_the_papers_units(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """At the typical depth both readings of K blur alike: K px by physics, K fx / z in the paper's."""
-    run = load_run(tiny_run(tmp_path_factory.getbasetemp(), "paper"))
-    focus = run.model.focus
-    raw, typical = float(focus.log_aperture[0].detach().exp()), float(focus.typical_depth)
-    assert learned_aperture(run, tiny_camera(0)) == pytest.approx(raw * FX / typical)
 
 
 @pytest.mark.parametrize(

@@ -9,10 +9,8 @@ from torch import Tensor
 
 from cocogs.camera import Camera
 from cocogs.cli import main
-from cocogs.coc.focus import FocusPlanes
-from cocogs.config import ModelConfig
 from cocogs.gaussians import SH_C0, Gaussians
-from cocogs.model import DefocusModel
+from cocogs.refocusing import Lens, refocus
 
 VIEWS, TEST_EVERY = 8, 4
 WIDTH, HEIGHT, FX = 48, 36, 50.0
@@ -26,16 +24,13 @@ def write_tiny_scene(folder: Path, seed: int = 0, views: int = VIEWS) -> Path:
     """Write a COLMAP project: defocused training photos, every `TEST_EVERY`th photo sharp."""
     torch.manual_seed(seed)
     gaussians = tiny_gaussians()
-    focus = FocusPlanes(torch.ones(1), APERTURE, 1.0)
-    model = DefocusModel(gaussians, focus, ModelConfig(), torch.zeros(3), 1.0)
     images = folder / "images"
     images.mkdir(parents=True)
     poses = []
     for index in range(views):
         camera = tiny_camera(index)
         aperture = 0.0 if index % TEST_EVERY == 0 else APERTURE
-        with torch.no_grad():
-            photo = model.refocused(camera, FOCUS_DISTANCES[index % 3], aperture)
+        photo = refocus(gaussians, camera, Lens(FOCUS_DISTANCES[index % 3], aperture / FX))
         write_photo(photo, images / f"view_{index}.png")
         poses.append(camera.cam_from_world)
     write_colmap_text(folder / "sparse/0", poses, gaussians.means.detach()[::2])

@@ -53,21 +53,55 @@ def world_radius(
     raise ValueError(f"units must be 'world' or 'paper', not {units!r}.")
 
 
-def lens_samples(count: int) -> Tensor:
-    """(count, 2) points of the unit disc, a sunflower of equal areas, for the lens's sub-apertures.
+def lens_samples(count: int, overlap: float = 1.0, blades: int = 0, rotation: float = 0.0) -> Tensor:
+    """(count, 2) points of the aperture, a sunflower of equal areas, for the lens's sub-apertures.
 
-    Each stands for a sub-aperture of radius 1/sqrt(count) whose own variance per axis is
-    1/(4 count). The pattern is centred and scaled so that its variance plus the sub-apertures'
-    equals the disc's, 1/4 per axis: without this the sampled lens would be too wide by 1/count.
+    Coordinates x right and y down, in radii of the circle of the aperture's area: the unit disc, or the
+    regular polygon of area pi. Each point stands for a sub-aperture of radius sqrt(overlap / count) whose
+    own variance per axis is a quarter of that squared. The pattern is centred and scaled so that its
+    variance plus the sub-apertures' equals the whole aperture's: without this the sampled lens would be too
+    wide by about 1/count.
+
+    Args:
+        overlap: area of the sub-apertures together, in areas of the aperture; at most `count`.
+        blades: corners of the polygon, at least 3; 0 for a disc.
+        rotation: of the polygon, degrees from x towards y; 0 puts a corner at the right.
     """
     index = torch.arange(count, dtype=torch.float64) + 0.5
-    radius, angle = torch.sqrt(index / count), index * math.pi * (3 - math.sqrt(5))
-    points = torch.stack([radius * torch.cos(angle), radius * torch.sin(angle)], dim=-1)
+    turns = index * (3 - math.sqrt(5)) / 2
+    points = torch.sqrt(index / count)[:, None] * _rim(turns, blades, math.radians(rotation))
     points = points - points.mean(0)
     if count == 1:
         return points.float()
     variance = points.square().mean()
-    return (points * torch.sqrt((1 - 1 / count) / 4 / variance)).float()
+    return (points * torch.sqrt((_variance(blades) - overlap / (4 * count)) / variance)).float()
+
+
+def _rim(turns: Tensor, blades: int, rotation: float) -> Tensor:
+    """(..., 2) points of the aperture's rim, `turns` times around it: scaled towards the centre by the root
+    of a uniform number, points spread evenly along the rim spread evenly over the area."""
+    angle = 2 * math.pi * turns
+    if blades == 0:
+        return torch.stack([torch.cos(angle), torch.sin(angle)], dim=-1)
+    sector = 2 * math.pi / blades
+    corner = torch.floor(turns * blades)
+    along = (turns * blades - corner)[..., None]
+    angle = corner * sector + rotation
+    start, end = (torch.stack([torch.cos(a), torch.sin(a)], dim=-1) for a in (angle, angle + sector))
+    return _corner_radius(blades) * torch.lerp(start, end, along)
+
+
+def _corner_radius(blades: int) -> float:
+    """Distance of the corners of a regular polygon of area pi from its centre."""
+    sector = 2 * math.pi / blades
+    return math.sqrt(sector / math.sin(sector))
+
+
+def _variance(blades: int) -> float:
+    """Per axis, of the unit disc (1/4) or the regular polygon of area pi (a little more)."""
+    if blades == 0:
+        return 1 / 4
+    return _corner_radius(blades) ** 2 * (2 + math.cos(2 * math.pi / blades)) / 12
 
 
 def camera_depth(points: Tensor, cam_from_world: Tensor, depth: str = "z") -> Tensor:

@@ -1,0 +1,158 @@
+"""The scene through a lens that the user sets: any focus, any aperture, round or bladed.
+
+Two qualities (METHOD.md section 2). Interactive: one render, every splat widened by its circle of
+confusion. Final: N sharp renders from points of the aperture, each re-aimed so that the plane in focus
+stays put, averaged in linear light; near things then hide far ones as they do in a lens.
+"""
+
+import math
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from cocogs.camera import Camera
+from cocogs.coc.expand import PhotoLens, widen
+from cocogs.coc.lens import blur_variance, coc_diameter, lens_samples
+from cocogs.errors import InputError
+from cocogs.gaussians import Gaussians
+from cocogs.rasterize import rasterize, reference
+from cocogs.srgb import to_linear, to_srgb
+
+OVERLAP = 2.0  # of the sub-apertures: at 1, highlights far out of focus show the separate samples
+SOLID = 0.5  # opacity from which on a pixel shows something rather than the background
+
+
+@dataclass(frozen=True)
+class Lens:
+    """A lens as a photographer sets it.
+
+    Args:
+        focus_distance: depth in focus along the optical axis, scene units, > 0; infinity is allowed.
+        aperture: diameter of the opening, scene units, >= 0; 0 is a pinhole, which shows all sharp.
+            (The K of the formulas is `aperture` x fx, in px x scene unit.)
+        blades: number of aperture blades, 0 for a round opening, else at least 3. The polygon has the
+            area of the circle with this diameter, so that blades change the shape and not the light.
+        blade_rotation: turns the polygon, degrees, clockwise in the picture.
+
+    Raises:
+        InputError: a value is out of its range.
+    """
+
+    focus_distance: float
+    aperture: float
+    blades: int = 0
+    blade_rotation: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not self.focus_distance > 0:
+            raise InputError(f"The focus distance must be above 0, not {self.focus_distance:g}.")
+        if not 0 <= self.aperture < math.inf:
+            raise InputError(f"The aperture must be a diameter from 0 on, not {self.aperture:g}.")
+        if self.blades < 0 or self.blades in (1, 2):
+            raise InputError(f"A lens has 0 (round) or at least 3 blades, not {self.blades}.")
+        if not math.isfinite(self.blade_rotation):
+            raise InputError(
+                f"The blades' rotation must be an angle in degrees, not {self.blade_rotation:g}."
+            )
+
+    def of(self, camera: Camera) -> PhotoLens:
+        """The same as the formulas take it, for pictures of this camera."""
+        return PhotoLens(torch.tensor(float(self.focus_distance)), torch.tensor(self.aperture * camera.fx))
+
+
+@torch.no_grad()
+def refocus(gaussians: Gaussians, camera: Camera, lens: Lens, samples: int = 0) -> Tensor:
+    """The scene through `lens`: (3, H, W) sRGB-encoded, from 0, not clamped above.
+
+    With `lens.aperture` 0 both qualities give the sharp view, to the bit.
+
+    Args:
+        samples: 0 for interactive quality, which draws round apertures only; else the number of points of
+            the aperture. Time grows with it, memory does not. 16 are close (docs/benchmarks.md), 64 good;
+            small highlights spread over 50 px and more want 256.
+
+    Raises:
+        InputError: `samples` is negative.
+    """
+    if samples < 0:
+        raise InputError(f"The number of samples must be 0 (interactive) or more, not {samples}.")
+    seen_through = lens.of(camera)
+    if samples == 0 or lens.aperture == 0:
+        copies = widen(gaussians.activated(), camera.cam_from_world.float(), seen_through)
+        return _render(gaussians, camera, copies.blur)
+    overlap = min(OVERLAP, samples)
+    coc = coc_diameter(camera.depths(gaussians.means), seen_through.focus_distance, seen_through.aperture)
+    blur = blur_variance(coc * math.sqrt(overlap / samples))
+    light = torch.zeros(3, camera.height, camera.width)
+    for point in lens_samples(samples, overlap, lens.blades, lens.blade_rotation):
+        light += to_linear(_render(gaussians, seen_from(camera, lens, point), blur))
+    return to_srgb(light / samples)
+
+
+def seen_from(camera: Camera, lens: Lens, point: Tensor) -> Camera:
+    """The pinhole camera at `point` (2,) of the aperture (x right, y down, in aperture radii), re-aimed by
+    its principal point so that the plane in focus stays where it is in the picture."""
+    offset = point.to(camera.K) * lens.aperture / 2
+    transform, K = camera.cam_from_world.clone(), camera.K.clone()
+    transform[:2, 3] -= offset
+    K[:2, 2] += offset * K.diagonal()[:2] / lens.focus_distance
+    return replace(camera, K=K, cam_from_world=transform)
+
+
+def _render(gaussians: Gaussians, camera: Camera, blur: Tensor | None) -> Tensor:
+    g = gaussians
+    return rasterize(*g.activated(), g.sh0, g.shN, camera, blur=blur).colors[0]
+
+
+@torch.no_grad()
+def depth_at(gaussians: Gaussians, camera: Camera, x: float, y: float) -> float:
+    """Depth z in scene units of what the sharp view shows at a place of the picture.
+
+    The transmittance-weighted median: half of what is seen there lies nearer, so that neither haze in front
+    nor an edge shared with the background pulls it to a depth where nothing is.
+
+    Args:
+        x, y: px from the left and upper border; the first pixel's centre is at 0.5.
+
+    Raises:
+        InputError: the place lies outside the picture, or nothing is there.
+    """
+    if not (0 <= x <= camera.width and 0 <= y <= camera.height):
+        raise InputError(
+            f"({x:g}, {y:g}) lies outside the picture of {camera.width}x{camera.height} px: "
+            "give x and y from the upper left corner."
+        )
+    depths, weights = along_ray(gaussians, camera, x, y)
+    if weights.sum() < SOLID:
+        raise InputError(f"There is nothing at ({x:g}, {y:g}): {_nearest_place(gaussians, camera, x, y)}")
+    passed = weights.cumsum(0)
+    return float(depths[torch.searchsorted(passed, passed[-1] / 2)])
+
+
+def along_ray(gaussians: Gaussians, camera: Camera, x: float, y: float) -> tuple[Tensor, Tensor]:
+    """Depths of the splats met at (x, y), nearest first, and the share of the light that each one has."""
+    means, quats, scales, opacities = gaussians.activated()
+    transform = camera.cam_from_world.to(means)
+    local = means @ transform[:3, :3].T + transform[:3, 3]
+    front = local[:, 2] > reference.NEAR_PLANE
+    factors = reference.covariance_factor(quats[front], scales[front])
+    means2d, covars2d, determinants = reference.project_ewa(local[front], factors, camera)
+    offsets = torch.tensor([x, y]).to(means) - means2d
+    conics = reference.conic_of(covars2d, determinants)
+    alpha = reference.splat_alpha(offsets[None], conics, opacities[front])[0]
+    met = alpha > 0
+    depths, order = local[front, 2][met].sort(stable=True)
+    alpha = alpha[met][order]
+    before = torch.cat([alpha.new_ones(1), (1 - alpha).cumprod(0)])[:-1]
+    return depths, alpha * before
+
+
+def _nearest_place(gaussians: Gaussians, camera: Camera, x: float, y: float) -> str:
+    """Advice that names the nearest pixel where something is."""
+    render = rasterize(*gaussians.activated(), gaussians.sh0, gaussians.shN, camera)
+    rows, columns = (render.alphas[0] > SOLID).nonzero(as_tuple=True)
+    if len(rows) == 0:
+        return "nothing is seen from there at all, choose another view."
+    nearest = int(((columns + 0.5 - x).square() + (rows + 0.5 - y).square()).argmin())
+    return f"the nearest place with something is ({columns[nearest] + 0.5:g}, {rows[nearest] + 0.5:g})."

@@ -1,0 +1,14 @@
+"""The display curve of photos and screens (sRGB, IEC 61966-2-1): light adds up, pixel values do not."""
+
+import torch
+from torch import Tensor
+
+
+def to_linear(encoded: Tensor) -> Tensor:
+    """Light of sRGB-encoded values >= 0; 1 is white, values above it follow the same curve."""
+    return torch.where(encoded <= 0.04045, encoded / 12.92, ((encoded + 0.055) / 1.055) ** 2.4)
+
+
+def to_srgb(light: Tensor) -> Tensor:
+    """sRGB-encoded values of linear light >= 0: the inverse of `to_linear`."""
+    return torch.where(light <= 0.0031308, light * 12.92, 1.055 * light ** (1 / 2.4) - 0.055)
