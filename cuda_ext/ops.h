@@ -23,7 +23,7 @@ template <class P>
 struct PerSet {
   P* data = nullptr;
   int64_t stride = 0;  // between sets, in numbers
-  P* set(int s) const { return data + s * stride; }
+  COCOGS_HD P* set(int s) const { return data + s * stride; }
 };
 
 template <class P>
@@ -47,18 +47,18 @@ struct Scene {
   int sh_degree = 3;       // bands used
   int width = 0, height = 0;
   bool with_depth = false;
-  R background[3] = {};
+  const R* background = nullptr;  // (3,)
 
-  int tiles_x() const { return (width + kTile - 1) / kTile; }
-  int tiles_y() const { return (height + kTile - 1) / kTile; }
-  int64_t tiles() const { return int64_t(tiles_x()) * tiles_y(); }
+  COCOGS_HD int tiles_x() const { return (width + kTile - 1) / kTile; }
+  COCOGS_HD int tiles_y() const { return (height + kTile - 1) / kTile; }
+  COCOGS_HD int64_t tiles() const { return int64_t(tiles_x()) * tiles_y(); }
   int64_t chunks() const { return (count + kChunk - 1) / kChunk; }
 };
 
 // Tiles [x0, x1) x [y0, y1) that a splat may touch; empty if it is not drawn.
 struct TileRect {
   uint16_t x0, y0, x1, y1;
-  int64_t area() const { return int64_t(x1 - x0) * (y1 - y0); }
+  COCOGS_HD int64_t area() const { return int64_t(x1 - x0) * (y1 - y0); }
 };
 
 // First, and past the last, tile whose pixel centres lie between two places (px), of `tiles` in a row.

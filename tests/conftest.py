@@ -1,15 +1,24 @@
 """What the tests share: the back-ends with their tolerances, and the place of the data."""
 
+import importlib.util
+import shutil
+import subprocess
+import sys
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
 
+from cocogs.rasterize import native, native_cuda
+
 # The tensors of the tests are small, and threads that wait by spinning on shared cores cost ten times more.
 torch.set_num_threads(1)
 
-SHARED_DATA = Path(__file__).parents[2] / "shared/data"
+ROOT = Path(__file__).parents[1]
+SHARED_DATA = ROOT.parent / "shared/data"
 
 
 @dataclass(frozen=True)
@@ -34,33 +43,77 @@ TOLERANCES = {
 
 @dataclass(frozen=True)
 class Backend:
-    """One way to call `cocogs.rasterize.rasterize`."""
+    """One way to call `cocogs.rasterize.rasterize`.
+
+    Args:
+        kernels: of the native rasterizer: "cpu"; "cuda", on a GPU; "host", those of the GPU compiled for the
+            CPU (tests/cuda_on_host).
+    """
 
     name: str
     dtype: torch.dtype
+    kernels: str = "cpu"
 
     @property
     def tolerance(self) -> Tolerance:
         return TOLERANCES[self.dtype]
 
+    @property
+    def device(self) -> str:
+        return "cuda" if self.kernels == "cuda" else "cpu"
+
     def __str__(self) -> str:
-        return f"{self.name}-{str(self.dtype).removeprefix('torch.')}"
+        kernels = "" if self.kernels == "cpu" else f"-{self.kernels}"
+        return f"{self.name}{kernels}-{str(self.dtype).removeprefix('torch.')}"
 
 
+NATIVE_CUDA = Backend("native", torch.float32, "cuda")
 BACKENDS = [
     Backend("reference", torch.float32),
     Backend("native", torch.float32),
     Backend("native", torch.float64),
+    Backend("native", torch.float32, "host"),
+    NATIVE_CUDA,
     Backend("gsplat", torch.float64),
 ]
 
 
-@pytest.fixture(params=BACKENDS, ids=str)
-def backend(request: pytest.FixtureRequest) -> Backend:
+def parameters(backends: list[Backend]) -> list:
+    """Back-ends as parameters of a test; those on a GPU carry its marker."""
+    return [
+        pytest.param(backend, id=str(backend), marks=[pytest.mark.cuda] if backend.device == "cuda" else [])
+        for backend in backends
+    ]
+
+
+@pytest.fixture(params=parameters(BACKENDS))
+def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Backend:
     """Every back-end in turn; gsplat is optional."""
-    if request.param.name == "gsplat":
+    chosen: Backend = request.param
+    if chosen.name == "gsplat":
         pytest.importorskip("gsplat")
-    return request.param
+    if chosen.kernels == "host":
+        passes = native_cuda.CudaPasses(kernels_on_host(), lambda device: 0)
+        monkeypatch.setattr(native, "passes_on", lambda device: passes)
+    return chosen
+
+
+@cache
+def kernels_on_host() -> ModuleType:
+    """The CUDA module, compiled for the CPU; the test is skipped without the tools to compile it."""
+    if shutil.which("cmake") is None or shutil.which("ninja") is None:
+        pytest.skip("needs cmake and ninja")
+    folder = ROOT / "build/cuda_on_host"
+    options = ["-G", "Ninja", "-DCOCOGS_CUDA_ON_HOST=ON", f"-DPython_EXECUTABLE={sys.executable}"]
+    for command in (["-S", str(ROOT), "-B", str(folder), *options], ["--build", str(folder), "-t", "_cuda"]):
+        done = subprocess.run(["cmake", *command], capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+    (library,) = folder.glob("_cuda*.so")
+    spec = importlib.util.spec_from_file_location("_cuda", library)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 @pytest.fixture

@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 
 from cocogs.camera import Camera
-from cocogs.rasterize import native, rasterize, reference
+from cocogs.rasterize import native, native_cpu, rasterize, reference
 
-MODULE = native.native()
+MODULE = native_cpu.native()
 LEVELS = MODULE.levels()
 CUDA_EXT = Path(__file__).parents[1] / "cuda_ext"
 
@@ -338,9 +338,8 @@ def test_thresholds_are_the_reference_s() -> None:
 
 
 def test_other_devices_are_refused() -> None:
-    scene = {name: value.to("meta") for name, value in ordinary_scene(3).items()}
-    with pytest.raises(NotImplementedError, match="CPU"):
-        rasterize(**scene, camera=small_camera())
+    with pytest.raises(NotImplementedError, match="CPUs and on NVIDIA GPUs"):
+        native.passes_on(torch.device("xpu"))
 
 
 def test_missing_module_names_the_remedy() -> None:
@@ -349,9 +348,9 @@ def test_missing_module_names_the_remedy() -> None:
 import sys
 sys.modules["cocogs._native"] = None
 import cocogs.rasterize
-from cocogs.rasterize import native
+from cocogs.rasterize import native_cpu
 try:
-    native.native()
+    native_cpu.native()
 except RuntimeError as error:
     assert "pip install" in str(error) and "reference" in str(error), error
 else:

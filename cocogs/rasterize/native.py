@@ -1,88 +1,39 @@
-"""The native rasterizer (cuda_ext/) as torch ops with autograd.
+"""The native rasterizer (cuda_ext/) as torch ops with autograd; the tensors' device chooses CPU or GPU.
 
 Two ops: `cocogs::rasterize` and `cocogs::rasterize_backward`. What the forward pass keeps for the
-backward pass is native memory; the op returns it as `saved`, a (1,) int64 tensor whose storage owns
-that memory, so that it lives exactly as long as the autograd graph that needs it.
+backward pass are three more outputs, `state`, `splats` and `lists`: see native_cpu.py, native_cuda.py.
 """
 
-import importlib
 from collections.abc import Sequence
-from functools import cache
-from types import ModuleType
 
 import torch
 from torch import Tensor
 
 from cocogs.camera import Camera
-
-REMEDY = (
-    "The native rasterizer of cocogs (cocogs._native) cannot be loaded: {reason}. Reinstall cocogs with a "
-    'C++17 compiler at hand (`pip install .`), or ask for the slow `backend="reference"` explicitly.'
-)
-
-
-@cache
-def _load() -> ModuleType | ImportError:
-    try:
-        module = importlib.import_module("cocogs._native")
-    except ImportError as error:
-        return error
-    module.keep_freed_memory()
-    return module
+from cocogs.rasterize import native_cpu, native_cuda
+from cocogs.rasterize.call import Pass, set_count
+from cocogs.rasterize.native_cpu import CpuPasses
+from cocogs.rasterize.native_cuda import CudaPasses
 
 
-def native() -> ModuleType:
-    """The compiled module.
+def passes_on(device: torch.device) -> CpuPasses | CudaPasses:
+    """The passes for tensors on a device.
 
     Raises:
-        RuntimeError: it was not built, or cannot be loaded; the message says what to do.
+        RuntimeError: the module for this device was not built, or cannot be loaded.
+        NotImplementedError: there is none for this kind of device.
     """
-    module = _load()
-    if isinstance(module, ImportError):
-        raise RuntimeError(REMEDY.format(reason=module)) from module
-    return module
-
-
-def _addresses(tensors: Sequence[Tensor | None]) -> list[int]:
-    return [0 if tensor is None else tensor.data_ptr() for tensor in tensors]
-
-
-def _strides(tensors: Sequence[Tensor | None]) -> list[int]:
-    """Numbers between the sets of (S|1, N, ...) tensors; 0 where all sets share one."""
-    return [0 if tensor is None or tensor.shape[0] == 1 else tensor[0].numel() for tensor in tensors]
-
-
-def _call(
-    inputs: Sequence[Tensor | None],
-    sh: tuple[Tensor, Tensor],
-    background: Tensor,
-    camera: Sequence[float],
-    width: int,
-    height: int,
-    sh_degree: int,
-    with_depth: bool,
-):
-    """What both passes are told about the scene, checked by the native side."""
-    return native().Call(
-        inputs=[*_addresses(inputs), *_addresses(sh), 0],
-        strides=[*_strides(inputs), 0, 0, 0],
-        count=len(sh[0]),
-        sets=_set_count(inputs),
-        sh_degree=sh_degree,
-        width=width,
-        height=height,
-        camera=camera,
-        background=background.tolist(),
-        with_depth=with_depth,
-        threads=torch.get_num_threads(),
+    if device.type == "cpu":
+        native_cpu.native()
+        return CpuPasses()
+    if device.type == "cuda":
+        return native_cuda.passes()
+    raise NotImplementedError(
+        f"The native rasterizer runs on CPUs and on NVIDIA GPUs, but the tensors are on {device}."
     )
 
 
-def _set_count(tensors: Sequence[Tensor | None]) -> int:
-    return max(tensor.shape[0] for tensor in tensors if tensor is not None)
-
-
-@torch.library.custom_op("cocogs::rasterize", mutates_args=(), device_types="cpu")
+@torch.library.custom_op("cocogs::rasterize", mutates_args=())
 def rasterize_op(
     means: Tensor,
     quats: Tensor,
@@ -98,7 +49,7 @@ def rasterize_op(
     height: int,
     sh_degree: int,
     with_depth: bool,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Draws all sets.
 
     Args:
@@ -110,18 +61,26 @@ def rasterize_op(
 
     Returns:
         colors (S, 3, H, W), alphas (S, H, W), depth sums (S, H, W) (the sum of weight x depth; empty
-        without depth), radii (S, N), and what the backward pass needs.
+        without depth), radii (S, N), and what the backward pass needs: state, splats, lists.
     """
     inputs = (means, quats, scales, opacities, blur)
-    sets = _set_count(inputs)
-    colors = means.new_empty(sets, 3, height, width)
-    alphas = means.new_empty(sets, height, width)
-    depths = means.new_empty(sets, height, width) if with_depth else means.new_empty(0)
-    radii = means.new_empty(sets, means.shape[1])
-    call = _call(inputs, (sh0, shN), background, camera, width, height, sh_degree, with_depth)
-    out = _addresses((colors, alphas, depths if with_depth else None))
-    saved = native().forward(means.dtype == torch.float64, call, out, radii.data_ptr())
-    return colors, alphas, depths, radii, saved
+    colors, alphas, depths, radii = _empty_images(inputs, width, height, with_depth)
+    scene = Pass(inputs, (sh0, shN), background, camera, width, height, sh_degree, with_depth)
+    kept = passes_on(means.device).forward(scene, (colors, alphas, depths), radii)
+    return colors, alphas, depths, radii, *kept
+
+
+def _empty_images(
+    inputs: Sequence[Tensor | None], width: int, height: int, with_depth: bool
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    means, sets = inputs[0], set_count(inputs)
+    assert means is not None
+    return (
+        means.new_empty(sets, 3, height, width),
+        means.new_empty(sets, height, width),
+        means.new_empty(sets, height, width) if with_depth else means.new_empty(0),
+        means.new_empty(sets, means.shape[1]),
+    )
 
 
 @rasterize_op.register_fake
@@ -141,19 +100,19 @@ def _(
     sh_degree,
     with_depth,
 ):
-    sets = _set_count((means, quats, scales, opacities, blur))
-    return (
-        means.new_empty(sets, 3, height, width),
-        means.new_empty(sets, height, width),
-        means.new_empty(sets, height, width) if with_depth else means.new_empty(0),
-        means.new_empty(sets, means.shape[1]),
-        means.new_empty(1, dtype=torch.int64),
-    )
+    images = _empty_images((means, quats, scales, opacities, blur), width, height, with_depth)
+    state = torch.empty(1, dtype=torch.int64, device="cpu")
+    # How large they are on a GPU only the scene tells.
+    size = torch.library.get_ctx().new_dynamic_size if means.device.type == "cuda" else int
+    splats, lists = (means.new_empty(size(), dtype=torch.uint8) for _ in range(2))
+    return *images, state, splats, lists
 
 
-@torch.library.custom_op("cocogs::rasterize_backward", mutates_args=(), device_types="cpu")
+@torch.library.custom_op("cocogs::rasterize_backward", mutates_args=())
 def rasterize_backward_op(
-    saved: Tensor,
+    state: Tensor,
+    splats: Tensor,
+    lists: Tensor,
     colors: Tensor,
     alphas: Tensor,
     depths: Tensor,
@@ -181,24 +140,23 @@ def rasterize_backward_op(
     """
     inputs = (means, quats, scales, opacities, blur)
     with_depth = v_depths is not None
-    call = _call(inputs, (sh0, shN), background, camera, width, height, sh_degree, with_depth)
+    scene = Pass(inputs, (sh0, shN), background, camera, width, height, sh_degree, with_depth)
     grads = _empty_gradients((*inputs, sh0, shN), wanted)
-    present = [grad if want else None for grad, want in zip(grads, wanted, strict=True)]
-    strides = [*_strides(present[:5]), 0, 0, *_strides(present[7:])]
-    native().backward(
-        int(saved),
-        call,
-        _addresses((colors, alphas, depths if with_depth else None)),
-        _addresses((v_colors, v_alphas, v_depths)),
-        _addresses(present),
-        strides,
+    passes_on(means.device).backward(
+        scene,
+        (state, splats, lists),
+        (colors, alphas, depths),
+        (v_colors, v_alphas, v_depths),
+        [grad if want else None for grad, want in zip(grads, wanted, strict=True)],
     )
     return grads
 
 
 @rasterize_backward_op.register_fake
 def _(
-    saved,
+    state,
+    splats,
+    lists,
     colors,
     alphas,
     depths,
@@ -228,7 +186,7 @@ def _empty_gradients(
     means = inputs[0]
     assert means is not None
     shapes = [() if tensor is None else tuple(tensor.shape) for tensor in inputs]
-    shapes.append((_set_count(inputs[:5]), means.shape[1], 2))
+    shapes.append((set_count(inputs[:5]), means.shape[1], 2))
     m, q, s, o, b, h0, hN, m2 = (
         means.new_empty(shape if want else 0) for shape, want in zip(shapes, wanted, strict=True)
     )
@@ -237,23 +195,22 @@ def _empty_gradients(
 
 def _setup_context(ctx, inputs, output):
     means, quats, scales, opacities, blur, sh0, shN, background, _, camera, width, height, degree, _ = inputs
-    colors, alphas, depths, radii, saved = output
+    colors, alphas, depths, radii, *kept = output
     ctx.set_materialize_grads(False)
-    ctx.mark_non_differentiable(radii, saved)
-    ctx.save_for_backward(
-        saved, colors, alphas, depths, means, quats, scales, opacities, blur, sh0, shN, background
-    )
+    ctx.mark_non_differentiable(radii, *kept)
+    inputs = (means, quats, scales, opacities, blur, sh0, shN, background)
+    ctx.save_for_backward(*kept, colors, alphas, depths, *inputs)
     ctx.camera, ctx.size, ctx.degree = camera, (width, height), degree
 
 
-def _backward(ctx, v_colors, v_alphas, v_depths, _v_radii, _v_saved):
-    saved, colors, alphas, depths, *inputs, background = ctx.saved_tensors
+def _backward(ctx, v_colors, v_alphas, v_depths, *_):
+    state, splats, lists, colors, alphas, depths, *inputs, background = ctx.saved_tensors
     needs = ctx.needs_input_grad
     wanted = [*needs[:7], needs[8]]
     incoming = [None if v is None else v.contiguous() for v in (v_colors, v_alphas, v_depths)]
     if depths.numel() == 0:
         incoming[2] = None
-    pictures = (saved, colors, alphas, depths)
+    pictures = (state, splats, lists, colors, alphas, depths)
     view = (ctx.camera, *ctx.size, ctx.degree)
     grads = rasterize_backward_op(*pictures, *incoming, *inputs, background, *view, wanted)
     v_inputs = [grad if want else None for grad, want in zip(grads, wanted, strict=True)]
@@ -284,16 +241,12 @@ def rasterize(
     may come once, as (1, N, ...).
 
     Raises:
-        RuntimeError: the native module is missing.
-        NotImplementedError: the tensors are not on the CPU.
+        RuntimeError: the native module for the tensors' device is missing.
+        NotImplementedError: the tensors are neither on a CPU nor on an NVIDIA GPU.
+        ValueError: on a GPU, the tensors are not float32, or the splats cover too many tiles.
     """
-    native()
-    if means.device.type != "cpu":
-        raise NotImplementedError(
-            f"The native rasterizer runs on the CPU only so far, but the tensors are on {means.device}."
-        )
     pose = camera.cam_from_world[:3].flatten().tolist()
-    colors, alphas, depth_sums, radii, _ = rasterize_op(
+    colors, alphas, depth_sums, radii, *_ = rasterize_op(
         means.contiguous(),
         quats.contiguous(),
         scales.contiguous(),
@@ -301,7 +254,7 @@ def rasterize(
         None if blur is None else blur.contiguous(),
         sh0.contiguous(),
         shN.contiguous(),
-        background,
+        background.contiguous(),
         means2d_probe,
         [*pose, camera.fx, camera.fy, camera.cx, camera.cy],
         camera.width,

@@ -1,0 +1,126 @@
+"""The native passes on an NVIDIA GPU: `cocogs._cuda`, in torch's memory and torch's current stream.
+
+What the forward pass keeps for the backward pass are two blocks of device memory, the splats and the tiles'
+lists. `state` is a (1,) int64 tensor on the CPU with the number of intersections, by which both passes
+size their memory: reading it is the one time that a step waits for the device.
+"""
+
+import importlib
+from collections.abc import Callable
+from functools import cache
+from types import ModuleType
+
+import torch
+from torch import Tensor
+
+from cocogs.rasterize.call import Pass, addresses, gradient_strides
+
+REMEDY = (
+    "This cocogs has no CUDA rasterizer ({reason}): install the CUDA toolkit (nvcc 12 or newer) and "
+    "reinstall cocogs with `pip install --force-reinstall --no-deps .`, or keep the tensors on the CPU."
+)
+MOST_INTERSECTIONS = 2**31 - 1
+"""Splats and tiles meet at most so often in one call: they are numbered with 32 bits."""
+
+
+@cache
+def _load() -> ModuleType | ImportError:
+    try:
+        return importlib.import_module("cocogs._cuda")
+    except ImportError as error:
+        return error
+
+
+def is_built() -> bool:
+    """Whether cocogs was installed with a CUDA compiler at hand."""
+    return not isinstance(_load(), ImportError)
+
+
+def passes() -> "CudaPasses":
+    """The passes of the installed module.
+
+    Raises:
+        RuntimeError: it was not built, or cannot be loaded; the message says what to do.
+    """
+    module = _load()
+    if isinstance(module, ImportError):
+        raise RuntimeError(REMEDY.format(reason=module)) from module
+    return CudaPasses(module, lambda device: torch.cuda.current_stream(device).cuda_stream)
+
+
+class CudaPasses:
+    """Both passes in float32.
+
+    Args:
+        module: the compiled module; tests bring one that runs on a CPU.
+        stream_of: address of the CUDA stream to work in, for a device.
+    """
+
+    def __init__(self, module: ModuleType, stream_of: Callable[[torch.device], int]) -> None:
+        self.module, self.stream_of = module, stream_of
+
+    def forward(self, scene: Pass, out: tuple[Tensor, ...], radii: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Fill `out` (colors, alphas, depth sums or empty) and `radii`; return what `backward` needs.
+
+        Raises:
+            ValueError: the tensors are not float32, or the splats cover too many tiles.
+            torch.OutOfMemoryError: the device has too little memory.
+        """
+        if radii.dtype != torch.float32:
+            raise ValueError(f"On a GPU the Gaussians must be float32, not {radii.dtype}.")
+        call, stream = scene.call(self.module), self.stream_of(radii.device)
+        splats, work = _memory(radii, self.module.projection_sizes(call))
+        intersections = self.module.project_and_order(
+            call, splats.data_ptr(), work.data_ptr(), radii.data_ptr(), stream
+        )
+        if intersections > MOST_INTERSECTIONS:
+            raise ValueError(
+                f"The Gaussians touch {intersections:,} image tiles in all, more than 2^31: they are "
+                "too large, or too many, for this image."
+            )
+        lists, list_work = _memory(radii, self.module.list_sizes(call, intersections))
+        self.module.draw(
+            call,
+            intersections,
+            splats.data_ptr(),
+            work.data_ptr(),
+            lists.data_ptr(),
+            list_work.data_ptr(),
+            addresses(out),
+            stream,
+        )
+        return torch.tensor([intersections]), splats, lists
+
+    def backward(
+        self,
+        scene: Pass,
+        kept: tuple[Tensor, Tensor, Tensor],
+        out: tuple[Tensor, ...],
+        v_out: tuple[Tensor | None, ...],
+        grads: list[Tensor | None],
+    ) -> None:
+        """Fill the gradients that are not None. The same inputs give the same bits.
+
+        Raises:
+            torch.OutOfMemoryError: the device has too little memory.
+        """
+        state, splats, lists = kept
+        call, intersections = scene.call(self.module), int(state)
+        (work,) = _memory(splats, (self.module.backward_size(call, intersections),))
+        self.module.backward(
+            call,
+            intersections,
+            splats.data_ptr(),
+            lists.data_ptr(),
+            work.data_ptr(),
+            addresses(out),
+            addresses(v_out),
+            addresses(grads),
+            gradient_strides(grads),
+            self.stream_of(splats.device),
+        )
+
+
+def _memory(like: Tensor, sizes: tuple[int, ...]) -> tuple[Tensor, ...]:
+    """Blocks of bytes on the device of `like`."""
+    return tuple(torch.empty(size, dtype=torch.uint8, device=like.device) for size in sizes)

@@ -1,0 +1,97 @@
+// What Python sees of the GPU's rasterizer: addresses on the device, sizes and a stream in. All memory
+// is the caller's; cocogs/rasterize/native_cuda.py asks how much is needed, and holds it.
+#include <nanobind/nanobind.h>
+#include <nanobind/stl/array.h>
+#include <nanobind/stl/pair.h>
+
+#include <utility>
+
+#include "call.h"
+#include "ops_cuda.h"
+
+namespace nb = nanobind;
+
+namespace {
+
+using namespace cocogs;
+using Sizes = std::pair<size_t, size_t>;  // bytes
+
+void* memory(Address address) { return reinterpret_cast<void*>(address); }
+cudaStream_t stream_at(Address address) { return reinterpret_cast<cudaStream_t>(address); }
+
+template <class Take>
+size_t bytes_of(Take take) {
+  Arena arena(nullptr);
+  take(arena);
+  return arena.used();
+}
+
+// What the projection keeps, and what it needs besides.
+Sizes projection_sizes(const Call& call) {
+  check(call);
+  const Scene<float> scene = scene_of<float>(call);
+  return {bytes_of([&](Arena& arena) { take_projection(scene, arena); }),
+          bytes_of([&](Arena& arena) { take_ordering(scene, arena); })};
+}
+// What the tiles' lists keep, and what making them needs besides.
+Sizes list_sizes(const Call& call, int64_t intersections) {
+  const Scene<float> scene = scene_of<float>(call);
+  return {bytes_of([&](Arena& arena) { take_lists(scene, intersections, arena); }),
+          bytes_of([&](Arena& arena) { take_listing(scene, intersections, arena); })};
+}
+size_t backward_size(const Call& call, int64_t intersections) {
+  const Scene<float> scene = scene_of<float>(call);
+  return bytes_of([&](Arena& arena) { take_gathering(scene, intersections, arena); });
+}
+
+// Projects and sorts the splats; returns the number of intersections. Waits for the device.
+int64_t project_and_order(const Call& call, Address kept, Address work, Address radii, Address stream) {
+  const Scene<float> scene = scene_of<float>(call);
+  Arena keep(memory(kept)), use(memory(work));
+  const Projection projection = take_projection(scene, keep);
+  const Ordering ordering = take_ordering(scene, use);
+  project(scene, projection, ordering, reinterpret_cast<float*>(radii), stream_at(stream));
+  return order(scene, projection, ordering, stream_at(stream));
+}
+
+void draw(const Call& call, int64_t intersections, Address kept, Address work, Address kept_lists,
+          Address list_work, ImageAddresses out, Address stream) {
+  const Scene<float> scene = scene_of<float>(call);
+  Arena keep(memory(kept)), use(memory(work)), keep_lists(memory(kept_lists)), use_lists(memory(list_work));
+  const Projection projection = take_projection(scene, keep);
+  const Lists lists = take_lists(scene, intersections, keep_lists);
+  list_tiles(scene, take_ordering(scene, use), take_listing(scene, intersections, use_lists), lists,
+             stream_at(stream));
+  rasterize(scene, projection, lists, images<float>(out), stream_at(stream));
+}
+
+void backward(const Call& call, int64_t intersections, Address kept, Address kept_lists, Address work,
+              ImageAddresses out, ImageAddresses v_out, Addresses v,
+              std::array<int64_t, kArguments> v_strides, Address stream) {
+  const Scene<float> scene = scene_of<float>(call);
+  Arena keep(memory(kept)), keep_lists(memory(kept_lists)), use(memory(work));
+  const Projection projection = take_projection(scene, keep);
+  const Lists lists = take_lists(scene, intersections, keep_lists);
+  const Gathering gathering = take_gathering(scene, intersections, use);
+  rasterize_vjp(scene, projection, lists, images<const float>(out), images<const float>(v_out),
+                gathering.slots, stream_at(stream));
+  sum_moments(scene, projection, gathering, stream_at(stream));
+  project_vjp(scene, projection, gathering.sums, parameters<float>(v, v_strides), stream_at(stream));
+}
+
+}  // namespace
+
+NB_MODULE(_cuda, m) {
+  define_call(m);
+  const auto release = nb::call_guard<nb::gil_scoped_release>();
+  m.def("projection_sizes", &projection_sizes, nb::arg("call"));
+  m.def("list_sizes", &list_sizes, nb::arg("call"), nb::arg("intersections"));
+  m.def("backward_size", &backward_size, nb::arg("call"), nb::arg("intersections"));
+  m.def("project_and_order", &project_and_order, nb::arg("call"), nb::arg("kept"), nb::arg("work"),
+        nb::arg("radii"), nb::arg("stream"), release);
+  m.def("draw", &draw, nb::arg("call"), nb::arg("intersections"), nb::arg("kept"), nb::arg("work"),
+        nb::arg("kept_lists"), nb::arg("list_work"), nb::arg("out"), nb::arg("stream"), release);
+  m.def("backward", &backward, nb::arg("call"), nb::arg("intersections"), nb::arg("kept"),
+        nb::arg("kept_lists"), nb::arg("work"), nb::arg("out"), nb::arg("v_out"), nb::arg("v"),
+        nb::arg("v_strides"), nb::arg("stream"), release);
+}

@@ -1,0 +1,286 @@
+// Gaussians to splats, and gradients of splats to gradients of Gaussians: one thread per Gaussian, which
+// takes the sets one after another so that what they share is read, and summed, once.
+#include "launch.h"
+#include "math/harmonics.h"
+#include "math/splat.h"
+#include "ops_cuda.h"
+
+namespace cocogs {
+namespace {
+
+constexpr int kCoefficients = 3 * kBasisSize<kMaxDegree>;
+constexpr int kShRest = kCoefficients - 3;
+constexpr int kRow = kCoefficients + 1;  // in shared memory: an odd stride meets all banks
+constexpr int kThreads = 128, kThreadsVjp = 64;
+
+__device__ Gaussian<float> load_gaussian(const Parameters<const float>& in, int set, int64_t i) {
+  const float *mean = in.means.set(set) + 3 * i, *quat = in.quats.set(set) + 4 * i;
+  const float* scale = in.scales.set(set) + 3 * i;
+  return {{mean[0], mean[1], mean[2]},
+          {quat[0], quat[1], quat[2], quat[3]},
+          {scale[0], scale[1], scale[2]},
+          in.opacities.set(set)[i],
+          in.blur.data ? in.blur.set(set)[i] : 0.0f};
+}
+
+__device__ Vec3<float> from_eye(const Scene<float>& scene, const Vec3<float>& mean) {
+  const Vec3<float>& eye = scene.camera.position;
+  return {mean.x - eye.x, mean.y - eye.y, mean.z - eye.z};
+}
+
+// Moves the coefficients of a block's Gaussians between device memory, where they are dense, and shared
+// memory, where each Gaussian has a row; consecutive threads move consecutive numbers.
+__device__ void load_sh(const Parameters<const float>& in, int64_t first, int count, float* rows) {
+  for (int k = threadIdx.x; k < count * 3; k += blockDim.x)
+    rows[k / 3 * kRow + k % 3] = in.sh0[first * 3 + k];
+  for (int k = threadIdx.x; k < count * kShRest; k += blockDim.x)
+    rows[k / kShRest * kRow + 3 + k % kShRest] = in.shN[first * kShRest + k];
+}
+__device__ void store_sh(const Parameters<float>& v, int64_t first, int count, const float* rows) {
+  if (v.sh0)
+    for (int k = threadIdx.x; k < count * 3; k += blockDim.x)
+      v.sh0[first * 3 + k] = rows[k / 3 * kRow + k % 3];
+  if (v.shN)
+    for (int k = threadIdx.x; k < count * kShRest; k += blockDim.x)
+      v.shN[first * kShRest + k] = rows[k / kShRest * kRow + 3 + k % kShRest];
+}
+
+// Which tiles of a splat's rectangle hold a pixel that it reaches.
+__device__ Reach reach_of(const Splat<float>& splat, const TileRect& rect) {
+  Reach reach = {rect, ~uint64_t(0)};
+  if (rect.area() > 64) return reach;
+  reach.tiles = 0;
+  const float limit = falloff_reach(splat), half = 0.5f * (kTile - 1);
+  uint64_t bit = 1;
+  for (int y = rect.y0; y < rect.y1; ++y)
+    for (int x = rect.x0; x < rect.x1; ++x, bit <<= 1) {
+      const float centre_x = (x + 0.5f) * kTile, centre_y = (y + 0.5f) * kTile;
+      if (least_falloff(splat, centre_x - splat.x, centre_y - splat.y, half, half) <= limit) reach.tiles |= bit;
+    }
+  return reach;
+}
+
+// Everything about a splat but its colour; returns whether it is drawn.
+__device__ bool project_one(const Scene<float>& scene, int set, int64_t i, const Projection& projection,
+                            const Ordering& ordering, float* radii) {
+  const int64_t row = set * scene.count + i;
+  const Footprint<float> f = footprint(scene.camera, load_gaussian(scene.gaussians, set, i));
+  const Box<float> box = box_of(f);
+  const bool drawable = visible(scene.camera, f.sharp.depth, box);
+  radii[row] = drawable ? box.radius : 0.0f;
+  uint32_t tiles = 0;
+  if (drawable) {
+    const float tiles_x = scene.tiles_x(), tiles_y = scene.tiles_y();
+    const TileRect rect = {uint16_t(first_tile(box.left, tiles_x)), uint16_t(first_tile(box.top, tiles_y)),
+                           uint16_t(past_tile(box.right, tiles_x)), uint16_t(past_tile(box.bottom, tiles_y))};
+    const Whitening<float> white = whitening_of(f);
+    const Splat<float> splat = {f.sharp.mean.x, f.sharp.mean.y,     white.ux, white.uy, white.wy,
+                                box.log2_opacity, 0, 0, 0, f.sharp.depth};
+    if (rect.x1 > rect.x0 && rect.y1 > rect.y0) {  // else it lies between pixel centres
+      const Reach reach = reach_of(splat, rect);
+      tiles = rect.area() > 64 ? uint32_t(rect.area()) : uint32_t(__popcll(reach.tiles));
+      ordering.reach[row] = reach;
+      projection.splats[row].splat = splat;
+    }
+  }
+  projection.tile_count[row] = tiles;
+  ordering.rows[row] = uint32_t(row);
+  ordering.keys[row] = tiles ? __float_as_uint(f.sharp.depth) : ~0u;
+  return tiles != 0;
+}
+
+template <int Degree>
+__global__ void __launch_bounds__(kThreads)
+    project_kernel(Scene<float> scene, Projection projection, Ordering ordering, float* radii) {
+  __shared__ float sh[kThreads * kRow];
+  const int64_t first = int64_t(blockIdx.x) * kThreads, i = first + threadIdx.x;
+  const int count = int(min(int64_t(kThreads), scene.count - first));
+  uint64_t drawn = 0;  // one bit per set
+  if (i < scene.count)
+    for (int s = 0; s < scene.sets; ++s)
+      if (project_one(scene, s, i, projection, ordering, radii)) drawn |= uint64_t(1) << s;
+  if (i == 0) projection.tile_count[scene.sets * scene.count] = 0;
+  if (!__syncthreads_or(drawn != 0)) return;
+  load_sh(scene.gaussians, first, count, sh);
+  __syncthreads();
+  for (int s = 0; s < scene.sets; ++s) {
+    if (!(drawn >> s & 1)) continue;
+    const float* mean = scene.gaussians.means.set(s) + 3 * i;
+    const Vec3<float> color =
+        eval_sh<Degree>(from_eye(scene, {mean[0], mean[1], mean[2]}), sh + threadIdx.x * kRow);
+    Splat<float>& splat = projection.splats[s * scene.count + i].splat;
+    splat.red = maximum(color.x, 0.0f);
+    splat.green = maximum(color.y, 0.0f);
+    splat.blue = maximum(color.z, 0.0f);
+  }
+}
+
+// ---- Gradients ----------------------------------------------------------------------------------
+
+// Adds up the slots of every splat. A group of 16 lanes takes a splat: four slots at a time, in each of
+// which three lanes take four numbers. The order of the sum is always the same.
+constexpr int kGroup = 16;
+__global__ void __launch_bounds__(kThreads)
+    sum_moments_kernel(int64_t rows, Projection projection, Gathering gathering) {
+  const int64_t row = (int64_t(blockIdx.x) * kThreads + threadIdx.x) / kGroup;
+  const int lane = threadIdx.x % kGroup, part = lane % 4;
+  float4 sum = make_float4(0, 0, 0, 0);
+  if (row < rows && part < 3) {
+    const uint32_t count = projection.tile_count[row];
+    const auto* slots = reinterpret_cast<const float4*>(gathering.slots) +
+                        (count ? int64_t(projection.first_slot[row]) : 0) * (kMomentStride / 4);
+    for (uint32_t k = lane / 4; k < count; k += 4) {
+      const float4 more = slots[k * (kMomentStride / 4) + part];
+      sum.x += more.x;
+      sum.y += more.y;
+      sum.z += more.z;
+      sum.w += more.w;
+    }
+  }
+  for (int offset = 8; offset >= 4; offset /= 2) {
+    sum.x += __shfl_xor_sync(~0u, sum.x, offset);
+    sum.y += __shfl_xor_sync(~0u, sum.y, offset);
+    sum.z += __shfl_xor_sync(~0u, sum.z, offset);
+    sum.w += __shfl_xor_sync(~0u, sum.w, offset);
+  }
+  if (row < rows && lane < 3)
+    reinterpret_cast<float4*>(gathering.sums)[row * (kMomentStride / 4) + lane] = sum;
+}
+
+// A gradient that is either written set by set, or summed over the sets and then written.
+template <int Columns>
+struct Gradient {
+  PerSet<float> to;
+  int64_t i;
+  float sum[Columns] = {};
+
+  __device__ Gradient(PerSet<float> to, int64_t i) : to(to), i(i) {}
+  __device__ void add(int set, const float (&value)[Columns]) {
+    if (to.stride)
+      write(to.set(set), value);
+    else
+      for (int c = 0; c < Columns; ++c) sum[c] += value[c];
+  }
+  __device__ void finish() const {
+    if (!to.stride) write(to.data, sum);
+  }
+
+ private:
+  __device__ void write(float* array, const float (&value)[Columns]) const {
+    if (array)
+      for (int c = 0; c < Columns; ++c) array[Columns * i + c] = value[c];
+  }
+};
+
+// Gradients of one Gaussian; sh and v_sh: its rows.
+template <int Degree>
+__device__ void project_one_vjp(const Scene<float>& scene, int64_t i, const Projection& projection,
+                                const float* sums, const Parameters<float>& v, const float* sh, float* v_sh) {
+  Gradient<3> v_means(v.means, i), v_scales(v.scales, i);
+  Gradient<4> v_quats(v.quats, i);
+  Gradient<1> v_opacities(v.opacities, i), v_blurs(v.blur, i);
+  Gradient<2> v_means2d(v.means2d, i);
+  for (int s = 0; s < scene.sets; ++s) {
+    const int64_t row = s * scene.count + i;
+    GaussianVjp<float> g = {};
+    if (projection.tile_count[row]) {
+      float moments[kMomentStride];
+      for (int k = 0; k < kMomentStride / 4; ++k)
+        reinterpret_cast<float4*>(moments)[k] =
+            reinterpret_cast<const float4*>(sums)[row * (kMomentStride / 4) + k];
+      const Gaussian<float> gaussian = load_gaussian(scene.gaussians, s, i);
+      g = footprint_vjp(scene.camera, gaussian, moments);
+      if (sh) {
+        const Splat<float>& splat = projection.splats[row].splat;
+        const Vec3<float> v_color = {select(splat.red > 0, moments[kSumRed], 0.0f),
+                                     select(splat.green > 0, moments[kSumGreen], 0.0f),
+                                     select(splat.blue > 0, moments[kSumBlue], 0.0f)};
+        g.gaussian.mean = g.gaussian.mean +
+                          eval_sh_vjp<Degree>(from_eye(scene, gaussian.mean), sh, v_color, v_sh);
+      }
+    }
+    const Gaussian<float>& to = g.gaussian;
+    v_means.add(s, {to.mean.x, to.mean.y, to.mean.z});
+    v_quats.add(s, {to.quat.w, to.quat.x, to.quat.y, to.quat.z});
+    v_scales.add(s, {to.scale.x, to.scale.y, to.scale.z});
+    v_opacities.add(s, {to.opacity});
+    v_blurs.add(s, {to.blur});
+    v_means2d.add(s, {g.mean2d.x, g.mean2d.y});
+  }
+  v_means.finish();
+  v_quats.finish();
+  v_scales.finish();
+  v_opacities.finish();
+  v_blurs.finish();
+  v_means2d.finish();
+}
+
+template <int Degree>
+__global__ void __launch_bounds__(kThreadsVjp)
+    project_vjp_kernel(Scene<float> scene, Projection projection, const float* sums, Parameters<float> v) {
+  __shared__ float sh[kThreadsVjp * kRow], v_sh[kThreadsVjp * kRow];
+  const int64_t first = int64_t(blockIdx.x) * kThreadsVjp, i = first + threadIdx.x;
+  const int count = int(min(int64_t(kThreadsVjp), scene.count - first));
+  const bool wants_sh = v.sh0 || v.shN || v.means.data;  // the direction depends on the mean
+  if (wants_sh) {
+    load_sh(scene.gaussians, first, count, sh);
+    for (int k = threadIdx.x; k < kThreadsVjp * kRow; k += kThreadsVjp) v_sh[k] = 0;
+    __syncthreads();
+  }
+  if (i < scene.count) {
+    const int mine = threadIdx.x * kRow;
+    project_one_vjp<Degree>(scene, i, projection, sums, v, wants_sh ? sh + mine : nullptr, v_sh + mine);
+  }
+  if (wants_sh) {
+    __syncthreads();
+    store_sh(v, first, count, v_sh);
+  }
+}
+
+// Calls visit(std::integral_constant<int, degree>).
+template <class Visit>
+void with_degree(int degree, Visit visit) {
+  switch (degree) {
+    case 0: return visit(std::integral_constant<int, 0>());
+    case 1: return visit(std::integral_constant<int, 1>());
+    case 2: return visit(std::integral_constant<int, 2>());
+    default: return visit(std::integral_constant<int, 3>());
+  }
+}
+
+}  // namespace
+
+Projection take_projection(const Scene<float>& scene, Arena& arena) {
+  const int64_t rows = scene.sets * scene.count;
+  return {arena.take<PackedSplat>(rows), arena.take<uint32_t>(rows + 1), arena.take<uint32_t>(rows)};
+}
+
+Gathering take_gathering(const Scene<float>& scene, int64_t intersections, Arena& arena) {
+  return {arena.take<float>(intersections * kMomentStride),
+          arena.take<float>(scene.sets * scene.count * kMomentStride)};
+}
+
+void project(const Scene<float>& scene, const Projection& projection, const Ordering& ordering, float* radii,
+             cudaStream_t stream) {
+  with_degree(scene.sh_degree, [&](auto degree) {
+    launch("project the Gaussians", project_kernel<degree>, blocks_for(scene.count, kThreads), kThreads,
+           stream, scene, projection, ordering, radii);
+  });
+}
+
+void sum_moments(const Scene<float>& scene, const Projection& projection, const Gathering& gathering,
+                 cudaStream_t stream) {
+  const int64_t rows = scene.sets * scene.count;
+  launch("sum the gradients of the splats", sum_moments_kernel, blocks_for(rows * kGroup, kThreads), kThreads,
+         stream, rows, projection, gathering);
+}
+
+void project_vjp(const Scene<float>& scene, const Projection& projection, const float* sums,
+                 const Parameters<float>& v, cudaStream_t stream) {
+  with_degree(scene.sh_degree, [&](auto degree) {
+    launch("compute the gradients of the Gaussians", project_vjp_kernel<degree>,
+           blocks_for(scene.count, kThreadsVjp), kThreadsVjp, stream, scene, projection, sums, v);
+  });
+}
+
+}  // namespace cocogs
