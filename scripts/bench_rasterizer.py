@@ -5,6 +5,7 @@
     python scripts/bench_rasterizer.py --sets 1 5       and five sets in one call
     python scripts/bench_rasterizer.py --large          and a million Gaussians at 1600x1066
     python scripts/bench_rasterizer.py --level avx2     as on a processor without AVX-512
+    python scripts/bench_rasterizer.py --device cuda    on a GPU, up to 3 million Gaussians, beside gsplat
 
 Each figure is the minimum over the repeats. Stages are CPU time of the process; `all` is CPU time of the
 whole call by way of torch and autograd, `wall` the time on the clock, which other processes lengthen.
@@ -35,9 +36,13 @@ class Setup:
     width: int
     height: int
 
+    def __str__(self) -> str:
+        return f"{self.gaussians // 1000}k {self.width}x{self.height}"
+
 
 SCENES = [Setup(150_000, 600, 400), Setup(50_000, 600, 400), Setup(30_000, 300, 200)]
 LARGE = Setup(1_000_000, 1600, 1066)
+CUDA_SCENES = [SCENES[0], LARGE, Setup(3_000_000, 3200, 2133)]
 
 
 @dataclass
@@ -142,13 +147,39 @@ def machine_peak() -> dict[str, float]:
 
 
 def row(timing: Timing) -> str:
-    setup = timing.setup
-    name = f"{setup.gaussians // 1000}k {setup.width}x{setup.height}"
     stages = "".join(f"{timing.stages[stage]:10.1f}" for stage in STAGES)
     return (
-        f"{name:16}{timing.sets:5}{timing.threads:8}  {timing.level:9}{stages}"
+        f"{timing.setup!s:16}{timing.sets:5}{timing.threads:8}  {timing.level:9}{stages}"
         f"{timing.staged:9.1f}{timing.cpu:9.1f}{timing.wall:9.1f}"
     )
+
+
+def main_on_cuda(largest: int, as_json: bool, once: bool) -> None:
+    """Prints the table for a GPU; `once` draws one scene with its gradients, for a profiler."""
+    import bench_cuda
+
+    if not torch.cuda.is_available():
+        raise SystemExit("There is no CUDA device here.")
+    if once:
+        tensors, camera = random_scene(LARGE, 5)
+        leaves = {name: tensor.cuda().requires_grad_() for name, tensor in tensors.items()}
+        rasterize(**leaves, camera=camera).colors.sum().backward()
+        torch.cuda.synchronize()
+        return
+    speed, timings = bench_cuda.copy_speed(), []
+    if not as_json:
+        print(f"{torch.cuda.get_device_name()}, copies {1e-12 * speed:.2f} TB/s; ms on the device, medians")
+        print(bench_cuda.HEADER)
+    for setup in CUDA_SCENES:
+        for sets in (1, 5):
+            if setup.gaussians > largest:
+                continue
+            tensors, camera = random_scene(setup, sets)
+            timings.append(bench_cuda.measure_cuda(str(setup), tensors, camera, speed))
+            if not as_json:
+                print(timings[-1].row(), flush=True)
+    if as_json:
+        print(json.dumps({"copy": speed, "timings": [asdict(timing) for timing in timings]}, indent=1))
 
 
 def main() -> None:
@@ -163,7 +194,12 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=20)
     parser.add_argument("--large", action="store_true", help="also a million Gaussians at 1600x1066")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    parser.add_argument("--largest", type=int, default=3_000_000, help="cuda: leave out larger scenes")
+    parser.add_argument("--once", action="store_true", help="cuda: draw one scene once, for a profiler")
     arguments = parser.parse_args()
+    if arguments.device == "cuda":
+        return main_on_cuda(arguments.largest, arguments.json, arguments.once)
 
     timings = []
     header = "".join(f"{stage:>10}" for stage in STAGES)

@@ -67,13 +67,12 @@ class Backend:
         return f"{self.name}{kernels}-{str(self.dtype).removeprefix('torch.')}"
 
 
-NATIVE_CUDA = Backend("native", torch.float32, "cuda")
 BACKENDS = [
     Backend("reference", torch.float32),
     Backend("native", torch.float32),
     Backend("native", torch.float64),
     Backend("native", torch.float32, "host"),
-    NATIVE_CUDA,
+    Backend("native", torch.float32, "cuda"),
     Backend("gsplat", torch.float64),
 ]
 

@@ -1,0 +1,128 @@
+"""The CUDA half of bench_rasterizer.py: our rasterizer beside gsplat's, given the same Gaussians."""
+
+import gc
+import statistics
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cocogs.camera import Camera
+from cocogs.rasterize import rasterize
+
+WARM_UP, REPEATS = 10, 50
+
+
+@dataclass
+class CudaTiming:
+    """Milliseconds on the device, medians; NaN where it could not be run.
+
+    Attributes:
+        floor: what moving each input, gradient and picture once would take at the device's copy speed.
+    """
+
+    scene: str
+    sets: int
+    forward: float
+    both: float
+    gsplat_forward: float
+    gsplat_both: float
+    floor: float
+    peak_gib: float
+
+    def row(self) -> str:
+        ratio = self.gsplat_both / self.both
+        return (
+            f"{self.scene:16}{self.sets:5}{self.forward:10.3f}{self.both:10.3f}{self.floor:10.3f}"
+            f"{self.gsplat_forward:12.3f}{self.gsplat_both:12.3f}{ratio:9.2f}{self.peak_gib:9.2f}"
+        )
+
+
+HEADER = (
+    f"{'scene':16}{'sets':>5}{'forward':>10}{'and back':>10}{'floor':>10}{'gsplat fwd':>12}{'and back':>12}"
+    f"{'gsplat/us':>9}{'GiB':>9}"
+)
+
+
+def median_ms(call: Callable[[], Any]) -> float:
+    """Median time of a call on the device, by CUDA events, after a warm-up."""
+    for _ in range(WARM_UP):
+        call()
+    times = []
+    for _ in range(REPEATS):
+        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        start.record()
+        call()
+        end.record()
+        end.synchronize()
+        times.append(start.elapsed_time(end))
+    return statistics.median(times)
+
+
+def copy_speed() -> float:
+    """Bytes per second that the device copies, read and written ones counted."""
+    block = torch.empty(1 << 28, device="cuda")
+    other = torch.empty_like(block)
+    return 2 * 4 * block.numel() / (1e-3 * median_ms(lambda: other.copy_(block)))
+
+
+def gsplat_render(tensors: dict[str, Tensor], camera: Camera) -> Tensor:
+    """Colours (S, 1, H, W, 3) by gsplat, the sets as its batch."""
+    from gsplat import rasterization
+
+    sets = len(tensors["means"])
+    colors = torch.cat([tensors["sh0"], tensors["shN"]], 1)
+    image, _, _ = rasterization(
+        tensors["means"],
+        tensors["quats"],
+        tensors["scales"],
+        tensors["opacities"].expand(sets, -1),
+        colors.expand(sets, -1, -1, -1),
+        viewmats=camera.cam_from_world.float().cuda().expand(sets, 1, 4, 4),
+        Ks=camera.K.float().cuda().expand(sets, 1, 3, 3),
+        width=camera.width,
+        height=camera.height,
+        sh_degree=3,
+        packed=False,
+    )
+    return image
+
+
+def passes(render: Callable[[], Tensor], leaves: dict[str, Tensor]) -> tuple[float, float]:
+    """Forward, and forward + backward, ms."""
+
+    def forward() -> None:
+        with torch.no_grad():
+            render()
+
+    def both() -> None:
+        for leaf in leaves.values():
+            leaf.grad = None
+        picture = render()
+        picture.backward(v_picture)
+
+    with torch.no_grad():
+        v_picture = 1e-3 * torch.randn_like(render())
+    return median_ms(forward), median_ms(both)
+
+
+def measure_cuda(name: str, tensors: dict[str, Tensor], camera: Camera, speed: float) -> CudaTiming:
+    """One scene, ours and gsplat's."""
+    leaves = {key: value.cuda().requires_grad_() for key, value in tensors.items()}
+    sets = len(leaves["means"])
+    torch.cuda.reset_peak_memory_stats()
+    forward, both = passes(lambda: rasterize(**leaves, camera=camera).colors, leaves)
+    peak = torch.cuda.max_memory_allocated() / 2**30
+    moved = 2 * sum(leaf.numel() for leaf in leaves.values()) + 2 * sets * 4 * camera.width * camera.height
+    try:
+        theirs = passes(lambda: gsplat_render(leaves, camera), leaves)
+    except Exception as error:
+        print(f"gsplat could not be run: {type(error).__name__}: {str(error)[:300]}")
+        theirs = (float("nan"), float("nan"))
+    for leaf in leaves.values():
+        leaf.grad = None
+    gc.collect()
+    torch.cuda.empty_cache()
+    return CudaTiming(name, sets, forward, both, *theirs, 1e3 * 4 * moved / speed, peak)

@@ -1,0 +1,134 @@
+"""The GPU's passes: what is theirs alone. What every back-end promises is in test_rasterize.py."""
+
+import shutil
+import subprocess
+import sys
+
+import pytest
+import torch
+from conftest import Backend, parameters
+from scenes import CASES, Splats, dense, random_splats, tilted_camera
+from torch import Tensor
+
+from cocogs.camera import Camera
+from cocogs.rasterize import native_cuda, rasterize
+
+HOST = Backend("native", torch.float32, "host")
+
+
+def on_host(function):
+    """The test runs the kernels on a CPU."""
+    return pytest.mark.parametrize("backend", parameters([HOST]), indirect=True)(function)
+
+
+def pictures_and_gradients(splats: Splats, camera: Camera, device: str) -> dict[str, Tensor]:
+    """Everything that both passes give, on the CPU."""
+    inputs = splats.tensors(torch.float32)
+    leaves = {name: value.to(device).requires_grad_() for name, value in inputs.items()}
+    picture = rasterize(**leaves, camera=camera, with_depth=True)
+    assert picture.depths is not None
+    generator = torch.Generator().manual_seed(3)
+    weights = torch.randn(picture.colors.shape, generator=generator).to(device)
+    ((picture.colors * weights).sum() + picture.alphas.square().sum()).backward()
+    result = {"colors": picture.colors, "alphas": picture.alphas, "depths": picture.depths}
+    result |= {f"v_{name}": leaf.grad for name, leaf in leaves.items() if leaf.grad is not None}
+    return {name: value.detach().cpu() for name, value in result.items()}
+
+
+@on_host
+def test_too_many_intersections_are_refused(backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(native_cuda, "MOST_INTERSECTIONS", 20)
+    with pytest.raises(ValueError, match=r"touch [\d,]+ image tiles.*too large, or too many"):
+        rasterize(**dense().splats.tensors(torch.float32), camera=dense().camera)
+
+
+@on_host
+def test_double_is_refused(backend: Backend) -> None:
+    with pytest.raises(ValueError, match="float32"):
+        rasterize(**dense().splats.tensors(torch.float64), camera=dense().camera)
+
+
+@on_host
+def test_larger_than_a_mask_of_tiles(backend: Backend) -> None:
+    """Splats over more than 64 tiles are dealt out by their whole rectangle; the picture is the same."""
+    camera = tilted_camera(211, 190)
+    splats = random_splats(12, camera, 5, size_px=60)
+    found = pictures_and_gradients(splats, camera, "cpu")
+    exact = rasterize(**splats.tensors(torch.float64), camera=camera, backend="reference")
+    assert (found["colors"] - exact.colors).abs().max() < 2e-2  # pixels that stand on a threshold
+    assert (found["colors"] - exact.colors).abs().median() < 1e-6
+
+
+def test_missing_module_names_the_remedy() -> None:
+    """In another process, because the module may be loaded here already."""
+    script = """
+import sys, torch
+sys.modules["cocogs._cuda"] = None
+from cocogs.rasterize import native
+try:
+    native.passes_on(torch.device("cuda"))
+except RuntimeError as error:
+    assert "nvcc" in str(error) and "pip install" in str(error), error
+else:
+    raise SystemExit("no error")
+"""
+    subprocess.run([sys.executable, "-c", script], check=True)
+
+
+@pytest.mark.skipif(shutil.which("nvcc") is None, reason="needs nvcc")
+def test_installed_with_cuda_where_there_is_a_compiler() -> None:
+    """Installing compiled every kernel; and the module loads on a machine without a GPU."""
+    assert native_cuda.is_built()
+
+
+# On a GPU
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("size", [(1, 1), (17, 1), (1, 300), (33, 47), (1999, 15), (640, 427)])
+@pytest.mark.parametrize("count", [1, 1000, 50_000])
+def test_gpu_equals_cpu(size: tuple[int, int], count: int) -> None:
+    camera = tilted_camera(*size)
+    splats = random_splats(count, camera, 1, size_px=4)
+    compare(pictures_and_gradients(splats, camera, "cuda"), pictures_and_gradients(splats, camera, "cpu"))
+
+
+@pytest.mark.cuda
+def test_a_million_gaussians() -> None:
+    camera = tilted_camera(1600, 1066)
+    splats = random_splats(1_000_000, camera, 1, size_px=3)
+    compare(pictures_and_gradients(splats, camera, "cuda"), pictures_and_gradients(splats, camera, "cpu"))
+
+
+def compare(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
+    """Equal to rounding, but for the few pixels that stand on a threshold."""
+    for name, exact in expected.items():
+        error = (found[name] - exact).abs()
+        if name.startswith("v_"):
+            assert error.norm() <= 1e-3 * exact.norm().clamp_min(1e-12), name
+        else:
+            assert (error > 1e-4 * exact.abs().max().clamp_min(1)).float().mean() < 1e-3, name
+
+
+@pytest.mark.cuda
+def test_works_in_the_current_stream() -> None:
+    case = CASES["ordinary"]()
+    inputs = {name: value.cuda() for name, value in case.splats.tensors(torch.float32).items()}
+    first = rasterize(**inputs, camera=case.camera).colors
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        second = rasterize(**inputs, camera=case.camera).colors
+    stream.synchronize()
+    assert torch.equal(first, second)
+
+
+@pytest.mark.cuda
+def test_too_little_memory_is_one_error() -> None:
+    camera, splats = tilted_camera(4000, 3000), dense().splats
+    torch.cuda.set_per_process_memory_fraction(1e-3)
+    try:
+        with pytest.raises(torch.OutOfMemoryError):
+            pictures_and_gradients(splats, camera, "cuda")
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)
