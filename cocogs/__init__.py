@@ -34,6 +34,16 @@ The files in the order in which data flows through them:
     evaluate.py             PSNR, SSIM, FLIP, LPIPS on sharp test views
     lpips.py                LPIPS from local weights
     render.py               run -> picture files
+    viewer/exhibit.py       what the viewer shows: a run or a .ply, as functions that draw
+    viewer/space.py         our cameras and viser's
+    viewer/schedule.py      when to draw what: coarse while moving, finer while still
+    viewer/session.py       one visitor: place, lens, pictures
+    viewer/panel.py         their controls: lens, photos, saving
+    viewer/dial.py          a slider in a unit
+    viewer/film.py          frames between chosen views
+    viewer/film_panel.py    controls of focus pulls and camera paths
+    viewer/landmarks.py     cameras and focus planes in 3D
+    viewer/server.py        the page: port, host, a session per visitor
     io/progress.py          percentages of slow steps
     io/ply.py               the standard 3DGS .ply, in and out
     io/camera_path.py       camera paths as JSON: the viewer saves, render reads

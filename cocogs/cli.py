@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from cocogs.run import DataConfig
 
 PRESET_DECIDES = "(default: the preset's)"
+LOCAL_ONLY = "(default: this computer only)"
 Part = Literal["coc", "direction", "beta", "aperture", "cnn"]
 ABLATABLE: dict[str, tuple[Part, ...]] = {
     "pinhole": (),
@@ -256,11 +257,43 @@ class Export:
         return 0
 
 
+@dataclass
+class View:
+    """Look at a trained scene in the browser: move, set focus and aperture, compare with the photos."""
+
+    scene: Annotated[Positional[Path], arg(metavar="RUN|SCENE.ply")]
+    """The folder that `cocogs train --out` wrote, or a .ply of 3D Gaussians."""
+    host: Annotated[str, arg(metavar="ADDRESS", help_behavior_hint=LOCAL_ONLY)] = "127.0.0.1"
+    """Let other computers look, through this address of yours; 0.0.0.0 is all of them."""
+    port: Annotated[int | None, arg(metavar="N", help_behavior_hint="(default: a free one from 8080 on)")] = (
+        None
+    )
+    """Where the page is served."""
+
+    def run(self) -> int:
+        from cocogs.viewer.exhibit import open_exhibit
+        from cocogs.viewer.server import Viewer, free_port, is_loopback
+
+        port = free_port(self.host, self.port)  # before the slow part
+        viewer = Viewer(open_exhibit(self.scene), self.host, port)
+        if not is_loopback(self.host):
+            print(
+                "cocogs: warning: everyone who can reach this computer can look at the scene and keep the "
+                "computer busy; do this only where you trust the network.",
+                file=sys.stderr,
+            )
+        print(f"{self.scene} is shown at {viewer.url} (Ctrl-C stops)", flush=True)
+        viewer.wait()
+        viewer.stop()
+        return 0
+
+
 Command = (
     Annotated[Train, subcommand("train")]
     | Annotated[Eval, subcommand("eval")]
     | Annotated[Render, subcommand("render")]
     | Annotated[Export, subcommand("export")]
+    | Annotated[View, subcommand("view")]
 )
 
 
@@ -285,12 +318,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("cocogs: stopped.", file=sys.stderr)
         return 130
     except (InputError, OSError, MemoryError, RuntimeError) as error:
-        folder = command.out if isinstance(command, Train | Render) else command.run_folder
-        message = sentence(error, folder)
+        message = sentence(error, place_of(command))
         if message is None:
             raise
         print(f"cocogs: error: {message}", file=sys.stderr)
         return 2
+
+
+def place_of(command: Train | Eval | Render | Export | View) -> Path:
+    """The file or folder that a command works on."""
+    if isinstance(command, View):
+        return command.scene
+    return command.out if isinstance(command, Train | Render) else command.run_folder
 
 
 def sentence(error: Exception, folder: Path) -> str | None:

@@ -6,6 +6,7 @@ stays put, averaged in linear light; near things then hide far ones as they do i
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
@@ -62,7 +63,13 @@ class Lens:
 
 
 @torch.no_grad()
-def refocus(gaussians: Gaussians, camera: Camera, lens: Lens, samples: int = 0) -> Tensor:
+def refocus(
+    gaussians: Gaussians,
+    camera: Camera,
+    lens: Lens,
+    samples: int = 0,
+    check: Callable[[], None] = lambda: None,
+) -> Tensor:
     """The scene through `lens`: (3, H, W) sRGB-encoded, from 0, not clamped above.
 
     With `lens.aperture` 0 both qualities give the sharp view, to the bit.
@@ -71,6 +78,7 @@ def refocus(gaussians: Gaussians, camera: Camera, lens: Lens, samples: int = 0) 
         samples: 0 for interactive quality, which draws round apertures only; else the number of points of
             the aperture. Time grows with it, memory does not. 16 are close (docs/benchmarks.md), 64 good;
             small highlights spread over 50 px and more want 256.
+        check: called before each sample; may raise, to give up a picture that is no longer wanted.
 
     Raises:
         InputError: `samples` is negative.
@@ -86,6 +94,7 @@ def refocus(gaussians: Gaussians, camera: Camera, lens: Lens, samples: int = 0) 
     blur = blur_variance(coc * math.sqrt(overlap / samples))
     light = torch.zeros(3, camera.height, camera.width)
     for point in lens_samples(samples, overlap, lens.blades, lens.blade_rotation):
+        check()
         light += to_linear(_render(gaussians, seen_from(camera, lens, point), blur))
     return to_srgb(light / samples)
 

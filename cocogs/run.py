@@ -11,6 +11,7 @@ import io
 import json
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from cocogs.gaussians import Gaussians
 from cocogs.io.atomic import replacing
 from cocogs.model import DefocusModel
 from cocogs.refocusing import Lens
-from cocogs.scene import Scene, open_scene
+from cocogs.scene import LensFacts, Scene, open_scene
 
 
 @dataclass(frozen=True)
@@ -61,20 +62,38 @@ class Run:
             )
         distances, names = self.model.focus.focus_distances.detach(), [v.name for v in self.scene.train_views]
         if view_name is None:
-            return Lens(float(distances.median()), geometric_mean(self._diameters()))
+            return Lens(float(distances.median()), geometric_mean(self._diameters))
         if view_name not in names:
             raise InputError(f"{view_name!r} is no training photo, only those have a learned lens.")
         index = names.index(view_name)
-        return Lens(float(distances[index]), self._diameters()[index])
+        return Lens(float(distances[index]), self._diameters[index])
 
     def f_number(self) -> float | None:
         """The f-number of `lens().aperture` by the photos' EXIF; None where no photo has one."""
-        known = [view.lens.f_number for view in self.scene.train_views]
-        ratios = [f * d for f, d in zip(known, self._diameters(), strict=True) if f is not None]
+        known = [lens.f_number for lens in self._facts]
+        ratios = [f * d for f, d in zip(known, self._diameters, strict=True) if f is not None]
         return geometric_mean(ratios) / self.lens().aperture if ratios else None
 
+    def metres(self) -> float | None:
+        """One scene unit in metres, by the photos' EXIF: at f-number n a lens of focal length f is open f / n
+        wide. None where no photo has both, and in the paper's units, whose aperture is no length."""
+        if self.config.model.units == "paper":
+            return None
+        scales = [
+            lens.focal_length_mm / 1000 / lens.f_number / diameter
+            for lens, diameter in zip(self._facts, self._diameters, strict=True)
+            if lens.focal_length_mm is not None and lens.f_number is not None
+        ]
+        return geometric_mean(scales) if scales else None
+
+    @property
+    def _facts(self) -> list[LensFacts]:
+        """What EXIF says of every training photo."""
+        return [view.lens for view in self.scene.train_views]
+
+    @cached_property
     def _diameters(self) -> list[float]:
-        """Aperture diameter of every training photo, scene units."""
+        """Aperture diameter of every training photo, scene units; slow where a network has a say."""
         return [aperture_diameter(self.model, v.camera, i) for i, v in enumerate(self.scene.train_views)]
 
 

@@ -44,7 +44,7 @@ def test_help_needs_no_torch() -> None:
     subprocess.run([sys.executable, "-c", check], check=True, cwd=REPOSITORY)
 
 
-@pytest.mark.parametrize("command", [[], ["train"], ["eval"], ["render"], ["export"]])
+@pytest.mark.parametrize("command", [[], ["train"], ["eval"], ["render"], ["export"], ["view"]])
 def test_help(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as exit_:
         main([*command, "--help"])

@@ -27,6 +27,17 @@ def coc_diameter(z: Tensor, focus_distance: Tensor, aperture: Tensor) -> Tensor:
     return aperture * (1 / z.clamp_min(MIN_DEPTH) - 1 / focus_distance)
 
 
+def depth_of_field(focus_distance: float, aperture: float, coc: float) -> tuple[float, float]:
+    """Nearest and farthest depth (perhaps infinite) whose circle of confusion is at most `coc` px wide.
+
+    Args:
+        focus_distance: > 0, scene units; infinity is allowed.
+        aperture: K > 0 in px x scene unit.
+    """
+    vergence, slack = 1 / focus_distance, coc / aperture
+    return 1 / (vergence + slack), 1 / (vergence - slack) if vergence > slack else math.inf
+
+
 def blur_variance(coc: Tensor) -> Tensor:
     """Variance per axis, in px^2, of a uniform disc of diameter `coc` px: r^2 / 4 = c^2 / 16."""
     return coc.square() / 16

@@ -1,0 +1,61 @@
+"""A slider for one property of the lens, in a unit that the user reads."""
+
+import math
+from collections.abc import Callable
+
+import viser
+
+from cocogs.refocusing import Lens
+
+STEPS = 500  # at least that many positions on a slider
+
+
+class Dial:
+    """A slider that shows a property of the lens and sets it.
+
+    Args:
+        gui: where it is added.
+        label, hint: what the user reads.
+        limits: of the slider; a lens beyond them widens it.
+        shown: lens -> what the slider says.
+        changed: called with the new value when the user has moved the slider.
+    """
+
+    def __init__(
+        self, gui: viser.GuiApi, label: str, hint: str, limits: tuple[float, float],
+        shown: Callable[[Lens], float], changed: Callable[[float], None], lens: Lens,
+    ) -> None:  # fmt: skip
+        self._shown = shown
+        self._step = fine_step(limits[1] - limits[0])
+        low, value, high = self._rounded(limits, lens)
+        self.handle = gui.add_slider(label, low, high, self._step, value, hint=hint)
+
+        @self.handle.on_update
+        def _(event: viser.GuiEvent) -> None:
+            if event.client is not None:  # the user, not `sync`
+                changed(self.handle.value)
+
+    def sync(self, lens: Lens) -> None:
+        """Show what the lens is set to."""
+        low, value, high = self._rounded((self.handle.min, self.handle.max), lens)
+        if low < self.handle.min:
+            self.handle.min = low
+        if high > self.handle.max:
+            self.handle.max = high
+        self.handle.value = value
+
+    def _rounded(self, limits: tuple[float, float], lens: Lens) -> tuple[float, float, float]:
+        """Lower limit, value and upper limit as multiples of the step, with the value between them."""
+        value = min(self._shown(lens), 1e6 * limits[1])  # a lens may focus at infinity
+        low = max(math.floor(limits[0] / self._step), 1 if limits[0] > 0 else 0)
+        high, middle = math.ceil(limits[1] / self._step), round(value / self._step)
+        digits = max(0, -round(math.log10(self._step)))
+        low, middle, high = (
+            round(n * self._step, digits) for n in (min(low, max(middle, 1)), middle, max(high, middle))
+        )
+        return low, max(middle, low), high
+
+
+def fine_step(span: float) -> float:
+    """A power of ten that divides `span` > 0 into at least `STEPS` steps."""
+    return 10.0 ** math.floor(math.log10(span / STEPS))

@@ -1,0 +1,198 @@
+"""What the viewer shows: a run or a .ply, as plain data and a few functions that draw."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from cocogs.camera import Camera
+from cocogs.errors import InputError
+from cocogs.gaussians import Gaussians
+from cocogs.io.ply import read_ply
+from cocogs.rasterize import rasterize
+from cocogs.refocusing import SOLID, Lens, depth_at, refocus
+from cocogs.run import Run, load_run
+
+START_SIZE = (640, 426)  # px; of the pictures of a scene without photos
+START_FOCAL_LENGTH = 600.0  # px; so wide that the view spans 56 degrees
+START_OPENING = 0.03  # of the focus distance: as wide as f/1.7 on a 50 mm lens at 1 m
+GLANCE = 96  # px; width of the small renders that tell how deep a scene is
+
+
+@dataclass(frozen=True)
+class Photo:
+    """A photo of the scene.
+
+    Args:
+        load: gives (3, H, W) sRGB, at the size of `camera`.
+        lens: the learned one; None where none was learned (test photos, preset 3dgs).
+    """
+
+    name: str
+    camera: Camera
+    load: Callable[[], Tensor]
+    lens: Lens | None
+
+
+@dataclass(frozen=True)
+class Exhibit:
+    """A scene to look at.
+
+    Args:
+        title: what the user calls it.
+        draw: (camera, lens, samples, check) -> (3, H, W) sRGB; `check` is called between lens samples and may
+            raise to stop the work.
+        depth: camera -> (H, W) z-depth in scene units, infinite where nothing is.
+        depth_at: (camera, x, y) -> z-depth of what is seen at a pixel; raises InputError where nothing is.
+        photos: in the order of their names; none for a .ply.
+        start: where the viewer opens.
+        up: (3,) the direction that is up.
+        lens: to start with.
+        depth_range: depths between which the scene lies, scene units.
+        focal_length: of the lens that took the photos, in scene units: f-number = focal_length / aperture.
+            None where the photos' EXIF does not tell the f-number.
+        metres: one scene unit in metres, None where EXIF does not tell the focal length.
+    """
+
+    title: str
+    draw: Callable[[Camera, Lens, int, Callable[[], None]], Tensor]
+    depth: Callable[[Camera], Tensor]
+    depth_at: Callable[[Camera, float, float], float]
+    photos: Sequence[Photo]
+    start: Camera
+    up: Tensor
+    lens: Lens
+    depth_range: tuple[float, float]
+    focal_length: float | None = None
+    metres: float | None = None
+
+
+def open_exhibit(path: Path) -> Exhibit:
+    """A run folder, or a .ply of 3D Gaussians.
+
+    Raises:
+        InputError: neither, or it cannot be read.
+    """
+    if path.is_dir():
+        return exhibit_run(load_run(path))
+    if path.suffix.lower() == ".ply":
+        return exhibit_gaussians(read_ply(path), path.stem)
+    problem = "is neither a run folder nor a .ply" if path.exists() else "does not exist"
+    raise InputError(f"{path} {problem}: give what `cocogs train --out` wrote, or a .ply of 3D Gaussians.")
+
+
+def exhibit_run(run: Run) -> Exhibit:
+    gaussians, views = run.model.gaussians, run.scene.views
+    has_lens = run.config.model.lens != "pinhole"
+    photos = [
+        Photo(
+            view.name,
+            view.camera,
+            partial(run.scene.photo, view),
+            run.lens(view.name) if has_lens and not view.is_test else None,
+        )
+        for view in views
+    ]
+    cameras = [view.camera for view in views]
+    depths = seen_depths(gaussians, cameras[:: math.ceil(len(cameras) / 8)])
+    lens = run.lens() if has_lens else guess_lens(depths)
+    f_number = run.f_number() if has_lens else None
+    return Exhibit(
+        title=run.folder.resolve().name,
+        **drawing(gaussians),
+        photos=photos,
+        start=cameras[most_central(cameras)],
+        up=-torch.stack([c.cam_from_world[1, :3].double() for c in cameras]).mean(0),
+        lens=lens,
+        depth_range=depth_range(depths, [p.lens.focus_distance for p in photos if p.lens]),
+        focal_length=None if f_number is None else f_number * lens.aperture,
+        metres=run.metres() if has_lens else None,
+    )
+
+
+def exhibit_gaussians(gaussians: Gaussians, title: str) -> Exhibit:
+    """A scene of which only the Gaussians are known.
+
+    Raises:
+        InputError: there are none.
+    """
+    if len(gaussians) == 0:
+        raise InputError(f"{title} holds no Gaussians: give another .ply.")
+    start = overview(gaussians)
+    depths = seen_depths(gaussians, [start])
+    return Exhibit(
+        title=title,
+        **drawing(gaussians),
+        photos=(),
+        start=start,
+        up=torch.tensor([0.0, -1.0, 0.0], dtype=torch.float64),  # as COLMAP's and most .ply scenes
+        lens=guess_lens(depths),
+        depth_range=depth_range(depths, []),
+    )
+
+
+def drawing(gaussians: Gaussians) -> dict:
+    """The functions of an `Exhibit` that look at Gaussians."""
+
+    def draw(camera: Camera, lens: Lens, samples: int, check: Callable[[], None]) -> Tensor:
+        return refocus(gaussians, camera, lens, samples, check)
+
+    return {
+        "draw": draw,
+        "depth": lambda camera: sharp_depth(gaussians, camera),
+        "depth_at": lambda camera, x, y: depth_at(gaussians, camera, x, y),
+    }
+
+
+@torch.no_grad()
+def sharp_depth(gaussians: Gaussians, camera: Camera) -> Tensor:
+    """(H, W) mean z-depth in scene units, infinite where nothing is."""
+    g = gaussians
+    render = rasterize(*g.activated(), g.sh0, g.shN, camera, with_depth=True)
+    assert render.depths is not None
+    return torch.where(render.alphas[0] > SOLID, render.depths[0], math.inf)
+
+
+def seen_depths(gaussians: Gaussians, cameras: Sequence[Camera]) -> Tensor:
+    """(P,) depths of what is seen from `cameras`; never empty."""
+    glances = [c.resized(GLANCE, max(1, round(GLANCE * c.height / c.width))) for c in cameras]
+    depths = torch.cat([sharp_depth(gaussians, camera).flatten() for camera in glances])
+    depths = depths[depths.isfinite()]
+    return depths if len(depths) else torch.ones(1)
+
+
+def depth_range(depths: Tensor, focus_distances: Sequence[float]) -> tuple[float, float]:
+    """From a little nearer than what is seen, and than every photo's focus, to a little farther."""
+    near, far = depths.quantile(torch.tensor([0.02, 0.98])).tolist()
+    return 0.7 * min([near, *focus_distances]), 1.3 * max([far, *focus_distances])
+
+
+def guess_lens(depths: Tensor) -> Lens:
+    """A lens that blurs visibly, for a scene whose own is unknown."""
+    typical = float(depths.median())
+    return Lens(typical, START_OPENING * typical)
+
+
+def most_central(cameras: Sequence[Camera]) -> int:
+    positions = torch.stack([camera.position for camera in cameras])
+    return int((positions - positions.mean(0)).norm(dim=1).argmin())
+
+
+@torch.no_grad()
+def overview(gaussians: Gaussians) -> Camera:
+    """A camera that has the bulk of the scene in front of it, looking along z."""
+    means = gaussians.means[gaussians.opacities.sigmoid() > 0.1]
+    means = (means if len(means) else gaussians.means).double()
+    center = means.median(0).values
+    radius = float((means - center).norm(dim=1).kthvalue(math.ceil(0.8 * len(means))).values)
+    width, height = START_SIZE
+    focal = START_FOCAL_LENGTH
+    K = torch.tensor([[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1]], dtype=torch.float64)
+    cam_from_world = torch.eye(4, dtype=torch.float64)
+    cam_from_world[:3, 3] = -center
+    cam_from_world[2, 3] += max(radius, 1e-3) * 2 * focal / height
+    return Camera(K, cam_from_world, width, height)

@@ -1,0 +1,158 @@
+"""The controls of moving pictures: pulling the focus, moving the camera, saving both as a path."""
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import viser
+
+from cocogs.io.camera_path import CameraPath, PathFrame
+from cocogs.viewer.film import fill_in
+
+if TYPE_CHECKING:
+    from cocogs.viewer.session import Session
+
+FPS = 24
+NO_VIEWS = "Go somewhere, then Add; at least two views."
+ADD, REMOVE, CLEAR = "Add", "Remove last", "Clear"
+
+
+class Player:
+    """Shows frames one after the other at their time, in a thread of its own."""
+
+    def __init__(self, show: Callable[[PathFrame], None], stopped: Callable[[], None]) -> None:
+        self._show, self._stopped = show, stopped
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    @property
+    def is_playing(self) -> bool:
+        return self._thread is not None and self._thread.is_alive()
+
+    def play(self, frames: Sequence[PathFrame]) -> None:
+        self.stop()
+        self._stop.clear()
+        self._thread = threading.Thread(target=self._run, args=(frames,), name="cocogs-play", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stop.set()
+        if self._thread is not None and self._thread is not threading.current_thread():
+            self._thread.join()
+
+    def _run(self, frames: Sequence[PathFrame]) -> None:
+        began = time.monotonic()
+        index = 0
+        while index < len(frames) - 1 and not self._stop.wait(1 / FPS):
+            index = min(int((time.monotonic() - began) * FPS), len(frames) - 1)  # late frames are skipped
+            self._show(frames[index])
+        self._stopped()
+
+
+class FilmPanel:
+    """Two folders: a focus pull from where one stands, and a path through chosen views."""
+
+    def __init__(self, gui: viser.GuiApi, session: "Session") -> None:
+        self._gui, self._session = gui, session
+        self._keyframes: list[PathFrame] = []
+        self._play_buttons: list[viser.GuiButtonHandle] = []
+        self._player = Player(session.show_frame, self._show_stopped)
+        with gui.add_folder("Focus pull", expand_by_default=False):
+            self._add_pull()
+        with gui.add_folder("Camera path", expand_by_default=False):
+            self._add_path()
+
+    def close(self) -> None:
+        self._player.stop()
+
+    def _add_pull(self) -> None:
+        gui, session = self._gui, self._session
+        label, unit = session.distance_unit
+        near, far = (distance * unit for distance in session.depth_range)
+        hint = "Focus distance at the beginning."
+        start = gui.add_number(f"From{label}", near, min=1e-6, hint=hint)
+        end = gui.add_number(f"To{label}", far, min=1e-6, hint="Focus distance at the end.")
+        take = gui.add_button_group("Take focus", ("as From", "as To"), hint="The focus that is set now.")
+
+        @take.on_click
+        def _(_: viser.GuiEvent) -> None:
+            target = start if take.value == "as From" else end
+            target.value = session.lens.focus_distance * unit
+
+        seconds = gui.add_number("Seconds", 4.0, min=0.1, max=600.0, step=0.1)
+
+        def frames() -> list[PathFrame]:
+            now = session.frame()
+            assert now.focus_distance is not None
+            ends = [PathFrame(now.camera, z.value / unit, now.aperture) for z in (start, end)]
+            return fill_in(ends, frame_count(seconds.value))
+
+        self._add_buttons(frames, "focus-pull")
+
+    def _add_path(self) -> None:
+        gui, session = self._gui, self._session
+        status = gui.add_markdown(NO_VIEWS)
+        edit = gui.add_button_group(
+            "View", (ADD, REMOVE, CLEAR), hint="Where you stand, with focus and aperture."
+        )
+
+        def describe() -> None:
+            count = len(self._keyframes)
+            session.show_path([frame.camera for frame in self._keyframes])
+            status.content = f"{count} views." if count else NO_VIEWS
+
+        @edit.on_click
+        def _(_: viser.GuiEvent) -> None:
+            if edit.value == ADD:
+                self._keyframes.append(session.frame())
+            elif edit.value == CLEAR:
+                self._keyframes.clear()
+            elif self._keyframes:
+                self._keyframes.pop()
+            describe()
+
+        seconds = gui.add_number(
+            "Seconds each", 2.0, min=0.1, max=600.0, step=0.1, hint="From a view to the next."
+        )
+
+        def frames() -> list[PathFrame]:
+            if len(self._keyframes) < 2:
+                return []
+            return fill_in(self._keyframes, frame_count(seconds.value * (len(self._keyframes) - 1)))
+
+        self._add_buttons(frames, "path")
+
+    def _add_buttons(self, frames: Callable[[], list[PathFrame]], name: str) -> None:
+        gui, session = self._gui, self._session
+        play = gui.add_button("Play", icon=viser.Icon.PLAYER_PLAY)
+        save = gui.add_button(
+            "Save path", icon=viser.Icon.DOWNLOAD, hint="For cocogs render --path FILE.json."
+        )
+        self._play_buttons.append(play)
+
+        @play.on_click
+        def _(_: viser.GuiEvent) -> None:
+            if self._player.is_playing:
+                self._player.stop()
+            elif chosen := frames():
+                for button in self._play_buttons:
+                    button.label, button.icon = "Stop", viser.Icon.PLAYER_STOP
+                self._player.play(chosen)
+            else:
+                session.notify("Add two views first", "A path runs through at least two views.")
+
+        @save.on_click
+        def _(_: viser.GuiEvent) -> None:
+            if chosen := frames():
+                session.save_path(CameraPath(FPS, chosen), name)
+            else:
+                session.notify("Add two views first", "A path runs through at least two views.")
+
+    def _show_stopped(self) -> None:
+        for button in self._play_buttons:
+            button.label, button.icon = "Play", viser.Icon.PLAYER_PLAY
+
+
+def frame_count(seconds: float) -> int:
+    return max(2, round(seconds * FPS) + 1)

@@ -1,0 +1,193 @@
+"""The controls beside the picture: the lens, the photos, and saving what is seen."""
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import viser
+
+from cocogs.coc.lens import depth_of_field
+from cocogs.refocusing import Lens
+from cocogs.viewer.dial import Dial
+from cocogs.viewer.exhibit import Exhibit
+from cocogs.viewer.film_panel import FilmPanel
+
+if TYPE_CHECKING:
+    from cocogs.viewer.session import Session
+
+REFOCUSED, SHARP, PHOTO = "Refocused", "Sharp", "Photo"
+CAMERA_UNITS, SCENE_UNITS = "As on a camera", "Scene units"
+BACK, RETURN, FORTH = "◀ Previous", "Return", "Next ▶"
+LARGEST_APERTURE = 4.0  # times the one at the start
+SMALLEST_OPENING = 22.0  # f-number
+SHARP_ENOUGH = 1 / 1200  # circle of confusion as a part of the picture's width that still looks sharp
+PICTURE_WIDTH, LARGEST_PICTURE = 1600, 8192  # px
+FOCUS_HINT = "The distance that is sharp. Or click in the picture: what you click becomes sharp."
+APERTURE_HINT = "Diameter of the lens in scene units: the wider, the softer what is out of focus."
+STOP_HINT = "As on a camera: the smaller, the softer what is out of focus."
+
+
+class Panel:
+    """Every control of one visitor: acts on the session, and shows its state."""
+
+    def __init__(self, gui: viser.GuiApi, exhibit: Exhibit, session: "Session") -> None:
+        self._gui, self._exhibit, self._session = gui, exhibit, session
+        modes = (REFOCUSED, SHARP, PHOTO) if exhibit.photos else (REFOCUSED, SHARP)
+        buttons = gui.add_button_group("Show", modes, hint=f"Keys 1 to {len(modes)}.")
+        buttons.on_click(lambda _: session.set_show(buttons.value))
+        for number, mode in enumerate(modes, start=1):
+            command = gui.add_command(f"Show: {mode}", hotkey=str(number))  # type: ignore[arg-type]
+            command.on_trigger(lambda _, mode=mode: session.set_show(mode))
+        self._status = gui.add_markdown("")
+        with gui.add_folder("Lens"):
+            self._add_lens()
+        if exhibit.photos:
+            with gui.add_folder("Photos"):
+                self._add_photos()
+        self.film = FilmPanel(gui, session)
+        with gui.add_folder("Picture"):
+            self._add_saving()
+        self.sync()
+
+    def close(self) -> None:
+        self.film.close()
+
+    def sync(self) -> None:
+        """Show the session's lens."""
+        for dial in self._dials:
+            dial.sync(self._session.lens)
+        self._sharp_range.content = self._describe_sharp_range(self._session.lens)
+
+    def choose_photo(self, index: int) -> None:
+        """Show which photo was gone to."""
+        self._photo.value = self._exhibit.photos[index].name
+
+    def tell(self, status: str) -> None:
+        """Show what is being drawn."""
+        if status != self._status.content:
+            self._status.content = status
+
+    def _add_lens(self) -> None:
+        gui, session = self._gui, self._session
+        scene, camera = self._scene_dials(), self._camera_dials()
+        self._dials = scene + camera
+        if camera:
+            self._add_units(scene, camera)
+        self._sharp_range = gui.add_markdown("")
+        self.click_focuses = gui.add_checkbox("Click focuses", True, hint="Click what shall be sharp.")
+        label = "The photo's lens" if self._exhibit.photos else "Reset"
+        gui.add_button(label, hint="Focus and aperture as at first.").on_click(lambda _: session.reset_lens())
+
+    def _scene_dials(self) -> list[Dial]:
+        lens = self._session.lens
+        return [
+            Dial(
+                self._gui, "Focus", FOCUS_HINT, self._exhibit.depth_range,
+                lambda lens: lens.focus_distance, self._set_focus, lens,
+            ),
+            Dial(
+                self._gui, "Aperture", APERTURE_HINT, (0.0, self._widest),
+                lambda lens: lens.aperture, self._set_aperture, lens,
+            ),
+        ]  # fmt: skip
+
+    def _camera_dials(self) -> list[Dial]:
+        """What a camera shows, as far as EXIF tells what it is."""
+        dials, lens, (near, far) = [], self._session.lens, self._exhibit.depth_range
+        if (metres := self._exhibit.metres) is not None:
+            dials.append(
+                Dial(
+                    self._gui, "Focus (m)", FOCUS_HINT, (near * metres, far * metres),
+                    lambda lens: lens.focus_distance * metres, lambda z: self._set_focus(z / metres), lens,
+                )
+            )  # fmt: skip
+        if (focal_length := self._exhibit.focal_length) is not None:
+            dials.append(
+                Dial(
+                    self._gui, "f-number", STOP_HINT, (focal_length / self._widest, SMALLEST_OPENING),
+                    lambda lens: min(focal_length / max(lens.aperture, 1e-9), SMALLEST_OPENING),
+                    lambda number: self._set_aperture(focal_length / number), lens,
+                )
+            )  # fmt: skip
+        return dials
+
+    @property
+    def _widest(self) -> float:
+        """The largest aperture on offer, scene units."""
+        lens = self._exhibit.lens
+        return LARGEST_APERTURE * (lens.aperture or 0.01 * lens.focus_distance)
+
+    def _add_units(self, scene: list[Dial], camera: list[Dial]) -> None:
+        units = self._gui.add_dropdown("Units", (CAMERA_UNITS, SCENE_UNITS))
+
+        def show() -> None:
+            on_camera = units.value == CAMERA_UNITS
+            for dial in camera:
+                dial.handle.visible = on_camera
+            for dial in scene[
+                -len(camera) :
+            ]:  # where only the f-number is known, it replaces the aperture alone
+                dial.handle.visible = not on_camera
+
+        units.on_update(lambda _: show())
+        show()
+
+    def _set_focus(self, distance: float) -> None:
+        self._session.set_lens(replace(self._session.lens, focus_distance=distance))
+
+    def _set_aperture(self, diameter: float) -> None:
+        self._session.set_lens(replace(self._session.lens, aperture=diameter))
+
+    def _describe_sharp_range(self, lens: Lens) -> str:
+        camera = self._exhibit.start
+        if lens.aperture == 0:
+            return "Everything is sharp."
+        coc = SHARP_ENOUGH * camera.width
+        near, far = depth_of_field(lens.focus_distance, lens.aperture * camera.fx, coc)
+        unit, metres = ("", 1.0) if self._exhibit.metres is None else (" m", self._exhibit.metres)
+        end = "infinity" if math.isinf(far) else f"{far * metres:.3g}{unit}"
+        return f"Sharp from {near * metres:.3g} to {end}."
+
+    def _add_photos(self) -> None:
+        gui, photos, session = self._gui, self._exhibit.photos, self._session
+        names = [photo.name for photo in photos]
+        self._photo = gui.add_dropdown(
+            "Photo", names, hint="Look from where it was taken, focused as it was."
+        )
+
+        @self._photo.on_update
+        def _(event: viser.GuiEvent) -> None:
+            if event.client is not None:
+                session.visit(names.index(self._photo.value))
+
+        steps = {BACK: -1, RETURN: 0, FORTH: 1}
+        buttons = gui.add_button_group("", tuple(steps))
+
+        @buttons.on_click
+        def _(_: viser.GuiEvent) -> None:
+            session.visit((names.index(self._photo.value) + steps[buttons.value]) % len(names))
+
+        cameras = gui.add_checkbox("Show cameras", False, hint="Click one to look through it.")
+        cameras.on_update(lambda _: session.show_cameras(cameras.value))
+        if any(photo.lens for photo in photos):
+            planes = gui.add_checkbox(
+                "Show focus planes", False, hint="What each photo was focused on: orange near, blue far."
+            )
+            planes.on_update(lambda _: session.show_planes(planes.value))
+
+    def _add_saving(self) -> None:
+        width = self._gui.add_number(
+            "Width (px)", PICTURE_WIDTH, min=16, max=LARGEST_PICTURE, step=1,
+            hint="Of what you save. Its shape is the window's, or the photo's where you stand at one.",
+        )  # fmt: skip
+        self.picture_width: Callable[[], int] = lambda: int(width.value)
+        save = self._gui.add_button("Save picture", icon=viser.Icon.CAMERA, hint="PNG, in final quality.")
+
+        @save.on_click
+        def _(_: viser.GuiEvent) -> None:
+            save.disabled = True
+            try:
+                self._session.save_picture(self.picture_width())
+            finally:
+                save.disabled = False

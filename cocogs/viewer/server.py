@@ -1,0 +1,129 @@
+"""The viewer's web server: a port, a page, a session for each visitor."""
+
+import contextlib
+import errno
+import io
+import ipaddress
+import math
+import socket
+import threading
+import time
+
+import numpy as np
+import viser
+
+from cocogs.errors import InputError
+from cocogs.viewer.exhibit import Exhibit
+from cocogs.viewer.session import Session
+from cocogs.viewer.space import TYPICAL_DEPTH, ViewerSpace, field_of_view
+
+LOOPBACK = "127.0.0.1"
+ANY = ("0.0.0.0", "::", "")  # hosts that stand for all addresses of this computer
+FIRST_PORT, PORTS = 8080, 100  # tried in turn when none was asked for
+ACCENT = (255, 150, 30)
+ADVICE = "give an address of this one, or leave --host out"
+PANEL_WIDTH = 340  # px
+
+
+class Viewer:
+    """Serves an exhibit until `stop`.
+
+    Args:
+        host: address to listen at; only this computer can reach `LOOPBACK`.
+        port: a free one, as `free_port` finds it.
+    """
+
+    def __init__(self, exhibit: Exhibit, host: str, port: int) -> None:
+        self._exhibit = exhibit
+        near, far = exhibit.depth_range
+        self._space = ViewerSpace(TYPICAL_DEPTH / math.sqrt(near * far))
+        self._lock = threading.Lock()
+        self.sessions: dict[int, Session] = {}
+        self._host = host
+        with contextlib.redirect_stdout(io.StringIO()):  # viser prints a box with the address, we a sentence
+            self._server = viser.ViserServer(host, port, label=exhibit.title, verbose=False)
+        self.port = self._server.get_port()
+        self._furnish()
+        self._server.on_client_connect(self._welcome)
+        self._server.on_client_disconnect(self._part)
+
+    @property
+    def url(self) -> str:
+        name = "localhost" if self._host in ANY else self._host
+        return f"http://[{name}]:{self.port}" if ":" in name else f"http://{name}:{self.port}"
+
+    def wait(self) -> None:
+        """Until Ctrl-C."""
+        with contextlib.suppress(KeyboardInterrupt):
+            while True:
+                time.sleep(3600)
+
+    def stop(self) -> None:
+        self._server.stop()
+        with self._lock:
+            sessions, self.sessions = self.sessions, {}
+        for session in sessions.values():
+            session.close()
+
+    def _furnish(self) -> None:
+        """What all visitors share: looks, and where they start."""
+        server, start = self._server, self._exhibit.start
+        server.gui.configure_theme(
+            dark_mode=True, show_logo=False, show_share_button=False, brand_color=ACCENT
+        )
+        server.gui.main_panel.dock_right()
+        server.gui.main_panel.set_width(PANEL_WIDTH)
+        server.scene.set_up_direction(self._exhibit.up.numpy())
+        pose = self._space.pose(start)
+        _, down, forward = pose.axes.T
+        server.initial_camera.position = pose.position
+        server.initial_camera.look_at = pose.position + TYPICAL_DEPTH * forward
+        server.initial_camera.up = -down
+        server.initial_camera.fov = field_of_view(start, start.width / start.height)
+        server.scene.set_background_image(np.zeros((1, 1, 3), dtype=np.uint8))
+
+    def _welcome(self, client: viser.ClientHandle) -> None:
+        session = Session(client, self._exhibit, self._space)
+        with self._lock:
+            self.sessions[client.client_id] = session
+        if client.client_id not in self._server.get_clients():  # gone in the meantime
+            self._part(client)
+
+    def _part(self, client: viser.ClientHandle) -> None:
+        with self._lock:
+            session = self.sessions.pop(client.client_id, None)
+        if session is not None:
+            session.close()
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this computer can reach `host`."""
+    return all(ipaddress.ip_address(found[4][0]).is_loopback for found in socket.getaddrinfo(host, None))
+
+
+def free_port(host: str, port: int | None) -> int:
+    """`port`, or the first free one from `FIRST_PORT` on.
+
+    Raises:
+        InputError: it is taken, or the host is no address of this computer.
+    """
+    if port is not None and not 1 <= port <= 65535:
+        raise InputError(f"--port {port} is no port: give a number from 1 to 65535.")
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)[0]
+    except OSError as error:
+        raise InputError(f"--host {host} is not known ({error.strerror}): {ADVICE}.") from error
+    problem = ""
+    for candidate in range(FIRST_PORT, FIRST_PORT + PORTS) if port is None else [port]:
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((address[0], candidate))
+                return candidate
+            except OSError as error:
+                if error.errno == errno.EADDRNOTAVAIL:
+                    raise InputError(f"--host {host} is another computer: {ADVICE}.") from error
+                problem = error.strerror
+    if port is None:
+        raise InputError(f"No port from {FIRST_PORT} on is free ({problem}): give one with --port.")
+    raise InputError(f"--port {port} cannot be used ({problem}): give another, or leave it out.")

@@ -1,0 +1,374 @@
+"""The viewer without a browser: cameras there and back, what is shown, ports, films."""
+
+import math
+import socket
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from scenes import tilted_camera
+from test_ply import write_vertices
+from tiny_run import tiny_gaussians, tiny_run
+
+from cocogs.camera import Camera
+from cocogs.cli import main
+from cocogs.errors import InputError
+from cocogs.gaussians import Gaussians
+from cocogs.io.camera_path import PathFrame
+from cocogs.io.ply import write_ply
+from cocogs.refocusing import Lens
+from cocogs.viewer import server
+from cocogs.viewer.dial import fine_step
+from cocogs.viewer.exhibit import Exhibit, open_exhibit
+from cocogs.viewer.film import fill_in
+from cocogs.viewer.landmarks import frame_at
+from cocogs.viewer.schedule import Effort
+from cocogs.viewer.server import FIRST_PORT, free_port, is_loopback
+from cocogs.viewer.session import Request, describe, scaled, sized
+from cocogs.viewer.space import Places, ViewerSpace, field_of_view, frame_in_window
+
+POINTS = torch.tensor([[0.5, 0.2, 4.0], [-1.0, 0.7, 6.0], [0.1, -0.4, 3.0]], dtype=torch.float64)
+
+
+@pytest.fixture
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.getbasetemp()
+
+
+@pytest.fixture
+def run(root: Path) -> Exhibit:
+    return open_exhibit(tiny_run(root, "lens"))
+
+
+@pytest.fixture
+def busy_port() -> Iterator[int]:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        yield other.getsockname()[1]
+
+
+# Cameras.
+
+
+@pytest.mark.parametrize("scale", [1.0, 0.07, 25.0])
+def test_a_camera_survives_the_way_to_viser_and_back(scale: float) -> None:
+    space = ViewerSpace(scale)
+    camera = tilted_camera(640, 426)
+    camera = replace(camera, K=torch.tensor([[700, 0, 320], [0, 700, 213], [0, 0, 1]]).double())
+    back = space.camera(space.pose(camera), field_of_view(camera, 640 / 426), 640, 426)
+    torch.testing.assert_close(back.cam_from_world, camera.cam_from_world)
+    torch.testing.assert_close(back.K, camera.K)
+
+
+def test_axes_are_the_cameras_own() -> None:
+    camera = tilted_camera()
+    pose = ViewerSpace(2.0).pose(camera)
+    for axis in range(3):
+        np.testing.assert_allclose(pose.axes[:, axis], camera.cam_from_world[axis, :3], atol=1e-7)
+    np.testing.assert_allclose(pose.position, 2 * camera.position.numpy())
+
+
+@pytest.mark.parametrize("aspect", [0.5, 1.0, 53 / 37, 3.0])
+def test_a_window_of_any_shape_holds_the_whole_photo_and_touches_its_frame(aspect: float) -> None:
+    photo = tilted_camera(53, 37, cx=20, cy=22)
+    height = 300
+    space = ViewerSpace(1.0)
+    window = space.camera(space.pose(photo), field_of_view(photo, aspect), round(height * aspect), height)
+    left, top, right, bottom = frame_in_window(photo, window)
+    assert left >= -1 and top >= -1 and right <= window.width + 1 and bottom <= height + 1
+    assert min(left, top, window.width - right, height - bottom) == pytest.approx(0, abs=1)
+
+
+def test_a_photo_lies_on_the_render_from_its_place() -> None:
+    """A point is seen at the same place of the photo's frame in the window as in the photo."""
+    photo = tilted_camera(53, 37, cx=20, cy=22)
+    space = ViewerSpace(0.4)
+    window = space.camera(space.pose(photo), field_of_view(photo, 1.5), 600, 400)
+    left, top, right, bottom = frame_in_window(photo, window)
+    in_photo, in_window = photo.project(POINTS)[0], window.project(POINTS)[0]
+    expected = in_photo / torch.tensor([53, 37]) * torch.tensor([right - left, bottom - top])
+    torch.testing.assert_close(in_window, expected + torch.tensor([left, top]))
+
+
+def test_places_are_found_from_near_and_in_their_direction_only() -> None:
+    here = tilted_camera()
+    moved, turned = here.cam_from_world.clone(), here.cam_from_world.clone()
+    moved[0, 3] += 0.1
+    angle = math.radians(1)
+    tilt = torch.eye(4).double()
+    tilt[0, 0] = tilt[1, 1] = math.cos(angle)
+    tilt[0, 1], tilt[1, 0] = -math.sin(angle), math.sin(angle)
+    turned = tilt @ turned
+    other = replace(here, cam_from_world=moved)
+    places = Places([other, here], tolerance=0.01)
+    assert places.find(here) == 1
+    assert places.find(other) == 0
+    assert places.find(replace(here, cam_from_world=turned)) is None
+    assert Places([here], tolerance=0.01).find(other) is None
+    assert Places([], tolerance=0.01).find(here) is None
+
+
+def test_frames_in_focus_lie_at_their_depth_under_the_corners() -> None:
+    camera = tilted_camera(53, 37)
+    pixels, depths = camera.project(frame_at(camera, 3.5))
+    torch.testing.assert_close(depths, torch.full((4,), 3.5).double())
+    torch.testing.assert_close(
+        pixels, torch.tensor([[0, 0], [53, 0], [53, 37], [0, 37]]).double(), atol=1e-5, rtol=0
+    )
+
+
+def test_sizes_of_pictures() -> None:
+    camera = tilted_camera(640, 426)
+    assert scaled(camera, 1) is camera
+    assert (scaled(camera, 0.5).width, scaled(camera, 0.5).height) == (320, 213)
+    assert (scaled(camera, 1e-6).width, scaled(camera, 1e-6).height) == (1, 1)
+    wide = sized(camera, 1601)
+    assert wide.width % 2 == wide.height % 2 == 0 and abs(wide.width - 1601) == 1
+    torch.testing.assert_close(wide.fx, camera.fx * wide.width / 640)
+
+
+# What is shown.
+
+
+def test_a_run_is_shown_with_its_photos_and_their_lenses(run: Exhibit) -> None:
+    assert run.title == "tiny_run_lens"
+    assert [photo.name for photo in run.photos] == [f"view_{i}.png" for i in range(8)]
+    assert [photo.lens is None for photo in run.photos] == [i % 4 == 0 for i in range(8)]
+    assert run.photos[3].load().shape == (3, 36, 48)
+    near, far = run.depth_range
+    assert 0 < near < 2.5 and 6 < far < 30
+    assert all(near < photo.lens.focus_distance < far for photo in run.photos if photo.lens)
+    assert run.up[1] < -0.99  # y points down
+    assert run.metres is None and run.focal_length is None  # there is no EXIF
+
+
+def test_drawing_asks_between_lens_samples_whether_to_go_on(run: Exhibit) -> None:
+    calls = []
+    picture = run.draw(run.start, run.lens, 5, lambda: calls.append(1))
+    assert picture.shape == (3, 36, 48) and len(calls) == 5
+
+    def stop() -> None:
+        raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        run.draw(run.start, run.lens, 5, stop)
+
+
+def test_depth_is_that_of_what_is_seen(run: Exhibit) -> None:
+    depth = run.depth(run.start)
+    solid = depth.isfinite()
+    assert depth.shape == (36, 48) and solid.float().mean() > 0.3
+    assert depth[solid].min() > 2 and depth[solid].max() < 8
+
+
+def test_a_run_without_lens_is_shown_with_a_guessed_one(root: Path) -> None:
+    shown = open_exhibit(tiny_run(root, "3dgs"))
+    assert all(photo.lens is None for photo in shown.photos)
+    near, far = shown.depth_range
+    assert near < shown.lens.focus_distance < far and shown.lens.aperture > 0
+
+
+def test_a_ply_is_shown_from_where_it_is_seen(tmp_path: Path) -> None:
+    write_ply(tmp_path / "scene.ply", tiny_gaussians())
+    shown = open_exhibit(tmp_path / "scene.ply")
+    assert shown.title == "scene" and not shown.photos
+    render = shown.draw(shown.start, shown.lens, 0, lambda: None)
+    assert render.shape == (3, 426, 640)
+    assert shown.depth(shown.start).isfinite().float().mean() > 0.2
+    near, far = shown.depth_range
+    assert near < shown.lens.focus_distance < far and shown.lens.aperture > 0
+
+
+def test_a_ply_with_plain_colours_only_is_shown(tmp_path: Path) -> None:
+    names = ["x", "y", "z", "f_dc_0", "f_dc_1", "f_dc_2", "opacity"]
+    names += [f"scale_{i}" for i in range(3)] + [f"rot_{i}" for i in range(4)]
+    gaussians = tiny_gaussians()
+    columns = [getattr(gaussians, name).detach().reshape(160, -1) for name in Gaussians.names[:-1]]
+    means, quats, scales, opacities, sh0 = columns
+    values = torch.cat([means, sh0, opacities, scales, quats], dim=1).numpy()
+    write_vertices(tmp_path / "plain.ply", names, values)
+    write_ply(tmp_path / "full.ply", gaussians)
+    plain, full = open_exhibit(tmp_path / "plain.ply"), open_exhibit(tmp_path / "full.ply")
+    pictures = [shown.draw(full.start, full.lens, 0, lambda: None) for shown in (plain, full)]
+    assert torch.equal(*pictures)
+
+
+def test_exif_tells_metres_and_f_number(run: Exhibit, root: Path) -> None:
+    from cocogs.io.photos import LensFacts
+    from cocogs.run import load_run
+    from cocogs.viewer.exhibit import exhibit_run
+
+    loaded = load_run(tiny_run(root, "lens"))
+    facts = LensFacts(f_number=2.0, focal_length_mm=50.0)
+    loaded.scene.views = [replace(view, lens=facts) for view in loaded.scene.views]
+    shown = exhibit_run(loaded)
+    assert shown.metres is not None and shown.focal_length is not None
+    assert shown.lens.aperture * shown.metres == pytest.approx(0.025, rel=1e-4)  # 50 mm at f/2
+    assert shown.focal_length / shown.lens.aperture == pytest.approx(2.0, rel=1e-4)
+    assert shown.focal_length * shown.metres == pytest.approx(0.05, rel=1e-4)
+
+
+# Controls.
+
+
+@pytest.mark.parametrize(("span", "step"), [(1.0, 0.001), (68.0, 0.1), (0.03, 1e-5), (5000.0, 10.0)])
+def test_sliders_are_fine(span: float, step: float) -> None:
+    assert fine_step(span) == pytest.approx(step)
+    assert 500 <= span / fine_step(span) <= 5001
+
+
+def test_the_panel_tells_how_well_a_picture_is_drawn() -> None:
+    request = Request(tilted_camera(640, 426), Lens(3.0, 0.1), "Refocused", None, with_depth=False)
+    assert describe(request, Effort(0.5, 0, is_coarse=True)) == "Refocused · draft"
+    assert (
+        describe(request, Effort(1, 16, is_coarse=False)) == "Refocused · 640 × 426 · 16 of 64 lens samples"
+    )
+    sharp = replace(request, show="Sharp")
+    assert sharp.drawn_lens.aperture == 0 and sharp.refinements == (0,)
+    assert describe(sharp, Effort(1, 0, is_coarse=False)) == "Sharp · 640 × 426"
+
+
+# Films.
+
+
+def test_a_focus_pull_stands_still_and_blurs_evenly() -> None:
+    camera = tilted_camera()
+    frames = fill_in([PathFrame(camera, 2.0, 0.1), PathFrame(camera, 8.0, 0.3)], 5)
+    distances = [frame.focus_distance for frame in frames]
+    assert distances[0] == 2 and distances[-1] == pytest.approx(8)
+    np.testing.assert_allclose(np.diff([1 / z for z in distances if z]), -(1 / 2 - 1 / 8) / 4)
+    np.testing.assert_allclose([frame.aperture or 0 for frame in frames], [0.1, 0.15, 0.2, 0.25, 0.3])
+    for frame in frames:
+        torch.testing.assert_close(frame.camera.cam_from_world, camera.cam_from_world)
+
+
+def test_a_pull_to_infinity_arrives() -> None:
+    frames = fill_in([PathFrame(tilted_camera(), 2.0, 0.1), PathFrame(tilted_camera(), math.inf, 0.1)], 3)
+    assert [frame.focus_distance for frame in frames] == [2, 4, math.inf]
+
+
+def test_a_path_runs_through_its_views() -> None:
+    views = [rolled(0.0, [0, 0, 0]), rolled(0.4, [1, 0, 0]), rolled(0.4, [1, 2, 0]), rolled(-0.4, [0, 2, 5])]
+    frames = fill_in([PathFrame(view) for view in views], 31)
+    assert len(frames) == 31
+    for index, view in enumerate(views):
+        torch.testing.assert_close(frames[10 * index].camera.cam_from_world, view.cam_from_world)
+    places = torch.stack([frame.camera.position for frame in frames])
+    steps = places.diff(dim=0)
+    assert steps.diff(dim=0).norm(dim=1).max() < 0.35 * steps.norm(dim=1).max()  # no corners
+    middle = frames[5].camera.cam_from_world
+    assert math.atan2(middle[1, 0], middle[0, 0]) == pytest.approx(0.2)
+    for frame in frames:
+        rotation = frame.camera.cam_from_world[:3, :3]
+        torch.testing.assert_close(rotation @ rotation.T, torch.eye(3).double())
+
+
+def rolled(angle: float, place: list[float]) -> Camera:
+    """A camera at `place`, turned about its axis."""
+    cam_from_world = torch.eye(4).double()
+    cam_from_world[0, 0] = cam_from_world[1, 1] = math.cos(angle)
+    cam_from_world[1, 0], cam_from_world[0, 1] = math.sin(angle), -math.sin(angle)
+    cam_from_world[:3, 3] = -cam_from_world[:3, :3] @ torch.tensor(place).double()
+    return Camera(tilted_camera().K, cam_from_world, 53, 37)
+
+
+# Ports and hosts.
+
+
+def test_another_port_is_taken_where_the_first_is_busy(
+    busy_port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "FIRST_PORT", busy_port)
+    assert busy_port < free_port("127.0.0.1", None) < busy_port + server.PORTS
+
+
+def test_a_free_port_that_was_asked_for_is_taken() -> None:
+    port = free_port("127.0.0.1", None)
+    assert port >= FIRST_PORT
+    assert free_port("127.0.0.1", port) == port
+
+
+@pytest.mark.parametrize(
+    ("host", "mine_only"), [("127.0.0.1", True), ("localhost", True), ("::1", True), ("0.0.0.0", False)]
+)
+def test_only_loopback_is_private(host: str, mine_only: bool) -> None:
+    assert is_loopback(host) == mine_only
+
+
+# What a user can get wrong: one sentence, exit code 2.
+
+
+def refused(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
+    capsys.readouterr()
+    assert main(["view", *map(str, arguments)]) == 2
+    errors = capsys.readouterr().err
+    assert errors.startswith("cocogs: error: ") and errors.endswith(".\n") and errors.count("\n") == 1
+    return errors.removeprefix("cocogs: error: ").strip()
+
+
+def test_a_busy_port_is_named(busy_port: int, root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    message = refused(capsys, tiny_run(root, "lens"), "--port", busy_port)
+    assert message == (
+        f"--port {busy_port} cannot be used (Address already in use): give another, or leave it out."
+    )
+
+
+@pytest.mark.parametrize("port", [0, -1, 65536])
+def test_a_number_that_is_no_port(port: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert f"--port {port} is no port" in refused(capsys, tmp_path, "--port", port)
+
+
+@pytest.mark.parametrize("host", ["no.such.host.invalid", "192.0.2.1"])
+def test_a_host_that_is_not_this_computer(
+    host: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert f"--host {host} is" in refused(capsys, tmp_path, "--host", host)
+
+
+def test_an_absent_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "does not exist: give what `cocogs train --out` wrote" in refused(
+        capsys, tmp_path / "none.ply.txt"
+    )
+    assert "does not exist" in refused(capsys, tmp_path / "none.ply")
+
+
+def test_a_file_of_another_kind(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "photo.jpg"
+    path.write_bytes(b"x")
+    assert f"{path} is neither a run folder nor a .ply" in refused(capsys, path)
+
+
+def test_a_folder_that_is_no_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "is not a run: it has no config.json" in refused(capsys, tmp_path)
+
+
+def test_a_run_without_checkpoint(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "config.json").write_bytes((tiny_run(root, "lens") / "config.json").read_bytes())
+    assert "checkpoint.pt does not exist: let `cocogs train` run" in refused(capsys, tmp_path)
+
+
+def test_a_ply_of_points(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_vertices(tmp_path / "points.ply", ["x", "y", "z", "red"], np.zeros((3, 4)))
+    assert "lacks the properties f_dc_0" in refused(capsys, tmp_path / "points.ply")
+
+
+def test_an_empty_ply(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_ply(tmp_path / "empty.ply", tiny_gaussians(0))
+    assert "empty holds no Gaussians" in refused(capsys, tmp_path / "empty.ply")
+
+
+def test_one_splat_is_a_scene(tmp_path: Path) -> None:
+    write_ply(tmp_path / "one.ply", tiny_gaussians(1))
+    shown = open_exhibit(tmp_path / "one.ply")
+    assert shown.draw(shown.start, shown.lens, 0, lambda: None).isfinite().all()
+
+
+def test_nothing_at_a_pixel_is_said(tmp_path: Path) -> None:
+    write_ply(tmp_path / "one.ply", tiny_gaussians(1))
+    shown = open_exhibit(tmp_path / "one.ply")
+    with pytest.raises(InputError, match="nothing at"):
+        shown.depth_at(shown.start, 1, 1)
