@@ -11,6 +11,7 @@ The files in the order in which data flows through them:
     io/nerfstudio.py        transforms.json -> source
     io/seeds.py             start points where the source has none
     io/prepare.py           photos as training wants them, made once
+    device.py               CPU or GPU, and what is fast on it
     camera.py               Camera, and every convention: axes, pixels, units
     scene.py                Scene: views, photos, SfM points, the test split
     gaussians.py            Gaussians: raw parameters, activations, start from points
@@ -18,7 +19,10 @@ The files in the order in which data flows through them:
     coc/focus.py            FocusPlanes: focus distance per photo and aperture, learned
     coc/expand.py           one Gaussian -> its circle-of-confusion copies
     rasterize/__init__.py   rasterize(): splats and a camera -> pictures
-    rasterize/native.py     the fast one: C++ from cuda_ext/
+    rasterize/native.py     the fast one, as torch ops: cuda_ext/
+    rasterize/call.py       what the native modules are told about a scene
+    rasterize/native_cpu.py its passes on a CPU
+    rasterize/native_cuda.py its passes on a GPU
     rasterize/reference.py  the specification, in torch
     rasterize/via_gsplat.py an independent judge, for tests
     blend.py                BlendNet: copies' renders -> one defocused photo

@@ -1,18 +1,9 @@
 """The blend CNN: S renders -> S weights per pixel -> one defocused photo (METHOD.md 3.6)."""
 
-from functools import cache
-
 import torch
 from torch import Tensor, nn
 
-
-@cache
-def bf16_is_fast(device: str) -> bool:
-    """GPUs have it; a CPU without its instructions takes twice the time of float32 to imitate it."""
-    if device == "cpu":
-        capabilities = getattr(torch.cpu, "get_capabilities", dict)()  # from torch 2.10 on
-        return any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16"))
-    return device == "cuda"
+from cocogs.device import bf16_where_fast
 
 
 class BlendNet(nn.Module):
@@ -48,7 +39,6 @@ class BlendNet(nn.Module):
         """Blend (S, 3, H, W) into (3, H, W)."""
         images = renders.detach().contiguous(memory_format=torch.channels_last)
         # The weights of a mean need no more precision than bf16 has.
-        device = images.device.type
-        with torch.autocast(device, dtype=torch.bfloat16, enabled=bf16_is_fast(device)):
+        with bf16_where_fast(images.device):
             logits = self.logit(self.features(images))
         return (renders * logits.float().softmax(0)).sum(0)

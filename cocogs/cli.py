@@ -58,25 +58,29 @@ class Train:
     """Start of the random numbers: the same seed gives the same result."""
     resume: bool = False
     """Go on where an interrupted run stopped, with its settings."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where to compute: auto takes the GPU if there is one."""
     per_photo_aperture: bool = False
     """Learn an aperture for every photo, for sets taken with several f-numbers."""
     ablate: Annotated[tuple[Part, ...], arg(help_behavior_hint="(default: nothing)")] = ()
     """Research: leave these parts of the model out."""
 
     def run(self) -> int:
+        from cocogs.device import choose_device
         from cocogs.monitor import Monitor, duration
         from cocogs.run import open_data, write_config
         from cocogs.trainer import Trainer
 
         self.check_numbers()
         config, data = self.settings()
+        device = choose_device(self.device)
         has_checkpoint = (self.out / "checkpoint.pt").exists()
         if not self.resume:
             self.check_out(has_checkpoint)
             write_config(self.out, config, data)  # before the slow part: can the folder be written?
         began = time.monotonic()
         scene = open_data(data, self.out, config.seed, print)
-        trainer = Trainer(config, scene, self.out, resume=has_checkpoint)
+        trainer = Trainer(config, scene, self.out, has_checkpoint, device)
         print(
             f"Training preset {config.preset} on {len(scene.train_views)} photos, "
             f"{len(scene.test_views)} kept for testing; step {trainer.step} of {config.optim.iterations}"
@@ -340,6 +344,12 @@ def sentence(error: Exception, folder: Path) -> str | None:
     """
     if isinstance(error, InputError):
         return str(error)
+    if "CUDA out of memory" in str(error):  # torch's own words, up to the advice on its allocator
+        numbers = ". ".join(str(error).split(". ")[:3])
+        return (
+            f"{numbers}. Give a larger --downscale or a smaller --max-gaussians; what was saved is kept and "
+            "goes on with --resume."
+        )
     if isinstance(error, MemoryError) or "can't allocate memory" in str(error):
         return "There is not enough memory: give a larger --downscale or a smaller --max-gaussians."
     if isinstance(error, OSError):

@@ -70,7 +70,7 @@ def evaluate_run(run: Run, lpips: Lpips | None = None) -> Evaluation:
         )
     views = []
     for view in run.scene.test_views:
-        render = run.model.sharp(view.camera).colors[0].clamp(0, 1)
+        render = run.model.sharp(view.camera).colors[0].clamp(0, 1).cpu()
         mask = run.scene.mask(view)
         if mask is not None and not mask.any():
             raise InputError(f"The mask of {view.name} is all black: make white what is to be measured.")

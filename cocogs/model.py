@@ -78,7 +78,8 @@ class DefocusModel(nn.Module):
         """
         copies = self._copies(camera, view_index, sets)
         count = len(copies.means)
-        probe = torch.zeros(count, len(self.gaussians), 2, requires_grad=torch.is_grad_enabled())
+        probe = self.gaussians.means.new_zeros(count, len(self.gaussians), 2)
+        probe.requires_grad_(torch.is_grad_enabled())
         render = self._render(copies, camera, sh_degree, self._coc_in_px, probe)
         if count == 1:
             image = render.colors[0]
@@ -94,7 +95,7 @@ class DefocusModel(nn.Module):
         typical Gaussian's copies do. The learned residuals shift it by some per cent."""
         aperture = float(self.focus.aperture(view_index))
         if self.config.lens == "sampled" and self.expansion is not None:
-            learned = self.expansion(self.gaussians.activated(), camera.position.float())
+            learned = self.expansion(self.gaussians.activated(), camera.position.to(self.gaussians.means))
             aperture *= float(learned.spread().median())
         return aperture
 
@@ -123,14 +124,15 @@ class DefocusModel(nn.Module):
         return torch.where(alpha > 1e-3, coc, 0)  # where nothing is, nothing is blurred
 
     def _copies(self, camera: Camera, view_index: int, sets: bool) -> Copies:
-        base, transform = self.gaussians.activated(), camera.cam_from_world.float()
+        base = self.gaussians.activated()
+        transform, position = (x.to(base[0]) for x in (camera.cam_from_world, camera.position))
         lens, config = self.lens(view_index), self.config
         if config.lens == "pinhole" or (config.lens == "paper" and not sets):
             return self._base()
         if config.lens == "widened" or not sets:
             return widen(base, transform, lens)
         assert self.expansion is not None
-        learned = self.expansion(base, camera.position.float())
+        learned = self.expansion(base, position)
         if config.lens == "sampled":
             return sample_lens(base, transform, camera.fx, lens, learned)
         return paper_copies(base, transform, camera.fx, lens, learned, config.ablation)

@@ -92,10 +92,10 @@ class Monitor:
     @torch.no_grad()
     def evaluate(self, step: int, model: DefocusModel, scene: Scene) -> None:
         """Curves of the test views and the lens, and picture strips of one or two training photos."""
-        scores = [
-            psnr(float((model.sharp(view.camera).colors[0].clamp(0, 1) - scene.photo(view)).square().mean()))
-            for view in scene.test_views
-        ]
+        scores = []
+        for view in scene.test_views:
+            render = model.sharp(view.camera).colors[0].clamp(0, 1).cpu()
+            scores.append(psnr(float((render - scene.photo(view)).square().mean())))
         if scores:
             self.curves.add_number("test/psnr", sum(scores) / len(scores), step)
         if model.config.lens != "pinhole":
@@ -128,7 +128,7 @@ def strip(model: DefocusModel, scene: Scene, index: int) -> Tensor:
         assert sharp.depths is not None
         coc = coc_map(sharp.depths[0], view.camera, model.lens(index))
         pictures.append(colored_coc(coc, sharp.alphas[0]))
-    return torch.cat([picture.clamp(0, 1) for picture in pictures], dim=2)
+    return torch.cat([picture.cpu().clamp(0, 1) for picture in pictures], dim=2)
 
 
 def psnr(mse: float) -> float:

@@ -87,12 +87,12 @@ def refocus(
         raise InputError(f"The number of samples must be 0 (interactive) or more, not {samples}.")
     seen_through = lens.of(camera)
     if samples == 0 or lens.aperture == 0:
-        copies = widen(gaussians.activated(), camera.cam_from_world.float(), seen_through)
+        copies = widen(gaussians.activated(), camera.cam_from_world.to(gaussians.means), seen_through)
         return _render(gaussians, camera, copies.blur)
     overlap = min(OVERLAP, samples)
     coc = coc_diameter(camera.depths(gaussians.means), seen_through.focus_distance, seen_through.aperture)
     blur = blur_variance(coc * math.sqrt(overlap / samples))
-    light = torch.zeros(3, camera.height, camera.width)
+    light = gaussians.means.new_zeros(3, camera.height, camera.width)
     for point in lens_samples(samples, overlap, lens.blades, lens.blade_rotation):
         check()
         light += to_linear(_render(gaussians, seen_from(camera, lens, point), blur))

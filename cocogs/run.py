@@ -21,6 +21,7 @@ from torch import Tensor
 from cocogs.camera import Camera
 from cocogs.coc.focus import FocusPlanes
 from cocogs.config import Config
+from cocogs.device import choose_device
 from cocogs.errors import InputError
 from cocogs.gaussians import Gaussians
 from cocogs.io.atomic import replacing
@@ -119,8 +120,8 @@ def open_data(data: DataConfig, run: Path, seed: int, say: Any = print) -> Scene
     )
 
 
-def load_run(folder: Path, say: Any = lambda line: None) -> Run:
-    """Read a run folder back, for rendering and measuring.
+def load_run(folder: Path, say: Any = lambda line: None, device: str = "auto") -> Run:
+    """Read a run folder back, for rendering and measuring; its model lies on the GPU if there is one.
 
     Raises:
         InputError: not a run folder, a damaged file in it, or photos that are no longer those it was
@@ -130,7 +131,8 @@ def load_run(folder: Path, say: Any = lambda line: None) -> Run:
     state = read_checkpoint(folder)
     scene = open_data(data, folder, config.seed, say)
     check_same_photos(state, scene, folder)
-    return Run(folder, config, data, scene, restore_model(state, config, scene, folder), state["step"])
+    model = restore_model(state, config, scene, folder).to(choose_device(device, say))
+    return Run(folder, config, data, scene, model, state["step"])
 
 
 def write_config(folder: Path, config: Config, data: DataConfig) -> None:

@@ -22,10 +22,17 @@ class Densification:
     `seen` (N,) number of steps in which the Gaussian was drawn. Both travel in the checkpoint.
     """
 
-    def __init__(self, config: StrategyConfig, iterations: int, extent: float, count: int) -> None:
+    def __init__(
+        self,
+        config: StrategyConfig,
+        iterations: int,
+        extent: float,
+        count: int,
+        device: torch.device | str = "cpu",
+    ) -> None:
         self.config, self.extent = config, extent
         self.begin, self.end = int(config.begin * iterations), int(config.end * iterations)
-        self.gradient, self.seen = torch.zeros(count), torch.zeros(count)
+        self.gradient, self.seen = torch.zeros(count, device=device), torch.zeros(count, device=device)
 
     @torch.no_grad()
     def observe(self, photo: Photo) -> None:
@@ -49,8 +56,7 @@ class Densification:
         self._grow(params, optimizers, (self.gradient / self.seen.clamp_min(1))[kept])
         for name, value in params.items():
             setattr(gaussians, name, value)
-        count = len(gaussians)
-        self.gradient, self.seen = torch.zeros(count), torch.zeros(count)
+        self.gradient, self.seen = (self.gradient.new_zeros(len(gaussians)) for _ in range(2))
 
     def _grow(self, params: dict[str, torch.nn.Parameter], optimizers: Optimizers, mean: Tensor) -> None:
         count = len(params["means"])
@@ -64,7 +70,7 @@ class Densification:
         copied = wanted & ~large
         share_opacity(params["opacities"], wanted)
         duplicate(params=params, optimizers=optimizers, state={}, mask=copied)
-        divided = torch.cat([wanted & large, torch.zeros(int(copied.sum()), dtype=torch.bool)])
+        divided = torch.cat([wanted & large, wanted.new_zeros(int(copied.sum()))])
         split(params=params, optimizers=optimizers, state={}, mask=divided)
 
     def _prune(self, params: dict[str, torch.nn.Parameter], optimizers: Optimizers) -> Tensor:
@@ -82,7 +88,7 @@ class Densification:
         return {"gradient": self.gradient, "seen": self.seen}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        self.gradient, self.seen = state["gradient"], state["seen"]
+        self.gradient, self.seen = (state[name].to(self.gradient.device) for name in ("gradient", "seen"))
 
 
 def share_opacity(opacities: torch.nn.Parameter, mask: Tensor) -> None:

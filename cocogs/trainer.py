@@ -28,7 +28,7 @@ from cocogs.run import (
     write_checkpoint,
     write_lens,
 )
-from cocogs.scene import Scene
+from cocogs.scene import Scene, View
 from cocogs.strategy import Densification, scatter_points
 
 CHECKPOINT_EVERY = 500  # steps; about a quarter of a minute of work at risk
@@ -41,8 +41,17 @@ class Trainer:
     was killed and resumed: the state holds the random generator and the order of the photos.
     """
 
-    def __init__(self, config: Config, scene: Scene, folder: Path, resume: bool = False) -> None:
+    def __init__(
+        self,
+        config: Config,
+        scene: Scene,
+        folder: Path,
+        resume: bool = False,
+        device: torch.device | str = "cpu",
+    ) -> None:
         self.config, self.scene, self.folder = config, scene, folder
+        self.device = torch.device(device)
+        self.photos = DevicePhotos(scene, self.device)
         torch.manual_seed(config.seed)
         saved = read_checkpoint(folder) if resume else None
         if saved is not None:
@@ -50,9 +59,10 @@ class Trainer:
             self.model = restore_model(saved, config, scene, folder)
         else:
             self.model = start_model(config, scene)
+        self.model.to(self.device)
         self.optimizers = make_optimizers(self.model, config, scene.extent)
         self.densification = Densification(
-            config.strategy, config.optim.iterations, scene.extent, len(self.model.gaussians)
+            config.strategy, config.optim.iterations, scene.extent, len(self.model.gaussians), self.device
         )
         self.step, self.order = 0, torch.empty(0, dtype=torch.long)
         if saved is not None:
@@ -76,7 +86,7 @@ class Trainer:
     def optimize(self, index: int) -> tuple[Tensor, Tensor]:
         """One step on one training photo: predict it, compare, move everything a little."""
         view = self.scene.train_views[index]
-        truth, mask = self.scene.photo(view), self.scene.mask(view)
+        truth, mask = self.photos[view]
         photo = self.model.photo(view.camera, index, self.sh_degree, self.with_sets)
         per_pixel = photometric_loss(photo.image, truth, self.config.optim.ssim_weight)
         loss = masked_mean(per_pixel * self.focus_weight(photo.coc), mask)
@@ -134,6 +144,7 @@ class Trainer:
             "densification": self.densification.state_dict(),
             "order": self.order,
             "random": torch.get_rng_state(),
+            "device_random": torch.cuda.get_rng_state() if self.device.type == "cuda" else None,
             "fingerprint": self.scene.fingerprint(),
         }
 
@@ -144,6 +155,8 @@ class Trainer:
                 optimizer.load_state_dict(state["optimizers"][name])
             self.densification.load_state_dict(state["densification"])
             torch.set_rng_state(state["random"])
+            if self.device.type == "cuda" and state["device_random"] is not None:
+                torch.cuda.set_rng_state(state["device_random"])
         except (KeyError, ValueError, RuntimeError) as error:
             raise InputError(
                 f"{self.folder / 'checkpoint.pt'} is damaged ({error}): delete it and train again."
@@ -152,6 +165,27 @@ class Trainer:
     def save(self) -> None:
         write_checkpoint(self.folder, self.state())
         write_lens(self.folder, self.model, self.scene)
+
+
+class DevicePhotos:
+    """The photos where they are compared: on a GPU they stay once they were there, as far as a quarter of
+    its free memory goes; on a CPU the scene keeps them."""
+
+    def __init__(self, scene: Scene, device: torch.device) -> None:
+        self.scene, self.device = scene, device
+        self.room = torch.cuda.mem_get_info(device)[0] // 4 if device.type == "cuda" else 0
+        self.kept: dict[str, tuple[Tensor, Tensor | None]] = {}
+
+    def __getitem__(self, view: View) -> tuple[Tensor, Tensor | None]:
+        """Photo (3, H, W) and mask (H, W) or None, on the device."""
+        if view.name in self.kept:
+            return self.kept[view.name]
+        photo, mask = self.scene.photo(view).to(self.device), self.scene.mask(view)
+        pair = photo, None if mask is None else mask.to(self.device)
+        self.room -= photo.nbytes + (0 if mask is None else mask.nbytes)
+        if self.room > 0:
+            self.kept[view.name] = pair
+        return pair
 
 
 def start_model(config: Config, scene: Scene) -> DefocusModel:

@@ -110,7 +110,7 @@ def passes(render: Callable[[], Tensor], leaves: dict[str, Tensor]) -> tuple[flo
 
 def measure_cuda(name: str, tensors: dict[str, Tensor], camera: Camera, speed: float) -> CudaTiming:
     """One scene, ours and gsplat's."""
-    leaves = {key: value.cuda().requires_grad_() for key, value in tensors.items()}
+    leaves: dict[str, Any] = {key: value.cuda().requires_grad_() for key, value in tensors.items()}
     sets = len(leaves["means"])
     torch.cuda.reset_peak_memory_stats()
     forward, both = passes(lambda: rasterize(**leaves, camera=camera).colors, leaves)

@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 import torch
@@ -11,9 +12,15 @@ from scenes import CASES, Splats, dense, random_splats, tilted_camera
 from torch import Tensor
 
 from cocogs.camera import Camera
-from cocogs.rasterize import native_cuda, rasterize
+from cocogs.rasterize import Render, native_cuda, rasterize
 
 HOST = Backend("native", torch.float32, "host")
+
+
+def draw(inputs: dict[str, Tensor], camera: Camera, **options: Any) -> Render:
+    """`rasterize`, whose keywords a type checker cannot match with a dictionary's."""
+    arguments: dict[str, Any] = {**inputs, **options}
+    return rasterize(**arguments, camera=camera)
 
 
 def on_host(function):
@@ -25,7 +32,7 @@ def pictures_and_gradients(splats: Splats, camera: Camera, device: str) -> dict[
     """Everything that both passes give, on the CPU."""
     inputs = splats.tensors(torch.float32)
     leaves = {name: value.to(device).requires_grad_() for name, value in inputs.items()}
-    picture = rasterize(**leaves, camera=camera, with_depth=True)
+    picture = draw(leaves, camera, with_depth=True)
     assert picture.depths is not None
     generator = torch.Generator().manual_seed(3)
     weights = torch.randn(picture.colors.shape, generator=generator).to(device)
@@ -39,13 +46,13 @@ def pictures_and_gradients(splats: Splats, camera: Camera, device: str) -> dict[
 def test_too_many_intersections_are_refused(backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(native_cuda, "MOST_INTERSECTIONS", 20)
     with pytest.raises(ValueError, match=r"touch [\d,]+ image tiles.*too large, or too many"):
-        rasterize(**dense().splats.tensors(torch.float32), camera=dense().camera)
+        draw(dense().splats.tensors(torch.float32), dense().camera)
 
 
 @on_host
 def test_double_is_refused(backend: Backend) -> None:
     with pytest.raises(ValueError, match="float32"):
-        rasterize(**dense().splats.tensors(torch.float64), camera=dense().camera)
+        draw(dense().splats.tensors(torch.float64), dense().camera)
 
 
 @on_host
@@ -54,7 +61,7 @@ def test_larger_than_a_mask_of_tiles(backend: Backend) -> None:
     camera = tilted_camera(211, 190)
     splats = random_splats(12, camera, 5, size_px=60)
     found = pictures_and_gradients(splats, camera, "cpu")
-    exact = rasterize(**splats.tensors(torch.float64), camera=camera, backend="reference")
+    exact = draw(splats.tensors(torch.float64), camera, backend="reference")
     assert (found["colors"] - exact.colors).abs().max() < 2e-2  # pixels that stand on a threshold
     assert (found["colors"] - exact.colors).abs().median() < 1e-6
 
@@ -114,11 +121,11 @@ def compare(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
 def test_works_in_the_current_stream() -> None:
     case = CASES["ordinary"]()
     inputs = {name: value.cuda() for name, value in case.splats.tensors(torch.float32).items()}
-    first = rasterize(**inputs, camera=case.camera).colors
+    first = draw(inputs, case.camera).colors
     stream = torch.cuda.Stream()
     stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):
-        second = rasterize(**inputs, camera=case.camera).colors
+        second = draw(inputs, case.camera).colors
     stream.synchronize()
     assert torch.equal(first, second)
 

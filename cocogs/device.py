@@ -1,0 +1,56 @@
+"""Which processor does the work, and what is fast on it."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from functools import cache
+
+import torch
+
+from cocogs.errors import InputError
+from cocogs.rasterize import native_cuda
+
+DEVICES = ("auto", "cpu", "cuda")
+
+
+def choose_device(wish: str = "auto", say: Callable[[str], None] = print) -> torch.device:
+    """The GPU if there is one that cocogs was built for, else the CPU.
+
+    Args:
+        wish: "auto", or what the user insists on.
+        say: told when a GPU lies idle.
+
+    Raises:
+        InputError: the GPU was asked for and cannot be used; the sentence says what to do.
+    """
+    if wish not in DEVICES:
+        raise InputError(f"--device must be one of {', '.join(DEVICES)}, not {wish}.")
+    if wish == "cpu":
+        return torch.device("cpu")
+    if not torch.cuda.is_available():
+        if wish == "cuda":
+            raise InputError(
+                "torch finds no CUDA GPU here: install a torch that was built for CUDA (https://pytorch.org) "
+                "and the NVIDIA driver, or leave --device out."
+            )
+        return torch.device("cpu")
+    try:
+        native_cuda.passes()
+    except RuntimeError as error:
+        if wish == "cuda":
+            raise InputError(str(error)) from error
+        say(f"There is a GPU, but only the CPU will be used. {error}")
+        return torch.device("cpu")
+    return torch.device("cuda")
+
+
+def bf16_where_fast(device: torch.device) -> AbstractContextManager:
+    """A context in which networks compute in bf16: on GPUs, and on CPUs with instructions for it. Others take
+    twice the time of float32 to imitate it."""
+    fast = _cpu_has_bf16() if device.type == "cpu" else device.type == "cuda"
+    return torch.autocast(device.type, dtype=torch.bfloat16) if fast else nullcontext()
+
+
+@cache
+def _cpu_has_bf16() -> bool:
+    capabilities = getattr(torch.cpu, "get_capabilities", dict)()  # from torch 2.10 on
+    return any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16"))
