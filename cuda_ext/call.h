@@ -86,8 +86,8 @@ Scene<R> scene_of(const Call& call) {
 inline void check(const Call& call) {
   if (call.sets < 1 || call.sets > kMaxSets)
     throw std::invalid_argument("the number of sets must lie between 1 and " + std::to_string(kMaxSets));
-  if (call.count < 0 || call.count > int64_t(UINT32_MAX))
-    throw std::invalid_argument("too many Gaussians: 2^32 at most");
+  if (call.count < 0 || call.count > int64_t(UINT32_MAX) / call.sets)
+    throw std::invalid_argument("too many Gaussians: 2^32 at most, all sets together");
   constexpr int most = kTile * UINT16_MAX;
   if (call.width < 1 || call.height < 1 || call.width > most || call.height > most)
     throw std::invalid_argument("the image must measure between 1 and a million pixels on each side");

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Everything that needs a GPU, in one command: build, tests, memory and race checks, speed, a short training.
 #
-#   scripts/gpu_check.sh [PYTHON]        PYTHON has torch with CUDA, cmake, ninja, nanobind, pytest
+#   scripts/gpu_check.sh [PYTHON]        PYTHON has torch with CUDA, pytest, nanobind, cmake, ninja and what
+#                                        pyproject.toml lists; cocogs itself need not be installed
 #
 # Takes under 9 minutes on an H200. Prints a table at the end; exits with 1 if any part failed. The logs
 # stay in build/gpu_check. Parts whose program is not on the machine are called absent, not passed.
@@ -41,7 +42,7 @@ export python logs
 
 nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader
 part "build" 150 build.log bash -c build
-part "tests marked cuda" 150 tests.log "$python" -m pytest -q -m cuda -p no:cacheprovider
+part "tests marked cuda" 150 tests.log "$python" -m pytest -q -m cuda -p no:cacheprovider tests
 checked="ordinary or own_sets or dense or large_image"
 if command -v compute-sanitizer >/dev/null; then
   for tool in memcheck racecheck; do
