@@ -51,6 +51,7 @@ class Trainer:
     ) -> None:
         self.config, self.scene, self.folder = config, scene, folder
         self.device = torch.device(device)
+        torch.backends.cudnn.deterministic = True  # else a GPU's convolutions add up in any order
         self.photos = DevicePhotos(scene, self.device)
         torch.manual_seed(config.seed)
         saved = read_checkpoint(folder) if resume else None

@@ -299,7 +299,7 @@ class Session:
         if self._last_depth is None or self._last_depth[0] is not camera:
             depth = self._exhibit.depth(scaled(camera, 0.5)) * self._space.scale
             steps = (depth.clamp(max=MAX_DEPTH) / DEPTH_STEP).round()
-            self._last_depth = camera, (steps * DEPTH_STEP).numpy()
+            self._last_depth = camera, (steps * DEPTH_STEP).cpu().numpy()
         return self._last_depth[1]
 
 
