@@ -1,7 +1,13 @@
 """The viewer without a browser: cameras there and back, what is shown, ports, films."""
 
 import math
+import os
+import re
+import signal
 import socket
+import subprocess
+import sys
+import urllib.request
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -327,6 +333,39 @@ def test_a_host_that_is_not_this_computer(
     host: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert f"--host {host} is" in refused(capsys, tmp_path, "--host", host)
+
+
+def test_opening_to_others_warns(
+    root: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Closed:
+        url = "http://localhost:1"
+
+        def __init__(self, exhibit: Exhibit, host: str, port: int) -> None:
+            assert host == "0.0.0.0"
+
+        def wait(self) -> None: ...
+
+        def stop(self) -> None: ...
+
+    monkeypatch.setattr(server, "Viewer", Closed)
+    assert main(["view", str(tiny_run(root, "lens")), "--host", "0.0.0.0"]) == 0
+    assert "warning: everyone who can reach this computer can look" in capsys.readouterr().err
+
+
+def test_the_page_is_served_until_interrupted(tmp_path: Path) -> None:
+    write_ply(tmp_path / "scene.ply", tiny_gaussians())
+    command = [sys.executable, "-m", "cocogs", "view", str(tmp_path / "scene.ply")]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        url = re.search(r"http://127\.0\.0\.1:\d+", line)
+        assert url and str(tmp_path / "scene.ply") in line and "Ctrl-C" in line
+        with urllib.request.urlopen(url[0]) as page:
+            assert page.status == 200 and b"<html" in page.read()
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=60) == 0
 
 
 def test_an_absent_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

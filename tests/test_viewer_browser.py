@@ -40,6 +40,8 @@ FLAGS = [
 ]  # fmt: skip
 WIDTH, HEIGHT, FOCAL = 640, 426, 600.0  # of the picture, px
 NEAR, FAR = 4.0, 8.0  # depths of the two walls
+APERTURE = 0.2  # blurs the one by 15 px when the other is in focus
+METRES, F_NUMBER = 0.5, 2.0  # of a scene unit; of the lens at the start
 PATIENCE = 60  # seconds; a busy machine draws pages slowly
 
 
@@ -70,10 +72,9 @@ class Visit:
     def button(self, name: str) -> Any:
         return self.page.get_by_role("button", name=name, exact=True)
 
-    def shown_focus(self) -> float:
-        """What the number beside the focus slider says."""
-        row = self.page.locator("input[inputmode=decimal]").first
-        return float(row.input_value())
+    def number(self, row: int) -> Any:
+        """The number beside a slider of the lens: 0 is the focus, 1 the aperture."""
+        return self.page.locator("input[inputmode=decimal]").nth(row)
 
 
 def eventually(condition: Callable[[], bool]) -> None:
@@ -149,7 +150,10 @@ def walls_exhibit() -> Exhibit:
     K = torch.tensor([[FOCAL, 0, WIDTH / 2], [0, FOCAL, HEIGHT / 2], [0, 0, 1]], dtype=torch.float64)
     start = Camera(K, torch.eye(4, dtype=torch.float64), WIDTH, HEIGHT)
     shown = exhibit_gaussians(gaussians, "walls")
-    return replace(shown, start=start, lens=Lens(6.0, 0.2), depth_range=(3.0, 10.0))
+    return replace(
+        shown, start=start, lens=Lens(6.0, APERTURE), depth_range=(3.0, 10.0),
+        metres=METRES, focal_length=F_NUMBER * APERTURE,
+    )  # fmt: skip
 
 
 def detail(picture: np.ndarray) -> tuple[float, float]:
@@ -161,15 +165,15 @@ def detail(picture: np.ndarray) -> tuple[float, float]:
 
 
 def drag_focus_slider(visit: Visit, distance: float) -> None:
-    """With the mouse, from where the thumb is to `distance`."""
+    """With the mouse, from where the thumb is to `distance` (scene units)."""
     thumb = visit.page.get_by_role("slider").first
     low, high = (float(thumb.get_attribute(f"aria-value{end}")) for end in ("min", "max"))
-    track = thumb.locator("xpath=../..").bounding_box()
+    track = thumb.locator("xpath=..").bounding_box()
     box = thumb.bounding_box()
     y = box["y"] + box["height"] / 2
     visit.page.mouse.move(box["x"] + box["width"] / 2, y)
     visit.page.mouse.down()
-    visit.page.mouse.move(track["x"] + track["width"] * (distance - low) / (high - low), y, steps=6)
+    visit.page.mouse.move(track["x"] + track["width"] * (distance * METRES - low) / (high - low), y, steps=6)
     visit.page.mouse.up()
 
 
@@ -204,7 +208,27 @@ def test_a_click_focuses_on_what_is_clicked(walls: Visit, x: float, y: float) ->
     expected = NEAR if x < 0.5 else FAR
     eventually(lambda: walls.session.lens.focus_distance != 6.0)
     assert walls.session.lens.focus_distance == pytest.approx(expected, rel=0.02)
-    eventually(lambda: abs(walls.shown_focus() / expected - 1) < 0.02)
+    eventually(lambda: float(walls.number(0).input_value()) == pytest.approx(expected * METRES, rel=0.02))
+
+
+def test_the_lens_is_set_as_on_a_camera_and_in_scene_units(walls: Visit) -> None:
+    walls.session.set_lens(Lens(NEAR, APERTURE))
+    eventually(lambda: [float(walls.number(i).input_value()) for i in (0, 1)] == [NEAR * METRES, F_NUMBER])
+    walls.number(1).fill("4")
+    walls.number(1).press("Enter")
+    eventually(lambda: walls.session.lens.aperture == pytest.approx(APERTURE / 2))
+    walls.number(0).fill("3")
+    walls.number(0).press("Enter")
+    eventually(lambda: walls.session.lens.focus_distance == pytest.approx(6))
+    assert walls.page.get_by_text("Sharp from").inner_text().endswith(" m.")
+    walls.page.get_by_label("Units").click()
+    walls.page.get_by_role("option", name="Scene units").click()
+    eventually(lambda: [float(walls.number(i).input_value()) for i in (0, 1)] == [6, APERTURE / 2])
+    assert not walls.page.get_by_text("Sharp from").inner_text().endswith(" m.")
+    walls.page.get_by_label("Units").click()
+    walls.page.get_by_role("option", name="As on a camera").click()
+    walls.button("Reset").click()
+    eventually(lambda: walls.session.lens == Lens(6.0, APERTURE))
 
 
 def test_sharp_shows_both_walls_sharp(walls: Visit) -> None:
@@ -232,7 +256,7 @@ def test_dragging_moves_and_a_picture_follows(walls: Visit) -> None:
 
 def test_flipping_to_the_photo_shows_the_photo(run: Visit) -> None:
     run.button("Photo").click()
-    exhibit = run.session._exhibit
+    exhibit = run.session.exhibit
     index = run.session.photo
     photo = to_picture(exhibit.photos[index].load()).convert("L")
     width = round(HEIGHT * photo.width / photo.height)  # 3:4 in a window of 3:2: it fills the height
@@ -250,7 +274,7 @@ def test_flipping_to_the_photo_shows_the_photo(run: Visit) -> None:
 
 
 def test_the_next_photo_is_gone_to_with_its_focus(run: Visit) -> None:
-    photos = run.session._exhibit.photos
+    photos = run.session.exhibit.photos
     index = (run.session.photo + 1) % len(photos)
     run.button("Next ▶").click()
     eventually(lambda: run.session.photo == index)
@@ -260,12 +284,12 @@ def test_the_next_photo_is_gone_to_with_its_focus(run: Visit) -> None:
 
 
 def test_a_click_on_a_camera_goes_there(run: Visit) -> None:
-    photos = run.session._exhibit.photos
+    photos = run.session.exhibit.photos
     camera = photos[4].camera
     back = camera.cam_from_world.clone()
     back[2, 3] += 1.5
     run.session.go_to(replace(camera, cam_from_world=back))
-    run.page.get_by_label("Show cameras").click()
+    run.page.get_by_label("Cameras").click()
     run.wait_for_still()
     run.page.wait_for_timeout(1500)
     target = 2

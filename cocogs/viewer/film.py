@@ -15,7 +15,7 @@ def fill_in(keyframes: Sequence[PathFrame], count: int) -> list[PathFrame]:
     """`count` >= 2 frames that run through the keyframes, which are evenly spread in time.
 
     Positions follow a Catmull-Rom spline, rotations turn about one axis between neighbours, and the focus
-    moves evenly in 1/z, in which blur grows evenly.
+    moves evenly in 1/z, in which blur grows evenly. The picture's shape and its angle are the first one's.
     """
     frames = []
     for index in range(count):
@@ -30,8 +30,7 @@ def _between(keyframes: Sequence[PathFrame], first: int, t: float) -> PathFrame:
     last = len(keyframes) - 1
     before, start, end, after = (keyframes[min(max(first + step, 0), last)] for step in (-1, 0, 1, 2))
     places = [frame.camera.position.double() for frame in (before, start, end, after)]
-    camera = _placed(start.camera, _turned(start.camera, end.camera, t), _spline(places, t))
-    camera = replace(camera, K=torch.lerp(start.camera.K, end.camera.K, t))
+    camera = _placed(keyframes[0].camera, _turned(start.camera, end.camera, t), _spline(places, t))
     if start.focus_distance is None or end.focus_distance is None:
         return PathFrame(camera)
     assert start.aperture is not None and end.aperture is not None

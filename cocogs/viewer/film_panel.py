@@ -69,7 +69,7 @@ class FilmPanel:
     def _add_pull(self) -> None:
         gui, session = self._gui, self._session
         label, unit = session.distance_unit
-        near, far = (distance * unit for distance in session.depth_range)
+        near, far = (float(f"{distance * unit:.3g}") for distance in session.depth_range)
         hint = "Focus distance at the beginning."
         start = gui.add_number(f"From{label}", near, min=1e-6, hint=hint)
         end = gui.add_number(f"To{label}", far, min=1e-6, hint="Focus distance at the end.")
@@ -78,14 +78,14 @@ class FilmPanel:
         @take.on_click
         def _(_: viser.GuiEvent) -> None:
             target = start if take.value == "as From" else end
-            target.value = session.lens.focus_distance * unit
+            target.value = float(f"{session.lens.focus_distance * unit:.4g}")
 
         seconds = gui.add_number("Seconds", 4.0, min=0.1, max=600.0, step=0.1)
 
         def frames() -> list[PathFrame]:
             now = session.frame()
             assert now.focus_distance is not None
-            ends = [PathFrame(now.camera, z.value / unit, now.aperture) for z in (start, end)]
+            ends = [PathFrame(session.framed(), z.value / unit, now.aperture) for z in (start, end)]
             return fill_in(ends, frame_count(seconds.value))
 
         self._add_buttons(frames, "focus-pull")
@@ -127,7 +127,7 @@ class FilmPanel:
         gui, session = self._gui, self._session
         play = gui.add_button("Play", icon=viser.Icon.PLAYER_PLAY)
         save = gui.add_button(
-            "Save path", icon=viser.Icon.DOWNLOAD, hint="For cocogs render --path FILE.json."
+            "Save path", icon=viser.Icon.DOWNLOAD, hint="For cocogs render --path FILE.json.", color="gray"
         )
         self._play_buttons.append(play)
 

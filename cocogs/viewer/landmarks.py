@@ -13,7 +13,7 @@ from cocogs.render import to_picture
 from cocogs.viewer.exhibit import Photo
 from cocogs.viewer.space import TYPICAL_DEPTH, ViewerSpace, field_of_view
 
-FRUSTUM = 0.06 * TYPICAL_DEPTH  # largest height of a camera, viewer units
+FRUSTUM = 0.03 * TYPICAL_DEPTH  # size of a camera, viewer units; its thumbnail is some 2.5 times as wide
 THUMBNAIL = 160  # px
 CAMERA_COLOR, CHOSEN_COLOR, PATH_COLOR = (150, 150, 150), (255, 170, 40), (90, 200, 255)
 NEAR_HUE, FAR_HUE = 0.07, 0.58  # orange, blue
@@ -122,7 +122,7 @@ class Landmarks:
             return FRUSTUM
         positions = torch.stack([photo.camera.position for photo in self._photos])
         distances = torch.cdist(positions, positions).fill_diagonal_(torch.inf).amin(1)
-        return min(FRUSTUM, 0.6 * self._space.scale * float(distances.median()))
+        return min(FRUSTUM, 0.25 * self._space.scale * float(distances.median()))
 
     def _outlines(self) -> viser.LineSegmentsHandle | None:
         focused = [(photo, photo.lens) for photo in self._photos if photo.lens is not None]

@@ -72,12 +72,14 @@ class Panel:
         gui, session = self._gui, self._session
         scene, camera = self._scene_dials(), self._camera_dials()
         self._dials = scene + camera
+        self._metres: float | None = None  # in which distances are told
+        self._sharp_range = gui.add_markdown("")
         if camera:
             self._add_units(scene, camera)
-        self._sharp_range = gui.add_markdown("")
         self.click_focuses = gui.add_checkbox("Click focuses", True, hint="Click what shall be sharp.")
         label = "The photo's lens" if self._exhibit.photos else "Reset"
-        gui.add_button(label, hint="Focus and aperture as at first.").on_click(lambda _: session.reset_lens())
+        reset = gui.add_button(label, hint="Focus and aperture as at first.", color="gray")
+        reset.on_click(lambda _: session.reset_lens())
 
     def _scene_dials(self) -> list[Dial]:
         lens = self._session.lens
@@ -123,12 +125,15 @@ class Panel:
 
         def show() -> None:
             on_camera = units.value == CAMERA_UNITS
+            self._metres = self._exhibit.metres if on_camera else None
             for dial in camera:
                 dial.handle.visible = on_camera
             for dial in scene[
                 -len(camera) :
             ]:  # where only the f-number is known, it replaces the aperture alone
                 dial.handle.visible = not on_camera
+
+            self.sync()
 
         units.on_update(lambda _: show())
         show()
@@ -145,7 +150,7 @@ class Panel:
             return "Everything is sharp."
         coc = SHARP_ENOUGH * camera.width
         near, far = depth_of_field(lens.focus_distance, lens.aperture * camera.fx, coc)
-        unit, metres = ("", 1.0) if self._exhibit.metres is None else (" m", self._exhibit.metres)
+        unit, metres = ("", 1.0) if self._metres is None else (" m", self._metres)
         end = "infinity" if math.isinf(far) else f"{far * metres:.3g}{unit}"
         return f"Sharp from {near * metres:.3g} to {end}."
 
@@ -168,11 +173,11 @@ class Panel:
         def _(_: viser.GuiEvent) -> None:
             session.visit((names.index(self._photo.value) + steps[buttons.value]) % len(names))
 
-        cameras = gui.add_checkbox("Show cameras", False, hint="Click one to look through it.")
+        cameras = gui.add_checkbox("Cameras", False, hint="Click one to look through it.")
         cameras.on_update(lambda _: session.show_cameras(cameras.value))
         if any(photo.lens for photo in photos):
             planes = gui.add_checkbox(
-                "Show focus planes", False, hint="What each photo was focused on: orange near, blue far."
+                "Focus planes", False, hint="What each photo was focused on: orange near, blue far."
             )
             planes.on_update(lambda _: session.show_planes(planes.value))
 

@@ -64,7 +64,7 @@ class Session:
     """A visitor's state. viser calls from many threads; `_lock` guards what several of them change."""
 
     def __init__(self, client: viser.ClientHandle, exhibit: Exhibit, space: ViewerSpace) -> None:
-        self._client, self._exhibit, self._space = client, exhibit, space
+        self._client, self.exhibit, self._space = client, exhibit, space
         self._lock = threading.RLock()
         self._closed = threading.Event()
         self._camera_clicked = -math.inf  # when
@@ -97,8 +97,8 @@ class Session:
     def reset_lens(self) -> None:
         """The lens of the photo one stands at, or the one of the start."""
         here = self._places.find(self.window())
-        learned = None if here is None else self._exhibit.photos[here].lens
-        self.set_lens(learned or self._exhibit.lens)
+        learned = None if here is None else self.exhibit.photos[here].lens
+        self.set_lens(learned or self.exhibit.lens)
 
     def set_show(self, mode: str) -> None:
         """Refocused, sharp, or the photo; for the photo one has to stand where it was taken."""
@@ -109,7 +109,7 @@ class Session:
 
     def visit(self, index: int) -> None:
         """Stand where a photo was taken, focused as it was."""
-        photo = self._exhibit.photos[index]
+        photo = self.exhibit.photos[index]
         with self._lock:
             self.photo = index
             self._panel.choose_photo(index)
@@ -122,7 +122,7 @@ class Session:
         """Stand where `camera` does and see all that it sees; one then moves around what is in focus."""
         pose = self._space.pose(camera)
         _, down, forward = pose.axes.T
-        distance = self._space.scale * min(self.lens.focus_distance, self._exhibit.depth_range[1])
+        distance = self._space.scale * min(self.lens.focus_distance, self.exhibit.depth_range[1])
         with self._lock, self._client.atomic():
             viewer = self._client.camera
             viewer.position = pose.position
@@ -159,7 +159,7 @@ class Session:
 
     def save_picture(self, width: int) -> None:
         """Draw what is seen in final quality and send it as a PNG."""
-        camera, lens = sized(self._framed(), width), self._request().drawn_lens
+        camera, lens = sized(self.framed(), width), self._request().drawn_lens
         note = self._client.add_notification(
             "Drawing the picture", f"{camera.width} × {camera.height}", loading=True, with_close_button=False
         )
@@ -173,21 +173,21 @@ class Session:
             drawn += 1
 
         try:
-            picture = to_picture(self._exhibit.draw(camera, lens, REFINEMENTS[-1], check))
+            picture = to_picture(self.exhibit.draw(camera, lens, REFINEMENTS[-1], check))
         except AbandonedError:
             return
         finally:
             note.remove()
         buffer = io.BytesIO()
         picture.save(buffer, format="PNG")
-        self._download(f"{self._exhibit.title}.png", buffer.getvalue())
+        self._download(f"{self.exhibit.title}.png", buffer.getvalue())
 
     def save_path(self, path: CameraPath, name: str) -> None:
         """Send a path as a file for `cocogs render --path`."""
         width = self._panel.picture_width()
         frames = [replace(frame, camera=sized(frame.camera, width)) for frame in path.frames]
         text = path_to_json(CameraPath(path.fps, frames))
-        self._download(f"{self._exhibit.title}-{name}.json", text.encode())
+        self._download(f"{self.exhibit.title}-{name}.json", text.encode())
 
     def _download(self, name: str, content: bytes) -> None:
         self._client.send_file_download(name, content, save_immediately=True)
@@ -197,12 +197,12 @@ class Session:
     @property
     def distance_unit(self) -> tuple[str, float]:
         """What stands behind the label of a distance, and how long a scene unit is in it."""
-        metres = self._exhibit.metres
+        metres = self.exhibit.metres
         return ("", 1.0) if metres is None else (" (m)", metres)
 
     @property
     def depth_range(self) -> tuple[float, float]:
-        return self._exhibit.depth_range
+        return self.exhibit.depth_range
 
     def window(self) -> Camera:
         """The camera of the whole window, at the size at which still pictures are drawn."""
@@ -219,11 +219,11 @@ class Session:
         lens = self._request().drawn_lens
         return PathFrame(self.window(), lens.focus_distance, lens.aperture)
 
-    def _framed(self) -> Camera:
+    def framed(self) -> Camera:
         """The camera of a picture to save: the photo's where one stands at one, else the window's."""
         window = self.window()
         here = self._places.find(window)
-        return window if here is None else self._exhibit.photos[here].camera
+        return window if here is None else self.exhibit.photos[here].camera
 
     # What the visitor does in the picture.
 
@@ -233,7 +233,7 @@ class Session:
         window = self.window()
         x, y = event.screen_pos[0] * window.width, event.screen_pos[1] * window.height
         try:
-            depth = self._exhibit.depth_at(window, x, y)
+            depth = self.exhibit.depth_at(window, x, y)
         except InputError:
             self.notify("Nothing there", "There is nothing to focus on at this place.")
             return
@@ -260,7 +260,7 @@ class Session:
         viewer = self._client.camera
         if photo is not None and not math.isclose(viewer.aspect, self._fitted_aspect, rel_tol=0.01):
             self._fitted_aspect = viewer.aspect
-            viewer.fov = field_of_view(self._exhibit.photos[photo].camera, viewer.aspect)
+            viewer.fov = field_of_view(self.exhibit.photos[photo].camera, viewer.aspect)
 
     def _request(self) -> Request:
         window = self.window()
@@ -271,7 +271,7 @@ class Session:
     def _draw(self, request: Request, effort: Effort, check: Callable[[], None]) -> None:
         camera = scaled(request.camera, effort.scale)
         samples = effort.samples
-        picture = to_picture(self._exhibit.draw(camera, request.drawn_lens, samples, check))
+        picture = to_picture(self.exhibit.draw(camera, request.drawn_lens, samples, check))
         if request.photo is not None:
             picture = self._framed_picture(picture, camera, request)
         depth = self._depth(camera) if request.with_depth else None
@@ -284,7 +284,7 @@ class Session:
     def _framed_picture(self, picture: Image.Image, camera: Camera, request: Request) -> Image.Image:
         """The photo's frame in the window: dark around it, and in it the photo itself where that is shown."""
         assert request.photo is not None
-        photo = self._exhibit.photos[request.photo]
+        photo = self.exhibit.photos[request.photo]
         left, top, right, bottom = map(round, frame_in_window(photo.camera, camera))
         framed = picture.point(lambda value: value * OUTSIDE)
         if request.show == PHOTO:
@@ -297,7 +297,7 @@ class Session:
     def _depth(self, camera: Camera) -> np.ndarray:
         """(h, w) in viewer units, at half the size: good enough to hide cameras behind things."""
         if self._last_depth is None or self._last_depth[0] is not camera:
-            depth = self._exhibit.depth(scaled(camera, 0.5)) * self._space.scale
+            depth = self.exhibit.depth(scaled(camera, 0.5)) * self._space.scale
             steps = (depth.clamp(max=MAX_DEPTH) / DEPTH_STEP).round()
             self._last_depth = camera, (steps * DEPTH_STEP).cpu().numpy()
         return self._last_depth[1]
