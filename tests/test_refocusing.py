@@ -217,3 +217,18 @@ def test_names_for_notebooks() -> None:
     assert cocogs.Lens is Lens and cocogs.refocus is refocus
     with pytest.raises(AttributeError, match="no attribute 'lense'"):
         _ = cocogs.lense
+
+
+@pytest.mark.parametrize(("focus", "aperture"), [(0.2, 0.3), (0.05, 0.3), (0.5, 3.0)])
+@pytest.mark.parametrize("samples", [0, 16])
+def test_a_scene_far_out_of_focus_keeps_its_light(samples: int, focus: float, aperture: float) -> None:
+    """A wall of many small splats, larger than its circles of confusion: no hole and no darkening."""
+    generator = torch.Generator().manual_seed(0)
+    count, half = 20_000, 16.0
+    places = (torch.rand(count, 3, generator=generator) - 0.5) * torch.tensor([2 * half, 2 * half, 0.01])
+    wall = splats(*(places + torch.tensor([0, 0, 4.0])).tolist(), size=0.15)
+    assert aperture / 2 * (4 / focus - 1) + 2 < half  # no light comes from beyond the wall
+    before = to_linear(sharp(wall, CAMERA))
+    after = to_linear(refocus(wall, CAMERA, Lens(focus, aperture), samples))
+    assert float(after.mean()) == pytest.approx(float(before.mean()), rel=0.1)
+    assert float(after.min()) > 0.8 * float(after.mean())
