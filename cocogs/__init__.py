@@ -37,6 +37,7 @@ The files in the order in which data flows through them:
     monitor.py              progress line, curves, picture strips
     evaluate.py             PSNR, SSIM, FLIP, LPIPS on sharp test views
     lpips.py                LPIPS from local weights
+    truth.py                refocused renders and the learned lens against a ray-traced truth
     render.py               run -> picture files
     viewer/exhibit.py       what the viewer shows: a run or a .ply, as functions that draw
     viewer/space.py         our cameras and viser's

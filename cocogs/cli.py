@@ -194,6 +194,9 @@ class Eval:
     lpips_weights: Annotated[Path | None, arg(metavar="DIR", help_behavior_hint="(default: no LPIPS)")] = None
     """Also measure LPIPS, with the weight files in this folder: alexnet-owt-7be5be79.pth (torchvision)
     and alex.pth (lpips package, weights/v0.1)."""
+    truth: bool = False
+    """For ray-traced scenes such as data/demo: also compare refocused pictures and the learned lens with the
+    truth.json beside the photos."""
 
     def run(self) -> int:
         from rich.console import Console
@@ -201,13 +204,18 @@ class Eval:
         from cocogs.evaluate import evaluate_run, print_evaluation
         from cocogs.lpips import Lpips
         from cocogs.run import load_run
+        from cocogs.truth import compare_with_truth, print_truth
 
         lpips = None if self.lpips_weights is None else Lpips.from_folder(self.lpips_weights)
-        evaluation = evaluate_run(load_run(self.run_folder), lpips)
+        run = load_run(self.run_folder)
+        evaluation = evaluate_run(run, lpips)
+        report = compare_with_truth(run) if self.truth else None
         if self.json:
-            print(evaluation.to_json())
-        else:
-            print_evaluation(evaluation, Console())
+            print(evaluation.to_json(None if report is None else report.to_dict()))
+            return 0
+        print_evaluation(evaluation, Console())
+        if report is not None:
+            print_truth(report, Console())
         return 0
 
 

@@ -6,6 +6,7 @@ compare a figure only with one of the same variant.
 
 import json
 from dataclasses import dataclass
+from typing import Any
 
 import flip_evaluator
 import numpy as np
@@ -50,8 +51,10 @@ class Evaluation:
     def mean(self) -> dict[str, float]:
         return {m: sum(float(view[m]) for view in self.views) / len(self.views) for m in self.measures}
 
-    def to_json(self) -> str:
-        return json.dumps({**self.facts, "views": self.views, "mean": self.mean}, indent=2)
+    def to_json(self, truth: dict[str, Any] | None = None) -> str:
+        """`truth`: what `cocogs.truth` measured besides."""
+        values = {**self.facts, "views": self.views, "mean": self.mean}
+        return json.dumps(values if truth is None else {**values, "truth": truth}, indent=2)
 
 
 @torch.no_grad()
@@ -98,7 +101,7 @@ def compare(render: Tensor, photo: Tensor, mask: Tensor | None, lpips: Lpips | N
     if mask is not None:
         render = torch.where(mask > 0.5, render, photo)
     scores = {
-        "psnr": psnr(float(masked_mean((render - photo).square().mean(0), mask))),
+        "psnr": picture_psnr(render, photo, mask),
         "ssim_gaussian_11": float(masked_mean(ssim_map(render, photo).mean(0), mask)),
         "ssim_uniform_7": ssim_uniform_7(render, photo, mask),
         "flip": flip(render, photo, mask),
@@ -106,6 +109,11 @@ def compare(render: Tensor, photo: Tensor, mask: Tensor | None, lpips: Lpips | N
     if lpips is not None:
         scores["lpips"] = float(lpips(render, photo, mask))
     return scores
+
+
+def picture_psnr(render: Tensor, photo: Tensor, mask: Tensor | None = None) -> float:
+    """PSNR in dB of a render (3, H, W), clamped to [0, 1], against a photo, inside the mask (H, W)."""
+    return psnr(float(masked_mean((render.clamp(0, 1) - photo).square().mean(0), mask)))
 
 
 def ssim_uniform_7(render: Tensor, photo: Tensor, mask: Tensor | None) -> float:

@@ -21,7 +21,7 @@ from cocogs.rasterize import rasterize, reference
 from cocogs.srgb import to_linear, to_srgb
 
 OVERLAP = 2.0  # of the sub-apertures: at 1, highlights far out of focus show the separate samples
-FAINT = 8 / 255  # blurred opacity under which not all splats are drawn
+FAINT = 4 / 255  # blurred opacity under which not all splats are drawn
 GOLDEN = (5**0.5 - 1) / 2
 SOLID = 0.5  # opacity from which on a pixel shows something rather than the background
 
@@ -115,25 +115,28 @@ def seen_from(camera: Camera, lens: Lens, point: Tensor) -> Camera:
 def _render(gaussians: Gaussians, camera: Camera, blur: Tensor, index: int = 0) -> Tensor:
     """The scene with every splat widened by `blur` (N,) px^2; `index` numbers the samples of a picture."""
     means, quats, scales, opacities = gaussians.activated()
-    share = _shares(scales, opacities, camera.fx / camera.depths(means).clamp_min(MIN_DEPTH), blur)
-    # Where a splat falls on [0, 1): fixed, so that films do not flicker, and spread evenly over the samples.
-    # Opacities may exceed 1 before the rasterizer lowers them by the blur.
-    place = torch.arange(len(means), dtype=torch.float64) * GOLDEN + index * GOLDEN**2
-    opacities = torch.where(place.frac() < share, opacities / share, 0)
+    opacities = _thinned(
+        scales, opacities, camera.fx / camera.depths(means).clamp_min(MIN_DEPTH), blur, index
+    )
     g = gaussians
     return rasterize(means, quats, scales, opacities, g.sh0, g.shN, camera, blur=blur).colors[0]
 
 
-def _shares(scales: Tensor, opacities: Tensor, px_per_unit: Tensor, blur: Tensor) -> Tensor:
-    """(N,) part of the splats like this one that is to be drawn, in (0, 1].
+def _thinned(scales: Tensor, opacities: Tensor, px_per_unit: Tensor, blur: Tensor, index: int) -> Tensor:
+    """Opacities (N,) before the blur (which may exceed 1), 0 for splats that are left out.
 
     A splat so wide that its opacity falls under 1/255 is not drawn, and a scene of such splats would vanish.
     Of splats that faint a part is drawn instead, stronger in proportion: the same light, and in less time.
     """
     two_largest = scales.prod(-1) / scales.amin(-1).clamp_min(1e-20)
     area = two_largest * px_per_unit.square() + reference.DILATION
-    faintness = opacities * area / (area + blur)
-    return (faintness / FAINT).clamp(1e-6, 1)
+    blurred = opacities * area / (area + blur)
+    # Of a splat of opacity FAINT as much is seen as of one of FAINT - 1/255 that is drawn to its end.
+    share = blurred / (FAINT - reference.ALPHA_MIN)
+    # Where a splat falls on [0, 1): fixed, so that films do not flicker, and spread evenly over the samples.
+    place = (torch.arange(len(opacities), dtype=torch.float64) * GOLDEN + index * GOLDEN**2).frac()
+    drawn = torch.where(place < share, opacities * FAINT / blurred, 0)
+    return torch.where(share < 1, drawn, opacities)
 
 
 @torch.no_grad()

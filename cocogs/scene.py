@@ -39,6 +39,7 @@ class View:
         mask_path: mask at training resolution (white = use), or None.
         is_test: kept out of the training.
         lens: what the photo's EXIF says.
+        original: the photo as found, with its real lens.
     """
 
     name: str
@@ -47,6 +48,7 @@ class View:
     mask_path: Path | None
     is_test: bool
     lens: LensFacts
+    original: Picture
 
 
 @dataclass
@@ -101,6 +103,14 @@ class Scene:
         if view.mask_path is None:
             return None
         return self._keep(view.mask_path, _read_mask)
+
+    def picture_like(self, view: View, path: Path) -> Tensor:
+        """Another picture by the view's camera, undistorted and shrunk as its photo was: (3, H, W) in [0, 1].
+
+        Raises:
+            InputError: the file is gone, damaged, or of another shape than the photo.
+        """
+        return torch.from_numpy(prepare.prepared_like(view.original, path, view.camera)).permute(2, 0, 1)
 
     def fingerprint(self) -> str:
         """Hash of the names, sizes, cameras and split of all views: tells one dataset from another."""
@@ -254,6 +264,7 @@ def _views(
                 and prepare.prepared_mask(prepare.fit_mask(photo, shot, mask), flat, cache / "masks"),
                 is_test=shot.name in tests,
                 lens=photo.header.lens,
+                original=photo,
             )
         )
         progress.add(1)

@@ -290,6 +290,12 @@ def to_camera(intrinsics: Intrinsics, cam_from_world: Tensor) -> Camera:
     return Camera(K, cam_from_world, intrinsics.width, intrinsics.height)
 
 
+def from_camera(camera: Camera) -> Intrinsics:
+    """The PINHOLE of our Camera."""
+    params = (camera.fx, camera.fy, camera.cx, camera.cy)
+    return Intrinsics("PINHOLE", camera.width, camera.height, params)
+
+
 @lru_cache(maxsize=4)
 def undistortion_grid(lens: Intrinsics, flat: Intrinsics) -> Tensor:
     """Where each pixel of the pinhole picture lies in the distorted one.

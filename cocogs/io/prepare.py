@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from cocogs.camera import Camera
 from cocogs.errors import InputError
 from cocogs.io import colmap, photos
 from cocogs.io.atomic import replacing
@@ -101,6 +102,28 @@ def prepared_mask(mask: Picture, flat: Intrinsics, folder: Path) -> Path:
         coverage = photos.read_mask(mask.path)[..., None].astype(np.float32)
         _write(path, np.where(_flatten(mask, coverage, flat)[..., 0] >= 0.5, 255, 0).astype(np.uint8))
     return path
+
+
+def prepared_like(photo: Picture, path: Path, camera: Camera) -> np.ndarray:
+    """(h, w, 3) float32 of another picture through the photo's lens, as it would be trained with.
+
+    Args:
+        camera: the photo's, at training resolution.
+
+    Raises:
+        InputError: the file is unreadable or has another shape than the photo.
+    """
+    header = photos.read_header(path)
+    width, height = header.size(photo.upright)
+    if not _same_shape(photo.lens, width, height):
+        raise InputError(
+            f"{path} has {width}x{height} px and {photo.path.name} {photo.lens.width}x{photo.lens.height}: "
+            "give pictures of one shape."
+        )
+    picture = Picture(path, colmap.resized(photo.lens, width, height), photo.upright, header)
+    return _flatten(
+        picture, photos.to_float(photos.read_photo(path, photo.upright)), colmap.from_camera(camera)
+    )
 
 
 def _same_shape(lens: Intrinsics, width: int, height: int) -> bool:
