@@ -115,10 +115,8 @@ def seen_from(camera: Camera, lens: Lens, point: Tensor) -> Camera:
 def _render(gaussians: Gaussians, camera: Camera, blur: Tensor, index: int = 0) -> Tensor:
     """The scene with every splat widened by `blur` (N,) px^2; `index` numbers the samples of a picture."""
     means, quats, scales, opacities = gaussians.activated()
-    opacities = _thinned(
-        scales, opacities, camera.fx / camera.depths(means).clamp_min(MIN_DEPTH), blur, index
-    )
-    g = gaussians
+    px_per_unit = camera.fx / camera.depths(means).clamp_min(MIN_DEPTH)
+    opacities, g = _thinned(scales, opacities, px_per_unit, blur, index), gaussians
     return rasterize(means, quats, scales, opacities, g.sh0, g.shN, camera, blur=blur).colors[0]
 
 
@@ -134,7 +132,8 @@ def _thinned(scales: Tensor, opacities: Tensor, px_per_unit: Tensor, blur: Tenso
     # Of a splat of opacity FAINT as much is seen as of one of FAINT - 1/255 that is drawn to its end.
     share = blurred / (FAINT - reference.ALPHA_MIN)
     # Where a splat falls on [0, 1): fixed, so that films do not flicker, and spread evenly over the samples.
-    place = (torch.arange(len(opacities), dtype=torch.float64) * GOLDEN + index * GOLDEN**2).frac()
+    number = torch.arange(len(opacities), dtype=torch.float64, device=blur.device)
+    place = (number * GOLDEN + index * GOLDEN**2).frac()
     drawn = torch.where(place < share, opacities * FAINT / blurred, 0)
     return torch.where(share < 1, drawn, opacities)
 
