@@ -8,21 +8,19 @@ A section whose input is not given is left out. Pictures are matched by file nam
 """
 
 import argparse
-import base64
 import json
 import math
 import sys
 from dataclasses import dataclass
 from html import escape
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
 
 from cocogs.errors import InputError
 from cocogs.io.atomic import replacing
+from cocogs.report import figure, page, row, scatter, section, spread, table
 
 ROWS = 4
 """At most so many training views and so many test views are shown."""
@@ -35,37 +33,6 @@ MEASURES = {
     "lpips": ("LPIPS", ".4f"),
 }
 """Heading and format of the figures that `cocogs eval --json` writes."""
-
-PAGE = """<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{title}</title>
-<style>
-:root {{ color-scheme: light dark; }}
-body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 70rem; margin: 0 auto; padding: 1rem; }}
-h1 {{ margin-bottom: 0; }}
-h2 {{ margin-top: 2.5rem; }}
-.row {{ display: grid; grid-template-columns: repeat(auto-fit, minmax(15rem, 1fr)); gap: .6rem; }}
-.row {{ margin: .6rem 0 1.4rem; }}
-figure {{ margin: 0; }}
-img {{ width: 100%; display: block; border-radius: 4px; }}
-figcaption {{ font-size: .85rem; opacity: .8; }}
-.wide {{ overflow-x: auto; }}
-table {{ border-collapse: collapse; }}
-th, td {{ padding: .2rem .9rem .2rem 0; text-align: right; border-bottom: 1px solid #8884; }}
-th:first-child, td:first-child {{ text-align: left; }}
-pre {{ overflow-x: auto; padding: .7rem; background: #8882; border-radius: 4px; }}
-svg {{ max-width: 24rem; width: 100%; }}
-</style>
-</head>
-<body>
-<h1>{title}</h1>
-{sections}
-</body>
-</html>
-"""
 
 
 @dataclass(frozen=True)
@@ -160,37 +127,6 @@ def held_out(args: argparse.Namespace, scores: dict[str, dict], truth: Truth | N
 # ---------------------------------------------------------------------------------------------- pieces
 
 
-def figure(path: Path, caption: str) -> str:
-    """A picture inlined as JPEG with full colour resolution, at most 960 px wide."""
-    try:
-        with Image.open(path) as opened:
-            image = opened.convert("RGB")
-    except (OSError, UnidentifiedImageError) as error:
-        raise InputError(f"{path} is not a readable picture: write it again.") from error
-    image.thumbnail((960, 960))
-    buffer = BytesIO()
-    image.save(buffer, "JPEG", quality=94, subsampling=0)
-    data = base64.b64encode(buffer.getvalue()).decode()
-    caption = escape(caption)
-    source = f"data:image/jpeg;base64,{data}"
-    return f'<figure><img src="{source}" alt="{caption}"><figcaption>{caption}</figcaption></figure>'
-
-
-def row(figures: list[str]) -> str:
-    return f'<div class="row">{"".join(figures)}</div>'
-
-
-def section(heading: str, text: str, body: str) -> str:
-    return f"<h2>{escape(heading)}</h2>\n<p>{escape(text)}</p>\n{body}"
-
-
-def spread(names: list[str], count: int = ROWS) -> list[str]:
-    """At most `count` of the names, evenly spaced, first and last among them."""
-    if len(names) <= count:
-        return names
-    return [names[round(i * (len(names) - 1) / (count - 1))] for i in range(count)]
-
-
 def neighbour(name: str, candidates: list[str], truth: Truth | None) -> str:
     """The candidate photographed nearest to view `name`; by the order of names where no truth is known."""
     known = [c for c in candidates if truth and c in truth.centers]
@@ -199,30 +135,6 @@ def neighbour(name: str, candidates: list[str], truth: Truth | None) -> str:
     order = sorted([*candidates, name])
     place = order.index(name)
     return order[place - 1] if place else order[1]
-
-
-def table(heads: list[str], rows: list[list[str]]) -> str:
-    head = "".join(f"<th>{escape(h)}</th>" for h in heads)
-    body = "".join("<tr>" + "".join(f"<td>{escape(c)}</td>" for c in r) + "</tr>" for r in rows)
-    return f'<div class="wide"><table><tr>{head}</tr>{body}</table></div>'
-
-
-def scatter(pairs: list[tuple[float, float]], across: str, up: str) -> str:
-    """Points (x, y) with the line of equality, as SVG; both axes share one range."""
-    low, high = min(map(min, pairs)), max(map(max, pairs))
-    margin = 0.05 * (high - low) or 1.0
-    low, high = low - margin, high + margin
-
-    def place(value: float) -> float:
-        return 40 + 250 * (value - low) / (high - low)
-
-    dots = "".join(f'<circle cx="{place(x):.1f}" cy="{300 - place(y) + 10:.1f}" r="4"/>' for x, y in pairs)
-    return f"""<svg viewBox="0 0 310 320" role="img" aria-label="{escape(up)} against {escape(across)}">
-<g fill="none" stroke="currentColor" stroke-opacity=".4"><rect x="40" y="20" width="250" height="250"/>
-<path d="M40 270L290 20"/></g><g fill="#d2601a">{dots}</g>
-<g fill="currentColor" font-size="12"><text x="165" y="305" text-anchor="middle">{escape(across)}</text>
-<text x="14" y="145" text-anchor="middle" transform="rotate(-90 14 145)">{escape(up)}</text>
-<text x="40" y="286">{low:.2f}</text><text x="290" y="286" text-anchor="end">{high:.2f}</text></g></svg>"""
 
 
 # -------------------------------------------------------------------------------------------- sections
@@ -235,7 +147,7 @@ def unseen_section(
     photos, sharp, true = pictures(args.photos), pictures(args.sharp), pictures(args.truth)
     training = sorted(photos.keys() - tests)
     rows = []
-    for name in spread(sorted(tests & sharp.keys() & true.keys())):
+    for name in spread(sorted(tests & sharp.keys() & true.keys()), ROWS):
         psnr = scores.get(name, {}).get("psnr")
         quality = f", PSNR {psnr:.2f} dB" if isinstance(psnr, float) else ""
         figures = [
@@ -257,7 +169,7 @@ def photo_section(args: argparse.Namespace, tests: set[str]) -> str:
     names = sorted((photos.keys() & sharp.keys()) - tests, key=lambda n: (distances.get(n, math.inf), n))
     rows = [
         row([figure(photos[n], f"photo {photos[n].name}"), figure(sharp[n], "our picture, sharp everywhere")])
-        for n in spread(names)
+        for n in spread(names, ROWS)
     ]
     text = (
         "Photos that the training used, from near to far focus, beside the same view without the lens's blur."
@@ -361,7 +273,7 @@ def build(args: argparse.Namespace) -> str:
         score_section(document),
         command_section(args.command),
     ]
-    return PAGE.format(title=escape(args.title), sections="\n".join(filter(None, sections)))
+    return page(args.title, sections)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -385,9 +297,9 @@ def main(argv: list[str] | None = None) -> int:
         for option in ("photos", "sharp"):
             if getattr(args, option) is None:
                 raise InputError(f"--{option} is missing: give the folder of its pictures.")
-        page = build(args)
+        text = build(args)
         with replacing(args.out) as path:
-            path.write_text(page)
+            path.write_text(text)
     except InputError as error:
         print(error, file=sys.stderr)
         return 2

@@ -1,0 +1,332 @@
+"""Benchmarks: which scenes, which photos are held out, what was published; and whether a download is whole.
+
+Facts of the protocols and published averages: METHOD.md section 4, from Lee et al., CoCoGaussian, CVPR 2025,
+Ma et al., Deblur-NeRF, CVPR 2022, Wu et al., DoF-NeRF, ACM MM 2022, Mildenhall et al., LLFF, 2019. Nobody's
+data come with cocogs; docs/benchmarks.md says where to get them and how to lay them out. Scenes of
+scripts/make_truth_scene.py are the fifth kind: truth.json says what is true of them.
+"""
+
+import json
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cocogs.errors import InputError
+from cocogs.io import colmap, folders, llff
+from cocogs.io.photos import list_photos
+
+
+@dataclass(frozen=True)
+class Published:
+    """What a paper states: averages over a benchmark's scenes.
+
+    Args:
+        method: as the field calls it.
+        ssim_uniform_7: skimage's SSIM, uniform 7 x 7 window, pictures in [-1, 1].
+        lpips: AlexNet, v0.1.
+    """
+
+    method: str
+    psnr: float
+    ssim_uniform_7: float
+    lpips: float
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How a benchmark is run.
+
+    Args:
+        title: its name in tables.
+        holds: every N-th photo in name order is a test view, from the first; N by scene, None where the
+            scene's own file hold=N has to say it.
+        downscale: how much smaller than full size the photos are.
+        prefix: what the published folders put before a scene's name (allowed, not needed).
+        triplets: photos come as all in focus, focused on the foreground, focused on the background.
+        published: figures of papers that follow this protocol.
+    """
+
+    title: str
+    holds: dict[str, int | None]
+    downscale: int
+    prefix: str = ""
+    triplets: bool = False
+    published: tuple[Published, ...] = ()
+
+
+def _even(hold: int | None, names: str) -> dict[str, int | None]:
+    return dict.fromkeys(names.split(), hold)
+
+
+PROTOCOLS = {
+    "deblur-nerf-real": Protocol(
+        "Deblur-NeRF, real defocus",
+        # An eleventh scene, bush, is left out: every view of it is blurred alike.
+        dict(cake=9, caps=5, cisco=7, coral=10, cupcake=6, cups=8, daisy=8, sausage=6, seal=6, tools=7),
+        downscale=4,
+        prefix="defocus",
+        published=(
+            Published("CoCoGaussian", 23.70, 0.7531, 0.0825),
+            Published("DoF-Gaussian", 23.97, 0.756, 0.093),
+            Published("PDRF-10", 23.85, 0.7382, 0.1746),
+            Published("BAGS", 23.48, 0.7408, 0.0962),
+            Published("3DGS", 23.38, 0.6655, 0.3140),
+        ),
+    ),
+    "deblur-nerf-synthetic": Protocol(
+        "Deblur-NeRF, synthetic defocus",
+        _even(8, "cozy2room factory pool tanabata wine"),
+        downscale=1,
+        prefix="defocus",
+        published=(
+            Published("CoCoGaussian", 30.84, 0.9212, 0.0478),
+            Published("BAGS", 30.65, 0.9128, 0.0631),
+            Published("3DGS", 25.11, 0.7476, 0.2148),
+        ),
+    ),
+    "dof-nerf-real": Protocol(
+        "DoF-NeRF, real",
+        _even(None, "amiya camera desk kendo plant shelf turtle"),
+        downscale=1,
+        triplets=True,
+        published=(
+            Published("CoCoGaussian", 30.14, 0.9127, 0.0701),
+            Published("BAGS", 29.87, 0.8816, 0.1100),
+            Published("3DGS", 25.72, 0.8291, 0.1817),
+        ),
+    ),
+    "nerf-llff": Protocol(
+        "NeRF-LLFF (sharp)",
+        _even(8, "fern flower fortress horns leaves orchids room trex"),
+        downscale=4,
+        # Published averages exist (3DGS 27.10, CoCoGaussian 27.76 dB) but not the size they were measured at.
+    ),
+}
+
+
+@dataclass(frozen=True)
+class BenchScene:
+    """One scene, ready to be trained on.
+
+    Args:
+        name: of the scene.
+        data: folder to train on.
+        test_every, downscale: what to tell `cocogs train`.
+        truth: its truth.json, where everything is known.
+        sharp_data: the same scene with sharp photos, for the ceiling; None where there are none.
+    """
+
+    name: str
+    data: Path
+    test_every: int
+    downscale: int
+    truth: Path | None = None
+    sharp_data: Path | None = None
+
+
+@dataclass(frozen=True)
+class Suite:
+    """What `cocogs bench` runs.
+
+    Args:
+        title: for tables.
+        scenes: in order of names.
+        published: figures of papers that used these very scenes, views, sizes and measures.
+    """
+
+    title: str
+    scenes: list[BenchScene]
+    published: tuple[Published, ...] = ()
+
+
+def open_suite(folder: Path, work: Path, only: tuple[str, ...] = (), downscale: int | None = None) -> Suite:
+    """Find out which benchmark lies in `folder`, and check that all of it is there.
+
+    Args:
+        folder: truth scenes, or a single one, or the scenes of one of PROTOCOLS.
+        work: folder for data that training needs in another arrangement (links to the photos).
+        only: names of scenes to run; empty for all.
+        downscale: another size than the benchmark's; published figures are then left out.
+
+    Raises:
+        InputError: no benchmark is found there, or scenes or files of it are missing or contradict it.
+    """
+    if not folder.is_dir():
+        raise InputError(
+            f"{folder} is not a folder: give one with truth scenes or with the scenes of {_titles()}."
+        )
+    if (folder / "truth.json").is_file():
+        truths = {folder.resolve().name: folder}
+    else:
+        truths = {path.parent.name: path.parent for path in sorted(folder.glob("*/truth.json"))}
+    if truths:
+        chosen = _choose(folder, truths, list(truths), only)
+        return Suite(
+            "Truth scenes", [_truth_scene(name, truths[name], work, downscale or 1) for name in chosen]
+        )
+    protocol, found = _recognise(folder)
+    chosen = _choose(folder, found, list(protocol.holds), only)
+    factor = downscale or protocol.downscale
+    scenes = [_protocol_scene(protocol, name, found[name], work, factor) for name in chosen]
+    same = not only and factor == protocol.downscale
+    return Suite(protocol.title, scenes, protocol.published if same else ())
+
+
+def _titles() -> str:
+    *most, last = (protocol.title for protocol in PROTOCOLS.values())
+    return f"{', '.join(most)} or {last}"
+
+
+def _recognise(folder: Path) -> tuple[Protocol, dict[str, Path]]:
+    """The protocol that most subfolders belong to, and the folders of its scenes that are there."""
+    best: tuple[Protocol, dict[str, Path]] | None = None
+    for protocol in PROTOCOLS.values():
+        found = {}
+        for name in protocol.holds:
+            candidates = [folder / name, folder / f"{protocol.prefix}{name}"]
+            if path := next((c for c in candidates if c.is_dir()), None):
+                found[name] = path
+        if found and (best is None or len(found) > len(best[1])):
+            best = protocol, found
+    if best is None:
+        raise InputError(
+            f"{folder} holds no scene that cocogs knows: give a folder with truth scenes (each with a "
+            f"truth.json) or with the scenes of {_titles()}."
+        )
+    return best
+
+
+def _choose(folder: Path, found: dict[str, Path], all_names: list[str], only: tuple[str, ...]) -> list[str]:
+    """The scenes to run; raises InputError where one is absent."""
+    if unknown := [name for name in only if name not in all_names]:
+        raise InputError(
+            f"--scenes {' '.join(unknown)}: {folder} is a suite of {', '.join(all_names)}; choose among them."
+        )
+    wanted = [name for name in all_names if not only or name in only]
+    if absent := [name for name in wanted if name not in found]:
+        raise InputError(
+            f"{folder} lacks scenes {', '.join(absent)}: download them, or name those to run with --scenes."
+        )
+    return wanted
+
+
+# ----------------------------------------------------------------------------------- the field's datasets
+
+
+def _protocol_scene(protocol: Protocol, name: str, folder: Path, work: Path, downscale: int) -> BenchScene:
+    test_every = _hold(protocol, name, folder)
+    data = folder
+    if protocol.triplets:
+        data = _arrange_triplets(folder, work / f"{name}-triplets", test_every)
+    _check_photos(data, downscale)
+    return BenchScene(name, data, test_every, downscale)
+
+
+def _hold(protocol: Protocol, name: str, folder: Path) -> int:
+    """N of "every N-th photo is a test view"; raises InputError where file and protocol disagree."""
+    written, ruled = folders.read_hold(folder), protocol.holds[name]
+    if written is None and ruled is None:
+        raise InputError(
+            f"{folder} has no file hold=N: make an empty file named, for example, hold=8 there, "
+            "to say that every 8th photo is a test view."
+        )
+    if written is not None and ruled is not None and written != ruled:
+        raise InputError(
+            f"{folder / f'hold={written}'} contradicts the protocol of {protocol.title}, which keeps every "
+            f"{ruled}th photo of {name} for testing: rename it hold={ruled}."
+        )
+    hold = ruled or written
+    assert hold is not None
+    return hold
+
+
+def _check_photos(data: Path, downscale: int) -> None:
+    """Raises InputError naming what a partial download lacks."""
+    if model := colmap.find_model(data):
+        names = [shot.name for shot in colmap.read_model(model).shots]
+    elif (data / llff.FILE).is_file():
+        names = folders.list_largest(data)
+        llff.read_poses_bounds(data, names)
+    else:
+        raise InputError(
+            f"{data} has neither {llff.FILE} nor sparse/0/cameras.bin, images.bin and points3D.bin: "
+            "download the scene again."
+        )
+    folders.find_pictures(data, names, downscale)
+
+
+def _arrange_triplets(scene: Path, data: Path, test_every: int) -> Path:
+    """DoF-NeRF's rule: test views all in focus; training views by turns with the foreground and the
+    background in focus. images/ (all in focus), foreground/ and background/ hold photos of the same names."""
+    for part in ("images", "foreground", "background"):
+        if not (scene / part).is_dir():
+            raise InputError(f"{scene / part} is missing: put there the photos of {part} of every triplet.")
+    photos = {part: list_photos(scene / part) for part in ("images", "foreground", "background")}
+    files, turn = {}, 0
+    for index, name in enumerate(photos["images"]):
+        if index % test_every == 0:
+            files[name] = scene / "images" / name
+            continue
+        part = ("foreground", "background")[turn % 2]
+        turn += 1
+        stems = {Path(other).stem: other for other in photos[part]}
+        if Path(name).stem not in stems:
+            raise InputError(f"{scene / part} lacks the photo {name} of its triplet: download it again.")
+        files[name] = scene / part / stems[Path(name).stem]
+    return _link(data, scene, files)
+
+
+# ------------------------------------------------------------------------------------------ truth scenes
+
+
+def read_truth(path: Path) -> dict[str, Any]:
+    """What truth.json states.
+
+    Raises:
+        InputError: it is not the truth of a rendered scene.
+    """
+    try:
+        document = json.loads(path.read_text())
+        for frame in document["frames"]:
+            float(frame["focus_distance"] or 0), str(frame["name"]), bool(frame["test"]), frame["w2c"][3]
+        float(document["aperture_diameter"]), list(document["refocus"])
+    except (OSError, ValueError, TypeError, KeyError, IndexError) as error:
+        raise InputError(
+            f"{path} is no truth.json of a rendered scene ({error!r}): make it again."
+        ) from error
+    return document
+
+
+def _truth_scene(name: str, folder: Path, work: Path, downscale: int) -> BenchScene:
+    path = folder / "truth.json"
+    truth = read_truth(path)
+    frames = sorted(truth["frames"], key=lambda frame: frame["name"])
+    wanted = [folder / "images" / f["name"] for f in frames]
+    wanted += [folder / "refocus" / r["name"] for r in truth["refocus"]]
+    if missing := [str(file.relative_to(folder)) for file in wanted if not file.is_file()]:
+        more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
+        raise InputError(f"{folder} lacks {', '.join(missing[:3])}{more}: render or copy them.")
+    tests = [f["name"] for f in frames if f["test"]]
+    held = (n for n in range(2, len(frames)) if tests == [f["name"] for f in frames[::n]])
+    if (test_every := next(held, None)) is None:
+        raise InputError(f"{path} does not keep every N-th view from the first for testing: make it again.")
+    _check_photos(folder, downscale)
+    sharp = {f["name"]: folder / "sharp" / f["name"] for f in frames if not f["test"]}
+    if not all(file.is_file() for file in sharp.values()):
+        return BenchScene(name, folder, test_every, downscale, path)
+    sharp |= {test: folder / "images" / test for test in tests}
+    return BenchScene(name, folder, test_every, downscale, path, _link(work / f"{name}-sharp", folder, sharp))
+
+
+def _link(data: Path, scene: Path, files: dict[str, Path]) -> Path:
+    """A dataset at `data` with the cameras of `scene` and other photos: images/NAME is a link to a file."""
+    shutil.rmtree(data, ignore_errors=True)
+    (data / "images").mkdir(parents=True)
+    for name, file in files.items():
+        os.symlink(file.resolve(), data / "images" / name)
+    for part in ("sparse", llff.FILE):
+        if (scene / part).exists():
+            os.symlink((scene / part).resolve(), data / part)
+    return data
