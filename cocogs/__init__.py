@@ -49,6 +49,11 @@ The files in the order in which data flows through them:
     viewer/film_panel.py    controls of focus pulls and camera paths
     viewer/landmarks.py     cameras and focus planes in 3D
     viewer/server.py        the page: port, host, a session per visitor
+    bench/suites.py         benchmarks: truth scenes and the field's datasets; are they whole?
+    bench/runs.py           their runs, each in a process of its own; what they cost
+    bench/table.py          figures as Markdown, CSV, JSON
+    bench/report.py         figures and pictures as a page
+    io/page.py              pieces of a HTML page
     io/progress.py          percentages of slow steps
     io/ply.py               the standard 3DGS .ply, in and out
     io/camera_path.py       camera paths as JSON: the viewer saves, render reads

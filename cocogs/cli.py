@@ -300,12 +300,84 @@ class View:
         return 0
 
 
+class Bench:
+    """Train and measure many runs, and write one table and one page about them.
+
+    SUITE is a folder of rendered truth scenes, or of the scenes of Deblur-NeRF, DoF-NeRF or NeRF-LLFF
+    (docs/benchmarks.md says where they come from). Each run is a process of its own. Start it again to go
+    on where it stopped.
+    """
+
+    suite: Annotated[Positional[Path], arg(metavar="SUITE")]
+    """Folder that holds the scenes."""
+    out: Annotated[Path, arg(metavar="DIR")]
+    """Folder for the runs, the tables and the page."""
+    methods: Annotated[str, arg(metavar="A,B,...")] = "3dgs,sharp,lens,full"
+    """Presets, and sharp: 3dgs trained on the sharp twins of the photos, the most that can be reached.
+    paper is among them, but takes an hour a scene on a CPU."""
+    seeds: Annotated[str, arg(metavar="0,1,...")] = "0"
+    """Each run is repeated with each of these seeds; from two on the table shows the spread."""
+    ablation: bool = False
+    """Also run the paper's model without its parts, one at a time (its Table 3)."""
+    scenes: Annotated[str | None, arg(metavar="A,B,...", help_behavior_hint="(default: all)")] = None
+    """Only these scenes."""
+    jobs: Annotated[int, arg(metavar="N")] = 1
+    """Runs at the same time; they share the processor's cores."""
+    iterations: Annotated[int | None, arg(metavar="N", help_behavior_hint=PRESET_DECIDES)] = None
+    """Training steps of every run."""
+    max_gaussians: Annotated[int | None, arg(metavar="N", help_behavior_hint=PRESET_DECIDES)] = None
+    """Upper limit of splats of every run."""
+    downscale: Annotated[int | None, arg(metavar="N", help_behavior_hint="(default: the benchmark's)")] = None
+    """Shrink the photos N times; truth scenes are not shrunk by default."""
+    lpips_weights: Annotated[Path | None, arg(metavar="DIR", help_behavior_hint="(default: no LPIPS)")] = None
+    """Also measure LPIPS, with the weight files in this folder (see cocogs eval --help)."""
+
+    def run(self) -> int:
+        from cocogs.bench import bench
+        from cocogs.bench.runs import ABLATION, BenchSettings, check_methods
+        from cocogs.bench.suites import open_suite
+
+        methods = listed("--methods", self.methods)
+        methods += tuple(m for m in ABLATION if self.ablation and m not in methods)
+        check_methods(methods)
+        seeds = tuple(whole_number("--seeds", seed, 0) for seed in listed("--seeds", self.seeds))
+        for option, least in (("jobs", 1), ("iterations", 1), ("max_gaussians", 1), ("downscale", 1)):
+            if (value := getattr(self, option)) is not None:
+                whole_number(f"--{option.replace('_', '-')}", str(value), least)
+        only = listed("--scenes", self.scenes) if self.scenes is not None else ()
+        suite = open_suite(self.suite, self.out / "data", only, self.downscale)
+        weights = None if self.lpips_weights is None else str(self.lpips_weights.resolve())
+        settings = BenchSettings(
+            str(self.suite.resolve()), self.downscale, self.iterations, self.max_gaussians, weights
+        )
+        failures = bench(suite, settings, methods, seeds, self.out, self.jobs, print)
+        print((self.out / "table.md").read_text())
+        print(f"The page with pictures: {self.out / 'report.html'}")
+        return 1 if failures else 0
+
+
+def listed(option: str, text: str) -> tuple[str, ...]:
+    """The words of "a,b"; raises InputError for an empty or doubled one."""
+    words = tuple(word.strip() for word in text.split(","))
+    if "" in words or len(set(words)) < len(words):
+        raise InputError(f"{option} {text!r} is no list: give different words with commas between them.")
+    return words
+
+
+def whole_number(option: str, text: str, least: int) -> int:
+    """A whole number from `least` on; raises InputError otherwise."""
+    if not text.lstrip("-").isdecimal() or int(text) < least:
+        raise InputError(f"{option} {text} cannot be: give a whole number from {least} on.")
+    return int(text)
+
+
 Command = (
     Annotated[Train, subcommand("train")]
     | Annotated[Eval, subcommand("eval")]
     | Annotated[Render, subcommand("render")]
     | Annotated[Export, subcommand("export")]
     | Annotated[View, subcommand("view")]
+    | Annotated[Bench, subcommand("bench")]
 )
 
 
@@ -337,11 +409,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
 
 
-def place_of(command: Train | Eval | Render | Export | View) -> Path:
+def place_of(command: Train | Eval | Render | Export | View | Bench) -> Path:
     """The file or folder that a command works on."""
     if isinstance(command, View):
         return command.scene
-    return command.out if isinstance(command, Train | Render) else command.run_folder
+    return command.out if isinstance(command, Train | Render | Bench) else command.run_folder
 
 
 def sentence(error: Exception, folder: Path) -> str | None:

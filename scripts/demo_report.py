@@ -20,7 +20,7 @@ import numpy as np
 
 from cocogs.errors import InputError
 from cocogs.io.atomic import replacing
-from cocogs.report import figure, page, row, scatter, section, spread, table
+from cocogs.io.page import figure, page, row, scatter, section, spread, table
 
 ROWS = 4
 """At most so many training views and so many test views are shown."""

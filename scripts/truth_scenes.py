@@ -161,7 +161,8 @@ def build_corridor(rng: np.random.Generator) -> None:
     for k in range(10):
         side, y = (-1, 1)[k % 2], 1.6 + 1.05 * k
         if k % 3 == 2:
-            card = paint.postcard(rng, ("NORTH", "SOUTH", "WEST")[k // 3], *two_colors(rng)[::-1])
+            land, sky = two_colors(rng)
+            card = paint.postcard(rng, ("NORTH", "SOUTH", "WEST")[k // 3], sky, land)
             picture = rectangle(f"card {k}", 0.9, 0.6, material(f"card {k}", card))
         else:
             picture = rectangle(f"poster {k}", 0.62, 0.85, material(f"poster {k}", paint.poster(rng)))

@@ -1,6 +1,7 @@
 """Small made-up datasets on disk: a textured corner of a room, photographed by known pinhole cameras."""
 
 import json
+import shutil
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -165,3 +166,28 @@ def _centred(camera: Camera) -> Camera:
     K = camera.K.clone()
     K[:2, 2] = torch.tensor([camera.width / 2, camera.height / 2])
     return Camera(K, camera.cam_from_world, camera.width, camera.height)
+
+
+def write_truth_scene(folder: Path, views: int = 6, hold: int = 3) -> Path:
+    """A scene as scripts/make_truth_scene.py leaves it, of photos that show nothing defocused."""
+    cameras = make_colmap(folder, views)
+    frames = [
+        {
+            "name": f"{i:03d}.png",
+            "test": i % hold == 0,
+            "focus_distance": None if i % hold == 0 else 3.0 + 0.2 * i,
+            "w2c": camera.cam_from_world.tolist(),
+        }
+        for i, camera in enumerate(cameras)
+    ]
+    refocus = [{"name": "000_f3.png", "view": "000.png", "focus_distance": 3.0, "aperture_scale": 1.0}]
+    facts = {"fx": cameras[0].fx, "aperture_diameter": 0.1, "K_px": 0.1 * cameras[0].fx}
+    facts |= {"width": cameras[0].width, "height": cameras[0].height}
+    (folder / "truth.json").write_text(json.dumps({**facts, "frames": frames, "refocus": refocus}))
+    (folder / "sharp").mkdir()
+    for frame in frames:
+        if not frame["test"]:
+            shutil.copy(folder / "images" / frame["name"], folder / "sharp")
+    (folder / "refocus").mkdir()
+    shutil.copy(folder / "images" / "000.png", folder / "refocus" / "000_f3.png")
+    return folder

@@ -114,7 +114,7 @@ class BenchScene:
         name: of the scene.
         data: folder to train on.
         test_every, downscale: what to tell `cocogs train`.
-        truth: its truth.json, where everything is known.
+        has_truth: a truth.json lies beside the photos.
         sharp_data: the same scene with sharp photos, for the ceiling; None where there are none.
     """
 
@@ -122,7 +122,7 @@ class BenchScene:
     data: Path
     test_every: int
     downscale: int
-    truth: Path | None = None
+    has_truth: bool = False
     sharp_data: Path | None = None
 
 
@@ -290,9 +290,11 @@ def read_truth(path: Path) -> dict[str, Any]:
     try:
         document = json.loads(path.read_text())
         for frame in document["frames"]:
-            float(frame["focus_distance"] or 0), str(frame["name"]), bool(frame["test"]), frame["w2c"][3]
-        float(document["aperture_diameter"]), list(document["refocus"])
-    except (OSError, ValueError, TypeError, KeyError, IndexError) as error:
+            if not {"name", "test", "focus_distance", "w2c"} <= frame.keys():
+                raise ValueError("a frame lacks its name, test, focus_distance or w2c")
+        if not {"aperture_diameter", "refocus"} <= document.keys():
+            raise ValueError("aperture_diameter or refocus is missing")
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise InputError(
             f"{path} is no truth.json of a rendered scene ({error!r}): make it again."
         ) from error
@@ -315,9 +317,10 @@ def _truth_scene(name: str, folder: Path, work: Path, downscale: int) -> BenchSc
     _check_photos(folder, downscale)
     sharp = {f["name"]: folder / "sharp" / f["name"] for f in frames if not f["test"]}
     if not all(file.is_file() for file in sharp.values()):
-        return BenchScene(name, folder, test_every, downscale, path)
+        return BenchScene(name, folder, test_every, downscale, True)
     sharp |= {test: folder / "images" / test for test in tests}
-    return BenchScene(name, folder, test_every, downscale, path, _link(work / f"{name}-sharp", folder, sharp))
+    twins = _link(work / f"{name}-sharp", folder, sharp)
+    return BenchScene(name, folder, test_every, downscale, True, twins)
 
 
 def _link(data: Path, scene: Path, files: dict[str, Path]) -> Path:
@@ -326,7 +329,7 @@ def _link(data: Path, scene: Path, files: dict[str, Path]) -> Path:
     (data / "images").mkdir(parents=True)
     for name, file in files.items():
         os.symlink(file.resolve(), data / "images" / name)
-    for part in ("sparse", llff.FILE):
+    for part in ("sparse", llff.FILE, "truth.json", "refocus"):
         if (scene / part).exists():
             os.symlink((scene / part).resolve(), data / part)
     return data

@@ -1,0 +1,105 @@
+"""The HTML page of a benchmark: the table, and for every scene what each method makes of a test view."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from cocogs.bench.runs import BenchSettings, Result
+from cocogs.bench.suites import BenchScene, Suite
+from cocogs.bench.table import NOTE, PUBLISHED_NOTE, Row, heads_and_cells, settings_sentence
+from cocogs.io.atomic import replacing
+from cocogs.io.page import (
+    busiest_square,
+    difference,
+    figure,
+    open_picture,
+    page,
+    row,
+    section,
+    spread,
+    table,
+    zoom,
+)
+from cocogs.render import picture_names, to_picture
+from cocogs.run import open_data, read_config
+
+VIEWS = 2
+"""Test views shown per scene."""
+ZOOM_PART = 5
+"""The zoomed square is this many times narrower than the shorter side."""
+
+
+@dataclass(frozen=True)
+class Strip:
+    """One test view: the photo, and by method the picture (H, W, 3) uint8 and what it says below it."""
+
+    view: str
+    photo: np.ndarray
+    pictures: dict[str, tuple[np.ndarray, str]]
+
+
+def write_report(rows: list[Row], results: list[Result], suite: Suite, settings: BenchSettings,
+                 failures: list[str], out: Path) -> None:  # fmt: skip
+    """report.html in `out`: one file, pictures included."""
+    notes = [settings_sentence(settings).replace("`", ""), NOTE, PUBLISHED_NOTE if suite.published else ""]
+    sections = [section("Figures", " ".join(notes), table(*heads_and_cells(rows, suite)))]
+    for scene in suite.scenes:
+        here = [r for r in results if r.scene == scene.name]
+        sections.append(scene_section(scene, here))
+    if failures:
+        sections.append(section("Failed", "", table(["run"], [[failure] for failure in failures])))
+    with replacing(out / "report.html") as path:
+        path.write_text(page(suite.title, sections))
+
+
+def scene_section(scene: BenchScene, results: list[Result]) -> str:
+    """Test views: truth, every method's picture, how it differs from the truth, a zoom."""
+    body = "".join(strip_rows(strip) for strip in find_strips(scene, results))
+    text = (
+        "A sharp photo that training never saw, then each method's picture of that place; below, what is too "
+        "bright (red) or too dark (blue), four times exaggerated; last, where the methods err most."
+    )
+    return section(f"Scene {scene.name}", text, body) if body else ""
+
+
+def find_strips(scene: BenchScene, results: list[Result]) -> list[Strip]:
+    """At most VIEWS test views with the pictures of every method's first seed."""
+    first: dict[str, Result] = {}
+    for result in results:
+        if result.method not in first or result.seed < first[result.method].seed:
+            first[result.method] = result
+    if not first:
+        return []
+    some = next(iter(first.values()))
+    config, data = read_config(some.folder)
+    opened = open_data(data, some.folder, config.seed, lambda line: None)
+    tests = [view.name for view in opened.test_views]
+    names = dict(zip(tests, picture_names(tests), strict=True))
+    strips = []
+    for view in (v for v in opened.test_views if v.name in spread(tests, VIEWS)):
+        pictures = {}
+        for method, result in first.items():
+            path = result.folder / "pictures" / names[view.name]
+            if path.is_file():
+                psnr = result.view_psnr.get(view.name)
+                caption = method if psnr is None else f"{method}, {psnr:.2f} dB"
+                pictures[method] = np.asarray(open_picture(path)), caption
+        photo = np.asarray(to_picture(opened.photo(view)))
+        strips.append(Strip(view.name, photo, pictures))
+    return strips
+
+
+def strip_rows(strip: Strip) -> str:
+    """Three rows: pictures, differences, zooms."""
+    if not strip.pictures:
+        return ""
+    shown = list(strip.pictures.values())
+    errors = sum(np.abs(picture.astype(float) - strip.photo).mean(2) for picture, _ in shown)
+    side = max(8, min(strip.photo.shape[:2]) // ZOOM_PART)
+    corner = busiest_square(np.asarray(errors), side)
+    whole = [figure(strip.photo, f"truth {strip.view}"), *(figure(p, caption) for p, caption in shown)]
+    apart = [figure(difference(p, strip.photo), f"difference: {caption}") for p, caption in shown]
+    near = [figure(zoom(strip.photo, corner, side), "zoom: truth")]
+    near += [figure(zoom(p, corner, side), f"zoom: {caption}") for p, caption in shown]
+    return row(whole) + row(apart) + row(near)

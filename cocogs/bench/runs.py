@@ -1,0 +1,339 @@
+"""The runs of a benchmark: each trained and measured in a process of its own; and their figures."""
+
+import json
+import os
+import shlex
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from cocogs.bench.suites import BenchScene, Suite
+from cocogs.errors import InputError
+from cocogs.io.atomic import replacing
+from cocogs.io.progress import Say
+
+FLOOR, CEILING = "3dgs", "sharp"
+METHODS = (FLOOR, CEILING, "lens", "paper", "full")
+"""Presets, and `sharp`: preset 3dgs trained on the sharp twins of the photos."""
+ABLATION = ("paper-coc", "paper-direction", "paper-beta", "paper-aperture")
+"""Table 3 of the paper: its model without CoC, direction vector, scaling factors, aperture."""
+
+
+@dataclass(frozen=True)
+class BenchSettings:
+    """What decides the figures besides methods and seeds; None leaves it to the preset."""
+
+    suite: str
+    downscale: int | None = None
+    iterations: int | None = None
+    max_gaussians: int | None = None
+    lpips_weights: str | None = None
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run: a method on a scene with a seed."""
+
+    scene: BenchScene
+    method: str
+    seed: int
+    folder: Path
+
+    @property
+    def title(self) -> str:
+        return f"{self.scene.name}, {self.method}, seed {self.seed}"
+
+    @property
+    def data(self) -> Path:
+        if self.method != CEILING:
+            return self.scene.data
+        assert self.scene.sharp_data is not None
+        return self.scene.sharp_data
+
+
+def check_methods(methods: tuple[str, ...]) -> None:
+    """Raises InputError for an unknown one."""
+    known = (*METHODS, *ABLATION)
+    if unknown := [m for m in methods if m not in known]:
+        raise InputError(f"--methods {','.join(unknown)}: choose among {','.join(known)}.")
+
+
+def plan(suite: Suite, methods: tuple[str, ...], seeds: tuple[int, ...], out: Path, say: Say) -> list[Job]:
+    """All runs, the cheap methods of every scene first."""
+    jobs = []
+    for method in methods:
+        scenes = [s for s in suite.scenes if method != CEILING or s.sharp_data is not None]
+        if absent := [s.name for s in suite.scenes if s not in scenes]:
+            say(f"No sharp twins of {', '.join(absent)}: no ceiling and no gap closed there.")
+        for seed in seeds:
+            jobs += [Job(s, method, seed, out / "runs" / s.name / method / f"seed{seed}") for s in scenes]
+    return jobs
+
+
+def keep_settings(settings: BenchSettings, out: Path) -> None:
+    """Write OUT/bench.json, or find the same settings there.
+
+    Raises:
+        InputError: OUT holds a benchmark run with other settings.
+    """
+    path = out / "bench.json"
+    if path.exists():
+        try:
+            saved = json.loads(path.read_text())
+        except (OSError, ValueError) as error:
+            raise InputError(f"{path} cannot be read ({error}): delete it, or give another --out.") from error
+        if saved != asdict(settings):
+            raise InputError(
+                f"{path} says that other settings were used there: give those, or another --out."
+            )
+        return
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(asdict(settings), indent=2) + "\n")
+
+
+# --------------------------------------------------------------------------------------------- running
+
+
+def run_all(jobs: list[Job], settings: BenchSettings, workers: int, say: Say) -> list[str]:
+    """Run every job, `workers` at a time; returns a sentence for each one that failed."""
+    threads = max(1, (os.cpu_count() or 1) // workers)
+    failures: list[str] = []
+
+    def work(job: Job) -> None:
+        try:
+            run_job(job, settings, threads, say)
+        except InputError as error:
+            failures.append(f"{job.title}: {error}")
+            say(f"FAILED {failures[-1]}")
+
+    with ThreadPoolExecutor(workers) as pool:
+        futures = [pool.submit(work, job) for job in jobs]
+        try:
+            for future in futures:
+                future.result()
+        except KeyboardInterrupt:
+            pool.shutdown(wait=True, cancel_futures=True)  # Ctrl-C reached the trainings too: they save
+            raise
+    return failures
+
+
+def run_job(job: Job, settings: BenchSettings, threads: int, say: Say) -> None:
+    """Train, measure and render one run, as far as that was not done before.
+
+    Raises:
+        InputError: a command failed; the message is its own, RUN/log.txt holds the rest.
+    """
+    environment = {"OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "passive", **os.environ}
+    costs = Costs.read(job.folder)
+    if not costs.finished:
+        say(f"Training {job.title}")
+        costs.train(train_command(job, settings), environment)
+    if not (job.folder / "eval.json").exists():
+        options = ["--lpips-weights", settings.lpips_weights] if settings.lpips_weights else []
+        usage = run_cocogs(["eval", str(job.folder), "--json", *options], job.folder, environment)
+        usage.check()
+        with replacing(job.folder / "eval.json") as path:
+            path.write_text(usage.output)
+        say(f"Measured {job.title}: {json.loads(usage.output)['mean']['psnr']:.2f} dB")
+    if not (job.folder / "pictures").is_dir():
+        pictures = ["--views", "test", "--out", str(job.folder / "pictures")]
+        run_cocogs(["render", str(job.folder), *pictures], job.folder, environment).check()
+
+
+@dataclass
+class Costs:
+    """What training one run took so far, kept in RUN/costs.json.
+
+    Args:
+        finished: the training went to its end.
+        running: a training was started whose end was not seen: if it is not running any more, it was
+            killed, and nobody knows what it took.
+        known: no training was killed like that.
+    """
+
+    folder: Path
+    finished: bool = False
+    running: bool = False
+    known: bool = True
+    cpu_seconds: float = 0.0
+    wall_seconds: float = 0.0
+    peak_bytes: int = 0
+
+    @classmethod
+    def read(cls, folder: Path) -> "Costs":
+        try:
+            return cls(folder, **json.loads((folder / "costs.json").read_text()))
+        except (OSError, ValueError, TypeError):
+            return cls(folder)
+
+    def train(self, command: list[str], environment: dict[str, str]) -> None:
+        self.known = self.known and not self.running
+        self.running = True
+        self.write()
+        usage = run_cocogs(command, self.folder, environment)
+        self.running, self.finished = False, usage.error is None
+        self.cpu_seconds += usage.cpu_seconds
+        self.wall_seconds += usage.wall_seconds
+        self.peak_bytes = max(self.peak_bytes, usage.peak_bytes)
+        self.write()
+        usage.check()
+
+    def write(self) -> None:
+        values = {name: value for name, value in vars(self).items() if name != "folder"}
+        with replacing(self.folder / "costs.json") as path:
+            path.write_text(json.dumps(values) + "\n")
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What a process printed and took.
+
+    Args:
+        error: what it said when it failed, None when it did not.
+        cpu_seconds: user and system time of all its threads.
+        peak_bytes: its largest resident memory.
+    """
+
+    output: str
+    error: str | None
+    cpu_seconds: float
+    wall_seconds: float
+    peak_bytes: int
+
+    def check(self) -> None:
+        """Raises InputError if it failed."""
+        if self.error is not None:
+            raise InputError(self.error)
+
+
+def run_cocogs(arguments: list[str], folder: Path, environment: dict[str, str]) -> Usage:
+    """Run one command in a process of its own; what it prints is added to `folder`/log.txt."""
+    folder.mkdir(parents=True, exist_ok=True)
+    began = time.monotonic()
+    with tempfile.TemporaryFile("w+") as output, open(folder / "log.txt", "a+") as log:
+        log.write(f"$ {shlex.join(['cocogs', *arguments])}\n")
+        log.flush()
+        start = log.tell()
+        process = subprocess.Popen(
+            [sys.executable, "-m", "cocogs", *arguments], stdout=output, stderr=log, env=environment
+        )
+        _, status, used = os.wait4(process.pid, 0)  # what subprocess offers counts all children together
+        process.returncode = os.waitstatus_to_exitcode(status)
+        output.seek(0)
+        log.seek(start)
+        printed, complaint = output.read(), log.read().strip()
+        log.write(printed)
+    error = None
+    if process.returncode:
+        last = complaint.splitlines()[-1] if complaint else f"ended with code {process.returncode}"
+        error = last.removeprefix("cocogs: error: ")
+    unit = 1 if sys.platform == "darwin" else 1024  # macOS counts bytes, Linux KiB
+    cpu_seconds = used.ru_utime + used.ru_stime
+    return Usage(printed, error, cpu_seconds, time.monotonic() - began, used.ru_maxrss * unit)
+
+
+def train_command(job: Job, settings: BenchSettings) -> list[str]:
+    """Arguments of `cocogs train`; --resume where a checkpoint lies."""
+    command = ["train", str(job.data), "--out", str(job.folder)]
+    if (job.folder / "checkpoint.pt").exists():
+        return [*command, "--resume"]
+    preset, _, without = ("3dgs" if job.method == CEILING else job.method).partition("-")
+    command += ["--preset", preset, "--seed", str(job.seed)]
+    command += ["--test-every", str(job.scene.test_every), "--downscale", str(job.scene.downscale)]
+    if settings.iterations is not None:
+        command += ["--iterations", str(settings.iterations)]
+    if settings.max_gaussians is not None:
+        command += ["--max-gaussians", str(settings.max_gaussians)]
+    return [*command, "--ablate", without] if without else command
+
+
+# -------------------------------------------------------------------------------------------- results
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a finished run gave.
+
+    Args:
+        figures: PSNR and so on, by the names in COLUMNS; None where a figure has no meaning.
+        view_psnr: dB of every test view.
+    """
+
+    scene: str
+    method: str
+    seed: int
+    folder: Path
+    figures: dict[str, float | None]
+    view_psnr: dict[str, float]
+
+
+COLUMNS = {
+    "psnr": ("PSNR dB", ".2f"),
+    "ssim_gaussian_11": ("SSIM Gaussian 11", ".4f"),
+    "ssim_uniform_7": ("SSIM uniform 7", ".4f"),
+    "flip": ("FLIP", ".4f"),
+    "lpips": ("LPIPS", ".4f"),
+    "gap_closed": ("gap closed %", ".1f"),
+    "aperture_error": ("aperture error %", ".1f"),
+    "focus_error": ("focus error %", ".1f"),
+    "refocus_psnr": ("refocus PSNR dB", ".2f"),
+    "cpu_seconds": ("CPU s", ".0f"),
+    "wall_seconds": ("wall s", ".0f"),
+    "peak_gib": ("peak GiB", ".2f"),
+    "gaussians": ("Gaussians", ",.0f"),
+}
+"""Heading and format of every figure."""
+
+
+def collect(jobs: list[Job]) -> list[Result]:
+    """The figures of the finished runs; gap closed follows from the floor and the ceiling of each scene."""
+    results = [read_result(job) for job in jobs if (job.folder / "eval.json").exists()]
+    for scene in {r.scene for r in results}:
+        here = [r for r in results if r.scene == scene]
+        floor, ceiling = (mean_psnr(here, method) for method in (FLOOR, CEILING))
+        if floor is None or ceiling is None or ceiling <= floor:
+            continue
+        for result in here:
+            psnr = result.figures["psnr"]
+            assert psnr is not None
+            result.figures["gap_closed"] = 100 * (psnr - floor) / (ceiling - floor)
+    return results
+
+
+def mean_psnr(results: list[Result], method: str) -> float | None:
+    values = [r.figures["psnr"] for r in results if r.method == method]
+    return statistics.fmean(v for v in values if v is not None) if values else None
+
+
+def read_result(job: Job) -> Result:
+    path = job.folder / "eval.json"
+    try:
+        evaluation, costs = json.loads(path.read_text()), Costs.read(job.folder)
+        figures: dict[str, float | None] = dict.fromkeys(COLUMNS) | evaluation["mean"]
+        figures |= lens_figures(evaluation)
+        figures["gaussians"] = float(evaluation["gaussians"])
+        view_psnr = {view["name"]: float(view["psnr"]) for view in evaluation["views"]}
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path} is damaged ({error!r}): delete it and start again.") from error
+    if costs.known:
+        figures |= {"cpu_seconds": costs.cpu_seconds, "wall_seconds": costs.wall_seconds}
+        figures["peak_gib"] = costs.peak_bytes / 2**30
+    return Result(job.scene.name, job.method, job.seed, job.folder, figures, view_psnr)
+
+
+def lens_figures(evaluation: dict[str, Any]) -> dict[str, float | None]:
+    """Errors of the lens in per cent, and PSNR of refocused pictures, where a truth was given."""
+    if "truth" not in evaluation:
+        return {}
+    truth = evaluation["truth"]
+    figures: dict[str, float | None] = {"refocus_psnr": truth["mean"]["final"]} if truth["refocused"] else {}
+    if lens := truth["lens"]:
+        figures["aperture_error"] = 100 * abs(lens["aperture_ratio"] - 1)
+        figures["focus_error"] = 100 * lens["focus_error"]
+    return figures

@@ -1,0 +1,317 @@
+"""`cocogs bench`: what it runs, what it keeps, how it tabulates, and what becomes of failures."""
+
+import csv
+import json
+import os
+import re
+import sys
+from collections.abc import Callable
+from concurrent.futures import Future
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tiny_run import (
+    APERTURE,
+    FOCUS_DISTANCES,
+    FX,
+    HEIGHT,
+    TEST_EVERY,
+    VIEWS,
+    WIDTH,
+    tiny_camera,
+    write_tiny_scene,
+)
+
+from cocogs.bench import runs
+from cocogs.bench.runs import BenchSettings, Costs, Job, Result, Usage, collect, run_cocogs
+from cocogs.bench.suites import PROTOCOLS, BenchScene, Published, Suite
+from cocogs.bench.table import ALL_SCENES, heads_and_cells, make_rows, to_markdown
+from cocogs.cli import main
+from cocogs.errors import InputError
+
+
+@pytest.fixture(scope="module")
+def suite_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two tiny truth scenes, with sharp twins that are as defocused as the photos. Do not change it."""
+    root = tmp_path_factory.mktemp("suite")
+    for seed, name in enumerate(("one", "two")):
+        write_tiny_truth(root / name, seed)
+    return root
+
+
+def write_tiny_truth(folder: Path, seed: int) -> None:
+    write_tiny_scene(folder, seed)
+    tests = [i for i in range(VIEWS) if i % TEST_EVERY == 0]
+    frames = [
+        {
+            "name": f"view_{i}.png",
+            "test": i in tests,
+            "focus_distance": None if i in tests else FOCUS_DISTANCES[i % 3],
+            "w2c": tiny_camera(i).cam_from_world.tolist(),
+        }
+        for i in range(VIEWS)
+    ]
+    facts = {"width": WIDTH, "height": HEIGHT, "fx": FX, "aperture_diameter": APERTURE / FX, "K_px": APERTURE}
+    (folder / "sharp").mkdir()
+    for i in range(VIEWS):
+        if i not in tests:
+            os.symlink(folder / "images" / f"view_{i}.png", folder / "sharp" / f"view_{i}.png")
+    (folder / "refocus").mkdir()
+    os.symlink(folder / "images" / "view_0.png", folder / "refocus" / "view_0_f3.png")
+    entry = {"name": "view_0_f3.png", "view": "view_0.png", "focus_distance": 3.0, "aperture_scale": 0.0}
+    (folder / "truth.json").write_text(json.dumps({**facts, "frames": frames, "refocus": [entry]}))
+
+
+class AtOnce:
+    """Does at once what a pool of threads would do."""
+
+    def __init__(self, workers: int) -> None:
+        pass
+
+    def __enter__(self) -> "AtOnce":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        pass
+
+    def submit(self, work: Callable[[Job], None], job: Job) -> Future:
+        future: Future = Future()
+        future.set_result(work(job))
+        return future
+
+
+@pytest.fixture
+def in_process(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> list[list[str]]:
+    """Commands run without a process of their own, which saves seconds each; gives the list of them."""
+    commands: list[list[str]] = []
+
+    def run(arguments: list[str], folder: Path, environment: dict[str, str]) -> Usage:
+        commands.append(arguments)
+        capsys.readouterr()
+        code = main(arguments)
+        printed = capsys.readouterr()
+        return Usage(printed.out, printed.err.strip() if code else None, 2.0, 1.0, 1 << 30)
+
+    monkeypatch.setattr(runs, "run_cocogs", run)
+    monkeypatch.setattr(
+        runs, "ThreadPoolExecutor", AtOnce
+    )  # training handles Ctrl-C, in the main thread only
+    return commands
+
+
+QUICK = ("--iterations", "20", "--max-gaussians", "300")
+
+
+def bench(suite: Path, out: Path, *options: str) -> int:
+    return main(["bench", str(suite), "--out", str(out), *QUICK, *options])
+
+
+def test_whole_benchmark(suite_folder: Path, tmp_path: Path, in_process: list[list[str]]) -> None:
+    """Floor, ceiling and a lens on two scenes: table, page and files; a second call runs nothing."""
+    out = tmp_path / "out"
+    methods = ("--methods", "3dgs,sharp,lens")
+    assert bench(suite_folder, out, *methods) == 0
+    trained = [command for command in in_process if command[0] == "train"]
+    assert len(trained) == 6
+    assert {command[1] for command in trained if "sharp" in command[3]} == {
+        str(out / "data" / "one-sharp"),
+        str(out / "data" / "two-sharp"),
+    }
+    table = json.loads((out / "table.json").read_text())
+    assert [(row["scene"], row["method"]) for row in table["rows"]] == [
+        (scene, method) for scene in (ALL_SCENES, "one", "two") for method in ("3dgs", "sharp", "lens")
+    ]
+    whole = {row["method"]: {c: f["mean"] for c, f in row["figures"].items()} for row in table["rows"][:3]}
+    assert (whole["lens"]["cpu_seconds"], whole["lens"]["peak_gib"]) == (2.0, 1.0)
+    assert whole["lens"]["psnr"] == pytest.approx(
+        np.mean([run["psnr"] for run in table["runs"] if run["method"] == "lens"])
+    )
+    page = (out / "report.html").read_text()
+    assert page.count("<h2>") == 3 and len(re.findall("<figure>", page)) == 2 * 2 * (4 + 3 + 4)
+    assert not re.search(r'src="(?!data:)', page)
+    rows = list(csv.DictReader((out / "table.csv").open()))
+    assert len(rows) == 9 and float(rows[2]["psnr_mean"]) == pytest.approx(whole["lens"]["psnr"])
+
+    in_process.clear()
+    assert bench(suite_folder, out, *methods) == 0
+    assert in_process == []
+    assert json.loads((out / "table.json").read_text()) == table
+
+
+def test_failing_run_stops_no_other(
+    suite_folder: Path, tmp_path: Path, in_process: list[list[str]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A checkpoint that is garbage fails one scene; once it is gone, only that scene is run again."""
+    out = tmp_path / "out"
+    broken = out / "runs" / "one" / "3dgs" / "seed0" / "checkpoint.pt"
+    broken.parent.mkdir(parents=True)
+    broken.write_bytes(b"garbage")
+    assert bench(suite_folder, out, "--methods", "3dgs") == 1
+    printed = capsys.readouterr().out
+    assert "FAILED one, 3dgs, seed 0: " in printed and "is not a run" in printed
+    assert "1 of 2 scenes" in (out / "table.md").read_text()
+    assert "Failed" in (out / "report.html").read_text()
+    broken.unlink()
+    in_process.clear()
+    assert bench(suite_folder, out, "--methods", "3dgs") == 0
+    assert [command[0] for command in in_process] == ["train", "eval", "render"]
+    assert "Failed" not in (out / "table.md").read_text()
+
+
+def test_interrupted_run_is_resumed(suite_folder: Path, tmp_path: Path, in_process: list[list[str]]) -> None:
+    """Without its end, a training goes on; what it took before is unknown if it was killed."""
+    out = tmp_path / "out"
+    options = ("--methods", "3dgs", "--scenes", "one")
+    assert bench(suite_folder, out, *options) == 0
+    folder = out / "runs" / "one" / "3dgs" / "seed0"
+    Costs(folder, running=True).write()
+    (folder / "eval.json").unlink()
+    in_process.clear()
+    assert bench(suite_folder, out, *options) == 0
+    assert in_process[0] == ["train", str(suite_folder / "one"), "--out", str(folder), "--resume"]
+    (run,) = json.loads((out / "table.json").read_text())["runs"]
+    assert run["cpu_seconds"] is None and run["peak_gib"] is None and run["psnr"] > 0
+
+
+def test_other_settings_need_another_folder(
+    suite_folder: Path, tmp_path: Path, in_process: list[list[str]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert bench(suite_folder, tmp_path / "out", "--methods", "3dgs", "--scenes", "one") == 0
+    assert main(["bench", str(suite_folder), "--out", str(tmp_path / "out"), "--iterations", "7"]) == 2
+    assert "other settings were used there: give those, or another --out" in capsys.readouterr().err
+
+
+def test_ablation_trains_the_paper_without_a_part(tmp_path: Path) -> None:
+    scene = BenchScene("one", tmp_path, 8, 2)
+    job = Job(scene, "paper-direction", 3, tmp_path / "run")
+    command = " ".join(runs.train_command(job, BenchSettings("suite", iterations=9)))
+    expected = f"train {tmp_path} --out {tmp_path / 'run'} --preset paper --seed 3 --test-every 8"
+    assert command == f"{expected} --downscale 2 --iterations 9 --ablate direction"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--methods", "3dgs,nerf"), "--methods nerf: choose among 3dgs,sharp,lens"),
+        (("--methods", "3dgs,,lens"), "--methods '3dgs,,lens' is no list"),
+        (("--seeds", "0,0"), "--seeds '0,0' is no list"),
+        (("--seeds", "one"), "--seeds one cannot be: give a whole number from 0 on"),
+        (("--jobs", "0"), "--jobs 0 cannot be: give a whole number from 1 on"),
+        (("--scenes", "three"), "--scenes three: "),
+        (("--downscale", "0"), "--downscale 0 cannot be"),
+    ],
+)
+def test_bad_options(
+    suite_folder: Path, tmp_path: Path, capsys, options: tuple[str, str], message: str
+) -> None:
+    assert main(["bench", str(suite_folder), "--out", str(tmp_path / "out"), *options]) == 2
+    complaint = capsys.readouterr().err
+    assert message in complaint and complaint.count("\n") == 1
+
+
+def test_wrong_suite(tmp_path: Path, capsys) -> None:
+    assert main(["bench", str(tmp_path / "absent"), "--out", str(tmp_path / "out")]) == 2
+    assert "absent is not a folder: give one with truth scenes" in capsys.readouterr().err
+
+
+# --- processes
+
+
+def test_process_is_measured_and_logged(tmp_path: Path) -> None:
+    usage = run_cocogs(["--version"], tmp_path, dict(os.environ))
+    usage.check()
+    assert usage.output.startswith("cocogs ")
+    assert 0 < usage.cpu_seconds < 60 and usage.wall_seconds > 0 and usage.peak_bytes > 1 << 20
+    assert (tmp_path / "log.txt").read_text() == f"$ cocogs --version\n{usage.output}"
+
+
+def test_failure_of_a_process_is_its_own_sentence(tmp_path: Path) -> None:
+    usage = run_cocogs(["eval", str(tmp_path / "nothing")], tmp_path, dict(os.environ))
+    with pytest.raises(InputError, match="nothing is not a run: it has no config"):
+        usage.check()
+    assert "is not a run" in (tmp_path / "log.txt").read_text()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals")
+def test_killed_process_is_a_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    usage = run_cocogs([], tmp_path, dict(os.environ))
+    assert usage.error == "ended with code 1"
+
+
+# --- the table
+
+
+def result(scene: str, method: str, seed: int, psnr: float, **figures: float) -> Result:
+    whole = dict.fromkeys(runs.COLUMNS) | {"psnr": psnr} | figures
+    return Result(scene, method, seed, Path(), whole, {})
+
+
+SUITE = Suite("Two", [BenchScene("a", Path("a"), 8, 1), BenchScene("b", Path("b"), 8, 1)])
+
+
+def test_mean_over_scenes_and_spread_between_seeds() -> None:
+    results = [
+        result("a", "lens", 0, 30.0), result("a", "lens", 1, 32.0),
+        result("b", "lens", 0, 20.0), result("b", "lens", 1, 21.0),
+    ]  # fmt: skip
+    rows = make_rows(results, ("lens",), SUITE)
+    figures = {row.scene: row.figures["psnr"] for row in rows}
+    assert figures[ALL_SCENES] == (pytest.approx(25.75), pytest.approx(np.std([25.0, 26.5], ddof=1)))
+    assert figures["a"] == (31.0, pytest.approx(2**0.5))
+    heads, cells = heads_and_cells(rows, SUITE)
+    assert heads == ["scene", "method", "seeds", "PSNR dB"]
+    assert cells[0] == [ALL_SCENES, "lens", "2", "25.75 ± 1.06"]
+
+
+def test_one_seed_has_no_spread_and_a_missing_scene_is_told() -> None:
+    rows = make_rows([result("a", "lens", 0, 30.0)], ("lens",), SUITE)
+    assert rows[0].figures["psnr"] == (30.0, None)
+    assert heads_and_cells(rows, SUITE)[1][0] == ["1 of 2 scenes", "lens", "1", "30.00"]
+
+
+def test_seed_that_lacks_a_scene_is_no_part_of_the_spread() -> None:
+    results = [result("a", "lens", 0, 30.0), result("b", "lens", 0, 20.0), result("a", "lens", 1, 40.0)]
+    assert make_rows(results, ("lens",), SUITE)[0].figures["psnr"] == (27.5, None)
+
+
+def test_gap_closed(tmp_path: Path) -> None:
+    """Between the floor and the ceiling of the same scene."""
+    jobs = []
+    for method, psnr in (("3dgs", 24.0), ("sharp", 34.0), ("lens", 32.0)):
+        folder = tmp_path / method
+        folder.mkdir()
+        evaluation = {"gaussians": 5, "views": [], "mean": {"psnr": psnr}}
+        (folder / "eval.json").write_text(json.dumps(evaluation))
+        jobs.append(Job(SUITE.scenes[0], method, 0, folder))
+    closed = {r.method: r.figures["gap_closed"] for r in collect(jobs)}
+    assert closed == {"3dgs": 0.0, "sharp": 100.0, "lens": pytest.approx(80.0)}
+    assert [r.figures["gap_closed"] for r in collect(jobs[1:])] == [None, None]
+
+
+def test_damaged_evaluation_is_named(tmp_path: Path) -> None:
+    (tmp_path / "eval.json").write_text("{")
+    with pytest.raises(InputError, match=r"eval\.json is damaged .*: delete it and start again"):
+        collect([Job(SUITE.scenes[0], "lens", 0, tmp_path)])
+
+
+def test_published_figures_are_marked_and_stand_in_their_columns_only() -> None:
+    suite = Suite("Two", SUITE.scenes, (Published("CoCoGaussian", 23.70, 0.7531, 0.0825),))
+    rows = make_rows(
+        [result("a", "lens", 0, 30.0, ssim_uniform_7=0.9, ssim_gaussian_11=0.8)], ("lens",), suite
+    )
+    text = to_markdown(rows, suite, BenchSettings("suite", iterations=1500), [])
+    assert "| all scenes | CoCoGaussian (published) |  | 23.70 |  | 0.7531 |" in text
+    assert "| scene | method | seeds | PSNR dB | SSIM Gaussian 11 | SSIM uniform 7 |" in text
+    assert "`suite`, 1,500 steps" in text
+
+
+def test_published_figures_are_those_of_the_method_note() -> None:
+    """METHOD.md section 4, paper's own figures."""
+    paper = {key: p.published[0] for key, p in PROTOCOLS.items() if p.published}
+    assert {key: (p.psnr, p.ssim_uniform_7, p.lpips) for key, p in paper.items()} == {
+        "deblur-nerf-real": (23.70, 0.7531, 0.0825),
+        "deblur-nerf-synthetic": (30.84, 0.9212, 0.0478),
+        "dof-nerf-real": (30.14, 0.9127, 0.0701),
+    }
