@@ -300,6 +300,7 @@ class View:
         return 0
 
 
+@dataclass
 class Bench:
     """Train and measure many runs, and write one table and one page about them.
 
