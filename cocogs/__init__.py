@@ -29,6 +29,8 @@ The files in the order in which data flows through them:
     model.py                DefocusModel: the whole model in one screen
     srgb.py                 the display curve
     refocusing.py           Lens, refocus(): the scene through a lens set by hand; depth at a pixel
+    ssim/__init__.py        SSIM with its gradient, as torch ops: cuda_ext/
+    ssim/reference.py       the specification, in torch
     losses.py               L1 and D-SSIM
     strategy.py             where Gaussians are added and removed
     config.py               every setting, and the presets

@@ -17,10 +17,10 @@ from skimage.metrics import structural_similarity
 from torch import Tensor
 
 from cocogs.errors import InputError
-from cocogs.losses import ssim_map
 from cocogs.lpips import HOW_TO_GET, Lpips, masked_mean
 from cocogs.monitor import psnr
 from cocogs.run import Run
+from cocogs.ssim import ssim_map
 
 COLUMNS = {
     "psnr": "PSNR dB",

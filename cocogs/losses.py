@@ -1,38 +1,8 @@
 """L1 and D-SSIM between pictures; pure functions."""
 
-import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-WINDOW = 11
-SIGMA = 1.5
-C1, C2 = 0.01**2, 0.03**2  # Wang et al. 2004, for a data range of 1
-
-
-def gaussian_window(like: Tensor) -> Tensor:
-    x = torch.arange(WINDOW, dtype=like.dtype, device=like.device) - WINDOW // 2
-    window = torch.exp(-x.square() / (2 * SIGMA**2))
-    return window / window.sum()
-
-
-def window_mean(images: Tensor) -> Tensor:
-    """Gaussian-weighted local mean of (B, H, W), zero-padded like 3DGS's SSIM."""
-    window, half, count = gaussian_window(images), WINDOW // 2, len(images)
-    # One depthwise pass per axis: torch on CPU takes 8 times longer with the B images as a batch.
-    rows = window.view(1, 1, 1, -1).expand(count, -1, -1, -1)
-    columns = window.view(1, 1, -1, 1).expand(count, -1, -1, -1)
-    images = F.conv2d(images[None], rows, padding=(0, half), groups=count)
-    return F.conv2d(images, columns, padding=(half, 0), groups=count)[0]
-
-
-def ssim_map(a: Tensor, b: Tensor) -> Tensor:
-    """Structural similarity (3, H, W) of two (3, H, W) pictures in [0, 1]; 11 px Gaussian window."""
-    mean_a, aa, ab = window_mean(torch.cat([a, a * a, a * b])).split(3)
-    mean_b, bb = window_mean(torch.cat([b, b * b])).split(3)  # apart: a photo needs no backward pass
-    variance_a, variance_b = aa - mean_a.square(), bb - mean_b.square()
-    covariance = ab - mean_a * mean_b
-    luminance = (2 * mean_a * mean_b + C1) / (mean_a.square() + mean_b.square() + C1)
-    return luminance * (2 * covariance + C2) / (variance_a + variance_b + C2)
+from cocogs.ssim import ssim_map
 
 
 def photometric_loss(image: Tensor, photo: Tensor, ssim_weight: float) -> Tensor:

@@ -101,6 +101,19 @@ void backward(int64_t pass, const Call& call, int threads, ImageAddresses out, I
       *saved);
 }
 
+template <class R>
+void ssim_as(const std::array<int, 3>& size, int threads, Address image, Address photo, Address values,
+             Address slopes) {
+  ssim_forward(comparison<R>(size, image, photo), threads, reinterpret_cast<R*>(values),
+               reinterpret_cast<R*>(slopes));
+}
+template <class R>
+void ssim_backward_as(const std::array<int, 3>& size, int threads, Address image, Address photo,
+                      Address slopes, Address v_values, Address v_image) {
+  ssim_backward(comparison<R>(size, image, photo), threads, reinterpret_cast<const R*>(slopes),
+                reinterpret_cast<const R*>(v_values), reinterpret_cast<R*>(v_image));
+}
+
 nb::dict constants() {
   nb::dict c;
   c["near_plane"] = kNearPlane;
@@ -130,6 +143,19 @@ NB_MODULE(_native, m) {
         nb::arg("radii"));
   m.def("backward", &backward, nb::arg("saved"), nb::arg("call"), nb::arg("threads"), nb::arg("out"),
         nb::arg("v_out"), nb::arg("v"), nb::arg("v_strides"));
+  // Two pictures of size (channels, height, width); slopes: see dispatch.h.
+  const auto release = nb::call_guard<nb::gil_scoped_release>();
+  m.def("ssim", [](bool is_double, std::array<int, 3> size, int threads, Address image, Address photo,
+                   Address values, Address slopes) {
+    (is_double ? ssim_as<double> : ssim_as<float>)(size, threads, image, photo, values, slopes);
+  }, nb::arg("is_double"), nb::arg("size"), nb::arg("threads"), nb::arg("image"), nb::arg("photo"),
+     nb::arg("values"), nb::arg("slopes"), release);
+  m.def("ssim_backward", [](bool is_double, std::array<int, 3> size, int threads, Address image,
+                            Address photo, Address slopes, Address v_values, Address v_image) {
+    (is_double ? ssim_backward_as<double>
+               : ssim_backward_as<float>)(size, threads, image, photo, slopes, v_values, v_image);
+  }, nb::arg("is_double"), nb::arg("size"), nb::arg("threads"), nb::arg("image"), nb::arg("photo"),
+     nb::arg("slopes"), nb::arg("v_values"), nb::arg("v_image"), release);
   m.def("constants", &constants);
   m.def("levels", &levels);
   m.def("level", &level);

@@ -79,6 +79,18 @@ void backward(const Call& call, int64_t intersections, Address kept, Address kep
   project_vjp(scene, projection, gathering.sums, parameters<float>(v, v_strides), stream_at(stream));
 }
 
+// Two pictures of `size` = channels, height, width; slopes: see ops.h, 0 if not wanted.
+void compare(std::array<int, 3> size, Address image, Address photo, Address values, Address slopes,
+             Address stream) {
+  ssim(comparison<float>(size, image, photo), reinterpret_cast<float*>(values),
+       reinterpret_cast<float*>(slopes), stream_at(stream));
+}
+void compare_backward(std::array<int, 3> size, Address image, Address photo, Address slopes,
+                      Address v_values, Address v_image, Address stream) {
+  ssim_vjp(comparison<float>(size, image, photo), reinterpret_cast<const float*>(slopes),
+           reinterpret_cast<const float*>(v_values), reinterpret_cast<float*>(v_image), stream_at(stream));
+}
+
 }  // namespace
 
 NB_MODULE(_cuda, m) {
@@ -94,4 +106,8 @@ NB_MODULE(_cuda, m) {
   m.def("backward", &backward, nb::arg("call"), nb::arg("intersections"), nb::arg("kept"),
         nb::arg("kept_lists"), nb::arg("work"), nb::arg("out"), nb::arg("v_out"), nb::arg("v"),
         nb::arg("v_strides"), nb::arg("stream"), release);
+  m.def("ssim", &compare, nb::arg("size"), nb::arg("image"), nb::arg("photo"), nb::arg("values"),
+        nb::arg("slopes"), nb::arg("stream"), release);
+  m.def("ssim_backward", &compare_backward, nb::arg("size"), nb::arg("image"), nb::arg("photo"),
+        nb::arg("slopes"), nb::arg("v_values"), nb::arg("v_image"), nb::arg("stream"), release);
 }

@@ -82,6 +82,12 @@ Scene<R> scene_of(const Call& call) {
   return scene;
 }
 
+// Two pictures of `size` = channels, height, width.
+template <class R>
+Comparison<R> comparison(const std::array<int, 3>& size, Address image, Address photo) {
+  return {size[0], size[1], size[2], reinterpret_cast<const R*>(image), reinterpret_cast<const R*>(photo)};
+}
+
 // Throws std::invalid_argument.
 inline void check(const Call& call) {
   if (call.sets < 1 || call.sets > kMaxSets)

@@ -12,6 +12,7 @@ namespace cocogs {
   namespace isa {                                \
   void add_project_kernels(Kernels<float>&);     \
   void add_rasterize_kernels(Kernels<float>&);   \
+  void add_ssim_kernels(Kernels<float>&);        \
   }
 COCOGS_DECLARE_LEVEL(portable)
 #if COCOGS_X86_LEVELS
@@ -21,6 +22,7 @@ COCOGS_DECLARE_LEVEL(avx512)
 namespace portable {
 void add_project_kernels(Kernels<double>&);
 void add_rasterize_kernels(Kernels<double>&);
+void add_ssim_kernels(Kernels<double>&);
 }  // namespace portable
 
 namespace {
@@ -30,12 +32,13 @@ struct Level {
   Kernels<float> kernels;
 };
 
-#define COCOGS_LEVEL(isa)                   \
-  [] {                                      \
-    Level level{#isa, {}};                  \
+#define COCOGS_LEVEL(isa)                      \
+  [] {                                         \
+    Level level{#isa, {}};                     \
     isa::add_project_kernels(level.kernels);   \
     isa::add_rasterize_kernels(level.kernels); \
-    return level;                           \
+    isa::add_ssim_kernels(level.kernels);      \
+    return level;                              \
   }()
 
 std::vector<Level> supported_levels() {
@@ -74,6 +77,7 @@ const Kernels<double>& kernels() {
     Kernels<double> k{};
     portable::add_project_kernels(k);
     portable::add_rasterize_kernels(k);
+    portable::add_ssim_kernels(k);
     return k;
   }();
   return kernels;
@@ -202,6 +206,20 @@ void rasterize_backward(const Scene<R>& scene, int threads, const Saved<R>& save
   });
 }
 
+template <class R>
+void ssim_forward(const Comparison<R>& pictures, int threads, R* values, R* slopes) {
+  const Kernels<R>& chosen = kernels<R>();
+  parallel_for(threads, pictures.tiles(kSsimTile, kSsimTile),
+               [&](int64_t tile) { chosen.ssim(pictures, tile, values, slopes); });
+}
+
+template <class R>
+void ssim_backward(const Comparison<R>& pictures, int threads, const R* slopes, const R* v_values, R* v_image) {
+  const Kernels<R>& chosen = kernels<R>();
+  parallel_for(threads, pictures.tiles(kSsimTile, kSsimTile),
+               [&](int64_t tile) { chosen.ssim_vjp(pictures, tile, slopes, v_values, v_image); });
+}
+
 template std::unique_ptr<Saved<float>> rasterize_forward(const Scene<float>&, int, const Images<float>&,
                                                          float*);
 template std::unique_ptr<Saved<double>> rasterize_forward(const Scene<double>&, int,
@@ -212,6 +230,10 @@ template void rasterize_backward(const Scene<float>&, int, const Saved<float>&,
 template void rasterize_backward(const Scene<double>&, int, const Saved<double>&,
                                  const Images<const double>&, const Images<const double>&,
                                  const Parameters<double>&);
+template void ssim_forward(const Comparison<float>&, int, float*, float*);
+template void ssim_forward(const Comparison<double>&, int, double*, double*);
+template void ssim_backward(const Comparison<float>&, int, const float*, const float*, float*);
+template void ssim_backward(const Comparison<double>&, int, const double*, const double*, double*);
 
 std::vector<std::string> levels() {
   std::vector<std::string> names;

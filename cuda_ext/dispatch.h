@@ -1,4 +1,4 @@
-// The two passes, from arrays to arrays, at the best instruction set level of this processor.
+// The passes, from arrays to arrays, at the best instruction set level of this processor.
 #pragma once
 #include <array>
 #include <memory>
@@ -32,6 +32,14 @@ template <class R>
 void rasterize_backward(const Scene<R>& scene, int threads, const Saved<R>& saved,
                         const Images<const R>& out, const Images<const R>& v_out,
                         const Parameters<R>& v);
+
+// The structural similarity of two pictures, values (channels, H, W); slopes (kSsimSlopes, channels, H, W)
+// are for the backward pass, null if there will be none.
+template <class R>
+void ssim_forward(const Comparison<R>& pictures, int threads, R* values, R* slopes);
+// The gradient by the image.
+template <class R>
+void ssim_backward(const Comparison<R>& pictures, int threads, const R* slopes, const R* v_values, R* v_image);
 
 // Instruction set levels that were compiled in and run here, best first.
 std::vector<std::string> levels();

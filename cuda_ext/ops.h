@@ -3,6 +3,7 @@
 //
 // Forward, for S sets of N Gaussians:   project (all sets) -> per set: bin -> rasterize.
 // Backward:   per set: rasterize_vjp -> sum_moments;   then project_vjp (all sets).
+// And, apart from these, two pictures compared: ssim, ssim_vjp.
 //
 // R is float, or double where derivatives are checked.
 #pragma once
@@ -114,6 +115,25 @@ struct Images {
   P* depths = nullptr;   // (S, H, W) sum of weight x depth; null without depth
 };
 
+// Two pictures to compare; tiles go channel after channel, row after row.
+constexpr int kSsimTile = 64;  // px, side of a tile on a CPU
+template <class R>
+struct Comparison {
+  int channels = 0, height = 0, width = 0;
+  const R* image = nullptr;  // (channels, H, W)
+  const R* photo = nullptr;  // (channels, H, W)
+
+  COCOGS_HD int64_t pixels() const { return int64_t(channels) * height * width; }
+  COCOGS_HD int64_t place(int channel, int x, int y) const {
+    return (int64_t(channel) * height + y) * width + x;
+  }
+  COCOGS_HD int across(int tile_width) const { return (width + tile_width - 1) / tile_width; }
+  COCOGS_HD int down(int tile_height) const { return (height + tile_height - 1) / tile_height; }
+  COCOGS_HD int64_t tiles(int tile_width, int tile_height) const {
+    return int64_t(channels) * across(tile_width) * down(tile_height);
+  }
+};
+
 // The stages that are compiled once per instruction set level; one call is one task of many.
 template <class R>
 struct Kernels {
@@ -130,6 +150,12 @@ struct Kernels {
   // Gradients of a chunk of Gaussians; states, moments: (S,). Null arrays in v are not wanted.
   void (*project_vjp)(const Scene<R>&, int64_t chunk, const SetState<R>* states,
                       const Moments<R>* moments, const Parameters<R>& v);
+
+  // The structural similarity of a tile's pixels, values (channels, H, W); and, unless null, its
+  // gradients by the averages over their windows, slopes (kSsimSlopes, channels, H, W).
+  void (*ssim)(const Comparison<R>&, int64_t tile, R* values, R* slopes);
+  // Gradient by the image, of a tile.
+  void (*ssim_vjp)(const Comparison<R>&, int64_t tile, const R* slopes, const R* v_values, R* v_image);
 };
 
 }  // namespace cocogs

@@ -4,6 +4,7 @@
 //
 // Forward:   project -> order -> list_tiles -> rasterize.
 // Backward:  rasterize_vjp -> sum_moments -> project_vjp.
+// And, apart from these, two pictures compared: ssim, ssim_vjp.
 //
 // A splat is named by its row, set x N + index. An intersection of a splat with a tile has two
 // places: among the splats (its slot; those of a splat stand together), and in its tile's list.
@@ -121,5 +122,10 @@ void sum_moments(const Scene<float>& scene, const Projection& projection, const 
 // Null arrays in v are not wanted.
 void project_vjp(const Scene<float>& scene, const Projection& projection, const float* sums,
                  const Parameters<float>& v, cudaStream_t stream);
+
+// The structural similarity of two pictures and its gradient by the image: as in ops.h, of all tiles.
+void ssim(const Comparison<float>& pictures, float* values, float* slopes, cudaStream_t stream);
+void ssim_vjp(const Comparison<float>& pictures, const float* slopes, const float* v_values, float* v_image,
+              cudaStream_t stream);
 
 }  // namespace cocogs

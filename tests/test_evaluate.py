@@ -16,9 +16,9 @@ from torch import Tensor
 from cocogs.cli import main
 from cocogs.errors import InputError
 from cocogs.evaluate import compare, evaluate_run, print_evaluation, ssim_uniform_7
-from cocogs.losses import ssim_map
 from cocogs.lpips import BACKBONE_FILE, LINEAR_FILE, Lpips
 from cocogs.run import Run, load_run
+from cocogs.ssim import ssim_map
 
 
 @pytest.fixture(scope="module")

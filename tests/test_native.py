@@ -365,6 +365,7 @@ KERNEL = """
 #include "math/compositing.h"
 #include "math/harmonics.h"
 #include "math/projection.h"
+#include "math/ssim.h"
 using namespace cocogs;
 template <class T>
 __global__ void every_function(Pinhole<T> camera, Vec3<T> mean, Quaternion<T> quat, Vec3<T> scale,
@@ -388,6 +389,8 @@ __global__ void every_function(Pinhole<T> camera, Vec3<T> mean, Quaternion<T> qu
   const T v = splat_alpha_vjp(blend, color.x, color.y);
   out[0] = finishes(blend) ? T(0) : v + v_mean.x + v_scale.x + v_quat.w + v_blur;
   out[1] = least_falloff(splat, mean.x, mean.y, T(1), T(1));
+  const SsimTerms<T> terms = ssim_terms(sh[0], sh[1]);
+  out[2] = ssim(terms) + ssim_terms_vjp(sh[0], sh[1], ssim_vjp(terms, T(window_weight(0))));
 }
 template __global__ void every_function(Pinhole<float>, Vec3<float>, Quaternion<float>, Vec3<float>,
                                         Splat<float>, const float*, float*);

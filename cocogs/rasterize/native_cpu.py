@@ -42,7 +42,7 @@ def native() -> ModuleType:
 
 
 class CpuPasses:
-    """Both passes, float32 and float64, on as many threads as torch uses."""
+    """The passes in float32 and float64, on as many threads as torch uses."""
 
     def forward(self, scene: Pass, out: tuple[Tensor, ...], radii: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Fill `out` (colors, alphas, depth sums or empty) and `radii`; return what `backward` needs."""
@@ -73,4 +73,24 @@ class CpuPasses:
             addresses(v_out),
             addresses(grads),
             gradient_strides(grads),
+        )
+
+    def ssim(self, image: Tensor, photo: Tensor, values: Tensor, slopes: Tensor) -> None:
+        """Fill `values` (C, H, W) and, unless empty, `slopes` (3, C, H, W)."""
+        native().ssim(
+            image.dtype == torch.float64,
+            image.shape,
+            torch.get_num_threads(),
+            *addresses((image, photo, values, slopes)),
+        )
+
+    def ssim_backward(
+        self, image: Tensor, photo: Tensor, slopes: Tensor, v_values: Tensor, v_image: Tensor
+    ) -> None:
+        """Fill `v_image` (C, H, W)."""
+        native().ssim_backward(
+            image.dtype == torch.float64,
+            image.shape,
+            torch.get_num_threads(),
+            *addresses((image, photo, slopes, v_values, v_image)),
         )

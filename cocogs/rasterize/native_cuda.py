@@ -49,7 +49,7 @@ def passes() -> "CudaPasses":
 
 
 class CudaPasses:
-    """Both passes in float32.
+    """The passes in float32.
 
     Args:
         module: the compiled module; tests bring one that runs on a CPU.
@@ -119,6 +119,24 @@ class CudaPasses:
             gradient_strides(grads),
             self.stream_of(splats.device),
         )
+
+    def ssim(self, image: Tensor, photo: Tensor, values: Tensor, slopes: Tensor) -> None:
+        """Fill `values` (C, H, W) and, unless empty, `slopes` (3, C, H, W).
+
+        Raises:
+            ValueError: the pictures are not float32.
+        """
+        if image.dtype != torch.float32:
+            raise ValueError(f"On a GPU the pictures must be float32, not {image.dtype}.")
+        pictures = addresses((image, photo, values, slopes))
+        self.module.ssim(image.shape, *pictures, self.stream_of(image.device))
+
+    def ssim_backward(
+        self, image: Tensor, photo: Tensor, slopes: Tensor, v_values: Tensor, v_image: Tensor
+    ) -> None:
+        """Fill `v_image` (C, H, W). The same inputs give the same bits."""
+        pictures = addresses((image, photo, slopes, v_values, v_image))
+        self.module.ssim_backward(image.shape, *pictures, self.stream_of(image.device))
 
 
 def _memory(like: Tensor, sizes: tuple[int, ...]) -> tuple[Tensor, ...]:
