@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 import torch
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Page, sync_playwright  # pyright: ignore[reportMissingImports]
 
 from cocogs.viewer.exhibit import open_exhibit
 from cocogs.viewer.server import LOOPBACK, PANEL_WIDTH, Viewer, free_port

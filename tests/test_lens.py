@@ -5,7 +5,14 @@ import math
 import pytest
 import torch
 
-from cocogs.coc.lens import blur_variance, camera_depth, coc_diameter, lens_samples, world_radius
+from cocogs.coc.lens import (
+    blur_variance,
+    camera_depth,
+    coc_diameter,
+    depth_of_field,
+    lens_samples,
+    world_radius,
+)
 
 FX = 500.0
 
@@ -126,3 +133,16 @@ def test_gradients_reach_focus_and_aperture():
     assert torch.autograd.gradcheck(
         lambda f, k: blur_variance(coc_diameter(f64(1.0, 5.0), f, k)), (focus, aperture)
     )
+
+
+@pytest.mark.parametrize("focus_distance", [0.5, 3.0, 40.0, 70.0, math.inf])
+def test_depth_of_field_ends_where_the_circle_is_as_wide_as_allowed(focus_distance: float) -> None:
+    aperture, coc = 30.0, 0.5
+    near, far = depth_of_field(focus_distance, aperture, coc)
+    assert near < focus_distance <= far
+    ends = coc_diameter(f64(near, far), f64(focus_distance), f64(aperture))
+    assert ends[0] == pytest.approx(coc)
+    if focus_distance < aperture / coc:
+        assert ends[1] == pytest.approx(-coc)
+    else:  # the hyperfocal distance: infinity is sharp enough
+        assert math.isinf(far) and -coc <= ends[1] <= 0

@@ -216,6 +216,11 @@ def test_exif_tells_metres_and_f_number(run: Exhibit, root: Path) -> None:
     assert shown.lens.aperture * shown.metres == pytest.approx(0.025, rel=1e-4)  # 50 mm at f/2
     assert shown.focal_length / shown.lens.aperture == pytest.approx(2.0, rel=1e-4)
     assert shown.focal_length * shown.metres == pytest.approx(0.05, rel=1e-4)
+    loaded.scene.views = [
+        replace(view, lens=replace(facts, focal_length_mm=None)) for view in loaded.scene.views
+    ]
+    shown = exhibit_run(loaded)
+    assert shown.metres is None and shown.focal_length is not None
 
 
 # Controls.

@@ -49,6 +49,7 @@ PATIENCE = 60  # seconds; a busy machine draws pages slowly
 class Visit:
     """A page with the viewer, and its session on our side."""
 
+    viewer: Viewer
     page: Any
     session: Session
     problems: list[str]
@@ -105,7 +106,7 @@ def visiting(exhibit: Exhibit, browser: Any) -> Iterator[Visit]:
     try:
         page.goto(viewer.url)
         eventually(lambda: bool(viewer.sessions))
-        visit = Visit(page, next(iter(viewer.sessions.values())), problems)
+        visit = Visit(viewer, page, next(iter(viewer.sessions.values())), problems)
         visit.wait_for_still()
         yield visit
     finally:
@@ -181,6 +182,18 @@ def test_the_page_loads_without_errors(walls: Visit) -> None:
     assert walls.page.get_by_text("walls", exact=True).is_visible()
     assert walls.button("Refocused").is_visible()
     assert walls.problems == []
+
+
+def test_every_visitor_has_their_own_lens(walls: Visit, browser: Any) -> None:
+    other_page = browser.new_page()
+    other_page.goto(walls.viewer.url)
+    eventually(lambda: len(walls.viewer.sessions) == 2)
+    other = next(session for session in walls.viewer.sessions.values() if session is not walls.session)
+    other.set_lens(Lens(7.0, 0.0))
+    assert walls.session.lens == Lens(6.0, APERTURE)
+    other_page.close()
+    eventually(lambda: list(walls.viewer.sessions.values()) == [walls.session])
+    assert not other._loop._thread.is_alive()
 
 
 def test_the_focus_slider_sharpens_the_depth_it_names(walls: Visit) -> None:
