@@ -47,12 +47,14 @@ checked="ordinary or own_sets or dense or large_image"
 if command -v compute-sanitizer >/dev/null; then
   for tool in memcheck racecheck; do
     part "compute-sanitizer $tool" 100 $tool.log compute-sanitizer --tool $tool --error-exitcode 9 \
-      "$python" -m pytest -q -m cuda -p no:cacheprovider tests/test_rasterize.py -k "gradients_match and ($checked)"
+      "$python" -m pytest -q -m cuda -p no:cacheprovider tests/test_rasterize.py tests/test_ssim.py \
+      -k "gradients_match and ($checked) or native_matches"
   done
 else
   absent "compute-sanitizer"
 fi
 part "benchmark, beside gsplat" 240 benchmark.log "$python" scripts/bench_rasterizer.py --device cuda
+part "benchmark of SSIM" 60 ssim.log "$python" scripts/bench_ssim.py --device cuda
 if command -v ncu >/dev/null; then
   part "kernels: bandwidth, occupancy" 90 ncu.log ncu --clock-control none --metrics \
     gpu__time_duration.sum,dram__throughput.avg.pct_of_peak_sustained_elapsed,sm__throughput.avg.pct_of_peak_sustained_elapsed,sm__warps_active.avg.pct_of_peak_sustained_active \
