@@ -154,7 +154,7 @@ def sharp_depth(gaussians: Gaussians, camera: Camera) -> Tensor:
     g = gaussians
     render = rasterize(*g.activated(), g.sh0, g.shN, camera, with_depth=True)
     assert render.depths is not None
-    return torch.where(render.alphas[0] > SOLID, render.depths[0], math.inf)
+    return torch.where(render.alphas[0] > SOLID, render.depths[0], math.inf).cpu()
 
 
 def seen_depths(gaussians: Gaussians, cameras: Sequence[Camera]) -> Tensor:
@@ -186,7 +186,7 @@ def most_central(cameras: Sequence[Camera]) -> int:
 def overview(gaussians: Gaussians) -> Camera:
     """A camera that has the bulk of the scene in front of it, looking along z."""
     means = gaussians.means[gaussians.opacities.sigmoid() > 0.1]
-    means = (means if len(means) else gaussians.means).double()
+    means = (means if len(means) else gaussians.means).double().cpu()
     center = means.median(0).values
     radius = float((means - center).norm(dim=1).kthvalue(math.ceil(0.8 * len(means))).values)
     width, height = START_SIZE
