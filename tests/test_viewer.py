@@ -19,6 +19,7 @@ from scenes import tilted_camera
 from test_ply import write_vertices
 from tiny_run import tiny_gaussians, tiny_run
 
+import cocogs
 from cocogs.camera import Camera
 from cocogs.cli import main
 from cocogs.errors import InputError
@@ -36,6 +37,7 @@ from cocogs.viewer.server import FIRST_PORT, free_port, is_loopback
 from cocogs.viewer.session import Request, describe, scaled, sized
 from cocogs.viewer.space import Places, ViewerSpace, field_of_view, frame_in_window
 
+REPOSITORY = Path(cocogs.__file__).parents[1]
 POINTS = torch.tensor([[0.5, 0.2, 4.0], [-1.0, 0.7, 6.0], [0.1, -0.4, 3.0]], dtype=torch.float64)
 
 
@@ -362,7 +364,9 @@ def test_the_page_is_served_until_interrupted(tmp_path: Path) -> None:
     write_ply(tmp_path / "scene.ply", tiny_gaussians())
     command = [sys.executable, "-m", "cocogs", "view", str(tmp_path / "scene.ply")]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, text=True, env=environment, cwd=REPOSITORY
+    ) as process:
         assert process.stdout is not None
         line = process.stdout.readline()
         url = re.search(r"http://127\.0\.0\.1:\d+", line)

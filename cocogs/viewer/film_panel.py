@@ -83,9 +83,8 @@ class FilmPanel:
         seconds = gui.add_number("Seconds", 4.0, min=0.1, max=600.0, step=0.1)
 
         def frames() -> list[PathFrame]:
-            now = session.frame()
-            assert now.focus_distance is not None
-            ends = [PathFrame(session.framed(), z.value / unit, now.aperture) for z in (start, end)]
+            camera, aperture = session.framed(), session.lens.aperture
+            ends = [PathFrame(camera, distance.value / unit, aperture) for distance in (start, end)]
             return fill_in(ends, frame_count(seconds.value))
 
         self._add_buttons(frames, "focus-pull")

@@ -139,10 +139,10 @@ class Panel:
         show()
 
     def _set_focus(self, distance: float) -> None:
-        self._session.set_lens(replace(self._session.lens, focus_distance=distance))
+        self._session.turn_lens(replace(self._session.lens, focus_distance=distance))
 
     def _set_aperture(self, diameter: float) -> None:
-        self._session.set_lens(replace(self._session.lens, aperture=diameter))
+        self._session.turn_lens(replace(self._session.lens, aperture=diameter))
 
     def _describe_sharp_range(self, lens: Lens) -> str:
         camera = self._exhibit.start

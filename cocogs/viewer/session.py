@@ -94,11 +94,16 @@ class Session:
             self._panel.sync()
         self.refresh()
 
+    def turn_lens(self, lens: Lens) -> None:
+        """Set the lens by hand, to see it: not the sharp scene, nor the photo."""
+        self.show = REFOCUSED
+        self.set_lens(lens)
+
     def reset_lens(self) -> None:
         """The lens of the photo one stands at, or the one of the start."""
         here = self._places.find(self.window())
         learned = None if here is None else self.exhibit.photos[here].lens
-        self.set_lens(learned or self.exhibit.lens)
+        self.turn_lens(learned or self.exhibit.lens)
 
     def set_show(self, mode: str) -> None:
         """Refocused, sharp, or the photo; for the photo one has to stand where it was taken."""
@@ -134,8 +139,10 @@ class Session:
 
     def show_frame(self, frame: PathFrame) -> None:
         """One frame of a film."""
-        if frame.focus_distance is not None and frame.aperture is not None:
-            self.set_lens(replace(self.lens, focus_distance=frame.focus_distance, aperture=frame.aperture))
+        if frame.focus_distance is None or frame.aperture is None:
+            self.show = SHARP
+        else:
+            self.turn_lens(replace(self.lens, focus_distance=frame.focus_distance, aperture=frame.aperture))
         if not torch.allclose(frame.camera.cam_from_world, self.window().cam_from_world, atol=1e-6):
             self.go_to(frame.camera)
 
@@ -215,9 +222,10 @@ class Session:
         )
 
     def frame(self) -> PathFrame:
-        """Where one stands, and the lens."""
-        lens = self._request().drawn_lens
-        return PathFrame(self.window(), lens.focus_distance, lens.aperture)
+        """Where one stands, and the lens where it is not left out."""
+        if self.show == SHARP:
+            return PathFrame(self.window())
+        return PathFrame(self.window(), self.lens.focus_distance, self.lens.aperture)
 
     def framed(self) -> Camera:
         """The camera of a picture to save: the photo's where one stands at one, else the window's."""
@@ -237,9 +245,7 @@ class Session:
         except InputError:
             self.notify("Nothing there", "There is nothing to focus on at this place.")
             return
-        if self.show != REFOCUSED:
-            self.show = REFOCUSED
-        self.set_lens(replace(self.lens, focus_distance=depth))
+        self.turn_lens(replace(self.lens, focus_distance=depth))
 
     def _on_camera_click(self, index: int) -> None:
         self._camera_clicked = time.monotonic()
@@ -270,8 +276,7 @@ class Session:
 
     def _draw(self, request: Request, effort: Effort, check: Callable[[], None]) -> None:
         camera = scaled(request.camera, effort.scale)
-        samples = effort.samples
-        picture = to_picture(self.exhibit.draw(camera, request.drawn_lens, samples, check))
+        picture = to_picture(self.exhibit.draw(camera, request.drawn_lens, effort.samples, check))
         if request.photo is not None:
             picture = self._framed_picture(picture, camera, request)
         depth = self._depth(camera) if request.with_depth else None
