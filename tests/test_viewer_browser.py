@@ -193,7 +193,7 @@ def test_every_visitor_has_their_own_lens(walls: Visit, browser: Any) -> None:
     assert walls.session.lens == Lens(6.0, APERTURE)
     other_page.close()
     eventually(lambda: list(walls.viewer.sessions.values()) == [walls.session])
-    assert not other._loop._thread.is_alive()
+    eventually(lambda: not other._loop._thread.is_alive())
 
 
 def test_the_focus_slider_sharpens_the_depth_it_names(walls: Visit) -> None:
