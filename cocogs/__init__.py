@@ -40,14 +40,14 @@ The files in the order in which data flows through them:
     evaluate.py             PSNR, SSIM, FLIP, LPIPS on sharp test views
     lpips.py                LPIPS from local weights
     truth.py                refocused renders and the learned lens against a ray-traced truth
-    render.py               run -> picture files
+    paths.py                camera paths: through the photos, spiral, orbit
+    render.py               run -> picture files and films
     viewer/exhibit.py       what the viewer shows: a run or a .ply, as functions that draw
     viewer/space.py         our cameras and viser's
     viewer/schedule.py      when to draw what: coarse while moving, finer while still
     viewer/session.py       one visitor: place, lens, pictures
     viewer/panel.py         their controls: lens, photos, saving
     viewer/dial.py          a slider in a unit
-    viewer/film.py          frames between chosen views
     viewer/film_panel.py    controls of focus pulls and camera paths
     viewer/landmarks.py     cameras and focus planes in 3D
     viewer/server.py        the page: port, host, a session per visitor
@@ -59,6 +59,7 @@ The files in the order in which data flows through them:
     io/progress.py          percentages of slow steps
     io/ply.py               the standard 3DGS .ply, in and out
     io/camera_path.py       camera paths as JSON: the viewer saves, render reads
+    io/pictures.py          PNG, OpenEXR, mp4, gif
     io/curves.py            numbers and pictures for TensorBoard
     io/atomic.py            files that are whole or absent
     errors.py               InputError: the sentence a user reads

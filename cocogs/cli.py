@@ -221,30 +221,71 @@ class Eval:
 
 @dataclass
 class Render:
-    """Write pictures of a trained scene as PNG: sharp everywhere, as photographed, or refocused."""
+    """Write pictures or films of a trained scene: sharp everywhere, as photographed, or refocused.
+
+    From the photos' places (--views, --view) or along a path (--path). An interrupted sequence goes on where
+    it stopped when the same command is given again.
+    """
 
     run_folder: Annotated[Positional[Path], arg(metavar="RUN")]
     """The folder that `cocogs train --out` wrote."""
-    out: Annotated[Path, arg(metavar="DIR")]
-    """Folder for the pictures."""
-    views: Annotated[str, arg(metavar="test|train|all")] = "test"
+    out: Annotated[Path, arg(metavar="DIR|FILM")]
+    """Folder for the pictures, or a film's name, ending in .mp4 or .gif."""
+    views: Annotated[str | None, arg(metavar="test|train|all", help_behavior_hint="(default: test)")] = None
     """Seen from where: the photos kept for testing, those trained on, or both."""
+    view: Annotated[str | None, arg(metavar="NAME", help_behavior_hint="(default: see --views)")] = None
+    """Seen from this one photo's place; with --focus-at, the photo that it means."""
+    path: Annotated[
+        str | None, arg(metavar="photos|spiral|orbit|FILE.json", help_behavior_hint="(default: no path)")
+    ] = None
+    """A moving camera: through the photos in their order, smoothed; a spiral among them; a circle around what
+    they look at; or cameras that `cocogs view` saved."""
     defocused: bool = False
     """With each photo's own learned focus and blur, to compare with the photo; training photos only."""
     focus: Annotated[float | None, arg(metavar="Z", help_behavior_hint="(default: all sharp)")] = None
-    """Focus at this distance, in the scene's unit (RUN/lens.json has the photos' own distances)."""
-    aperture: Annotated[float | None, arg(metavar="FACTOR", help_behavior_hint="(default: 1.0)")] = None
-    """With --focus: how far to open the lens, as a multiple of the learned aperture; 0 is all sharp."""
+    """Focus at this distance, in the scene's unit, inf for infinity (RUN/lens.json has the photos' own)."""
+    focus_at: Annotated[str | None, arg(metavar="X,Y", help_behavior_hint="(default: none)")] = None
+    """Focus on what is seen here in the photo --view: pixels from the upper left of the picture as rendered
+    without --size, or per cent as 50%,40%."""
+    focus_pull: Annotated[str | None, arg(metavar="A:B", help_behavior_hint="(default: none)")] = None
+    """Move the focus from distance A to B over the frames."""
+    aperture: Annotated[str | None, arg(metavar="1.5x", help_behavior_hint="(default: 1x)")] = None
+    """How far to open the lens, as a multiple of the learned aperture; 0x is all sharp."""
+    f_number: Annotated[float | None, arg(metavar="N", help_behavior_hint="(default: as the photos)")] = None
+    """The same as an f-number, where the photos' EXIF tells theirs."""
+    aperture_sweep: Annotated[str | None, arg(metavar="A:B", help_behavior_hint="(default: none)")] = None
+    """Open the lens from A to B over the frames, as multiples of the learned aperture."""
+    blades: int = 0
+    """Blades of the aperture: highlights out of focus become polygons with so many sides; 0 is round."""
+    blade_rotation: Annotated[float, arg(metavar="DEGREES")] = 0.0
+    """Turns the blades."""
+    samples: int = 64
+    """Points of the lens to look through: more is smoother and slower; 0 is quick, and rough where a blurred
+    edge lies before something else."""
+    frames: Annotated[int | None, arg(metavar="N", help_behavior_hint="(default: 96)")] = None
+    """Number of pictures of a path or sweep."""
+    fps: Annotated[float | None, arg(metavar="N", help_behavior_hint="(default: 24)")] = None
+    """Pictures per second of a film."""
+    size: Annotated[str | None, arg(metavar="W|WxH", help_behavior_hint="(default: as trained)")] = None
+    """Size of the pictures in px."""
+    format: Annotated[
+        str | None,
+        arg(metavar="png|png16|exr|mp4|gif", help_behavior_hint="(default: png, or as --out ends)"),
+    ] = None
+    """PNG of 8 or 16 bit, OpenEXR (linear light), or a film."""
+    depth: bool = False
+    """Also write the depth: NAME_depth (16-bit PNG, its scale in depth.json; or EXR) and in colour."""
+    coc: bool = False
+    """Also write the circle of confusion: NAME_coc (16-bit PNG: 32768 is in focus, 64 steps a px, more is
+    nearer; or EXR, px) and in colour."""
 
     def run(self) -> int:
-        from cocogs.render import render_views
+        from cocogs.render import RenderOptions, render
         from cocogs.run import load_run
 
-        paths = render_views(
-            load_run(self.run_folder), self.views, self.out,
-            defocused=self.defocused, focus=self.focus, aperture_factor=self.aperture,
-        )  # fmt: skip
-        print(f"{len(paths)} pictures in {self.out}")
+        options = {name: value for name, value in vars(self).items() if name != "run_folder"}
+        paths = render(load_run(self.run_folder), RenderOptions(**options))
+        print(f"{self.out}" if paths == [self.out] else f"{len(paths)} pictures in {self.out}")
         return 0
 
 

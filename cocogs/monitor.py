@@ -16,8 +16,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from torch import Tensor
 
 from cocogs.io.curves import Curves
+from cocogs.io.pictures import to_picture
 from cocogs.model import DefocusModel
-from cocogs.render import coc_map, colored_coc, to_picture
+from cocogs.render import coc_map, colored_coc
 from cocogs.scene import Scene
 
 READ_EVERY = 20  # steps; reading a tensor waits for the device, so not every one

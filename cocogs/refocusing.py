@@ -135,7 +135,16 @@ def _thinned(scales: Tensor, opacities: Tensor, px_per_unit: Tensor, blur: Tenso
     number = torch.arange(len(opacities), dtype=torch.float64, device=blur.device)
     place = (number * GOLDEN + index * GOLDEN**2).frac()
     drawn = torch.where(place < share, opacities * FAINT / blurred, 0)
-    return torch.where(share < 1, drawn, opacities)
+    return torch.where((share < 1) & (opacities >= FAINT), drawn, opacities)
+
+
+@torch.no_grad()
+def sharp_depth(gaussians: Gaussians, camera: Camera) -> Tensor:
+    """(H, W) mean z-depth in scene units, infinite where nothing is."""
+    g = gaussians
+    render = rasterize(*g.activated(), g.sh0, g.shN, camera, with_depth=True)
+    assert render.depths is not None
+    return torch.where(render.alphas[0] > SOLID, render.depths[0], math.inf).cpu()
 
 
 @torch.no_grad()

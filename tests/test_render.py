@@ -1,7 +1,13 @@
-"""Pictures of a run, and the map of the circles of confusion."""
+"""Pictures and films of a run: what is drawn, into which files, and the maps beside them."""
 
+import json
+import math
+import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,11 +15,32 @@ import torch
 from PIL import Image
 from tiny_run import FX, HEIGHT, VIEWS, WIDTH, tiny_camera, tiny_run
 
+import cocogs.render
+from cocogs.cli import main
 from cocogs.coc.expand import PhotoLens
 from cocogs.coc.lens import coc_diameter
 from cocogs.errors import InputError
-from cocogs.render import coc_map, colored_coc, picture_names, render_views, write_png
+from cocogs.io import pictures
+from cocogs.io.camera_path import CameraPath, PathFrame, path_to_json
+from cocogs.io.photos import read_photo
+from cocogs.io.pictures import write_png
+from cocogs.refocusing import Lens, depth_at, refocus, sharp_depth
+from cocogs.render import (
+    COC_STEP,
+    COC_ZERO,
+    RECORD,
+    RenderOptions,
+    coc_map,
+    colored_coc,
+    colored_depth,
+    picture_names,
+    plan,
+    render,
+    sized,
+)
 from cocogs.run import Run, load_run
+from cocogs.scene import LensFacts
+from cocogs.srgb import to_linear
 
 TEST_NAMES = ["view_0.png", "view_4.png"]
 
@@ -32,47 +59,275 @@ def pixels(path: Path) -> torch.Tensor:
     return torch.from_numpy(np.array(Image.open(path))).permute(2, 0, 1) / 255
 
 
+def rendered(run: Run, out: Path, **options: Any) -> list[Path]:
+    """With few samples, to be quick."""
+    return render(run, RenderOptions(out, **{"samples": 4, **options}))
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+# --- which pictures
+
+
 def test_sharp_test_views(run: Run, tmp_path: Path) -> None:
-    paths = render_views(run, "test", tmp_path / "new/folder")
-    assert [path.name for path in paths] == TEST_NAMES
-    assert sorted(path.name for path in (tmp_path / "new/folder").iterdir()) == TEST_NAMES
+    paths = rendered(run, tmp_path / "new/folder")
+    assert [path.name for path in paths] == names(tmp_path / "new/folder") == TEST_NAMES
     expected = run.model.sharp(run.scene.test_views[0].camera).colors[0].detach().clamp(0, 1)
     assert (pixels(paths[0]) - expected).abs().max() <= 0.5 / 255 + 1e-6
 
 
+def test_one_view(run: Run, tmp_path: Path) -> None:
+    assert [path.name for path in rendered(run, tmp_path, view="view_3.png")] == ["view_3.png"]
+
+
 def test_defocused_is_what_training_predicts(run: Run, tmp_path: Path) -> None:
-    paths = render_views(run, "train", tmp_path, defocused=True)
+    paths = rendered(run, tmp_path, views="train", defocused=True)
     assert len(paths) == len(run.scene.train_views) == VIEWS - len(TEST_NAMES)
     expected = run.model.defocused(run.scene.train_views[3].camera, 3).detach().clamp(0, 1)
     assert (pixels(paths[3]) - expected).abs().max() <= 0.5 / 255 + 1e-6
+    (single,) = rendered(run, tmp_path / "single", view="view_5.png", defocused=True)
+    assert single.read_bytes() == paths[3].read_bytes()
 
 
 def test_refocusing_with_a_closed_lens_is_sharp(run: Run, tmp_path: Path) -> None:
-    sharp = render_views(run, "all", tmp_path / "sharp")
-    closed = render_views(run, "all", tmp_path / "closed", focus=4.0, aperture_factor=0.0)
-    opened = render_views(run, "all", tmp_path / "opened", focus=4.0, aperture_factor=3.0)
+    sharp = rendered(run, tmp_path / "sharp", views="all")
+    closed = rendered(run, tmp_path / "closed", views="all", focus=4.0, aperture="0x")
+    opened = rendered(run, tmp_path / "opened", views="all", focus=4.0, aperture="3")
     assert len(sharp) == VIEWS
     for a, b, c in zip(sharp, closed, opened, strict=True):
         assert a.read_bytes() == b.read_bytes() != c.read_bytes()
 
 
-def test_focus_at_infinity_draws(run: Run, tmp_path: Path) -> None:
-    paths = render_views(run, "test", tmp_path, focus=float("inf"))
-    assert pixels(paths[0]).max() > 0
-
-
-def test_aperture_is_one_by_default(run: Run, tmp_path: Path) -> None:
-    plain = render_views(run, "test", tmp_path / "plain", focus=4.0)
-    factor = render_views(run, "test", tmp_path / "factor", focus=4.0, aperture_factor=1.0)
-    assert plain[0].read_bytes() == factor[0].read_bytes()
-
-
 def test_a_pinhole_shows_its_photos_sharp(pinhole: Run, tmp_path: Path) -> None:
-    sharp = render_views(pinhole, "train", tmp_path / "sharp")
-    defocused = render_views(pinhole, "train", tmp_path / "defocused", defocused=True)
+    sharp = rendered(pinhole, tmp_path / "sharp", views="train")
+    defocused = rendered(pinhole, tmp_path / "defocused", views="train", defocused=True)
     assert all(a.read_bytes() == b.read_bytes() for a, b in zip(sharp, defocused, strict=True))
     with pytest.raises(InputError, match="has no lens to refocus"):
-        render_views(pinhole, "test", tmp_path, focus=3.0)
+        rendered(pinhole, tmp_path, focus=3.0)
+
+
+# --- which lens
+
+
+def lenses(run: Run, **options: Any) -> list[Lens | None]:
+    return [shot.lens for shot in plan(run, RenderOptions(Path("out"), **options))[0]]
+
+
+def lens(run: Run, **options: Any) -> Lens:
+    first = lenses(run, **options)[0]
+    assert first is not None
+    return first
+
+
+def test_aperture_is_the_learned_one_by_default(run: Run) -> None:
+    learned = run.lens().aperture
+    assert lens(run, focus=4.0) == Lens(4.0, learned)
+    assert lens(run, focus=math.inf, aperture="1.5x", blades=6, blade_rotation=15.0) == Lens(
+        math.inf, 1.5 * learned, 6, 15.0
+    )
+    assert lenses(run) == [None, None]
+
+
+def test_picture_is_drawn_through_the_lens(run: Run, tmp_path: Path) -> None:
+    (path, _) = rendered(run, tmp_path, focus=3.0, aperture="2x", samples=9, blades=5)
+    chosen = Lens(3.0, 2 * run.lens().aperture, 5)
+    expected = refocus(run.model.gaussians, run.scene.test_views[0].camera, chosen, 9).clamp(0, 1)
+    assert (pixels(path) - expected).abs().max() <= 0.5 / 255 + 1e-6
+
+
+def test_f_number_is_relative_to_the_photos(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(InputError, match="their EXIF has none"):
+        lenses(run, focus=4.0, f_number=2.8)
+    views = [cocogs.render.View(**{**vars(v), "lens": LensFacts(f_number=4.0)}) for v in run.scene.views]
+    monkeypatch.setattr(run.scene, "views", views)
+    assert lens(run, focus=4.0, f_number=2.0).aperture == pytest.approx(2 * run.lens().aperture)
+
+
+@pytest.mark.parametrize(("place", "x", "y"), [("20,15", 20.5, 15.5), ("50%, 50%", 24.0, 18.0)])
+def test_focus_at_a_pixel_of_a_photo(run: Run, place: str, x: float, y: float) -> None:
+    view = run.scene.views[2]
+    expected = depth_at(run.model.gaussians, view.camera, x, y)
+    assert lens(run, focus_at=place, view=view.name).focus_distance == pytest.approx(expected)
+
+
+def test_focus_pull_moves_evenly_in_vergence(run: Run) -> None:
+    moving = [shown for shown in lenses(run, focus_pull="2:inf", frames=5) if shown]
+    assert [m.focus_distance for m in moving] == pytest.approx([2, 8 / 3, 4, 8, math.inf])
+    assert {m.aperture for m in moving} == {run.lens().aperture}
+
+
+def test_aperture_sweep(run: Run) -> None:
+    moving = [shown for shown in lenses(run, focus=3.0, aperture_sweep="0x:2x", frames=3) if shown]
+    assert [m.aperture / run.lens().aperture for m in moving] == pytest.approx([0, 1, 2])
+
+
+# --- which cameras
+
+
+@pytest.mark.parametrize("kind", ["photos", "spiral", "orbit"])
+def test_paths_name_their_frames(run: Run, tmp_path: Path, kind: str) -> None:
+    paths = rendered(run, tmp_path, path=kind, frames=3, focus_pull="3:5")
+    assert [path.name for path in paths] == [f"frame_000{i}.png" for i in range(3)]
+    assert len({path.read_bytes() for path in paths}) == 3
+
+
+def test_a_path_from_a_file_brings_its_lens(run: Run, tmp_path: Path) -> None:
+    camera = run.scene.views[1].camera
+    frames = [PathFrame(camera, 3.0, 0.2), PathFrame(camera)]
+    (tmp_path / "path.json").write_text(path_to_json(CameraPath(12.0, frames)))
+    own, fps = plan(run, RenderOptions(Path("out"), path=str(tmp_path / "path.json"), blades=5))
+    assert fps == 12.0
+    assert [shot.lens for shot in own] == [Lens(3.0, 0.2, 5), None]
+    assert torch.equal(own[0].camera.cam_from_world, camera.cam_from_world)
+    set_by_hand = lenses(run, path=str(tmp_path / "path.json"), focus=4.0)
+    assert set_by_hand == [Lens(4.0, run.lens().aperture)] * 2
+
+
+def test_size_keeps_the_angle_across() -> None:
+    camera = tiny_camera(0)
+    double = sized(camera, (2 * WIDTH, None))
+    assert (double.width, double.height) == (2 * WIDTH, 2 * HEIGHT)
+    assert (double.fx, double.fy, double.cx, double.cy) == (2 * FX, 2 * FX, WIDTH, HEIGHT)
+    flat = sized(camera, (WIDTH, HEIGHT // 2))
+    assert (flat.fx, flat.fy, flat.cx, flat.cy) == (FX, FX, WIDTH / 2, HEIGHT / 4)
+
+
+def test_pictures_have_the_size_asked_for(run: Run, tmp_path: Path) -> None:
+    (path,) = rendered(run, tmp_path, view="view_0.png", size="60x20", focus=3.0)
+    assert read_photo(path).shape == (20, 60, 3)
+
+
+# --- which files
+
+
+def test_sixteen_bits(run: Run, tmp_path: Path) -> None:
+    (path,) = rendered(run, tmp_path, view="view_0.png", format="png16")
+    deep = torch.from_numpy(read_photo(path).astype(np.float64)).permute(2, 0, 1) / 65535
+    expected = run.model.sharp(run.scene.views[0].camera).colors[0].detach().clamp(0, 1)
+    assert (deep - expected).abs().max() < 1e-5
+
+
+def test_exr_is_linear_light(run: Run, tmp_path: Path) -> None:
+    OpenEXR = pytest.importorskip("OpenEXR")
+    (path,) = rendered(run, tmp_path, view="view_1.png", format="exr", focus=3.0, depth=True, coc=True)
+    camera, chosen = run.scene.views[1].camera, Lens(3.0, run.lens().aperture)
+    with OpenEXR.File(str(path)) as file:
+        light = torch.from_numpy(file.channels()["RGB"].pixels).float().permute(2, 0, 1)
+    expected = to_linear(refocus(run.model.gaussians, camera, chosen, 4))
+    torch.testing.assert_close(light, expected, atol=1e-3, rtol=1e-3)
+    depths = sharp_depth(run.model.gaussians, camera)
+    with OpenEXR.File(str(tmp_path / "view_1_depth.exr")) as file:
+        torch.testing.assert_close(torch.from_numpy(file.channels()["Z"].pixels), depths)
+    with OpenEXR.File(str(tmp_path / "view_1_coc.exr")) as file:
+        written = torch.from_numpy(file.channels()["Y"].pixels)
+    expected = torch.where(depths.isfinite(), coc_map(depths, camera, chosen.of(camera)), 0)
+    torch.testing.assert_close(written, expected)
+
+
+def test_maps_as_sixteen_bit_png(run: Run, tmp_path: Path) -> None:
+    rendered(run, tmp_path, view="view_1.png", focus=3.0, depth=True, coc=True)
+    assert names(tmp_path) == [
+        "depth.json",
+        *(f"view_1{end}.png" for end in ("", "_coc", "_coc_color", "_depth", "_depth_color")),
+    ]
+    camera = run.scene.views[1].camera
+    depths = sharp_depth(run.model.gaussians, camera)
+    there = depths.isfinite()
+    step = json.loads((tmp_path / "depth.json").read_text())["scene units per step"]
+    written = torch.from_numpy(np.array(Image.open(tmp_path / "view_1_depth.png")).astype(np.float32))
+    torch.testing.assert_close(written[there] * step, depths[there], atol=step, rtol=0)
+    assert (written[~there] == 0).all()
+    coc = coc_map(depths, camera, Lens(3.0, run.lens().aperture).of(camera))
+    written = torch.from_numpy(np.array(Image.open(tmp_path / "view_1_coc.png")).astype(np.float32))
+    torch.testing.assert_close((written[there] - COC_ZERO) * COC_STEP, coc[there], atol=COC_STEP, rtol=0)
+
+
+def test_mp4(run: Run, tmp_path: Path) -> None:
+    ffmpeg = pytest.importorskip("imageio_ffmpeg")
+    film = tmp_path / "film.mp4"
+    assert rendered(run, film, focus_pull="3:5", frames=6, fps=12.0, size="51x37") == [film]
+    assert names(tmp_path) == ["film.mp4"]
+    command = [ffmpeg.get_ffmpeg_exe(), "-i", film, "-f", "rawvideo", "-pix_fmt", "rgb24", "-"]
+    decoded = subprocess.run(command, capture_output=True, check=True)
+    assert re.search(rb"50x36.* 12 fps", decoded.stderr)
+    shown = np.frombuffer(decoded.stdout, np.uint8).reshape(-1, 36, 50, 3)
+    assert len(shown) == 6
+    (still,) = rendered(run, tmp_path, view="view_0.png", focus=3.0, size="51x37")
+    difference = shown[0].astype(float) - read_photo(still)[:36, :50]
+    assert abs(difference).mean() < 6
+
+
+def test_ffmpeg_that_fails(run: Run, tmp_path: Path) -> None:
+    """What it says is passed on, and no broken film is left."""
+    pytest.importorskip("imageio_ffmpeg")
+    still = rendered(run, tmp_path, view="view_0.png")
+    with pytest.raises(InputError, match=r"film\.mp4 cannot be written \(ffmpeg: "):
+        pictures.write_film(still, -1.0, tmp_path / "film.mp4")
+    assert names(tmp_path) == ["view_0.png"]
+
+
+def test_gif(run: Run, tmp_path: Path) -> None:
+    film = tmp_path / "film.gif"
+    rendered(run, film, path="spiral", frames=4, fps=10.0)
+    with Image.open(film) as image:
+        assert (image.n_frames, image.size) == (4, (WIDTH, HEIGHT))  # type: ignore[attr-defined]
+        assert image.info["duration"] == 100
+    assert names(tmp_path) == ["film.gif"]
+
+
+def test_an_interrupted_sequence_goes_on(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = rendered(run, tmp_path / "whole", focus_pull="3:5", frames=4)
+    drawn: list[str] = []
+    draw = cocogs.render.draw
+
+    def counted(*args: Any) -> torch.Tensor:
+        if len(drawn) == 2:
+            raise KeyboardInterrupt
+        drawn.append(args[1].name)
+        return draw(*args)
+
+    monkeypatch.setattr(cocogs.render, "draw", counted)
+    with pytest.raises(KeyboardInterrupt):
+        rendered(run, tmp_path / "broken", focus_pull="3:5", frames=4)
+    assert names(tmp_path / "broken") == [RECORD, "frame_0000.png", "frame_0001.png"]
+    drawn.clear()
+    monkeypatch.setattr(cocogs.render, "draw", lambda *args: drawn.append(args[1].name) or draw(*args))
+    again = rendered(run, tmp_path / "broken", focus_pull="3:5", frames=4)
+    assert drawn == ["frame_0002", "frame_0003"]
+    assert names(tmp_path / "broken") == [path.name for path in again]
+    assert [path.read_bytes() for path in again] == [path.read_bytes() for path in whole]
+
+
+def test_another_request_keeps_nothing(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rendered(run, tmp_path, focus_pull="3:5", frames=2)
+    first = (tmp_path / "frame_0001.png").read_bytes()
+    (tmp_path / RECORD).write_text(json.dumps({"request": "of another lens"}))
+    rendered(run, tmp_path, focus_pull="3:4", frames=2)
+    assert (tmp_path / "frame_0001.png").read_bytes() != first
+
+
+def test_an_interrupted_film_keeps_its_frames(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    film = tmp_path / "film.gif"
+
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pictures, "_write_gif", full)
+        with pytest.raises(InputError, match=r"film\.gif cannot be written \(No space"):
+            rendered(run, film, focus_pull="3:5", frames=3)
+    assert names(tmp_path) == ["film.gif.frames"]
+    with monkeypatch.context() as patch:
+        patch.setattr(cocogs.render, "draw", None)
+        rendered(run, film, focus_pull="3:5", frames=3)
+    assert names(tmp_path) == ["film.gif"]
+
+
+# --- what cannot be
 
 
 @pytest.mark.parametrize(
@@ -80,24 +335,124 @@ def test_a_pinhole_shows_its_photos_sharp(pinhole: Run, tmp_path: Path) -> None:
     [
         ({"views": "tests"}, "no views named 'tests'"),
         ({"views": "test", "defocused": True}, "Only training photos have a learned focus"),
-        ({"views": "all", "defocused": True}, "Only training photos have a learned focus"),
+        ({"view": "view_0.png", "defocused": True}, "Only training photos have a learned focus"),
         ({"views": "train", "defocused": True, "focus": 2.0}, "leave out --focus"),
-        ({"views": "train", "aperture_factor": 2.0}, "give --focus with it"),
-        ({"views": "train", "focus": 0.0}, "--focus 0 is not in front"),
-        ({"views": "train", "focus": float("nan")}, "--focus nan is not in front"),
-        ({"views": "train", "focus": 2.0, "aperture_factor": -1.0}, "--aperture -1 is negative"),
+        ({"views": "train", "defocused": True, "size": "60"}, "leave out --path, --size"),
+        ({"views": "train", "defocused": True, "aperture": "2x"}, "give --focus"),
+        ({"views": "train", "aperture": "2"}, "--aperture changes a refocused picture"),
+        ({"f_number": 2.0}, "--f-number changes a refocused picture"),
+        ({"aperture_sweep": "0:1"}, "--aperture-sweep changes a refocused picture"),
+        ({"focus": 0.0}, "--focus 0 is not in front"),
+        ({"focus": -1.0}, "--focus -1 is not in front"),
+        ({"focus": math.nan}, "--focus nan is not in front"),
+        ({"focus": 2.0, "focus_pull": "1:2"}, "exclude each other"),
+        ({"focus": 2.0, "aperture": "-1"}, "--aperture -1 is no factor"),
+        ({"focus": 2.0, "aperture": "wide"}, "--aperture wide is no factor"),
+        ({"focus": 2.0, "aperture": "1x", "f_number": 2.0}, "exclude each other"),
+        ({"focus": 2.0, "f_number": 0.0}, "--f-number 0 cannot be"),
+        ({"focus": 2.0, "f_number": 2.0}, "their EXIF has none"),
+        ({"focus": 2.0, "blades": 2}, "at least 3 blades"),
+        ({"focus": 2.0, "samples": -1}, "--samples -1 cannot be"),
+        ({"focus_pull": "1"}, "--focus-pull 1 is no range"),
+        ({"focus_pull": "0:2"}, "both distances must be above 0"),
+        ({"focus": 2.0, "aperture_sweep": "a:b"}, "--aperture-sweep a:b is no range"),
+        ({"focus": 2.0, "aperture_sweep": "0:-1"}, "both factors must be 0 or more"),
+        ({"focus_at": "3,4"}, "name the photo with --view"),
+        ({"focus_at": "3;4", "view": "view_1.png"}, "--focus-at 3;4 is no place"),
+        ({"focus_at": "48,4", "view": "view_1.png"}, r"lies outside view_1\.png, which has 48x36 px"),
+        ({"focus_at": "-3,4", "view": "view_1.png"}, "lies outside"),
+        ({"view": "view_11.png"}, "no photo 'view_11.png' in .*did you mean view_1.png"),
+        ({"view": "view_1.png", "views": "all"}, "give one of the two"),
+        ({"path": "zoom"}, "--path zoom is not known"),
+        ({"path": "orbit", "view": "view_1.png"}, "leave out --view"),
+        ({"path": "orbit", "frames": 1}, "--frames 1 cannot be"),
+        ({"path": "gone.json"}, r"gone\.json does not exist"),
+        ({"frames": 5}, "--frames counts the pictures of"),
+        ({"focus_pull": "1:2", "fps": 0.0}, "--fps 0 cannot be"),
+        ({"size": "0x4"}, "--size 0x4 is no size"),
+        ({"size": "big"}, "--size big is no size"),
+        ({"format": "jpg"}, "--format jpg is not known"),
+        ({"format": "mp4"}, r"does not end in \.mp4"),
+        ({"coc": True}, "give --focus with it"),
     ],
 )
 def test_options_that_do_not_fit(run: Run, tmp_path: Path, options: dict, message: str) -> None:
     with pytest.raises(InputError, match=message):
-        render_views(run, out=tmp_path / "out", **options)
+        rendered(run, tmp_path / "out", **options)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({}, "A film needs --path"),
+        ({"focus_pull": "3:5", "depth": True}, "go with single pictures"),
+        ({"focus_pull": "3:5", "format": "png"}, "make --out and --format agree"),
+    ],
+)
+def test_films_that_cannot_be(run: Run, tmp_path: Path, options: dict, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        rendered(run, tmp_path / "film.gif", **options)
+
+
+@pytest.mark.parametrize(
+    ("name", "package", "message"),
+    [
+        ("film.mp4", "imageio_ffmpeg", "pip install imageio-ffmpeg"),
+        ("folder", "OpenEXR", "pip install OpenEXR"),
+    ],
+)
+def test_missing_packages(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, package: str, message: str
+) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    monkeypatch.setenv("PATH", "")
+    kind = "exr" if package == "OpenEXR" else None
+    with pytest.raises(InputError, match=message):
+        rendered(run, tmp_path / name, focus_pull="3:5", format=kind)
+    assert names(tmp_path) == []
+
+
+def test_focus_at_empty_background(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    with torch.no_grad():
+        before = run.model.gaussians.opacities.clone()
+        run.model.gaussians.opacities -= 20
+    try:
+        with pytest.raises(InputError, match=r"nothing at \(5\.5, 5\.5\): .*choose another view"):
+            lenses(run, focus_at="5,5", view="view_1.png")
+    finally:
+        with torch.no_grad():
+            run.model.gaussians.opacities.copy_(before)
 
 
 def test_folder_that_cannot_be_written(run: Run, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match=r"file/view_0\.png cannot be written"):
-        render_views(run, "test", tmp_path / "file")
+    with pytest.raises(InputError, match="file is a file: give a folder"):
+        rendered(run, tmp_path / "file")
+    with pytest.raises(InputError, match=r"file/inner/\S+ cannot be written"):
+        rendered(run, tmp_path / "file/inner")
+
+
+def test_the_command_passes_everything_on(
+    run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = [
+        "render",
+        str(run.folder),
+        "--out",
+        str(tmp_path / "a"),
+        "--view",
+        "view_1.png",
+        "--size",
+        "40",
+    ]
+    assert (
+        main([*command, "--focus-at", "50%,50%", "--aperture", "2x", "--samples", "2", "--blades", "5"]) == 0
+    )
+    assert capsys.readouterr().out.endswith(f"1 pictures in {tmp_path / 'a'}\n")
+    assert read_photo(tmp_path / "a/view_1.png").shape == (30, 40, 3)
+    assert main([*command, "--focus", "inf", "--f-number", "2"]) == 2
+    assert "cocogs: error: --f-number needs to know" in capsys.readouterr().err
 
 
 def test_run_without_its_photos(run: Run, tmp_path: Path) -> None:
@@ -119,6 +474,9 @@ def test_png_is_clamped_and_rounded(tmp_path: Path) -> None:
     assert Image.open(tmp_path / "a.png").getpixel((0, 0)) == (0, 0, 0)
     assert Image.open(tmp_path / "a.png").getpixel((1, 0)) == (128, 128, 128)
     assert Image.open(tmp_path / "a.png").getpixel((2, 0)) == (255, 255, 255)
+
+
+# --- maps
 
 
 def test_coc_map_is_the_thin_lens() -> None:
@@ -148,3 +506,10 @@ def test_colors_of_the_coc_map() -> None:
     assert near[0] > near[2]
     assert far[2] > far[0]
     assert not nothing.any()
+
+
+def test_colors_of_the_depth_map() -> None:
+    depths = torch.cat([torch.linspace(1, 5, 100), torch.tensor([math.inf])])[None]
+    near, far, nothing = colored_depth(depths)[:, 0, [0, 99, 100]].T
+    assert near[0] > near[2] and far[2] > far[0] and not nothing.any()
+    assert not colored_depth(torch.full((2, 2), math.inf)).any()

@@ -26,11 +26,11 @@ from cocogs.errors import InputError
 from cocogs.gaussians import Gaussians
 from cocogs.io.camera_path import PathFrame
 from cocogs.io.ply import write_ply
+from cocogs.paths import fill_in
 from cocogs.refocusing import Lens
 from cocogs.viewer import server
 from cocogs.viewer.dial import fine_step
 from cocogs.viewer.exhibit import Exhibit, open_exhibit
-from cocogs.viewer.film import fill_in
 from cocogs.viewer.landmarks import frame_at
 from cocogs.viewer.schedule import Effort
 from cocogs.viewer.server import FIRST_PORT, free_port, is_loopback

@@ -21,8 +21,8 @@ from tiny_run import tiny_run
 from cocogs.camera import Camera
 from cocogs.gaussians import SH_C0, Gaussians
 from cocogs.io.camera_path import read_camera_path
+from cocogs.io.pictures import to_picture
 from cocogs.refocusing import Lens
-from cocogs.render import to_picture
 from cocogs.viewer.exhibit import Exhibit, exhibit_gaussians, open_exhibit
 from cocogs.viewer.server import LOOPBACK, PANEL_WIDTH, Viewer, free_port
 from cocogs.viewer.session import Session

@@ -21,7 +21,8 @@ from cocogs.io.page import (
     table,
     zoom,
 )
-from cocogs.render import picture_names, to_picture
+from cocogs.io.pictures import to_picture
+from cocogs.render import picture_names
 from cocogs.run import open_data, read_config
 
 VIEWS = 2

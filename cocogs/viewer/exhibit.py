@@ -13,8 +13,7 @@ from cocogs.camera import Camera
 from cocogs.errors import InputError
 from cocogs.gaussians import Gaussians
 from cocogs.io.ply import read_ply
-from cocogs.rasterize import rasterize
-from cocogs.refocusing import SOLID, Lens, depth_at, refocus
+from cocogs.refocusing import Lens, depth_at, refocus, sharp_depth
 from cocogs.run import Run, load_run
 
 START_SIZE = (640, 426)  # px; of the pictures of a scene without photos
@@ -146,15 +145,6 @@ def drawing(gaussians: Gaussians) -> dict:
         "depth": lambda camera: sharp_depth(gaussians, camera),
         "depth_at": lambda camera, x, y: depth_at(gaussians, camera, x, y),
     }
-
-
-@torch.no_grad()
-def sharp_depth(gaussians: Gaussians, camera: Camera) -> Tensor:
-    """(H, W) mean z-depth in scene units, infinite where nothing is."""
-    g = gaussians
-    render = rasterize(*g.activated(), g.sh0, g.shN, camera, with_depth=True)
-    assert render.depths is not None
-    return torch.where(render.alphas[0] > SOLID, render.depths[0], math.inf).cpu()
 
 
 def seen_depths(gaussians: Gaussians, cameras: Sequence[Camera]) -> Tensor:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import viser
 
 from cocogs.io.camera_path import CameraPath, PathFrame
-from cocogs.viewer.film import fill_in
+from cocogs.paths import fill_in
 
 if TYPE_CHECKING:
     from cocogs.viewer.session import Session

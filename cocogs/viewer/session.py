@@ -15,8 +15,8 @@ from PIL import Image
 from cocogs.camera import Camera
 from cocogs.errors import InputError
 from cocogs.io.camera_path import CameraPath, PathFrame, path_to_json
+from cocogs.io.pictures import to_picture
 from cocogs.refocusing import Lens
-from cocogs.render import to_picture
 from cocogs.viewer.exhibit import Exhibit
 from cocogs.viewer.landmarks import Landmarks
 from cocogs.viewer.panel import PHOTO, REFOCUSED, SHARP, Panel

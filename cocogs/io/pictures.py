@@ -1,0 +1,136 @@
+"""Pictures and films as files: PNG of 8 and 16 bit, OpenEXR, mp4, gif. Every file is whole or absent."""
+
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from cocogs.errors import InputError
+from cocogs.io import photos
+from cocogs.io.atomic import replacing
+from cocogs.srgb import to_linear
+
+
+def to_picture(picture: Tensor) -> Image.Image:
+    """8-bit RGB of (3, H, W), clamped to [0, 1]."""
+    return Image.fromarray(_pixels(picture, np.dtype(np.uint8)))
+
+
+def write_png(picture: Tensor, path: Path, bits: int = 8) -> None:
+    """Write (3, H, W) or (H, W), clamped to [0, 1], as PNG of 8 or 16 bit."""
+    with replacing(path) as temporary:
+        photos.write_png(temporary, _pixels(picture, np.dtype(np.uint8 if bits == 8 else np.uint16)))
+
+
+def write_exr(channels: dict[str, Tensor], path: Path, *, half: bool = False) -> None:
+    """Write (H, W) channels by name, as they are, as OpenEXR of 32-bit (or 16-bit) floats.
+
+    Raises:
+        InputError: the package OpenEXR is not installed, or the file cannot be written.
+    """
+    exr = _open_exr()
+    kind = np.float16 if half else np.float32
+    header = {"compression": exr.ZIP_COMPRESSION, "type": exr.scanlineimage}
+    arrays = {name: values.cpu().numpy().astype(kind) for name, values in channels.items()}
+    with replacing(path) as temporary, exr.File(header, arrays) as file:
+        file.write(str(temporary))
+
+
+def linear_channels(picture: Tensor) -> dict[str, Tensor]:
+    """R, G, B in linear light of sRGB-encoded (3, H, W), as OpenEXR wants them; highlights stay above 1."""
+    return dict(zip("RGB", to_linear(picture.clamp_min(0)), strict=True))
+
+
+def write_film(frames: Sequence[Path], fps: float, path: Path) -> None:
+    """Join 8-bit PNG files of one size to an .mp4 (H.264) or a .gif that repeats.
+
+    Raises:
+        InputError: there is no ffmpeg, or the file cannot be written.
+    """
+    with replacing(path) as temporary:
+        if path.suffix.lower() == ".gif":
+            _write_gif(frames, fps, temporary)
+        else:
+            _write_mp4(frames, fps, temporary)
+
+
+def check_writer(kind: str) -> None:
+    """Raises InputError, before any work, if `kind` (png, png16, exr, mp4, gif) lacks its package."""
+    if kind == "exr":
+        _open_exr()
+    elif kind == "mp4":
+        _find_ffmpeg()
+
+
+def _write_mp4(frames: Sequence[Path], fps: float, path: Path) -> None:
+    # Players want yuv420p, which wants even sides: an odd last row or column is left out.
+    first = photos.read_photo(frames[0])
+    height, width = (side // 2 * 2 for side in first.shape[:2])
+    if not (width and height):
+        raise InputError(f"A film needs pictures of at least 2x2 px, not {first.shape[1]}x{first.shape[0]}.")
+    command = [
+        *(_find_ffmpeg(), "-y", "-loglevel", "error"),
+        *("-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-r", f"{fps}", "-i", "-"),
+        *("-c:v", "libx264", "-crf", "16", "-pix_fmt", "yuv420p", "-movflags", "+faststart", str(path)),
+    ]
+    with (
+        tempfile.TemporaryFile() as errors,
+        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=errors, stderr=errors) as ffmpeg,
+    ):
+        assert ffmpeg.stdin is not None
+        with suppress(BrokenPipeError):  # ffmpeg has given up, and says why
+            for frame in frames:
+                ffmpeg.stdin.write(np.ascontiguousarray(photos.read_photo(frame)[:height, :width]).tobytes())
+            ffmpeg.stdin.close()
+        if ffmpeg.wait() != 0:
+            errors.seek(0)
+            said = errors.read().decode(errors="replace").strip().splitlines() or ["no reason given"]
+            raise OSError(f"ffmpeg: {said[-1]}")
+
+
+def _write_gif(frames: Sequence[Path], fps: float, path: Path) -> None:
+    def pictures() -> Iterator[Image.Image]:
+        for frame in frames:
+            yield Image.fromarray(photos.read_photo(frame)).quantize(256, dither=Image.Dither.FLOYDSTEINBERG)
+
+    first, *rest = pictures()
+    first.save(path, save_all=True, append_images=rest, duration=round(1000 / fps), loop=0)
+
+
+def _open_exr() -> Any:
+    try:
+        import OpenEXR  # pyright: ignore[reportMissingImports]
+    except ImportError as error:
+        raise InputError(
+            "Writing .exr needs the package OpenEXR: run `pip install OpenEXR`, or choose --format png16."
+        ) from error
+    return OpenEXR
+
+
+def _find_ffmpeg() -> str:
+    """The program that comes with the package imageio-ffmpeg, or the system's."""
+    try:
+        import imageio_ffmpeg  # pyright: ignore[reportMissingImports]
+
+        return imageio_ffmpeg.get_ffmpeg_exe()
+    except (ImportError, RuntimeError) as error:
+        if found := shutil.which("ffmpeg"):
+            return found
+        raise InputError(
+            "Writing .mp4 needs ffmpeg: run `pip install imageio-ffmpeg`, or give --out a name that ends in "
+            ".gif, or a folder for single pictures."
+        ) from error
+
+
+def _pixels(picture: Tensor, dtype: np.dtype) -> np.ndarray:
+    """(H, W, 3) or (H, W) of (3, H, W) or (H, W), clamped to [0, 1] and rounded."""
+    values = picture if picture.dim() == 2 else torch.movedim(picture, 0, -1)
+    return np.ascontiguousarray(photos.from_float(values.detach().cpu().numpy(), dtype))

@@ -1,0 +1,162 @@
+"""Camera paths: between views that the user chose, through the photos, on a spiral, in an orbit."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from cocogs.camera import Camera
+from cocogs.errors import InputError
+from cocogs.io.camera_path import PathFrame
+
+SMOOTHING = 1.0  # photos; standard deviation of the average that takes the shake out of a path through them
+SPIRAL_TURNS = 2
+
+
+def fill_in(keyframes: Sequence[PathFrame], count: int) -> list[PathFrame]:
+    """`count` >= 2 frames that run through the keyframes, which are evenly spread in time.
+
+    Positions follow a Catmull-Rom spline, rotations turn about one axis between neighbours, and the focus
+    moves evenly in 1/z, in which blur grows evenly. The picture's shape and its angle are the first one's.
+    """
+    frames = []
+    for index in range(count):
+        place = index / (count - 1) * (len(keyframes) - 1)
+        first = min(int(place), max(len(keyframes) - 2, 0))
+        frames.append(_between(keyframes, first, place - first))
+    return frames
+
+
+def _between(keyframes: Sequence[PathFrame], first: int, t: float) -> PathFrame:
+    """`t` in [0, 1] of the way from keyframe `first` to the next."""
+    last = len(keyframes) - 1
+    before, start, end, after = (keyframes[min(max(first + step, 0), last)] for step in (-1, 0, 1, 2))
+    places = [frame.camera.position.double() for frame in (before, start, end, after)]
+    camera = _placed(keyframes[0].camera, _turned(start.camera, end.camera, t), _spline(places, t))
+    if start.focus_distance is None or end.focus_distance is None:
+        return PathFrame(camera)
+    assert start.aperture is not None and end.aperture is not None
+    vergence = (1 - t) / start.focus_distance + t / end.focus_distance
+    aperture = (1 - t) * start.aperture + t * end.aperture
+    return PathFrame(camera, 1 / vergence if vergence > 0 else math.inf, aperture)
+
+
+def _spline(places: Sequence[Tensor], t: float) -> Tensor:
+    """Catmull and Rom (1974), uniform: from places[1] to places[2]."""
+    a, b, c, d = places
+    bend = (2 * a - 5 * b + 4 * c - d) * t + (3 * (b - c) + d - a) * t * t
+    return b + t / 2 * (c - a + bend)
+
+
+def _turned(start: Camera, end: Camera, t: float) -> Tensor:
+    """(3, 3) rotation, `t` of the way from one camera's to the other's, about one axis."""
+    a, b = (camera.cam_from_world[:3, :3].double() for camera in (start, end))
+    return rotation_about(*axis_and_angle(b @ a.T), t) @ a
+
+
+def axis_and_angle(rotation: Tensor) -> tuple[Tensor, Tensor]:
+    """Unit axis (3,) and angle in [0, pi] of a rotation matrix (3, 3)."""
+    cosine = ((rotation.trace() - 1) / 2).clamp(-1, 1)
+    # For an angle near pi the skew part vanishes: the axis then spans the symmetric part's largest direction.
+    skew = (rotation - rotation.T)[[2, 0, 1], [1, 2, 0]]
+    _, vectors = torch.linalg.eigh((rotation + rotation.T) / 2)
+    axis = vectors[:, -1]
+    return axis * (-1 if axis @ skew < 0 else 1), cosine.acos()
+
+
+def rotation_about(axis: Tensor, angle: Tensor, share: float = 1.0) -> Tensor:
+    """(3, 3) rotation by `share` x `angle` about a unit axis."""
+    x, y, z = axis.tolist()
+    cross = torch.tensor([[0, -z, y], [z, 0, -x], [-y, x, 0]], dtype=torch.float64)
+    return torch.linalg.matrix_exp(cross * angle * share)
+
+
+def _placed(camera: Camera, rotation: Tensor, position: Tensor) -> Camera:
+    cam_from_world = torch.eye(4, dtype=torch.float64)
+    cam_from_world[:3, :3] = rotation
+    cam_from_world[:3, 3] = -rotation @ position
+    return replace(camera, cam_from_world=cam_from_world)
+
+
+def through_photos(cameras: Sequence[Camera], count: int) -> list[Camera]:
+    """`count` cameras along the photos' in their order, places and directions smoothed."""
+    if len(cameras) < 2:
+        raise InputError("A path through the photos needs at least 2 of them: choose --path orbit.")
+    number = torch.arange(len(cameras), dtype=torch.float64)
+    weights = torch.exp(-((number - number[:, None]) / SMOOTHING).square() / 2)
+    weights /= weights.sum(1, keepdim=True)
+    positions = weights @ torch.stack([camera.position.double() for camera in cameras])
+    means = torch.einsum(
+        "ij,jkl->ikl", weights, torch.stack([c.cam_from_world[:3, :3].double() for c in cameras])
+    )
+    keyframes = [
+        PathFrame(_placed(camera, nearest_rotation(mean), position))
+        for camera, mean, position in zip(cameras, means, positions, strict=True)
+    ]
+    return [frame.camera for frame in fill_in(keyframes, count)]
+
+
+def spiral(cameras: Sequence[Camera], depth: float, count: int) -> list[Camera]:
+    """`count` cameras that circle within the cloud of the photos' places, looking at a point before them: for
+    photos taken from about one side. The path closes.
+
+    Args:
+        depth: how far before the photos' mean place the point lies, scene units.
+    """
+    positions = torch.stack([camera.position.double() for camera in cameras])
+    axes = nearest_rotation(torch.stack([c.cam_from_world[:3, :3].double() for c in cameras]).mean(0))
+    center = positions.mean(0)
+    radii = ((positions - center) @ axes.T).abs().quantile(0.8, dim=0)
+    target = center + depth * axes[2]
+    frames = []
+    for turn in (torch.arange(count, dtype=torch.float64) / count * 2 * math.pi).tolist():
+        angle = SPIRAL_TURNS * turn
+        offset = torch.tensor([math.cos(angle), math.sin(angle), math.sin(turn)], dtype=torch.float64) * radii
+        frames.append(looking(cameras[0], center + offset @ axes, target, -axes[1]))
+    return frames
+
+
+def orbit(cameras: Sequence[Camera], count: int) -> list[Camera]:
+    """`count` cameras on a circle around the point that the photos look at, at their mean height and
+    distance: for photos taken all around. The path closes.
+
+    Raises:
+        InputError: the photos look in parallel, at no common point.
+    """
+    positions = torch.stack([camera.position.double() for camera in cameras])
+    forward = torch.stack([camera.cam_from_world[2, :3].double() for camera in cameras])
+    up = -torch.stack([camera.cam_from_world[1, :3].double() for camera in cameras]).mean(0)
+    up = up / up.norm()
+    # The point nearest to all lines of sight.
+    across = torch.eye(3, dtype=torch.float64) - forward[:, :, None] * forward[:, None, :]
+    normal = across.sum(0)
+    if torch.linalg.cond(normal) > 1e6:
+        raise InputError("The photos look in parallel, there is nothing to orbit: choose --path spiral.")
+    target = torch.linalg.solve(normal, (across @ positions[:, :, None]).sum(0))[:, 0]
+    height = float(((positions - target) @ up).mean())
+    start = positions[0] - target
+    start = start - (start @ up) * up
+    radius = float(((positions - target) - ((positions - target) @ up)[:, None] * up).norm(dim=1).mean())
+    start = start / start.norm().clamp_min(1e-9) * radius
+    full = torch.tensor(2 * math.pi, dtype=torch.float64)
+    return [
+        looking(cameras[0], target + height * up + rotation_about(up, full, i / count) @ start, target, up)
+        for i in range(count)
+    ]
+
+
+def looking(camera: Camera, position: Tensor, target: Tensor, up: Tensor) -> Camera:
+    """The same camera at a place, with `target` in the middle and `up` upwards."""
+    forward = (target - position) / (target - position).norm()
+    right = torch.linalg.cross(forward, up)
+    right = right / right.norm().clamp_min(1e-9)
+    return _placed(camera, torch.stack([right, torch.linalg.cross(forward, right), forward]), position)
+
+
+def nearest_rotation(matrix: Tensor) -> Tensor:
+    """The rotation (3, 3) nearest to a mean of rotations."""
+    U, _, Vt = torch.linalg.svd(matrix)
+    U[:, 2] *= torch.sign(torch.linalg.det(U @ Vt))
+    return U @ Vt
