@@ -17,6 +17,8 @@ class ModelConfig:
     """M, the CoC copies per Gaussian (sampled and paper)."""
     blend_channels: int = 8
     """Width of the blend CNN; 0 averages the renders."""
+    linear_light: bool = False
+    """Average the renders as light instead of as pixel values: a lens does (sampled)."""
     units: Literal["world", "paper"] = "world"
     """Whether CoC radii are projected to the scene (physics) or used as they are (the paper)."""
     depth: Literal["z", "euclidean"] = "z"
@@ -118,7 +120,7 @@ PRESETS = {
         ModelConfig(lens="paper", copies=4, blend_channels=64, units="paper", depth="euclidean"),
         OptimConfig(ssim_weight=0.3, sets_from=0.05, aperture_prior=0.0, sharp_coc=1e9),
     ),
-    "full": Config("full", ModelConfig(lens="sampled")),
+    "full": Config("full", ModelConfig(lens="sampled", linear_light=True)),
 }
 DEFAULT_PRESET = "full"
 

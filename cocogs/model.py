@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from cocogs.blend import BlendNet
+from cocogs.blend import BlendNet, blend
 from cocogs.camera import Camera
 from cocogs.coc.expand import (
     Copies,
@@ -83,10 +83,9 @@ class DefocusModel(nn.Module):
         render = self._render(copies, camera, sh_degree, self._coc_in_px, probe)
         if count == 1:
             image = render.colors[0]
-        elif self.blend is None:
-            image = render.colors.mean(0)
         else:
-            image = self.blend(render.colors)
+            weights = 1 / count if self.blend is None else self.blend(render.colors)
+            image = blend(render.colors, weights, self.config.linear_light)
         return Photo(image, render, probe, self._coc(render, view_index))
 
     @torch.no_grad()

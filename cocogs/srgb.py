@@ -11,4 +11,5 @@ def to_linear(encoded: Tensor) -> Tensor:
 
 def to_srgb(light: Tensor) -> Tensor:
     """sRGB-encoded values of linear light >= 0: the inverse of `to_linear`."""
-    return torch.where(light <= 0.0031308, light * 12.92, 1.055 * light ** (1 / 2.4) - 0.055)
+    curved = light.clamp_min(0.0031308)  # the power's slope at 0 is infinite: NaN in a backward pass
+    return torch.where(light <= 0.0031308, light * 12.92, 1.055 * curved ** (1 / 2.4) - 0.055)

@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from cocogs.blend import BlendNet
+from cocogs.blend import BlendNet, blend
+from cocogs.srgb import to_linear
 
 SETS, HEIGHT, WIDTH = 4, 9, 11
 
@@ -22,24 +23,29 @@ def trained(paper: bool) -> BlendNet:
     return net
 
 
+def blended(net: BlendNet, renders: Tensor) -> Tensor:
+    return blend(renders, net(renders), linear_light=False)
+
+
 @pytest.mark.parametrize("paper", [False, True])
 def test_weights_sum_to_one_and_gradients_stop_at_the_cnn_s_input(renders: Tensor, paper: bool) -> None:
     """If the CNN's input takes no gradient, that of the sum of the output is the weights themselves."""
     renders.requires_grad_()
-    blended = trained(paper)(renders)
-    assert blended.shape == (3, HEIGHT, WIDTH)
-    blended.sum().backward()
+    net = trained(paper)
+    photo = blended(net, renders)
+    assert photo.shape == (3, HEIGHT, WIDTH)
+    photo.sum().backward()
     weights = renders.grad
     assert weights is not None and weights.min() >= 0
     torch.testing.assert_close(weights.sum(0), torch.ones(3, HEIGHT, WIDTH))
     torch.testing.assert_close(weights, weights[:, :1].expand_as(weights))  # one for all colours
     assert weights.std(0).max() > 0.01  # it does prefer some renders
-    torch.testing.assert_close((renders * weights).sum(0), blended)
+    torch.testing.assert_close(weights[:, :1], net(renders))
 
 
 def test_a_pixel_of_the_photo_shapes_no_other_pixel(renders: Tensor) -> None:
     renders.requires_grad_()
-    trained(paper=False)(renders)[0, 4, 5].backward()
+    blended(trained(paper=False), renders)[0, 4, 5].backward()
     assert renders.grad is not None
     reached = renders.grad.abs().sum((0, 1)) > 0
     assert reached[4, 5] and reached.sum() == 1
@@ -48,27 +54,39 @@ def test_a_pixel_of_the_photo_shapes_no_other_pixel(renders: Tensor) -> None:
 @pytest.mark.parametrize("paper", [False, True])
 def test_gradients_reach_the_network(renders: Tensor, paper: bool) -> None:
     net = trained(paper)
-    net(renders).square().sum().backward()
+    blended(net, renders).square().sum().backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in net.parameters())
     assert net.logit.weight.grad is not None and net.logit.weight.grad.abs().max() > 0
 
 
 def test_starts_as_the_plain_mean(renders: Tensor) -> None:
     net = BlendNet(8)
-    torch.testing.assert_close(net(renders), renders.mean(0))
-    net(renders).square().sum().backward()  # and can leave it
+    torch.testing.assert_close(blended(net, renders), renders.mean(0))
+    blended(net, renders).square().sum().backward()  # and can leave it
     assert net.logit.weight.grad is not None and net.logit.weight.grad.abs().max() > 0
 
 
+@pytest.mark.parametrize("linear_light", [False, True])
 @pytest.mark.parametrize("paper", [False, True])
-def test_equal_renders_stay_as_they_are(paper: bool) -> None:
-    picture = torch.rand(3, HEIGHT, WIDTH)
-    torch.testing.assert_close(trained(paper)(picture.expand(SETS, -1, -1, -1)), picture)
+def test_equal_renders_stay_as_they_are(paper: bool, linear_light: bool) -> None:
+    renders = torch.rand(3, HEIGHT, WIDTH).expand(SETS, -1, -1, -1)
+    photo = blend(renders, trained(paper)(renders), linear_light)
+    torch.testing.assert_close(photo, renders[0], atol=1e-5, rtol=1e-5)
+
+
+def test_a_lens_averages_light() -> None:
+    """Half white, half black is brighter than half of the pixel value; gradients at black are finite."""
+    renders = torch.stack([torch.zeros(3, 1, 1), torch.ones(3, 1, 1)]).requires_grad_()
+    photo = blend(renders, 0.5, linear_light=True)
+    torch.testing.assert_close(to_linear(photo), torch.full((3, 1, 1), 0.5))
+    assert (photo > 0.7).all() and (blend(renders, 0.5, linear_light=False) == 0.5).all()
+    (photo.sum() + blend(renders * 0, 0.5, linear_light=True).sum()).backward()
+    assert renders.grad is not None and renders.grad.isfinite().all()
 
 
 def test_order_of_the_renders_is_irrelevant(renders: Tensor) -> None:
     net = trained(paper=True)
-    torch.testing.assert_close(net(renders), net(renders.flip(0)), atol=1e-2, rtol=0)  # bf16 weights
+    torch.testing.assert_close(net(renders), net(renders.flip(0)).flip(0), atol=1e-2, rtol=0)  # bf16 weights
 
 
 def test_paper_variant_has_the_published_layers() -> None:

@@ -16,6 +16,7 @@ from cocogs.config import PRESETS, ModelConfig, preset
 from cocogs.gaussians import SH_C0, Gaussians
 from cocogs.model import DefocusModel
 from cocogs.rasterize import rasterize
+from cocogs.srgb import to_linear, to_srgb
 from cocogs.refocusing import Lens, refocus
 
 APERTURE = 25.0
@@ -157,7 +158,8 @@ def test_sampled_lens_starts_as_wide_as_the_widened_one(index: int) -> None:
     """Second moments of one splat; focus in front of it and behind."""
     depth, aperture = 4.0, 100.0
     splat = one_splat(depth, opacity=0.99)
-    full, lens = make(preset("full").model, splat, aperture), make(preset("lens").model, splat, aperture)
+    config = replace(preset("full").model, linear_light=False)  # the moments below are of pixel values
+    full, lens = make(config, splat, aperture), make(preset("lens").model, splat, aperture)
     photo = full.photo(CAMERA, index)
     assert len(photo.render.colors) == full.config.copies
     torch.testing.assert_close(photo.image, photo.render.colors.mean(0))
@@ -211,7 +213,9 @@ def test_without_cnn_renders_are_averaged(config: ModelConfig) -> None:
     model = away_from_start(make(config))
     photo = model.photo(CAMERA, 0)
     assert model.blend is None and len(photo.render.colors) > 1
-    torch.testing.assert_close(photo.image, photo.render.colors.mean(0))
+    renders = photo.render.colors
+    mean = to_srgb(to_linear(renders).mean(0)) if config.linear_light else renders.mean(0)
+    torch.testing.assert_close(photo.image, mean)
 
 
 def test_one_copy_is_enough() -> None:
@@ -245,7 +249,7 @@ def test_reported_aperture_starts_as_the_lens_s(name: str) -> None:
 def test_reported_aperture_is_the_one_the_copies_act_with() -> None:
     """Whatever the residuals: the variance of one splat's light is that of a disc of this aperture."""
     depth = 4.0
-    config = replace(preset("full").model, blend_channels=0)
+    config = replace(preset("full").model, blend_channels=0, linear_light=False)
     model = away_from_start(make(config, one_splat(depth, opacity=0.99), 70.0))
     aperture = model.aperture(CAMERA, 0)
     assert abs(aperture / 70.0 - 1) > 0.05  # else there is nothing to see

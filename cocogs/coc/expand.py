@@ -95,7 +95,7 @@ class LensResiduals:
 class ResidualExpansion(nn.Module):
     """MLP for `LensResiduals`; its last layer starts at zero, so training starts at the true lens."""
 
-    def __init__(self, copies: int, center: Tensor, extent: float, hidden: int = 64) -> None:
+    def __init__(self, copies: int, center: Tensor, extent: float, hidden: int = 32) -> None:
         super().__init__()
         self.copies = copies
         self.register_buffer("samples", lens_samples(copies))
