@@ -16,8 +16,8 @@ from cocogs.config import PRESETS, ModelConfig, preset
 from cocogs.gaussians import SH_C0, Gaussians
 from cocogs.model import DefocusModel
 from cocogs.rasterize import rasterize
-from cocogs.srgb import to_linear, to_srgb
 from cocogs.refocusing import Lens, refocus
+from cocogs.srgb import to_linear, to_srgb
 
 APERTURE = 25.0
 FOCUS_DISTANCES = torch.tensor([3.0, 4.0, 5.5])
