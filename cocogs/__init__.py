@@ -56,6 +56,7 @@ The files in the order in which data flows through them:
     bench/table.py          figures as Markdown, CSV, JSON
     bench/report.py         figures and pictures as a page
     io/page.py              pieces of a HTML page
+    export.py               run -> .ply, .splat, lens and cameras for other programs
     io/progress.py          percentages of slow steps
     io/ply.py               the standard 3DGS .ply, in and out
     io/camera_path.py       camera paths as JSON: the viewer saves, render reads

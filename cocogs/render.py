@@ -470,9 +470,7 @@ class _Writer:
     def write_coc(self, depths: Tensor, shot: Shot, path: Path) -> None:
         assert shot.lens is not None
         there = depths.isfinite()
-        coc = torch.where(
-            there, coc_map(depths.nan_to_num(posinf=1.0), shot.camera, shot.lens.of(shot.camera)), 0
-        )
+        coc = torch.where(there, coc_map(depths, shot.camera, shot.lens.of(shot.camera)), 0)
         if self.kind == "exr":
             write_exr({"Y": coc}, _beside(path, "coc"))
         else:
@@ -535,9 +533,9 @@ def coc_map(depths: Tensor, camera: Camera, lens: PhotoLens) -> Tensor:
     """Diameter (H, W) of the circle of confusion in px: positive nearer than the focus, else negative.
 
     Args:
-        depths: (H, W) z-depths in scene units.
+        depths: (H, W) z-depths in scene units; infinity is allowed.
     """
-    z = depths.clamp_min(MIN_DEPTH)
+    z = depths.clamp(MIN_DEPTH, 1e9)  # the limit stands for infinity
     distance = z * ray_lengths(camera).to(z) if lens.depth == "euclidean" else z
     radius = world_radius(distance, lens.focus_distance, lens.aperture, camera.fx, lens.units)
     return radius.abs() * (lens.focus_distance - distance).sign() * (2 * camera.fx / z)

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from cocogs.camera import Camera
 from cocogs.errors import InputError
+from cocogs.io.atomic import replacing
 from cocogs.io.source import Intrinsics, Shot, Source
 
 _PARTS = ("cameras", "images", "points3D")
@@ -294,6 +295,40 @@ def from_camera(camera: Camera) -> Intrinsics:
     """The PINHOLE of our Camera."""
     params = (camera.fx, camera.fy, camera.cx, camera.cy)
     return Intrinsics("PINHOLE", camera.width, camera.height, params)
+
+
+def write_model(folder: Path, cameras: dict[str, Camera], points: Tensor, colors: Tensor) -> list[Path]:
+    """Write cameras.txt, images.txt and points3D.txt: pinhole cameras, points without tracks.
+
+    Args:
+        cameras: by the names of their photos.
+        points: (P, 3) in the world.
+        colors: (P, 3) in [0, 1].
+
+    Raises:
+        InputError: a file cannot be written.
+    """
+    lenses, images = [], []
+    for number, (photo, camera) in enumerate(cameras.items(), 1):
+        lens = from_camera(camera)
+        values = " ".join(repr(value) for value in lens.params)
+        lenses.append(f"{number} PINHOLE {lens.width} {lens.height} {values}")
+        pose = camera.cam_from_world.double().numpy()
+        x, y, z, w = pycolmap.Rotation3d(pose[:3, :3]).quat.tolist()
+        numbers = " ".join(repr(value) for value in (w, x, y, z, *pose[:3, 3].tolist()))
+        images.append(f"{number} {numbers} {number} {photo}\n")  # an empty line: no observations
+    rgb = (colors.clamp(0, 1) * 255).round().int().tolist()
+    places = points.double().tolist()
+    lines = [
+        f"{number} {x!r} {y!r} {z!r} {r} {g} {b} 0"
+        for number, ((x, y, z), (r, g, b)) in enumerate(zip(places, rgb, strict=True), 1)
+    ]
+    paths = []
+    for name, content in (("cameras", lenses), ("images", images), ("points3D", lines)):
+        with replacing(folder / f"{name}.txt") as temporary:
+            temporary.write_text("\n".join(content) + "\n")
+        paths.append(folder / f"{name}.txt")
+    return paths
 
 
 @lru_cache(maxsize=4)

@@ -1,0 +1,156 @@
+"""A run -> files for other programs: splats, the lens beside them, the cameras.
+
+What comes out follows the conventions of 3D Gaussian Splatting's own .ply (`io/ply.py`); the compressed .ply
+(PlayCanvas) and .splat (antimatter15) are gsplat's writers. docs/exports.md tells what each format keeps.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from cocogs.errors import InputError
+from cocogs.gaussians import Gaussians
+from cocogs.io import colmap
+from cocogs.io.atomic import replacing
+from cocogs.io.ply import write_ply
+from cocogs.run import Run
+
+COMPRESSED = ".compressed.ply"
+ENDINGS = (".ply", COMPRESSED, ".splat")
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """What `cocogs export` was asked for; None = not given.
+
+    Args:
+        crop: corners of the box to keep: x, y, z of the one, then of the other, scene units.
+        max_splats: keep the most visible so many.
+        min_opacity: leave out fainter splats, in [0, 1].
+        colmap: also write the cameras as a COLMAP model into this folder.
+    """
+
+    crop: tuple[float, float, float, float, float, float] | None = None
+    max_splats: int | None = None
+    min_opacity: float | None = None
+    colmap: Path | None = None
+
+
+def export_splats(gaussians: Gaussians, path: Path, options: ExportOptions) -> None:
+    """Write those splats that the options leave, in the format that the file's ending says.
+
+    Raises:
+        InputError: unknown ending, an option out of its range, nothing left, or the file cannot be written.
+    """
+    kind, gaussians = ending_of(path), choose(gaussians, options)
+    if kind == ".ply":
+        write_ply(path, gaussians)
+    else:
+        _write_with_gsplat(path, gaussians, "splat" if kind == ".splat" else "ply_compressed")
+
+
+def export_cameras(run: Run, path: Path, options: ExportOptions) -> list[Path]:
+    """Write what belongs to the splats in `path`: OUT.lens.json and, if asked for, the COLMAP model.
+
+    Raises:
+        InputError: a file cannot be written.
+    """
+    lens = path.with_name(path.name[: -len(ending_of(path))] + ".lens.json")
+    with replacing(lens) as temporary:
+        temporary.write_text(json.dumps(lens_document(run), indent=2) + "\n")
+    if options.colmap is None:
+        return [lens]
+    cameras, scene = {view.name: view.camera for view in run.scene.views}, run.scene
+    return [lens, *colmap.write_model(options.colmap, cameras, scene.points, scene.point_colors)]
+
+
+def ending_of(path: Path) -> str:
+    """Raises InputError for an ending that is not one of `ENDINGS`."""
+    name = path.name.lower()
+    for ending in sorted(ENDINGS, key=len, reverse=True):
+        if name.endswith(ending):
+            return ending
+    raise InputError(
+        f"{path} does not end in {', '.join(ENDINGS)}: rename it, or see docs/exports.md for .spz and .sog."
+    )
+
+
+def choose(gaussians: Gaussians, options: ExportOptions) -> Gaussians:
+    """The Gaussians that the options leave, in their order.
+
+    Raises:
+        InputError: an option is out of its range, or none is left.
+    """
+    means, _, scales, opacities = (values.detach() for values in gaussians.activated())
+    keep = torch.ones(len(gaussians), dtype=torch.bool)
+    if options.crop is not None:
+        low, high = torch.tensor(options.crop).view(2, 3).sort(0).values
+        if not low.isfinite().all() or not high.isfinite().all():
+            raise InputError("--crop takes six finite numbers: two opposite corners of the box to keep.")
+        keep &= ((means >= low) & (means <= high)).all(1)
+    if options.min_opacity is not None:
+        if not 0 <= options.min_opacity <= 1:
+            raise InputError(f"--min-opacity {options.min_opacity:g} cannot be: give a number from 0 to 1.")
+        keep &= opacities >= options.min_opacity
+    if options.max_splats is not None:
+        if options.max_splats < 1:
+            raise InputError(f"--max-splats {options.max_splats} cannot be: give a number from 1 on.")
+        keep &= _largest(opacities * _cross_section(scales), keep, options.max_splats)
+    if not keep.any():
+        raise InputError("No splat is left to export: widen --crop, or lower --min-opacity.")
+    return Gaussians(**{name: getattr(gaussians, name)[keep] for name in Gaussians.names})
+
+
+def _cross_section(scales: Tensor) -> Tensor:
+    """(N,) area that a splat covers from its broadest side, up to a factor."""
+    return scales.prod(-1) / scales.amin(-1).clamp_min(1e-20)
+
+
+def _largest(values: Tensor, among: Tensor, count: int) -> Tensor:
+    """Mask of the `count` largest values among those allowed."""
+    order = values.where(among, -1).argsort(descending=True, stable=True)
+    mask = torch.zeros(len(values), dtype=torch.bool)
+    mask[order[:count]] = True
+    return mask
+
+
+def _write_with_gsplat(path: Path, gaussians: Gaussians, kind: Literal["splat", "ply_compressed"]) -> None:
+    from gsplat import exporter
+
+    g = {name: getattr(gaussians, name).detach().cpu() for name in Gaussians.names}
+    data = exporter.export_splats(**g, format=kind)
+    with replacing(path) as temporary:
+        temporary.write_bytes(data)
+
+
+def lens_document(run: Run) -> dict:
+    """OUT.lens.json: cameras and lenses, so that other programs can refocus (docs/lens-json.md)."""
+    has_lens = run.config.model.lens != "pinhole"
+    photos = []
+    for view in run.scene.views:
+        camera = view.camera
+        lens = run.lens(view.name) if has_lens and not view.is_test else None
+        photos.append(
+            {
+                "name": view.name,
+                "test": view.is_test,
+                "cam_from_world": camera.cam_from_world.tolist(),
+                "width": camera.width,
+                "height": camera.height,
+                **{name: getattr(camera, name) for name in ("fx", "fy", "cx", "cy")},
+                "focus_distance": None if lens is None else lens.focus_distance,
+                "aperture_diameter": None if lens is None else lens.aperture,
+                "f_number": view.lens.f_number,
+                "focal_length_mm": view.lens.focal_length_mm,
+            }
+        )
+    return {
+        "schema": "cocogs-export/1",
+        "aperture_diameter": run.lens().aperture if has_lens else None,
+        "metres_per_unit": run.metres() if has_lens else None,
+        "photos": photos,
+    }

@@ -1,0 +1,197 @@
+"""Exports: what other programs read is what was trained."""
+
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tiny_run import tiny_camera, tiny_gaussians, tiny_run
+
+from cocogs.cli import main
+from cocogs.errors import InputError
+from cocogs.export import ExportOptions, choose, export_cameras, export_splats, lens_document
+from cocogs.gaussians import SH_C0, Gaussians
+from cocogs.io.colmap import read_model
+from cocogs.io.ply import read_ply
+from cocogs.rasterize import rasterize
+from cocogs.run import Run, load_run
+
+TRANSFORM = os.environ.get("SPLAT_TRANSFORM") or shutil.which("splat-transform")
+needs_transform = pytest.mark.skipif(
+    TRANSFORM is None, reason="needs `npm install -g @playcanvas/splat-transform`"
+)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return load_run(tiny_run(tmp_path_factory.getbasetemp(), "lens"))
+
+
+@pytest.fixture
+def gaussians() -> Gaussians:
+    """With sheen, unequal scales and quaternions of any length."""
+    torch.manual_seed(5)
+    scene = tiny_gaussians(300)
+    with torch.no_grad():
+        scene.shN.normal_(std=0.15)
+        scene.opacities.uniform_(-1, 4)
+    return scene
+
+
+@torch.no_grad()
+def picture(scene: Gaussians, sh_degree: int = 3) -> torch.Tensor:
+    return rasterize(*scene.activated(), scene.sh0, scene.shN, tiny_camera(3), sh_degree=sh_degree).colors[0]
+
+
+def difference(a: Gaussians, b: Gaussians, sh_degree: int = 3) -> float:
+    return float((picture(a, sh_degree) - picture(b, sh_degree)).abs().mean())
+
+
+def converted(source: Path, target: Path) -> Path:
+    """Through @playcanvas/splat-transform."""
+    command = [str(TRANSFORM), "-q", "-w", "-g", "cpu", str(source), str(target)]
+    subprocess.run(command, check=True, capture_output=True, timeout=120)
+    return target
+
+
+def test_ply_draws_the_same_through_gsplats_conventions(gaussians: Gaussians, tmp_path: Path) -> None:
+    """SH order, activations and quaternion order, judged by code that is not ours."""
+    export_splats(gaussians, tmp_path / "a.ply", ExportOptions())
+    g = read_ply(tmp_path / "a.ply").double()
+    theirs = rasterize(*g.activated(), g.sh0, g.shN, tiny_camera(3), backend="gsplat").colors[0].detach()
+    torch.testing.assert_close(theirs.float(), picture(gaussians), atol=1e-3, rtol=0)
+
+
+@needs_transform
+def test_splat_transform_reads_our_ply(gaussians: Gaussians, tmp_path: Path) -> None:
+    export_splats(gaussians, tmp_path / "a.ply", ExportOptions())
+    again = read_ply(converted(tmp_path / "a.ply", tmp_path / "b.ply"))
+    assert difference(again, gaussians) < 1e-5
+
+
+@needs_transform
+@pytest.mark.parametrize(("ending", "degree", "limit"), [("compressed.ply", 3, 0.01), ("splat", 0, 0.01)])
+def test_splat_transform_reads_our_other_formats(
+    gaussians: Gaussians, tmp_path: Path, ending: str, degree: int, limit: float
+) -> None:
+    export_splats(gaussians, tmp_path / f"a.{ending}", ExportOptions())
+    again = read_ply(converted(tmp_path / f"a.{ending}", tmp_path / "b.ply"))
+    assert len(again) == len(gaussians)
+    assert difference(again, gaussians, degree) < limit
+
+
+@needs_transform
+@pytest.mark.parametrize(("ending", "limit"), [("spz", 0.02), ("sog", 0.02)])
+def test_documented_commands_for_spz_and_sog(
+    gaussians: Gaussians, tmp_path: Path, ending: str, limit: float
+) -> None:
+    export_splats(gaussians, tmp_path / "a.ply", ExportOptions())
+    packed = converted(tmp_path / "a.ply", tmp_path / f"a.{ending}")
+    again = read_ply(converted(packed, tmp_path / "b.ply"))
+    assert difference(again, gaussians) < limit
+
+
+def test_splat_layout(gaussians: Gaussians, tmp_path: Path) -> None:
+    """32 bytes a splat: place, scales, colour and opacity, quaternion."""
+    export_splats(gaussians, tmp_path / "a.splat", ExportOptions())
+    layout = np.dtype([("place", "<f4", 3), ("scale", "<f4", 3), ("rgba", "u1", 4), ("quat", "u1", 4)])
+    records = np.fromfile(tmp_path / "a.splat", layout)
+    means, quats, scales, opacities = (values.detach() for values in gaussians.activated())
+    order = [int((means - torch.from_numpy(r["place"].copy())).norm(dim=1).argmin()) for r in records]
+    assert sorted(order) == list(range(len(gaussians)))
+    np.testing.assert_allclose(records["scale"], scales[order].numpy(), rtol=1e-5)
+    colors = (gaussians.sh0[:, 0].detach() * SH_C0 + 0.5)[order]
+    np.testing.assert_allclose(records["rgba"][:, :3], (colors * 255).clamp(0, 255).numpy(), atol=1.01)
+    np.testing.assert_allclose(records["rgba"][:, 3], (opacities * 255)[order].numpy(), atol=1.01)
+    unit = torch.nn.functional.normalize(quats, dim=-1)[order]
+    np.testing.assert_allclose((records["quat"].astype(float) - 128) / 128, unit.numpy(), atol=0.0101)
+
+
+def test_options_choose_splats(gaussians: Gaussians) -> None:
+    means, _, scales, opacities = (values.detach() for values in gaussians.activated())
+    cropped = choose(gaussians, ExportOptions(crop=(1.0, 1.0, 5.0, -1.0, -1.0, 3.0)))
+    inside = (means[:, :2].abs() <= 1).all(1) & (means[:, 2] >= 3) & (means[:, 2] <= 5)
+    assert torch.equal(cropped.means, means[inside]) and 0 < len(cropped) < len(gaussians)
+    solid = choose(gaussians, ExportOptions(min_opacity=0.8))
+    assert len(solid) == int((opacities >= 0.8).sum())
+    few = choose(gaussians, ExportOptions(max_splats=50))
+    assert len(few) == 50
+    two = scales.sort(dim=1).values[:, 1:].prod(1)
+    assert torch.equal(few.means, means[(opacities * two) >= (opacities * two).topk(50).values[-1]])
+    both = choose(gaussians, ExportOptions(max_splats=50, min_opacity=0.8))
+    assert len(both) == 50 and float(both.opacities.detach().sigmoid().min()) >= 0.8
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"min_opacity": 1.5}, "--min-opacity 1.5 cannot be"),
+        ({"max_splats": 0}, "--max-splats 0 cannot be"),
+        ({"crop": (0, 0, 0, 1, 1, float("nan"))}, "six finite numbers"),
+        ({"crop": (90, 90, 90, 91, 91, 91)}, "No splat is left"),
+    ],
+)
+def test_options_that_leave_nothing(gaussians: Gaussians, options: dict, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        choose(gaussians, ExportOptions(**options))
+
+
+def test_lens_and_cameras(run: Run, tmp_path: Path) -> None:
+    (path,) = export_cameras(run, tmp_path / "scene.compressed.ply", ExportOptions())
+    assert path.name == "scene.lens.json"
+    document = json.loads(path.read_text())
+    assert document == lens_document(run)
+    assert document["aperture_diameter"] == pytest.approx(run.lens().aperture)
+    assert [photo["name"] for photo in document["photos"]] == [view.name for view in run.scene.views]
+    for photo, view in zip(document["photos"], run.scene.views, strict=True):
+        assert photo["cam_from_world"] == view.camera.cam_from_world.tolist()
+        assert photo["test"] == view.is_test == (photo["focus_distance"] is None)
+
+
+def test_a_run_without_a_lens(tmp_path_factory: pytest.TempPathFactory) -> None:
+    document = lens_document(load_run(tiny_run(tmp_path_factory.getbasetemp(), "3dgs")))
+    assert document["aperture_diameter"] is None
+    assert all(photo["focus_distance"] is None for photo in document["photos"])
+
+
+def test_colmap_model_reads_back(run: Run, tmp_path: Path) -> None:
+    files = export_cameras(run, tmp_path / "a.ply", ExportOptions(colmap=tmp_path / "sparse/0"))
+    assert [file.name for file in files[1:]] == ["cameras.txt", "images.txt", "points3D.txt"]
+    source = read_model(tmp_path / "sparse/0")
+    assert source.points is not None
+    torch.testing.assert_close(source.points, run.scene.points)
+    for shot, view in zip(source.shots, run.scene.views, strict=True):
+        assert shot.name == view.name
+        torch.testing.assert_close(shot.cam_from_world, view.camera.cam_from_world, atol=1e-9, rtol=0)
+        camera = view.camera
+        assert shot.intrinsics.params == (camera.fx, camera.fy, camera.cx, camera.cy)
+    pycolmap = pytest.importorskip("pycolmap")
+    assert pycolmap.Reconstruction(str(tmp_path / "sparse/0")).num_images() == len(run.scene.views)
+
+
+def test_the_command(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "scene.ply"
+    choice = ["--max-splats", "20", "--crop", *["-9", "-9", "-9", "9", "9", "9"]]
+    assert main(["export", str(run.folder), str(out), *choice]) == 0
+    assert capsys.readouterr().out.splitlines() == [str(out), str(tmp_path / "scene.lens.json")]
+    assert len(read_ply(out)) == 20
+    assert main(["export", str(run.folder), str(tmp_path / "scene.obj")]) == 2
+    assert "does not end in .ply" in capsys.readouterr().err
+
+
+def test_without_photos_the_splats_are_written(
+    run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(run.folder, tmp_path / "run")
+    config = (tmp_path / "run/config.json").read_text()
+    (tmp_path / "run/config.json").write_text(config.replace(str(run.scene.source), str(tmp_path / "gone")))
+    assert main(["export", str(tmp_path / "run"), str(tmp_path / "a.ply")]) == 0
+    assert "Without cameras and lens: " in capsys.readouterr().out
+    assert (tmp_path / "a.ply").is_file() and not (tmp_path / "a.lens.json").exists()
+    assert (
+        main(["export", str(tmp_path / "run"), str(tmp_path / "a.ply"), "--colmap", str(tmp_path / "c")]) == 2
+    )
