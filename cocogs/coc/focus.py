@@ -107,7 +107,9 @@ DETAIL_FLOOR = 1e-6  # gradient energy of noise
 PRIOR_CAP = 0.15  # misfit at which clear evidence overrides "focused on the middle of what it sees"
 
 
-def fit_lens(evidence: Evidence, sweeps: int = 12, steps: int = 81) -> tuple[Tensor, float]:
+def fit_lens(
+    evidence: Evidence, sweeps: int = 12, steps: int = 81, prior_cap: float = PRIOR_CAP, beyond: float = 0.0
+) -> tuple[Tensor, float]:
     """Focus distances (V,) and aperture K that best explain which points look sharp in which photo.
 
     A point's texture has gradient energy t in perfect focus; blur of standard deviation c / 4 lowers it
@@ -120,6 +122,11 @@ def fit_lens(evidence: Evidence, sweeps: int = 12, steps: int = 81) -> tuple[Ten
     (misfit falls by 0.1 to 0.7), on shared/data/real/moldcape_f25 it is not (0.02 to 0.06). With fewer than
     3 photos or 20 points there is no evidence: mean depths, and the K that blurs by 1 % of the width.
     Sharp photos end at the smallest K tried, which blurs by 0.025 % of the width: less than anyone sees.
+
+    Args:
+        sweeps, steps: how often K and z_f are found in turn; how many z_f are tried.
+        prior_cap: how clear the evidence has to be to leave the mean depth.
+        beyond: how far z_f may lie outside the depths of the points, as a part of their range of 1/z.
     """
     inverse = 1 / evidence.depths
     middle = 1 / mean_depths(evidence)
@@ -131,7 +138,8 @@ def fit_lens(evidence: Evidence, sweeps: int = 12, steps: int = 81) -> tuple[Ten
     limits = torch.nanquantile(
         inverse.flatten()[:: max(1, inverse.numel() // 1_000_000)], torch.tensor([0.01, 0.99])
     )
-    grid = torch.linspace(float(limits[0]), float(limits[1]), steps)
+    margin = beyond * float(limits[1] - limits[0])
+    grid = torch.linspace(max(float(limits[0]) - margin, 1e-9), float(limits[1]) + margin, steps)
     spread = torch.nanquantile(inverse, 0.9, dim=1) - torch.nanquantile(inverse, 0.1, dim=1)
     apertures = evidence.width / typical * torch.logspace(-3.6, -1.3, 52)
     focus, aperture = middle, apertures[len(apertures) // 2]
@@ -141,7 +149,7 @@ def fit_lens(evidence: Evidence, sweeps: int = 12, steps: int = 81) -> tuple[Ten
         texture = (detail + lost_detail(inverse - focus[:, None], aperture)).nanmedian(0).values
         focus = torch.stack(
             [
-                sharpest(detail[v] - texture, inverse[v], aperture, grid, middle[v], spread[v])
+                sharpest(detail[v] - texture, inverse[v], aperture, grid, middle[v], spread[v], prior_cap)
                 for v in range(len(focus))
             ]
         )
@@ -160,17 +168,95 @@ def misfit(detail: Tensor, defocus: Tensor, aperture: Tensor) -> Tensor:
 
 
 def sharpest(
-    detail: Tensor, inverse: Tensor, aperture: Tensor, grid: Tensor, middle: Tensor, spread: Tensor
-) -> Tensor:
+    detail: Tensor, inverse: Tensor, aperture: Tensor, grid: Tensor, middle: Tensor, spread: Tensor,
+    prior_cap: float,
+) -> Tensor:  # fmt: skip
     """1 / z_f of one photo, from `grid`: `detail` (P,) is log energy over the point's own texture."""
     seen = ~detail.isnan()
     if seen.sum() < 20:
         return middle
     costs = huber(detail[seen] + lost_detail(inverse[seen] - grid[:, None], aperture)).mean(1)
     shift = ((grid - middle) / spread.clamp_min(1e-9)).square()
-    return grid[(costs + shift / (1 + shift / PRIOR_CAP)).argmin()]
+    return grid[(costs + shift / (1 + shift / prior_cap)).argmin()]
 
 
 def huber(residual: Tensor, turn: float = 0.7) -> Tensor:
     size = residual.abs()
     return torch.where(size < turn, residual.square() / 2, turn * (size - turn / 2))
+
+
+# --- Blur measured in each photo by itself: rougher, but it also sees what is blurred alike in all
+
+
+REBLUR = 1.0  # px; standard deviation of the blur added to measure that which is there
+
+
+def blur_map(photo: Tensor) -> Tensor:
+    """(H, W) standard deviation in px of the blur around each pixel of (3, H, W), its own softness included.
+
+    Another blur of known size takes away little detail where there was much blur: for textures whose power
+    falls with the square of frequency, energy is proportional to 1 / (blur^2 + added^2). NaN where there is
+    no texture to tell from; soft texture looks like blur.
+    """
+    before, after = gradient_energy(photo), gradient_energy(gaussian_blur(photo, REBLUR))
+    blur = REBLUR / (before / after.clamp_min(1e-12) - 1).clamp_min(1e-2).sqrt()
+    return torch.where(before > 10 * DETAIL_FLOOR, blur, math.nan)
+
+
+def gaussian_blur(photo: Tensor, deviation: float) -> Tensor:
+    """(3, H, W) convolved with a Gaussian of this standard deviation in px; borders repeated."""
+    reach = math.ceil(3 * deviation)
+    x = torch.arange(-reach, reach + 1, dtype=photo.dtype)
+    kernel = torch.exp(-(x / deviation).square() / 2)
+    kernel = kernel / kernel.sum()
+    padded = F.pad(photo[:, None], (reach, reach, reach, reach), mode="replicate")
+    return F.conv2d(F.conv2d(padded, kernel.view(1, 1, 1, -1)), kernel.view(1, 1, -1, 1))[:, 0]
+
+
+def gather_blurs(cameras: list[Camera], photos: list[Tensor], evidence: Evidence, points: Tensor) -> Tensor:
+    """(V, P) `blur_map` at every point; NaN where `evidence` has none or there is no texture."""
+    rows = []
+    for camera, photo, depths in zip(cameras, photos, evidence.depths, strict=True):
+        row, seen = torch.full_like(depths, math.nan), ~depths.isnan()
+        x, y = camera.project(points[seen])[0].long().unbind(-1)
+        row[seen] = blur_map(photo)[y, x]
+        rows.append(row)
+    return torch.stack(rows)
+
+
+def variation(evidence: Evidence) -> float:
+    """How differently photos show the same points: median over the points of log energy, from the photo of
+    middle sharpness to the sharper ones (85th percentile). Of photos focused alike, or sharp: about 0.3."""
+    detail = (evidence.energies + DETAIL_FLOOR).log()
+    detail = detail[:, (~detail.isnan()).sum(0) >= 4]
+    if detail.shape[1] == 0:
+        return 0.0
+    return float((torch.nanquantile(detail, 0.85, dim=0) - detail.nanmedian(0).values).median())
+
+
+def fit_blurs(evidence: Evidence, blurs: Tensor, most: int = 400) -> tuple[Tensor, float, float]:
+    """Focus distances (V,) and K from `gather_blurs`, and how much of its scatter they explain (0 to 1).
+
+    blur^2 = s^2 + (K (1/z - 1/z_f) / 4)^2 with one softness s and one K for all, under a robust cost of the
+    logarithms. At most `most` points per photo are used.
+    """
+    inverse = 1 / evidence.depths
+    limits = torch.nanquantile(inverse, torch.tensor([0.01, 0.99]))
+    margin = 0.1 * float(limits[1] - limits[0])
+    grid = torch.linspace(max(float(limits[0]) - margin, 1e-9), float(limits[1]) + margin, 61)
+    known = [(~blurs[v].isnan()).nonzero()[:, 0] for v in range(len(blurs))]
+    chosen = [k[:: max(1, len(k) // most)] for k in known]
+    logs = [2 * blurs[v, k].log() for v, k in enumerate(chosen)]
+    defocus = [(inverse[v, k] - grid[:, None]).square() for v, k in enumerate(chosen)]
+    flat = sum(float(huber(row - row.median()).sum()) for row in logs)
+    best = (math.inf, 0.0, torch.zeros(len(blurs)))
+    for softness in (0.35, 0.5, 0.7, 1.0):
+        for aperture in evidence.width / float(limits[1] - limits[0]) * torch.logspace(-2.7, -0.7, 21):
+            costs = [
+                huber(row - torch.log(softness**2 + aperture.square() / 16 * away)).sum(1)
+                for row, away in zip(logs, defocus, strict=True)
+            ]
+            total = sum(float(cost.min()) for cost in costs)
+            if total < best[0]:
+                best = total, float(aperture), torch.stack([grid[cost.argmin()] for cost in costs])
+    return 1 / best[2], best[1], 1 - best[0] / max(flat, 1e-9)

@@ -1,0 +1,259 @@
+"""What a set of photos can give, before training: what each has in focus, and what none has.
+
+Distances are z-depths in the scene's unit, circles of confusion (CoC) in px of the photos as trained with.
+Everything is found in the photos: EXIF is compared with it, not used.
+"""
+
+import json
+import math
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cocogs.coc.focus import (
+    Evidence,
+    fit_blurs,
+    fit_lens,
+    gather_blurs,
+    gather_evidence,
+    variation,
+)
+from cocogs.coc.lens import coc_diameter
+from cocogs.io import folders
+from cocogs.io.makernote import canon_focus_distance
+from cocogs.io.photos import LensFacts, list_photos
+from cocogs.scene import Scene
+
+IN_FOCUS = 1.5
+"""px; a CoC of this diameter still counts as in focus."""
+LOST = 3.0
+"""px; what has at least this CoC in every photo cannot be recovered."""
+DEPTH_STEPS = 24
+"""The range of depths is looked at in so many steps, even in 1/z."""
+FEW = 5
+"""Points: with fewer in a step of depth nothing is said about it."""
+VARIED = 0.5
+"""From this `variation` on, photos differ enough in focus to be compared with each other."""
+EXPLAINED = 0.12
+"""From this part of scatter explained by depth on, photos that look alike are taken to be blurred alike."""
+
+
+@dataclass(frozen=True)
+class PhotoFocus:
+    """One photo.
+
+    Args:
+        focus_distance: scene units.
+        near, far: between these a CoC is at most IN_FOCUS px; far None is infinity.
+        blur: px; standard deviation of the blur in the sharpest tenth of its points, None without texture.
+        too_blurred: even that is much more than in the other photos.
+        lens: what EXIF says; exif_focus_distance in metres (Canon only).
+    """
+
+    name: str
+    focus_distance: float
+    near: float
+    far: float | None
+    blur: float | None
+    too_blurred: bool
+    lens: LensFacts
+    exif_focus_distance: float | None
+
+
+@dataclass(frozen=True)
+class DepthStep:
+    """A range of depths: how many points lie there, how many photos have it in focus (median over the
+    points), and the least CoC that a photo has there (median over the points), px."""
+
+    near: float
+    far: float
+    points: int
+    photos_in_focus: int | None
+    least_coc: float | None
+
+    @property
+    def lost(self) -> bool:
+        return self.least_coc is not None and self.least_coc >= LOST
+
+
+@dataclass(frozen=True)
+class ExifAgreement:
+    """EXIF against what was found; None where EXIF does not say.
+
+    Args:
+        focal_length: the focal length in px that EXIF gives over that of the cameras.
+        f_numbers: the different ones.
+        focus_correlation: of focus distances, with FocusDistanceUpper.
+        metres_per_unit: median ratio of the two.
+        aperture: found, with that scale, over that of EXIF's focal length and f-number.
+    """
+
+    focal_length: float | None
+    f_numbers: list[float]
+    focus_correlation: float | None
+    metres_per_unit: float | None
+    aperture: float | None
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """Everything found about a set; `method`: "compared" between photos, or "each alone"."""
+
+    source: str
+    aperture: float
+    method: str
+    variation: float
+    photos: list[PhotoFocus]
+    depths: list[DepthStep]
+    unplaced: list[str]
+    exif: ExifAgreement
+
+    @property
+    def lost_ranges(self) -> list[tuple[float, float]]:
+        """(near, far) of depths that no photo has sharp; neighbouring steps joined."""
+        ranges: list[tuple[float, float]] = []
+        previous_lost = False
+        for step in self.depths:
+            if step.lost:
+                near = ranges.pop()[0] if previous_lost else step.near
+                ranges.append((near, step.far))
+            previous_lost = step.lost or (previous_lost and step.least_coc is None)
+        return ranges
+
+    @property
+    def warnings(self) -> list[str]:
+        """Sentences for the user; none when all is well."""
+        lines = [
+            f"No photo is sharp between {near:.3g} and {far:.3g} (scene units): what lies there cannot be "
+            "recovered; add photos focused there, or with a smaller aperture."
+            for near, far in self.lost_ranges
+        ]
+        if blurred := [photo.name for photo in self.photos if photo.too_blurred]:
+            lines.append(f"Too blurred to be of use: {', '.join(blurred)}; leave them out.")
+        if self.unplaced:
+            lines.append(f"Without a camera, mostly too blurred or alone: {', '.join(self.unplaced)}.")
+        if len(self.exif.f_numbers) > 1:
+            numbers = ", ".join(f"f/{n:g}" for n in self.exif.f_numbers)
+            lines.append(f"Photos taken at {numbers}: train with --per-photo-aperture.")
+        return lines
+
+    def to_json(self) -> str:
+        document = {
+            "schema": "cocogs-inspection/1",
+            **asdict(self),
+            "lost_ranges": self.lost_ranges,
+            "warnings": self.warnings,
+        }
+        return json.dumps(document, indent=2)
+
+
+def inspect_scene(scene: Scene) -> Inspection:
+    """Find what the training photos of a scene have in focus."""
+    views = scene.train_views
+    cameras = [view.camera for view in views]
+    photos = [scene.photo(view) for view in views]
+    evidence = gather_evidence(cameras, photos, [scene.mask(view) for view in views], scene.points)
+    blurs = gather_blurs(cameras, photos, evidence, scene.points)
+    focus, aperture, method = find_lens(evidence, blurs)
+    near, far = in_focus_range(focus, aperture)
+    softest = sharpest_blurs(blurs)
+    folder = folders.photo_folder(scene.source)
+    found = [
+        PhotoFocus(
+            view.name,
+            float(focus[v]),
+            float(near[v]),
+            None if math.isinf(far[v]) else float(far[v]),
+            None if softest[v].isnan() else float(softest[v]),
+            bool(softest[v] > 2 * softest.nanmedian().clamp_min(0.6)),
+            view.lens,
+            canon_focus_distance(folder / view.name),
+        )
+        for v, view in enumerate(views)
+    ]
+    names = {view.name for view in scene.views}
+    unplaced = [name for name in list_photos(folder) if name not in names] if folder.is_dir() else []
+    exif = compare_with_exif(found, aperture, scene)
+    steps = depth_steps(evidence, focus, aperture)
+    return Inspection(str(scene.source), aperture, method, variation(evidence), found, steps, unplaced, exif)
+
+
+def find_lens(evidence: Evidence, blurs: Tensor) -> tuple[Tensor, float, str]:
+    """Focus distances (V,), K in px x scene unit, and by which method.
+
+    Where the photos differ they are compared, point by point: texture then cancels out. Where they do not,
+    they are sharp or blurred alike, and only each photo by itself can tell which.
+    """
+    if variation(evidence) >= VARIED:
+        return *fit_lens(evidence, prior_cap=0.05, beyond=0.1), "compared"
+    focus, aperture, explained = fit_blurs(evidence, blurs)
+    if explained < EXPLAINED:
+        focus, aperture = fit_lens(evidence)
+        inverse = 1 / evidence.depths
+        spread = torch.nanquantile((inverse - inverse.nanmedian()).abs(), 0.9)
+        aperture = min(aperture, float(IN_FOCUS / spread))  # nothing speaks for more blur than nobody sees
+    return focus, aperture, "each alone"
+
+
+def in_focus_range(focus: Tensor, aperture: float) -> tuple[Tensor, Tensor]:
+    """(V,) nearest and farthest depth with a CoC of at most IN_FOCUS px; inf from the hyperfocal on."""
+    tolerance = IN_FOCUS / max(aperture, 1e-9)
+    farthest = 1 / focus - tolerance
+    return 1 / (1 / focus + tolerance), torch.where(farthest > 0, 1 / farthest.clamp_min(1e-12), math.inf)
+
+
+def sharpest_blurs(blurs: Tensor) -> Tensor:
+    """(V,) blur in px that a tenth of a photo's points stay below; NaN where fewer than FEW are known."""
+    tenth = torch.nanquantile(blurs, 0.1, dim=1)
+    return torch.where((~blurs.isnan()).sum(1) >= FEW, tenth, math.nan)
+
+
+def depth_steps(evidence: Evidence, focus: Tensor, aperture: float) -> list[DepthStep]:
+    """Coverage over depth, from near to far; a point lies at the median of its depths in the photos."""
+    coc = coc_diameter(evidence.depths, focus[:, None], torch.tensor(aperture)).abs()
+    seen = (~coc.isnan()).sum(0) > 0
+    least = coc.nan_to_num(math.inf).amin(0)
+    in_focus = (coc <= IN_FOCUS).sum(0)
+    inverse = 1 / evidence.depths.nanmedian(0).values
+    edges = torch.quantile(inverse[seen], torch.tensor([0.99, 0.01]))
+    borders = torch.linspace(float(edges[0]), float(edges[1]), DEPTH_STEPS + 1)
+    steps = []
+    for high, low in pairwise(borders.tolist()):
+        here = seen & (inverse <= high) & (inverse >= low)
+        count = int(here.sum())
+        known = count >= FEW
+        steps.append(
+            DepthStep(
+                1 / high,
+                1 / low,
+                count,
+                int(in_focus[here].median()) if known else None,
+                float(least[here].median()) if known else None,
+            )
+        )
+    return steps
+
+
+def compare_with_exif(photos: list[PhotoFocus], aperture: float, scene: Scene) -> ExifAgreement:
+    """How far EXIF and the photos agree."""
+    camera = scene.train_views[0].camera
+    ratios = [
+        p.lens.focal_length_35mm / 36 * max(camera.width, camera.height) / camera.fx
+        for p in photos
+        if p.lens.focal_length_35mm
+    ]
+    f_numbers = sorted({p.lens.f_number for p in photos if p.lens.f_number})
+    pairs = [(p.focus_distance, p.exif_focus_distance) for p in photos if p.exif_focus_distance]
+    correlation = unit = relative = None
+    if len(pairs) >= 3:
+        ours, theirs = np.array(pairs).T
+        if ours.std() > 0 and theirs.std() > 0:
+            correlation = float(np.corrcoef(ours, theirs)[0, 1])
+        unit = float(np.median(theirs / ours))
+        lens = photos[0].lens
+        if lens.focal_length_mm and lens.f_number:
+            relative = aperture / camera.fx * unit / (lens.focal_length_mm / 1000 / lens.f_number)
+    return ExifAgreement(float(np.median(ratios)) if ratios else None, f_numbers, correlation, unit, relative)
