@@ -51,10 +51,13 @@ The files in the order in which data flows through them:
     viewer/film_panel.py    controls of focus pulls and camera paths
     viewer/landmarks.py     cameras and focus planes in 3D
     viewer/server.py        the page: port, host, a session per visitor
+    inspection.py           before training: what each photo has in focus, what none has
+    inspection_page.py      the same as a page, with sharpness maps
     bench/suites.py         benchmarks: truth scenes and the field's datasets; are they whole?
     bench/runs.py           their runs, each in a process of its own; what they cost
     bench/table.py          figures as Markdown, CSV, JSON
     bench/report.py         figures and pictures as a page
+    io/makernote.py         focus distances that Canon writes into its photos
     io/page.py              pieces of a HTML page
     export.py               run -> .ply, .splat, lens and cameras for other programs
     io/progress.py          percentages of slow steps

@@ -16,6 +16,8 @@ from cocogs import __version__
 from cocogs.errors import InputError
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from cocogs.config import Config
     from cocogs.run import DataConfig
 
@@ -364,6 +366,67 @@ class View:
 
 
 @dataclass
+class Inspect:
+    """See before training whether photos can become a sharp scene: what each has in focus, and what none has.
+
+    Finds the camera positions first where DATA has none; with the same --out, `cocogs train` uses them.
+    """
+
+    data: Annotated[Positional[Path], arg(metavar="DATA")]
+    """The photos: a folder."""
+    out: Annotated[Path | None, arg(metavar="DIR", help_behavior_hint="(default: write nothing)")] = None
+    """Folder for inspection.html (pictures and a table), inspection.json, coverage.svg and sharpness maps."""
+    json: bool = False
+    """Print JSON instead of a table."""
+    downscale: Annotated[int | None, arg(metavar="N", help_behavior_hint="(default: by size)")] = None
+    """Shrink the photos N times first, as for training."""
+    test_every: Annotated[int | None, arg(metavar="N", help_behavior_hint="(default: none)")] = None
+    """Leave every Nth photo out, as for training."""
+
+    def run(self) -> int:
+        import tempfile
+
+        from rich.console import Console
+
+        from cocogs.inspection import inspect_scene
+        from cocogs.inspection_page import photo_table, write_inspection
+        from cocogs.scene import open_scene
+
+        if not self.data.exists():
+            raise InputError(f"{self.data} does not exist: give the folder that holds the photos.")
+        for option, least in (("downscale", 1), ("test_every", 2)):
+            if (value := getattr(self, option)) is not None:
+                whole_number(f"--{option.replace('_', '-')}", str(value), least)
+        console = Console(stderr=self.json, highlight=False, soft_wrap=True)
+        with tempfile.TemporaryDirectory() as temporary:
+            cache = Path(temporary) if self.out is None else self.out / "cache"
+            scene = open_scene(
+                self.data, cache, downscale=self.downscale, test_every=self.test_every, say=console.print
+            )
+            inspection = inspect_scene(scene)
+            if self.out is not None:
+                write_inspection(inspection, scene, self.out)
+        if self.json:
+            print(inspection.to_json())
+        else:
+            print_table(*photo_table(inspection), console)
+        for line in inspection.warnings or ["Every depth is sharp in a photo."]:
+            console.print(f"Warning: {line}" if inspection.warnings else line)
+        if self.out is not None:
+            console.print(f"The page with pictures: {self.out / 'inspection.html'}")
+        return 0
+
+
+def print_table(heads: list[str], rows: list[list[str]], console: "Console") -> None:
+    from rich.table import Table
+
+    table = Table(*heads)
+    for cells in rows:
+        table.add_row(*cells)
+    console.print(table)
+
+
+@dataclass
 class Bench:
     """Train and measure many runs, and write one table and one page about them.
 
@@ -441,6 +504,7 @@ Command = (
     | Annotated[Render, subcommand("render")]
     | Annotated[Export, subcommand("export")]
     | Annotated[View, subcommand("view")]
+    | Annotated[Inspect, subcommand("inspect")]
     | Annotated[Bench, subcommand("bench")]
 )
 
@@ -473,10 +537,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
 
 
-def place_of(command: Train | Eval | Render | Export | View | Bench) -> Path:
+def place_of(command: Train | Eval | Render | Export | View | Inspect | Bench) -> Path:
     """The file or folder that a command works on."""
     if isinstance(command, View):
         return command.scene
+    if isinstance(command, Inspect):
+        return command.out or command.data
     return command.out if isinstance(command, Train | Render | Bench) else command.run_folder
 
 

@@ -1,0 +1,117 @@
+"""What `cocogs inspect` writes: a page with focus over depth, a table, and a sharpness map per photo."""
+
+from html import escape
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from cocogs.coc.focus import blur_map
+from cocogs.inspection import IN_FOCUS, Inspection
+from cocogs.io.atomic import replacing
+from cocogs.io.page import figure, page, row, section, table
+from cocogs.render import picture_names, to_picture
+from cocogs.scene import Scene
+
+SHARP_COLOR, SOFT_COLOR = np.array([255, 214, 90]), np.array([40, 20, 90])
+SOFTEST = 3.0
+"""px; standard deviation of blur that gets the darkest colour."""
+
+
+def write_inspection(inspection: Inspection, scene: Scene, out: Path) -> None:
+    """inspection.json, inspection.html, coverage.svg and sharpness/NAME.png in `out`."""
+    with replacing(out / "inspection.json") as path:
+        path.write_text(inspection.to_json() + "\n")
+    picture = coverage_svg(inspection)
+    with replacing(out / "coverage.svg") as path:
+        path.write_text(picture)
+    views = scene.train_views
+    maps = {}
+    for view, name in zip(views, picture_names([v.name for v in views]), strict=True):
+        maps[view.name] = sharpness_picture(scene, view.name)
+        with replacing(out / "sharpness" / name) as path:
+            to_picture(torch.from_numpy(maps[view.name]).permute(2, 0, 1) / 255).save(path)
+    sections = [
+        section(
+            "Focus over depth", " ".join(inspection.warnings) or "Every depth is sharp in a photo.", picture
+        ),
+        section("Photos", "Distances in the scene's unit.", table(*photo_table(inspection))),
+        section(
+            "Sharpness",
+            "Yellow is sharp, violet blurred, black has no texture to tell from; soft texture looks blurred.",
+            row([figure(picture, name) for name, picture in maps.items()]),
+        ),
+    ]
+    with replacing(out / "inspection.html") as path:
+        path.write_text(page(f"Inspection of {inspection.source}", sections))
+
+
+def photo_table(inspection: Inspection) -> tuple[list[str], list[list[str]]]:
+    """Heads and cells: what every photo has in focus."""
+    heads = ["photo", "focus distance", f"sharp from (CoC {IN_FOCUS:g} px)", "to", "blur at best px", "EXIF"]
+    cells = []
+    for photo in inspection.photos:
+        lens = photo.lens
+        facts = [f"f/{lens.f_number:g}" if lens.f_number else ""]
+        facts.append(f"{lens.focal_length_mm:g} mm" if lens.focal_length_mm else "")
+        facts.append(f"{photo.exif_focus_distance:g} m" if photo.exif_focus_distance else "")
+        cells.append([
+            photo.name, f"{photo.focus_distance:.4g}", f"{photo.near:.4g}",
+            "infinity" if photo.far is None else f"{photo.far:.4g}",
+            "" if photo.blur is None else f"{photo.blur:.2f}" + (" too blurred" if photo.too_blurred else ""),
+            " ".join(filter(None, facts)),
+        ])  # fmt: skip
+    return heads, cells
+
+
+def sharpness_picture(scene: Scene, name: str) -> np.ndarray:
+    """(H, W, 3) uint8 of `blur_map`: sharp is light, blurred dark, no texture black."""
+    view = next(v for v in scene.train_views if v.name == name)
+    blur = blur_map(scene.photo(view)).numpy()
+    share = np.clip((blur - 0.4) / (SOFTEST - 0.4), 0, 1)[..., None]
+    colors = (1 - share) * SHARP_COLOR + share * SOFT_COLOR
+    return np.where(np.isnan(share), 0, colors).astype(np.uint8)
+
+
+def coverage_svg(inspection: Inspection) -> str:
+    """A bar per photo over the depths it has in focus, even in 1/z, near on the left; below, how many photos
+    have each depth in focus; depths that no photo has sharp are red."""
+    steps = inspection.depths
+    nearest, farthest = 1 / steps[0].near, 1 / steps[-1].far
+    left, width, line, top = 60, 520, 9, 20
+
+    def place(depth: float | None) -> float:
+        inverse = 0.0 if depth is None else 1 / depth
+        return left + width * min(max((nearest - inverse) / (nearest - farthest), 0), 1)
+
+    photos = sorted(inspection.photos, key=lambda photo: photo.focus_distance)
+    bottom = top + line * len(photos)
+    shapes = [
+        f'<rect x="{place(near):.1f}" y="{top}" width="{place(far) - place(near):.1f}" '
+        f'height="{bottom - top + 90}" fill="#d33" fill-opacity=".35"/>'
+        for near, far in inspection.lost_ranges
+    ]
+    for index, photo in enumerate(photos):
+        x, y = place(photo.near), top + line * index
+        length = max(place(photo.far) - x, 1.5)
+        title = f"<title>{escape(photo.name)}: {photo.focus_distance:.4g}</title>"
+        shapes.append(f'<rect x="{x:.1f}" y="{y}" width="{length:.1f}" height="{line - 3}" rx="2" '
+                      f'fill="#e0912a">{title}</rect>')  # fmt: skip
+    most = max([step.photos_in_focus or 0 for step in steps] + [1])
+    for step in steps:
+        high = 60 * (step.photos_in_focus or 0) / most
+        x, end = place(step.near), place(step.far)
+        shapes.append(f'<rect x="{x:.1f}" y="{bottom + 80 - high:.1f}" width="{end - x - 1:.1f}" '
+                      f'height="{high:.1f}" fill="#3a7bd5"/>')  # fmt: skip
+    marks = [1 / (nearest + (farthest - nearest) * k / 5) for k in range(6)]
+    labels = "".join(
+        f'<text x="{place(z):.0f}" y="{bottom + 98}" text-anchor="middle">{z:.3g}</text>' for z in marks
+    )
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 640 {bottom + 125}" style="max-width:48rem" '
+        f'role="img" aria-label="Focus over depth">{"".join(shapes)}'
+        f'<g font-size="12" fill="currentColor">{labels}'
+        f'<text x="{left + width / 2}" y="{bottom + 118}" text-anchor="middle">depth, scene units</text>'
+        f'<text x="4" y="{bottom + 84}">0 photos</text><text x="4" y="{bottom + 26}">{most}</text>'
+        f'<text x="4" y="{top + 8}">photos</text></g></svg>'
+    )
