@@ -187,9 +187,9 @@ def find_lens(evidence: Evidence, blurs: Tensor) -> tuple[Tensor, float, str]:
     Where the photos differ they are compared, point by point: texture then cancels out. Where they do not,
     they are sharp or blurred alike, and only each photo by itself can tell which.
     """
-    if variation(evidence) >= VARIED:
-        return *fit_lens(evidence, prior_cap=0.05, beyond=0.1), "compared"
     focus, aperture, explained = fit_blurs(evidence, blurs)
+    if variation(evidence) >= VARIED:
+        return *fit_lens(evidence, prior_cap=0.05, beyond=0.1, also_from=focus), "compared"
     if explained < EXPLAINED:
         focus, aperture = fit_lens(evidence)
         inverse = 1 / evidence.depths

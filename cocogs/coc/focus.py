@@ -108,7 +108,12 @@ PRIOR_CAP = 0.15  # misfit at which clear evidence overrides "focused on the mid
 
 
 def fit_lens(
-    evidence: Evidence, sweeps: int = 12, steps: int = 81, prior_cap: float = PRIOR_CAP, beyond: float = 0.0
+    evidence: Evidence,
+    sweeps: int = 12,
+    steps: int = 81,
+    prior_cap: float = PRIOR_CAP,
+    beyond: float = 0.0,
+    also_from: Tensor | None = None,
 ) -> tuple[Tensor, float]:
     """Focus distances (V,) and aperture K that best explain which points look sharp in which photo.
 
@@ -127,6 +132,8 @@ def fit_lens(
         sweeps, steps: how often K and z_f are found in turn; how many z_f are tried.
         prior_cap: how clear the evidence has to be to leave the mean depth.
         beyond: how far z_f may lie outside the depths of the points, as a part of their range of 1/z.
+        also_from: (V,) focus distances to search from as well, besides the mean depths, from which the search
+            can end in a minimum with no lens at all; the result that explains the photos better is taken.
     """
     inverse = 1 / evidence.depths
     middle = 1 / mean_depths(evidence)
@@ -142,18 +149,23 @@ def fit_lens(
     grid = torch.linspace(max(float(limits[0]) - margin, 1e-9), float(limits[1]) + margin, steps)
     spread = torch.nanquantile(inverse, 0.9, dim=1) - torch.nanquantile(inverse, 0.1, dim=1)
     apertures = evidence.width / typical * torch.logspace(-3.6, -1.3, 52)
-    focus, aperture = middle, apertures[len(apertures) // 2]
-    for _ in range(sweeps):
-        costs = [misfit(detail, inverse - focus[:, None], k).nanmean() for k in apertures]
-        aperture = apertures[torch.stack(costs).argmin()]
-        texture = (detail + lost_detail(inverse - focus[:, None], aperture)).nanmedian(0).values
-        focus = torch.stack(
-            [
-                sharpest(detail[v] - texture, inverse[v], aperture, grid, middle[v], spread[v], prior_cap)
-                for v in range(len(focus))
-            ]
-        )
-    return 1 / focus, float(aperture)
+    best = (math.inf, middle, apertures[0])
+    for start in (middle,) if also_from is None else (middle, 1 / also_from):
+        focus, aperture = start, apertures[0]
+        for _ in range(sweeps):
+            costs = [misfit(detail, inverse - focus[:, None], k).nanmean() for k in apertures]
+            aperture = apertures[torch.stack(costs).argmin()]
+            texture = (detail + lost_detail(inverse - focus[:, None], aperture)).nanmedian(0).values
+            focus = torch.stack(
+                [
+                    sharpest(detail[v] - texture, inverse[v], aperture, grid, middle[v], spread[v], prior_cap)
+                    for v in range(len(focus))
+                ]
+            )
+        cost = float(misfit(detail, inverse - focus[:, None], aperture).nanmean())
+        if cost < best[0]:
+            best = cost, focus, aperture
+    return 1 / best[1], float(best[2])
 
 
 def lost_detail(defocus: Tensor, aperture: Tensor) -> Tensor:
