@@ -35,7 +35,7 @@ DEPTH_STEPS = 24
 """The range of depths is looked at in so many steps, even in 1/z."""
 FEW = 5
 """Points: with fewer in a step of depth nothing is said about it."""
-VARIED = 0.5
+VARIED = 0.6
 """From this `variation` on, photos differ enough in focus to be compared with each other."""
 EXPLAINED = 0.12
 """From this part of scatter explained by depth on, photos that look alike are taken to be blurred alike."""

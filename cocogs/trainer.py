@@ -11,7 +11,9 @@ from torch import Tensor
 
 from cocogs.coc.focus import (
     FocusPlanes,
+    fit_blurs,
     fit_lens,
+    gather_blurs,
     gather_evidence,
     mean_depths,
 )
@@ -215,7 +217,10 @@ def start_focus(config: Config, scene: Scene) -> FocusPlanes:
         raise InputError(
             f"No photo of {scene.source} sees its points: give cameras and points of one model."
         )
-    distances, aperture = fit_lens(evidence)
+    blurs = gather_blurs(
+        [v.camera for v in views], [scene.photo(v) for v in views], evidence, scene.points
+    )
+    distances, aperture = fit_lens(evidence, also_from=fit_blurs(evidence, blurs)[0])
     if config.model.lens == "paper":  # which knows no evidence
         distances = mean_depths(evidence)
     typical = float(evidence.depths.nanmedian())
