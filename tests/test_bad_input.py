@@ -268,7 +268,7 @@ def test_render_options(run: Path, tmp_path: Path, capsys: Capture) -> None:
     assert "There are no views named 'some'" in refused(capsys, *render, "--views", "some")
     assert "Only training photos" in refused(capsys, *render, "--defocused")
     assert "--focus -2 is not in front" in refused(capsys, *render, "--focus", "-2")
-    assert "--aperture -1 is negative" in refused(capsys, *render, "--focus", "2", "--aperture", "-1")
+    assert "--aperture -1 is no factor" in refused(capsys, *render, "--focus", "2", "--aperture", "-1")
     assert not (tmp_path / "pictures").exists()
 
 

@@ -77,7 +77,10 @@ def test_module_map_is_complete() -> None:
     package = Path(cocogs.__file__).parent
     listed = set(re.findall(r"^    (\S+\.py)", str(cocogs.__doc__), re.MULTILINE))
     files = {str(path.relative_to(package)) for path in package.rglob("*.py")}
-    assert listed == {f for f in files if not f.endswith("__.py")} | {"rasterize/__init__.py", "ssim/__init__.py"}
+    assert listed == {f for f in files if not f.endswith("__.py")} | {
+        "rasterize/__init__.py",
+        "ssim/__init__.py",
+    }
 
 
 def test_usage_error_exits_with_2() -> None:
