@@ -123,6 +123,9 @@ def test_whole_benchmark(suite_folder: Path, tmp_path: Path, in_process: list[li
         (scene, method) for scene in (ALL_SCENES, "one", "two") for method in ("3dgs", "sharp", "lens")
     ]
     whole = {row["method"]: {c: f["mean"] for c, f in row["figures"].items()} for row in table["rows"][:3]}
+    assert whole["lens"]["aperture_error"] > 0 and whole["lens"]["focus_error"] > 0
+    assert whole["3dgs"]["aperture_error"] is None
+    assert whole["lens"]["refocus_psnr"] > 10 and whole["sharp"]["refocus_psnr"] > 10
     assert (whole["lens"]["cpu_seconds"], whole["lens"]["peak_gib"]) == (2.0, 1.0)
     assert whole["lens"]["psnr"] == pytest.approx(
         np.mean([run["psnr"] for run in table["runs"] if run["method"] == "lens"])

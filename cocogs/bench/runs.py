@@ -136,6 +136,8 @@ def run_job(job: Job, settings: BenchSettings, threads: int, say: Say) -> None:
         costs.train(train_command(job, settings), environment)
     if not (job.folder / "eval.json").exists():
         options = ["--lpips-weights", settings.lpips_weights] if settings.lpips_weights else []
+        if job.scene.has_truth:
+            options.append("--truth")
         usage = run_cocogs(["eval", str(job.folder), "--json", *options], job.folder, environment)
         usage.check()
         with replacing(job.folder / "eval.json") as path:

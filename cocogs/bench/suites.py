@@ -114,7 +114,7 @@ class BenchScene:
         name: of the scene.
         data: folder to train on.
         test_every, downscale: what to tell `cocogs train`.
-        has_truth: a truth.json lies beside the photos.
+        has_truth: a truth.json with refocused pictures lies beside the photos.
         sharp_data: the same scene with sharp photos, for the ceiling; None where there are none.
     """
 
@@ -315,12 +315,13 @@ def _truth_scene(name: str, folder: Path, work: Path, downscale: int) -> BenchSc
     if (test_every := next(held, None)) is None:
         raise InputError(f"{path} does not keep every N-th view from the first for testing: make it again.")
     _check_photos(folder, downscale)
+    has_truth = bool(truth["refocus"])
     sharp = {f["name"]: folder / "sharp" / f["name"] for f in frames if not f["test"]}
     if not all(file.is_file() for file in sharp.values()):
-        return BenchScene(name, folder, test_every, downscale, True)
+        return BenchScene(name, folder, test_every, downscale, has_truth)
     sharp |= {test: folder / "images" / test for test in tests}
     twins = _link(work / f"{name}-sharp", folder, sharp)
-    return BenchScene(name, folder, test_every, downscale, True, twins)
+    return BenchScene(name, folder, test_every, downscale, has_truth, twins)
 
 
 def _link(data: Path, scene: Path, files: dict[str, Path]) -> Path:
