@@ -410,7 +410,7 @@ class Inspect:
             print(inspection.to_json())
         else:
             print_table(*photo_table(inspection), console)
-        for line in inspection.warnings or ["Every depth is sharp in a photo."]:
+        for line in inspection.summary:
             console.print(f"Warning: {line}" if inspection.warnings else line)
         if self.out is not None:
             console.print(f"The page with pictures: {self.out / 'inspection.html'}")

@@ -100,7 +100,12 @@ class ExifAgreement:
 
 @dataclass(frozen=True)
 class Inspection:
-    """Everything found about a set; `method`: "compared" between photos, or "each alone"."""
+    """Everything found about a set.
+
+    Args:
+        method: how the lens was found: photos "compared", "each alone", or "none" (no blur could be measured:
+            focus distances are then little more than the mean depth of what a photo shows).
+    """
 
     source: str
     aperture: float
@@ -139,6 +144,13 @@ class Inspection:
             numbers = ", ".join(f"f/{n:g}" for n in self.exif.f_numbers)
             lines.append(f"Photos taken at {numbers}: train with --per-photo-aperture.")
         return lines
+
+    @property
+    def summary(self) -> list[str]:
+        """The warnings, or a sentence that there are none."""
+        if self.method == "none" and not self.warnings:
+            return ["No blur could be measured: the photos are sharp, or too slightly blurred to tell."]
+        return self.warnings or ["Every depth is sharp in a photo."]
 
     def to_json(self) -> str:
         document = {
@@ -195,6 +207,7 @@ def find_lens(evidence: Evidence, blurs: Tensor) -> tuple[Tensor, float, str]:
         inverse = 1 / evidence.depths
         spread = torch.nanquantile((inverse - inverse.nanmedian()).abs(), 0.9)
         aperture = min(aperture, float(IN_FOCUS / spread))  # nothing speaks for more blur than nobody sees
+        return focus, aperture, "none"
     return focus, aperture, "each alone"
 
 

@@ -137,7 +137,8 @@ def test_photos_focused_alike_lose_what_lies_elsewhere(alike: Path, tmp_path: Pa
 
 def test_sharp_photos_are_well(sharp: Path, tmp_path: Path) -> None:
     found = inspect(sharp, tmp_path)
-    assert found.lost_ranges == [] and found.warnings == []
+    assert found.lost_ranges == [] and found.warnings == [] and found.method == "none"
+    assert found.summary[0].startswith("No blur could be measured")
     assert all(step.photos_in_focus for step in found.depths if step.photos_in_focus is not None)
 
 
