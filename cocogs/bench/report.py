@@ -43,8 +43,8 @@ class Strip:
 def write_report(rows: list[Row], results: list[Result], suite: Suite, settings: BenchSettings,
                  failures: list[str], out: Path) -> None:  # fmt: skip
     """report.html in `out`: one file, pictures included."""
-    notes = [settings_sentence(settings).replace("`", ""), NOTE, PUBLISHED_NOTE if suite.published else ""]
-    sections = [section("Figures", " ".join(notes), table(*heads_and_cells(rows, suite)))]
+    notes = [settings_sentence(settings), NOTE, PUBLISHED_NOTE if suite.published else ""]
+    sections = [section("Figures", " ".join(notes).replace("`", ""), table(*heads_and_cells(rows, suite)))]
     for scene in suite.scenes:
         here = [r for r in results if r.scene == scene.name]
         sections.append(scene_section(scene, here))
