@@ -322,6 +322,6 @@ def bottle() -> list[tuple[float, float]]:
 
 SCENES = {
     "tabletop": TruthScene(build_tabletop, tabletop_pose, 50.0, 0.62, 1.85, 0.4, 2),
-    "corridor": TruthScene(build_corridor, corridor_pose, 28.0, 1.5, 11.0, 0.6, 3),
+    "corridor": TruthScene(build_corridor, corridor_pose, 28.0, 1.5, 11.0, -0.5, 3),
     "glass": TruthScene(build_glass, glass_pose, 50.0, 0.6, 1.7, 0.4, 8),
 }
