@@ -234,6 +234,8 @@ def run_cocogs(arguments: list[str], folder: Path, environment: dict[str, str]) 
     error = None
     if process.returncode:
         last = complaint.splitlines()[-1] if complaint else f"ended with code {process.returncode}"
+        if process.returncode < 0:  # libraries then print where they were, which tells nobody anything
+            last = f"ended by signal {-process.returncode}; start again to go on"
         error = last.removeprefix("cocogs: error: ")
     unit = 1 if sys.platform == "darwin" else 1024  # macOS counts bytes, Linux KiB
     cpu_seconds = used.ru_utime + used.ru_stime
