@@ -364,9 +364,16 @@ def test_the_page_is_served_until_interrupted(tmp_path: Path) -> None:
     write_ply(tmp_path / "scene.ply", tiny_gaussians())
     command = [sys.executable, "-m", "cocogs", "view", str(tmp_path / "scene.ply")]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, text=True, env=environment, cwd=REPOSITORY
-    ) as process:
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=environment,
+        cwd=REPOSITORY,
+        # Who runs the tests in the background has them ignore Ctrl-C, and children inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    try:
         assert process.stdout is not None
         line = process.stdout.readline()
         url = re.search(r"http://127\.0\.0\.1:\d+", line)
@@ -375,6 +382,9 @@ def test_the_page_is_served_until_interrupted(tmp_path: Path) -> None:
             assert page.status == 200 and b"<html" in page.read()
         process.send_signal(signal.SIGINT)
         assert process.wait(timeout=60) == 0
+    finally:
+        process.kill()
+        process.communicate()
 
 
 def test_an_absent_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
