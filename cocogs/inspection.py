@@ -21,7 +21,7 @@ from cocogs.coc.focus import (
     gather_evidence,
     variation,
 )
-from cocogs.coc.lens import coc_diameter
+from cocogs.coc.lens import coc_diameter, depth_of_field
 from cocogs.io import folders
 from cocogs.io.makernote import canon_focus_distance
 from cocogs.io.photos import LensFacts, list_photos
@@ -213,9 +213,9 @@ def find_lens(evidence: Evidence, blurs: Tensor) -> tuple[Tensor, float, str]:
 
 def in_focus_range(focus: Tensor, aperture: float) -> tuple[Tensor, Tensor]:
     """(V,) nearest and farthest depth with a CoC of at most IN_FOCUS px; inf from the hyperfocal on."""
-    tolerance = IN_FOCUS / max(aperture, 1e-9)
-    farthest = 1 / focus - tolerance
-    return 1 / (1 / focus + tolerance), torch.where(farthest > 0, 1 / farthest.clamp_min(1e-12), math.inf)
+    ranges = [depth_of_field(float(z), max(aperture, 1e-9), IN_FOCUS) for z in focus]
+    near, far = torch.tensor(ranges).unbind(1)
+    return near, far
 
 
 def sharpest_blurs(blurs: Tensor) -> Tensor:
