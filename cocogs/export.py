@@ -86,9 +86,9 @@ def choose(gaussians: Gaussians, options: ExportOptions) -> Gaussians:
         InputError: an option is out of its range, or none is left.
     """
     means, _, scales, opacities = (values.detach() for values in gaussians.activated())
-    keep = torch.ones(len(gaussians), dtype=torch.bool)
+    keep = torch.ones_like(opacities, dtype=torch.bool)
     if options.crop is not None:
-        low, high = torch.tensor(options.crop).view(2, 3).sort(0).values
+        low, high = torch.tensor(options.crop).to(means).view(2, 3).sort(0).values
         if not low.isfinite().all() or not high.isfinite().all():
             raise InputError("--crop takes six finite numbers: two opposite corners of the box to keep.")
         keep &= ((means >= low) & (means <= high)).all(1)
@@ -113,7 +113,7 @@ def _cross_section(scales: Tensor) -> Tensor:
 def _largest(values: Tensor, among: Tensor, count: int) -> Tensor:
     """Mask of the `count` largest values among those allowed."""
     order = values.where(among, -1).argsort(descending=True, stable=True)
-    mask = torch.zeros(len(values), dtype=torch.bool)
+    mask = torch.zeros_like(among)
     mask[order[:count]] = True
     return mask
 

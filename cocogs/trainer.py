@@ -207,19 +207,13 @@ def start_model(config: Config, scene: Scene) -> DefocusModel:
 def start_focus(config: Config, scene: Scene) -> FocusPlanes:
     """Raises InputError when no training photo sees a seed point: cameras and points do not fit."""
     views = scene.train_views
-    evidence = gather_evidence(
-        [v.camera for v in views],
-        [scene.photo(v) for v in views],
-        [scene.mask(v) for v in views],
-        scene.points,
-    )
+    cameras, photos = [v.camera for v in views], [scene.photo(v) for v in views]
+    evidence = gather_evidence(cameras, photos, [scene.mask(v) for v in views], scene.points)
     if evidence.depths.isnan().all():
         raise InputError(
             f"No photo of {scene.source} sees its points: give cameras and points of one model."
         )
-    blurs = gather_blurs(
-        [v.camera for v in views], [scene.photo(v) for v in views], evidence, scene.points
-    )
+    blurs = gather_blurs(cameras, photos, evidence, scene.points)
     distances, aperture = fit_lens(evidence, also_from=fit_blurs(evidence, blurs)[0])
     if config.model.lens == "paper":  # which knows no evidence
         distances = mean_depths(evidence)
