@@ -25,6 +25,7 @@ The files in the order in which data flows through them:
     rasterize/native_cuda.py its passes on a GPU
     rasterize/reference.py  the specification, in torch
     rasterize/via_gsplat.py an independent judge, for tests
+    maps.py                 depth and circles of confusion of a picture, as numbers and in colour
     blend.py                BlendNet: copies' renders -> one defocused photo
     model.py                DefocusModel: the whole model in one screen
     srgb.py                 the display curve
@@ -41,7 +42,11 @@ The files in the order in which data flows through them:
     lpips.py                LPIPS from local weights
     truth.py                refocused renders and the learned lens against a ray-traced truth
     paths.py                camera paths: through the photos, spiral, orbit
-    render.py               run -> picture files and films
+    render/__init__.py      run -> picture files and films
+    render/options.py       what was asked for, and what its words mean
+    render/lenses.py        options -> focus and aperture of every picture
+    render/shots.py         options -> pictures to draw: camera, lens, name
+    render/files.py         pictures to draw -> files; goes on where it stopped
     viewer/exhibit.py       what the viewer shows: a run or a .ply, as functions that draw
     viewer/space.py         our cameras and viser's
     viewer/schedule.py      when to draw what: coarse while moving, finer while still

@@ -282,7 +282,8 @@ class Render:
     nearer; or EXR, px) and in colour."""
 
     def run(self) -> int:
-        from cocogs.render import RenderOptions, render
+        from cocogs.render import render
+        from cocogs.render.options import RenderOptions
         from cocogs.run import load_run
 
         options = {name: value for name, value in vars(self).items() if name != "run_folder"}

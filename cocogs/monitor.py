@@ -17,8 +17,8 @@ from torch import Tensor
 
 from cocogs.io.curves import Curves
 from cocogs.io.pictures import to_picture
+from cocogs.maps import coc_map, colored_coc
 from cocogs.model import DefocusModel
-from cocogs.render import coc_map, colored_coc
 from cocogs.scene import Scene
 
 READ_EVERY = 20  # steps; reading a tensor waits for the device, so not every one

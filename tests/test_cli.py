@@ -79,6 +79,7 @@ def test_module_map_is_complete() -> None:
     files = {str(path.relative_to(package)) for path in package.rglob("*.py")}
     assert listed == {f for f in files if not f.endswith("__.py")} | {
         "rasterize/__init__.py",
+        "render/__init__.py",
         "ssim/__init__.py",
     }
 

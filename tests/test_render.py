@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,6 @@ import torch
 from PIL import Image
 from tiny_run import FX, HEIGHT, VIEWS, WIDTH, tiny_camera, tiny_run
 
-import cocogs.render
 from cocogs.cli import main
 from cocogs.coc.expand import PhotoLens
 from cocogs.coc.lens import coc_diameter
@@ -23,21 +23,13 @@ from cocogs.errors import InputError
 from cocogs.io import pictures
 from cocogs.io.camera_path import CameraPath, PathFrame, path_to_json
 from cocogs.io.photos import read_photo
-from cocogs.io.pictures import write_png
+from cocogs.io.pictures import picture_names, write_png
+from cocogs.maps import coc_map, colored_coc, colored_depth
 from cocogs.refocusing import Lens, depth_at, refocus, sharp_depth
-from cocogs.render import (
-    COC_STEP,
-    COC_ZERO,
-    RECORD,
-    RenderOptions,
-    coc_map,
-    colored_coc,
-    colored_depth,
-    picture_names,
-    plan,
-    render,
-    sized,
-)
+from cocogs.render import files, render
+from cocogs.render.files import COC_STEP, COC_ZERO, RECORD
+from cocogs.render.options import RenderOptions
+from cocogs.render.shots import plan, sized
 from cocogs.run import Run, load_run
 from cocogs.scene import LensFacts
 from cocogs.srgb import to_linear
@@ -140,7 +132,7 @@ def test_picture_is_drawn_through_the_lens(run: Run, tmp_path: Path) -> None:
 def test_f_number_is_relative_to_the_photos(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(InputError, match="their EXIF has none"):
         lenses(run, focus=4.0, f_number=2.8)
-    views = [cocogs.render.View(**{**vars(v), "lens": LensFacts(f_number=4.0)}) for v in run.scene.views]
+    views = [replace(v, lens=LensFacts(f_number=4.0)) for v in run.scene.views]
     monkeypatch.setattr(run.scene, "views", views)
     assert lens(run, focus=4.0, f_number=2.0).aperture == pytest.approx(2 * run.lens().aperture)
 
@@ -280,7 +272,7 @@ def test_gif(run: Run, tmp_path: Path) -> None:
 def test_an_interrupted_sequence_goes_on(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = rendered(run, tmp_path / "whole", focus_pull="3:5", frames=4)
     drawn: list[str] = []
-    draw = cocogs.render.draw
+    draw = files.draw
 
     def counted(*args: Any) -> torch.Tensor:
         if len(drawn) == 2:
@@ -288,12 +280,12 @@ def test_an_interrupted_sequence_goes_on(run: Run, tmp_path: Path, monkeypatch: 
         drawn.append(args[1].name)
         return draw(*args)
 
-    monkeypatch.setattr(cocogs.render, "draw", counted)
+    monkeypatch.setattr(files, "draw", counted)
     with pytest.raises(KeyboardInterrupt):
         rendered(run, tmp_path / "broken", focus_pull="3:5", frames=4)
     assert names(tmp_path / "broken") == [RECORD, "frame_0000.png", "frame_0001.png"]
     drawn.clear()
-    monkeypatch.setattr(cocogs.render, "draw", lambda *args: drawn.append(args[1].name) or draw(*args))
+    monkeypatch.setattr(files, "draw", lambda *args: drawn.append(args[1].name) or draw(*args))
     again = rendered(run, tmp_path / "broken", focus_pull="3:5", frames=4)
     assert drawn == ["frame_0002", "frame_0003"]
     assert names(tmp_path / "broken") == [path.name for path in again]
@@ -322,7 +314,7 @@ def test_an_interrupted_film_keeps_its_frames(
             rendered(run, film, focus_pull="3:5", frames=3)
     assert names(tmp_path) == ["film.gif.frames"]
     with monkeypatch.context() as patch:
-        patch.setattr(cocogs.render, "draw", None)
+        patch.setattr(files, "draw", None)
         rendered(run, film, focus_pull="3:5", frames=3)
     assert names(tmp_path) == ["film.gif"]
 

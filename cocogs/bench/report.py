@@ -21,8 +21,7 @@ from cocogs.io.page import (
     table,
     zoom,
 )
-from cocogs.io.pictures import to_picture
-from cocogs.render import picture_names
+from cocogs.io.pictures import picture_names, to_picture
 from cocogs.run import open_data, read_config
 
 VIEWS = 2

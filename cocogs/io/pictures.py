@@ -5,7 +5,7 @@ import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -60,6 +60,16 @@ def write_film(frames: Sequence[Path], fps: float, path: Path) -> None:
             _write_gif(frames, fps, temporary)
         else:
             _write_mp4(frames, fps, temporary)
+
+
+def picture_names(names: list[str]) -> list[str]:
+    """PNG names for photos: a.jpg -> a.png, or a.jpg.png where a second photo would take the same.
+
+    Folders stay, but none leads out of the place they are put into.
+    """
+    inner = [PurePosixPath(*(p for p in PurePosixPath(name).parts if p not in ("/", ".."))) for name in names]
+    plain = [str(name.with_suffix(".png")) for name in inner]
+    return [p if plain.count(p) == 1 else f"{name}.png" for p, name in zip(plain, inner, strict=True)]
 
 
 def check_writer(kind: str) -> None:

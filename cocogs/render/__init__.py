@@ -1,0 +1,42 @@
+"""A run -> picture files: sharp, as photographed, or refocused; from the photos' places or along a path.
+
+Options of `cocogs render` become a list of `Shot`s, each one camera, one lens and one file name; shots become
+files.
+"""
+
+import shutil
+from pathlib import Path
+
+from cocogs.errors import InputError
+from cocogs.io.pictures import check_writer, write_film
+from cocogs.render.files import write_pictures
+from cocogs.render.options import FILMS, RenderOptions, choose_format
+from cocogs.render.shots import plan
+from cocogs.run import Run
+
+
+def render(run: Run, options: RenderOptions) -> list[Path]:
+    """Draw what `options` ask for; the files written, one for a film, in the order in which they are shown.
+
+    Raises:
+        InputError: options that do not fit each other or the run, a missing package, or a file that cannot be
+            written.
+    """
+    kind = choose_format(options)
+    check_writer(kind)
+    if options.samples < 0:
+        raise InputError(f"--samples {options.samples} cannot be: give 0 (quick) or a number such as 64.")
+    shots, fps = plan(run, options)
+    if kind not in FILMS:
+        return write_pictures(run, shots, options, options.out, kind)
+    if options.depth or options.coc:
+        raise InputError(
+            "--depth and --coc go with single pictures: give --out a folder, and no film format."
+        )
+    if len(shots) < 2 or (options.path is None and not options.is_moving):
+        raise InputError("A film needs --path, --focus-pull or --aperture-sweep: add one of them.")
+    folder = options.out.with_name(f"{options.out.name}.frames")
+    frames = write_pictures(run, shots, options, folder, "png", keep_record=True)
+    write_film(frames, fps, options.out)
+    shutil.rmtree(folder)
+    return [options.out]
