@@ -19,7 +19,8 @@ typedef struct CUstream_st* cudaStream_t;
 
 namespace cocogs {
 
-// A splat in three loads of 16 bytes.
+// A splat in three loads and three stores of 16 bytes: whole sectors, which the device need not read
+// before it writes them.
 struct alignas(16) PackedSplat {
   Splat<float> splat;
   float padding[2];
@@ -57,8 +58,11 @@ struct Ordering {
   size_t work_bytes = 0;
 };
 // The tiles' lists, kept for the backward pass.
+struct alignas(8) Range {
+  uint32_t begin, end;
+};
 struct Lists {
-  uint32_t* tile_start = nullptr;     // (S tiles + 1,) ranges of the following
+  Range* of_tile = nullptr;           // (S tiles,) of the following
   uint32_t* splat_of = nullptr;       // (intersections,) rows of splats, near to far in each tile
   uint32_t* slot_of = nullptr;        // (intersections,)
   uint8_t* warps_of = nullptr;        // (intersections,) the warps of the tile that it concerns

@@ -1,5 +1,7 @@
 // Gaussians to splats, and gradients of splats to gradients of Gaussians: one thread per Gaussian, which
 // takes the sets one after another so that what they share is read, and summed, once.
+#include <cuda_pipeline.h>
+
 #include "launch.h"
 #include "math/harmonics.h"
 #include "math/splat.h"
@@ -29,12 +31,20 @@ __device__ Vec3<float> from_eye(const Scene<float>& scene, const Vec3<float>& me
 }
 
 // Moves the coefficients of a block's Gaussians between device memory, where they are dense, and shared
-// memory, where each Gaussian has a row; consecutive threads move consecutive numbers.
+// memory, where each Gaussian has a row; consecutive threads move consecutive numbers. They are copied
+// without passing through registers, so that a thread has all its loads under way at once.
 __device__ void load_sh(const Parameters<const float>& in, int64_t first, int count, float* rows) {
   for (int k = threadIdx.x; k < count * 3; k += blockDim.x)
-    rows[k / 3 * kRow + k % 3] = in.sh0[first * 3 + k];
+    __pipeline_memcpy_async(&rows[k / 3 * kRow + k % 3], &in.sh0[first * 3 + k], sizeof(float));
   for (int k = threadIdx.x; k < count * kShRest; k += blockDim.x)
-    rows[k / kShRest * kRow + 3 + k % kShRest] = in.shN[first * kShRest + k];
+    __pipeline_memcpy_async(&rows[k / kShRest * kRow + 3 + k % kShRest], &in.shN[first * kShRest + k],
+                            sizeof(float));
+  __pipeline_commit();
+}
+// Waits until the rows of all threads have arrived.
+__device__ void await_sh() {
+  __pipeline_wait_prior(0);
+  __syncthreads();
 }
 __device__ void store_sh(const Parameters<float>& v, int64_t first, int count, const float* rows) {
   if (v.sh0)
@@ -80,7 +90,7 @@ __device__ bool project_one(const Scene<float>& scene, int set, int64_t i, const
       const Reach reach = reach_of(splat, rect);
       tiles = rect.area() > 64 ? uint32_t(rect.area()) : uint32_t(__popcll(reach.tiles));
       ordering.reach[row] = reach;
-      projection.splats[row].splat = splat;
+      projection.splats[row] = {splat, {0, 0}};
     }
   }
   projection.tile_count[row] = tiles;
@@ -102,7 +112,7 @@ __global__ void __launch_bounds__(kThreads)
   if (i == 0) projection.tile_count[scene.sets * scene.count] = 0;
   if (!__syncthreads_or(drawn != 0)) return;
   load_sh(scene.gaussians, first, count, sh);
-  __syncthreads();
+  await_sh();
   for (int s = 0; s < scene.sets; ++s) {
     if (!(drawn >> s & 1)) continue;
     const float* mean = scene.gaussians.means.set(s) + 3 * i;
@@ -117,19 +127,21 @@ __global__ void __launch_bounds__(kThreads)
 
 // ---- Gradients ----------------------------------------------------------------------------------
 
-// Adds up the slots of every splat. A group of 16 lanes takes a splat: four slots at a time, in each of
-// which three lanes take four numbers. The order of the sum is always the same.
-constexpr int kGroup = 16;
+// Adds up the slots of every splat that is drawn. A group of 8 lanes takes a splat, most of which have one
+// or two slots: two at a time, in each of which three lanes take four numbers. The order of the sum is
+// always the same.
+constexpr int kGroup = 8;
 __global__ void __launch_bounds__(kThreads)
     sum_moments_kernel(int64_t rows, Projection projection, Gathering gathering) {
   const int64_t row = (int64_t(blockIdx.x) * kThreads + threadIdx.x) / kGroup;
   const int lane = threadIdx.x % kGroup, part = lane % 4;
   float4 sum = make_float4(0, 0, 0, 0);
+  uint32_t count = 0;
   if (row < rows && part < 3) {
-    const uint32_t count = projection.tile_count[row];
+    count = projection.tile_count[row];
     const auto* slots = reinterpret_cast<const float4*>(gathering.slots) +
-                        (count ? int64_t(projection.first_slot[row]) : 0) * (kMomentStride / 4);
-    for (uint32_t k = lane / 4; k < count; k += 4) {
+                        int64_t(projection.first_slot[row]) * (kMomentStride / 4);
+    for (uint32_t k = lane / 4; k < count; k += kGroup / 4) {
       const float4 more = slots[k * (kMomentStride / 4) + part];
       sum.x += more.x;
       sum.y += more.y;
@@ -137,13 +149,13 @@ __global__ void __launch_bounds__(kThreads)
       sum.w += more.w;
     }
   }
-  for (int offset = 8; offset >= 4; offset /= 2) {
+  for (int offset = kGroup / 2; offset >= 4; offset /= 2) {
     sum.x += __shfl_xor_sync(~0u, sum.x, offset);
     sum.y += __shfl_xor_sync(~0u, sum.y, offset);
     sum.z += __shfl_xor_sync(~0u, sum.z, offset);
     sum.w += __shfl_xor_sync(~0u, sum.w, offset);
   }
-  if (row < rows && lane < 3)
+  if (count && lane < 3)
     reinterpret_cast<float4*>(gathering.sums)[row * (kMomentStride / 4) + lane] = sum;
 }
 
@@ -225,7 +237,7 @@ __global__ void __launch_bounds__(kThreadsVjp)
   if (wants_sh) {
     load_sh(scene.gaussians, first, count, sh);
     for (int k = threadIdx.x; k < kThreadsVjp * kRow; k += kThreadsVjp) v_sh[k] = 0;
-    __syncthreads();
+    await_sh();
   }
   if (i < scene.count) {
     const int mine = threadIdx.x * kRow;

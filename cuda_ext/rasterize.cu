@@ -31,13 +31,12 @@ __device__ int warp_y(int warp) { return warp / (kTile / kWarpWidth) * kWarpHeig
 
 // A block's tile and its list.
 struct Tile {
-  int x, y;             // px, the first pixel
-  uint32_t begin, end;  // of its list
+  int x, y;  // px, the first pixel
+  Range list;
 };
 __device__ Tile tile_of_block(const Scene<float>& scene, const Lists& lists) {
   const int tiles = int(scene.tiles()), across = scene.tiles_x(), tile = blockIdx.x % tiles;
-  return {tile % across * kTile, tile / across * kTile, lists.tile_start[blockIdx.x],
-          lists.tile_start[blockIdx.x + 1]};
+  return {tile % across * kTile, tile / across * kTile, lists.of_tile[blockIdx.x]};
 }
 __device__ Pixel pixel_of_thread(const Scene<float>& scene, const Tile& tile) {
   const int warp = threadIdx.x / kWarpSize, lane = threadIdx.x % kWarpSize;
@@ -70,18 +69,18 @@ __global__ void __launch_bounds__(kThreads)
   float transmittance = 1, red = 0, green = 0, blue = 0, depth = 0;
   bool open = pixel.inside;
 
-  for (uint32_t first = tile.begin; first < tile.end; first += kThreads) {
+  for (uint32_t first = tile.list.begin; first < tile.list.end; first += kThreads) {
     if (!__syncthreads_or(open)) break;
     const uint32_t i = first + threadIdx.x;
     reached[threadIdx.x] = 0;
-    if (i < tile.end) {
-      const Splat<float> splat =
-          relative_to(float(tile.x), float(tile.y), splats[lists.splat_of[i]].splat);
+    if (i < tile.list.end) {
+      const PackedSplat packed = splats[lists.splat_of[i]];
+      const Splat<float> splat = relative_to(float(tile.x), float(tile.y), packed.splat);
       staged[threadIdx.x] = stage(splat);
       lists.warps_of[i] = reached[threadIdx.x] = warps_reached(splat);
     }
     __syncthreads();
-    for (int group = 0; group < kThreads && first + group < tile.end; group += kWarpSize) {
+    for (int group = 0; group < kThreads && first + group < tile.list.end; group += kWarpSize) {
       if (!__any_sync(kAllLanes, open)) break;
       unsigned left = __ballot_sync(kAllLanes, reached[group + lane] >> warp & 1);
       for (; left && open; left &= left - 1) {
@@ -217,12 +216,13 @@ struct BatchSums {
   uint32_t any[kWarpsPerTile][kBatch / kWarpSize];
 };
 
-// Adds up the warps' sums, always in the same order, into the splats' slots.
+// Adds up the warps' sums, always in the same order, into the splats' slots. The padding is written too:
+// whole sectors, which the device need not read before it writes them.
 __device__ void store_moments(const BatchSums& sums, const uint32_t* slot_of, int count, float* slots) {
-  for (int k = threadIdx.x; k < count * kMoments; k += kThreads) {
-    const int member = k / kMoments, moment = k % kMoments;
+  for (int k = threadIdx.x; k < count * kMomentStride; k += kThreads) {
+    const int member = k / kMomentStride, moment = k % kMomentStride;
     float sum = 0;
-    for (int w = 0; w < kWarpsPerTile; ++w)
+    for (int w = 0; w < kWarpsPerTile && moment < kMoments; ++w)
       if (sums.any[w][member / kWarpSize] >> member % kWarpSize & 1) sum += sums.of_warp[w][member][moment];
     slots[int64_t(slot_of[member]) * kMomentStride + moment] = sum;
   }
@@ -240,15 +240,15 @@ __global__ void __launch_bounds__(kThreads)
   const int warp = threadIdx.x / kWarpSize, lane = threadIdx.x % kWarpSize, place = place_of_lane(lane);
   OpenPixel p = open_pixel<Depth>(scene, pixel, out, v_out);
 
-  for (uint32_t first = tile.begin; first < tile.end; first += kBatch) {
-    const int count = int(min(uint32_t(kBatch), tile.end - first));
+  for (uint32_t first = tile.list.begin; first < tile.list.end; first += kBatch) {
+    const int count = int(min(uint32_t(kBatch), tile.list.end - first));
     // What lies behind the last open pixel gets zeros.
     const bool any_open = __syncthreads_or(p.open);
     if (threadIdx.x < kBatch) reached[threadIdx.x] = 0;
     if (any_open && int(threadIdx.x) < count) {
       const uint32_t i = first + threadIdx.x;
-      staged[threadIdx.x] =
-          stage(relative_to(float(tile.x), float(tile.y), splats[lists.splat_of[i]].splat));
+      const PackedSplat packed = splats[lists.splat_of[i]];
+      staged[threadIdx.x] = stage(relative_to(float(tile.x), float(tile.y), packed.splat));
       reached[threadIdx.x] = lists.warps_of[i];
     }
     __syncthreads();

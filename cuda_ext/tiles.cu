@@ -69,17 +69,16 @@ __global__ void __launch_bounds__(kThreads)
     }
 }
 
-// Where each tile's list begins, and whose the slots in it are. `tiles`: of the sorted slots.
+// Where each tile's list begins and ends, and whose the slots in it are. `tiles`: of the sorted slots.
 __global__ void __launch_bounds__(kThreads)
-    find_lists_kernel(int64_t tile_count, Listing listing, Lists lists, const uint32_t* tiles) {
+    find_lists_kernel(Listing listing, Lists lists, const uint32_t* tiles) {
   const int64_t i = int64_t(blockIdx.x) * kThreads + threadIdx.x;
   if (i >= lists.intersections) return;
   lists.splat_of[i] = listing.owners[lists.slot_of[i]];
   lists.warps_of[i] = 0;  // rasterize leaves out what lies behind the last open pixel
-  const int64_t tile = tiles[i], before = i ? int64_t(tiles[i - 1]) : -1;
-  for (int64_t t = before + 1; t <= tile; ++t) lists.tile_start[t] = uint32_t(i);
-  if (i + 1 == lists.intersections)
-    for (int64_t t = tile + 1; t <= tile_count; ++t) lists.tile_start[t] = uint32_t(lists.intersections);
+  const uint32_t tile = tiles[i];
+  if (i == 0 || tiles[i - 1] != tile) lists.of_tile[tile].begin = uint32_t(i);
+  if (i + 1 == lists.intersections || tiles[i + 1] != tile) lists.of_tile[tile].end = uint32_t(i + 1);
 }
 
 }  // namespace
@@ -102,7 +101,7 @@ Ordering take_ordering(const Scene<float>& scene, Arena& arena) {
 }
 
 Lists take_lists(const Scene<float>& scene, int64_t intersections, Arena& arena) {
-  return {arena.take<uint32_t>(scene.sets * scene.tiles() + 1), arena.take<uint32_t>(intersections),
+  return {arena.take<Range>(scene.sets * scene.tiles()), arena.take<uint32_t>(intersections),
           arena.take<uint32_t>(intersections), arena.take<uint8_t>(intersections), intersections};
 }
 
@@ -139,16 +138,14 @@ int64_t order(const Scene<float>& scene, const Projection& projection, const Ord
 void list_tiles(const Scene<float>& scene, const Ordering& ordering, const Listing& listing, const Lists& lists,
                 cudaStream_t stream) {
   const int64_t tiles = scene.sets * scene.tiles();
-  if (lists.intersections == 0) {
-    check(cudaMemsetAsync(lists.tile_start, 0, size_t(tiles + 1) * sizeof(uint32_t), stream), "clear");
-    return;
-  }
+  check(cudaMemsetAsync(lists.of_tile, 0, size_t(tiles) * sizeof(Range), stream), "clear");  // empty lists
+  if (lists.intersections == 0) return;
   launch("list the tiles of the splats", list_slots_kernel, blocks_for(scene.sets * scene.count, kThreads),
          kThreads, stream, scene, ordering, listing);
   sort_pairs(listing.work, listing.work_bytes, listing.tiles, listing.other_tiles, listing.slots, lists.slot_of,
              lists.intersections, bits_below(tiles), stream);
   launch("find the lists of the tiles", find_lists_kernel, blocks_for(lists.intersections, kThreads), kThreads,
-         stream, tiles, listing, lists, static_cast<const uint32_t*>(listing.other_tiles));
+         stream, listing, lists, static_cast<const uint32_t*>(listing.other_tiles));
 }
 
 }  // namespace cocogs
