@@ -81,6 +81,14 @@ __global__ void __launch_bounds__(kThreads)
   if (i + 1 == lists.intersections || tiles[i + 1] != tile) lists.of_tile[tile].end = uint32_t(i + 1);
 }
 
+// A number of the host that the device writes directly; the thread's own, and never freed.
+uint64_t* pinned_number() {
+  thread_local uint64_t* number = nullptr;
+  if (!number)
+    check(cudaMallocHost(reinterpret_cast<void**>(&number), sizeof *number), "reserve memory of the host");
+  return number;
+}
+
 }  // namespace
 
 Ordering take_ordering(const Scene<float>& scene, Arena& arena) {
@@ -128,11 +136,11 @@ int64_t order(const Scene<float>& scene, const Projection& projection, const Ord
   running_sum(ordering.work, ordering.work_bytes, ordering.counts, ordering.offsets, rows + 1, stream);
   launch("number the tiles of the splats", number_slots_kernel, blocks_for(rows, kThreads), kThreads, stream,
          rows, projection, ordering);
-  uint64_t total = 0;
-  check(cudaMemcpyAsync(&total, ordering.offsets + rows, sizeof total, cudaMemcpyDeviceToHost, stream),
+  uint64_t* const total = pinned_number();
+  check(cudaMemcpyAsync(total, ordering.offsets + rows, sizeof *total, cudaMemcpyDeviceToHost, stream),
         "read the number of intersections");
-  check(cudaStreamSynchronize(stream), "draw");
-  return int64_t(total);
+  check(cudaStreamSynchronize(stream), "project and sort the Gaussians");
+  return int64_t(*total);
 }
 
 void list_tiles(const Scene<float>& scene, const Ordering& ordering, const Listing& listing, const Lists& lists,

@@ -131,8 +131,17 @@ def test_works_in_the_current_stream() -> None:
 
 
 @pytest.mark.cuda
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs")
+def test_works_on_a_device_that_is_not_the_current_one() -> None:
+    case = CASES["ordinary"]()
+    results = [pictures_and_gradients(case.splats, case.camera, device) for device in ("cuda:0", "cuda:1")]
+    compare(*results)
+
+
+@pytest.mark.cuda
 def test_too_little_memory_is_one_error() -> None:
     camera, splats = tilted_camera(4000, 3000), dense().splats
+    torch.cuda.empty_cache()  # what earlier tests left there would be enough
     torch.cuda.set_per_process_memory_fraction(1e-3)
     try:
         with pytest.raises(torch.OutOfMemoryError):

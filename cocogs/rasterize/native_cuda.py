@@ -49,7 +49,8 @@ def passes() -> "CudaPasses":
 
 
 class CudaPasses:
-    """The passes in float32.
+    """The passes in float32. The device of the tensors is made the current one meanwhile: kernels start only
+    there.
 
     Args:
         module: the compiled module; tests bring one that runs on a CPU.
@@ -68,28 +69,29 @@ class CudaPasses:
         """
         if radii.dtype != torch.float32:
             raise ValueError(f"On a GPU the Gaussians must be float32, not {radii.dtype}.")
-        call, stream = scene.call(self.module), self.stream_of(radii.device)
-        splats, work = _memory(radii, self.module.projection_sizes(call))
-        intersections = self.module.project_and_order(
-            call, splats.data_ptr(), work.data_ptr(), radii.data_ptr(), stream
-        )
-        if intersections > MOST_INTERSECTIONS:
-            raise ValueError(
-                f"The Gaussians touch {intersections:,} image tiles in all, more than 2^31: they are "
-                "too large, or too many, for this image."
+        with torch.cuda.device_of(radii):
+            call, stream = scene.call(self.module), self.stream_of(radii.device)
+            splats, work = _memory(radii, self.module.projection_sizes(call))
+            intersections = self.module.project_and_order(
+                call, splats.data_ptr(), work.data_ptr(), radii.data_ptr(), stream
             )
-        lists, list_work = _memory(radii, self.module.list_sizes(call, intersections))
-        self.module.draw(
-            call,
-            intersections,
-            splats.data_ptr(),
-            work.data_ptr(),
-            lists.data_ptr(),
-            list_work.data_ptr(),
-            addresses(out),
-            stream,
-        )
-        return torch.tensor([intersections]), splats, lists
+            if intersections > MOST_INTERSECTIONS:
+                raise ValueError(
+                    f"The Gaussians touch {intersections:,} image tiles in all, more than 2^31: they are "
+                    "too large, or too many, for this image."
+                )
+            lists, list_work = _memory(radii, self.module.list_sizes(call, intersections))
+            self.module.draw(
+                call,
+                intersections,
+                splats.data_ptr(),
+                work.data_ptr(),
+                lists.data_ptr(),
+                list_work.data_ptr(),
+                addresses(out),
+                stream,
+            )
+        return torch.tensor([intersections], device="cpu"), splats, lists
 
     def backward(
         self,
@@ -106,19 +108,20 @@ class CudaPasses:
         """
         state, splats, lists = kept
         call, intersections = scene.call(self.module), int(state)
-        (work,) = _memory(splats, (self.module.backward_size(call, intersections),))
-        self.module.backward(
-            call,
-            intersections,
-            splats.data_ptr(),
-            lists.data_ptr(),
-            work.data_ptr(),
-            addresses(out),
-            addresses(v_out),
-            addresses(grads),
-            gradient_strides(grads),
-            self.stream_of(splats.device),
-        )
+        with torch.cuda.device_of(splats):
+            (work,) = _memory(splats, (self.module.backward_size(call, intersections),))
+            self.module.backward(
+                call,
+                intersections,
+                splats.data_ptr(),
+                lists.data_ptr(),
+                work.data_ptr(),
+                addresses(out),
+                addresses(v_out),
+                addresses(grads),
+                gradient_strides(grads),
+                self.stream_of(splats.device),
+            )
 
     def ssim(self, image: Tensor, photo: Tensor, values: Tensor, slopes: Tensor) -> None:
         """Fill `values` (C, H, W) and, unless empty, `slopes` (3, C, H, W).
@@ -129,14 +132,16 @@ class CudaPasses:
         if image.dtype != torch.float32:
             raise ValueError(f"On a GPU the pictures must be float32, not {image.dtype}.")
         pictures = addresses((image, photo, values, slopes))
-        self.module.ssim(image.shape, *pictures, self.stream_of(image.device))
+        with torch.cuda.device_of(image):
+            self.module.ssim(image.shape, *pictures, self.stream_of(image.device))
 
     def ssim_backward(
         self, image: Tensor, photo: Tensor, slopes: Tensor, v_values: Tensor, v_image: Tensor
     ) -> None:
         """Fill `v_image` (C, H, W). The same inputs give the same bits."""
         pictures = addresses((image, photo, slopes, v_values, v_image))
-        self.module.ssim_backward(image.shape, *pictures, self.stream_of(image.device))
+        with torch.cuda.device_of(image):
+            self.module.ssim_backward(image.shape, *pictures, self.stream_of(image.device))
 
 
 def _memory(like: Tensor, sizes: tuple[int, ...]) -> tuple[Tensor, ...]:
