@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from torch import Tensor
 
 from cocogs.errors import InputError
-from cocogs.gaussians import Gaussians
+from cocogs.gaussians import Gaussians, cross_section, keep_largest
 from cocogs.io import colmap
 from cocogs.io.atomic import replacing
 from cocogs.io.ply import write_ply
@@ -99,23 +98,11 @@ def choose(gaussians: Gaussians, options: ExportOptions) -> Gaussians:
     if options.max_splats is not None:
         if options.max_splats < 1:
             raise InputError(f"--max-splats {options.max_splats} cannot be: give a number from 1 on.")
-        keep &= _largest(opacities * _cross_section(scales), keep, options.max_splats)
+        visibility = (opacities * cross_section(scales)).where(keep, -1)
+        keep &= keep_largest(visibility, options.max_splats)
     if not keep.any():
         raise InputError("No splat is left to export: widen --crop, or lower --min-opacity.")
     return Gaussians(**{name: getattr(gaussians, name)[keep] for name in Gaussians.names})
-
-
-def _cross_section(scales: Tensor) -> Tensor:
-    """(N,) area that a splat covers from its broadest side, up to a factor."""
-    return scales.prod(-1) / scales.amin(-1).clamp_min(1e-20)
-
-
-def _largest(values: Tensor, among: Tensor, count: int) -> Tensor:
-    """Mask of the `count` largest values among those allowed."""
-    order = values.where(among, -1).argsort(descending=True, stable=True)
-    mask = torch.zeros_like(among)
-    mask[order[:count]] = True
-    return mask
 
 
 def _write_with_gsplat(path: Path, gaussians: Gaussians, kind: Literal["splat", "ply_compressed"]) -> None:

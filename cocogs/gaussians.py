@@ -59,6 +59,19 @@ class Gaussians(nn.Module):
         return self.means, self.quats, self.scales.exp(), self.opacities.sigmoid()
 
 
+def cross_section(scales: Tensor) -> Tensor:
+    """(N,) area that a splat covers from its broadest side, up to a factor: the product of the two larger of
+    its standard deviations (N, 3)."""
+    return scales.prod(-1) / scales.amin(-1).clamp_min(1e-20)
+
+
+def keep_largest(values: Tensor, count: int) -> Tensor:
+    """Mask (N,) of the `count` largest values; all where there are fewer."""
+    mask = torch.zeros_like(values, dtype=torch.bool)
+    mask[values.topk(min(count, len(values))).indices] = True
+    return mask
+
+
 def neighbour_distance(points: Tensor, neighbours: int = 3, chunk: int = 1024) -> Tensor:
     """(N,) root mean squared distance of each point to its nearest others; never 0.
 

@@ -17,9 +17,9 @@ from cocogs.coc.expand import (
     widen,
 )
 from cocogs.coc.focus import FocusPlanes
-from cocogs.coc.lens import coc_diameter
 from cocogs.config import ModelConfig
 from cocogs.gaussians import Gaussians
+from cocogs.maps import coc_map
 from cocogs.rasterize import Render, rasterize
 
 
@@ -86,7 +86,7 @@ class DefocusModel(nn.Module):
         else:
             weights = 1 / count if self.blend is None else self.blend(render.colors)
             image = blend(render.colors, weights, self.config.linear_light)
-        return Photo(image, render, probe, self._coc(render, view_index))
+        return Photo(image, render, probe, self._coc(render, camera, view_index))
 
     @torch.no_grad()
     def aperture(self, camera: Camera, view_index: int) -> float:
@@ -112,14 +112,13 @@ class DefocusModel(nn.Module):
         return self.config.lens in ("widened", "sampled")
 
     @torch.no_grad()
-    def _coc(self, render: Render, view_index: int) -> Tensor:
+    def _coc(self, render: Render, camera: Camera, view_index: int) -> Tensor:
         if not self._coc_in_px:
             return torch.zeros_like(render.alphas[0])
         assert render.depths is not None
-        lens = self.lens(view_index)
         alpha = render.alphas.sum(0)
         depth = (render.depths * render.alphas).sum(0) / alpha.clamp_min(1e-6)
-        coc = coc_diameter(depth, lens.focus_distance, lens.aperture).abs()
+        coc = coc_map(depth, camera, self.lens(view_index)).abs()
         return torch.where(alpha > 1e-3, coc, 0)  # where nothing is, nothing is blurred
 
     def _copies(self, camera: Camera, view_index: int, sets: bool) -> Copies:

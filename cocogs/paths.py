@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from cocogs.camera import Camera
+from cocogs.coc.lens import focus_between
 from cocogs.errors import InputError
 from cocogs.io.camera_path import PathFrame
 
@@ -19,7 +20,7 @@ def fill_in(keyframes: Sequence[PathFrame], count: int) -> list[PathFrame]:
     """`count` >= 2 frames that run through the keyframes, which are evenly spread in time.
 
     Positions follow a Catmull-Rom spline, rotations turn about one axis between neighbours, and the focus
-    moves evenly in 1/z, in which blur grows evenly. The picture's shape and its angle are the first one's.
+    moves evenly in 1/z. The picture's shape and its angle are the first one's.
     """
     frames = []
     for index in range(count):
@@ -38,9 +39,8 @@ def _between(keyframes: Sequence[PathFrame], first: int, t: float) -> PathFrame:
     if start.focus_distance is None or end.focus_distance is None:
         return PathFrame(camera)
     assert start.aperture is not None and end.aperture is not None
-    vergence = (1 - t) / start.focus_distance + t / end.focus_distance
     aperture = (1 - t) * start.aperture + t * end.aperture
-    return PathFrame(camera, 1 / vergence if vergence > 0 else math.inf, aperture)
+    return PathFrame(camera, focus_between(start.focus_distance, end.focus_distance, t), aperture)
 
 
 def _spline(places: Sequence[Tensor], t: float) -> Tensor:

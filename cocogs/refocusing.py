@@ -16,7 +16,7 @@ from cocogs.camera import Camera
 from cocogs.coc.expand import PhotoLens, widen
 from cocogs.coc.lens import MIN_DEPTH, blur_variance, coc_diameter, lens_samples
 from cocogs.errors import InputError
-from cocogs.gaussians import Gaussians
+from cocogs.gaussians import Gaussians, cross_section
 from cocogs.rasterize import rasterize, reference
 from cocogs.srgb import to_linear, to_srgb
 
@@ -126,8 +126,7 @@ def _thinned(scales: Tensor, opacities: Tensor, px_per_unit: Tensor, blur: Tenso
     A splat so wide that its opacity falls under 1/255 is not drawn, and a scene of such splats would vanish.
     Of splats that faint a part is drawn instead, stronger in proportion: the same light, and in less time.
     """
-    two_largest = scales.prod(-1) / scales.amin(-1).clamp_min(1e-20)
-    area = two_largest * px_per_unit.square() + reference.DILATION
+    area = cross_section(scales) * px_per_unit.square() + reference.DILATION
     blurred = opacities * area / (area + blur)
     # Of a splat of opacity FAINT as much is seen as of one of FAINT - 1/255 that is drawn to its end.
     share = blurred / (FAINT - reference.ALPHA_MIN)

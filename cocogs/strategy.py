@@ -9,7 +9,7 @@ from gsplat.strategy.ops import duplicate, remove, split
 from torch import Tensor
 
 from cocogs.config import StrategyConfig
-from cocogs.gaussians import Gaussians
+from cocogs.gaussians import Gaussians, keep_largest
 from cocogs.model import Photo
 
 Optimizers = dict[str, torch.optim.Optimizer]
@@ -98,13 +98,6 @@ def share_opacity(opacities: torch.nn.Parameter, mask: Tensor) -> None:
     """
     opacity = opacities[mask].sigmoid().clamp(1e-4, 1 - 1e-4)
     opacities[mask] = torch.logit(1 - torch.sqrt(1 - opacity))
-
-
-def keep_largest(values: Tensor, count: int) -> Tensor:
-    """Mask of the `count` largest values."""
-    mask = torch.zeros_like(values, dtype=torch.bool)
-    mask[values.topk(count).indices] = True
-    return mask
 
 
 def scatter_points(points: Tensor, colors: Tensor, count: int, spacing: Tensor) -> tuple[Tensor, Tensor]:

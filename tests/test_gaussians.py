@@ -5,7 +5,7 @@ import torch
 from tiny_run import tiny_camera
 from torch import Tensor
 
-from cocogs.gaussians import Gaussians, neighbour_distance
+from cocogs.gaussians import Gaussians, keep_largest, neighbour_distance
 from cocogs.rasterize import rasterize
 
 
@@ -122,3 +122,9 @@ def test_few_points_still_start(count: int) -> None:
     gaussians = Gaussians.from_points(cloud(count), cloud(count, seed=1))
     assert len(gaussians) == count
     assert (gaussians.activated()[2] > 0).all() and gaussians.scales.isfinite().all()
+
+
+def test_keep_largest() -> None:
+    assert keep_largest(torch.tensor([3.0, 1.0, 5.0, 2.0]), 2).tolist() == [True, False, True, False]
+    assert not keep_largest(torch.ones(3), 0).any()
+    assert keep_largest(torch.ones(3), 5).all()

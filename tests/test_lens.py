@@ -10,6 +10,7 @@ from cocogs.coc.lens import (
     camera_depth,
     coc_diameter,
     depth_of_field,
+    focus_between,
     lens_samples,
     world_radius,
 )
@@ -146,3 +147,12 @@ def test_depth_of_field_ends_where_the_circle_is_as_wide_as_allowed(focus_distan
         assert ends[1] == pytest.approx(-coc)
     else:  # the hyperfocal distance: infinity is sharp enough
         assert math.isinf(far) and -coc <= ends[1] <= 0
+
+
+def test_focus_moves_evenly_in_blur() -> None:
+    """Halfway, both ends are equally out of focus; infinity is an end like any other."""
+    half = torch.tensor(focus_between(2.0, 6.0, 0.5))
+    near, far = (coc_diameter(torch.tensor(z), half, torch.tensor(10.0)) for z in (2.0, 6.0))
+    assert float(near) == pytest.approx(-float(far))
+    assert [focus_between(2.0, math.inf, t) for t in (0.0, 0.5, 1.0)] == [2.0, 4.0, math.inf]
+    assert focus_between(math.inf, math.inf, 0.3) == math.inf

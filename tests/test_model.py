@@ -315,6 +315,15 @@ def test_coc_map_is_that_of_the_depth_shown(name: str) -> None:
         torch.testing.assert_close(shown, expected, atol=1e-3, rtol=1e-3)
 
 
+def test_coc_map_takes_the_lens_s_kind_of_depth() -> None:
+    """Towards a corner the straight distance is longer than the depth along the axis."""
+    config = replace(preset("full").model, depth="euclidean")
+    photo = make(config, one_splat(4.0, sigma_px=20.0)).photo(CAMERA, 0)
+    ray = math.hypot((0.5 - CAMERA.cx) / CAMERA.fx, (0.5 - CAMERA.cy) / CAMERA.fy, 1.0)
+    expected = APERTURE * abs(1 / 4.0 - ray / float(FOCUS_DISTANCES[0]))
+    assert float(photo.coc[0, 0]) == pytest.approx(expected, rel=1e-3)
+
+
 @pytest.mark.parametrize("name", ["3dgs", "paper"])
 def test_coc_map_is_zero_where_there_is_no_lens_in_pixels(name: str) -> None:
     assert (make(preset(name).model).photo(CAMERA, 0).coc == 0).all()

@@ -10,7 +10,7 @@ from cocogs.config import ModelConfig, StrategyConfig
 from cocogs.gaussians import Gaussians
 from cocogs.model import DefocusModel, Photo
 from cocogs.rasterize import Render
-from cocogs.strategy import Densification, Optimizers, keep_largest, scatter_points, share_opacity
+from cocogs.strategy import Densification, Optimizers, scatter_points, share_opacity
 
 COUNT, EXTENT = 10, 2.0
 SMALL, LARGE, HUGE = 0.01, 0.2, 3.0
@@ -271,11 +271,6 @@ def test_shared_opacity_stays_finite() -> None:
     with torch.no_grad():
         share_opacity(extreme, torch.ones(2, dtype=torch.bool))
     assert extreme.isfinite().all()
-
-
-def test_keep_largest() -> None:
-    assert keep_largest(torch.tensor([3.0, 1.0, 5.0, 2.0]), 2).tolist() == [True, False, True, False]
-    assert not keep_largest(torch.ones(3), 0).any()
 
 
 def test_scattered_points_surround_their_origin_in_its_colour() -> None:

@@ -38,6 +38,16 @@ def depth_of_field(focus_distance: float, aperture: float, coc: float) -> tuple[
     return 1 / (vergence + slack), 1 / (vergence - slack) if vergence > slack else math.inf
 
 
+def focus_between(start: float, end: float, t: float) -> float:
+    """The focus distance `t` in [0, 1] of the way from one to another, evenly in 1/z, in which blur grows.
+
+    Args:
+        start, end: > 0, scene units; infinity is allowed.
+    """
+    vergence = (1 - t) / start + t / end
+    return 1 / vergence if vergence > 0 else math.inf
+
+
 def blur_variance(coc: Tensor) -> Tensor:
     """Variance per axis, in px^2, of a uniform disc of diameter `coc` px: r^2 / 4 = c^2 / 16."""
     return coc.square() / 16

@@ -2,6 +2,7 @@
 
 import math
 
+from cocogs.coc.lens import focus_between
 from cocogs.errors import InputError
 from cocogs.io.camera_path import PathFrame
 from cocogs.refocusing import Lens, depth_at
@@ -54,9 +55,7 @@ def _focus_distances(run: Run, options: RenderOptions, count: int) -> list[float
         start, end = parse_range("--focus-pull", options.focus_pull)
         if not (start > 0 and end > 0):
             raise InputError(f"--focus-pull {options.focus_pull}: both distances must be above 0.")
-        # Evenly in 1/z, in which blur grows evenly.
-        verging = [(1 - t) / start + t / end for t in _steps(count)]
-        return [1 / value if value > 0 else math.inf for value in verging]
+        return [focus_between(start, end, t) for t in _steps(count)]
     return None
 
 
