@@ -68,6 +68,7 @@ The files in the order in which data flows through them:
     io/progress.py          percentages of slow steps
     io/ply.py               the standard 3DGS .ply, in and out
     io/camera_path.py       camera paths as JSON: the viewer saves, render reads
+    io/lens_file.py         cameras and lenses beside exported splats: export writes, the viewer reads
     io/pictures.py          PNG, OpenEXR, mp4, gif
     io/curves.py            numbers and pictures for TensorBoard
     io/atomic.py            files that are whole or absent

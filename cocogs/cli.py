@@ -340,7 +340,8 @@ class View:
     """Look at a trained scene in the browser: move, set focus and aperture, compare with the photos."""
 
     scene: Annotated[Positional[Path], arg(metavar="RUN|SCENE.ply")]
-    """The folder that `cocogs train --out` wrote, or a .ply of 3D Gaussians."""
+    """The folder that `cocogs train --out` wrote, or a .ply of 3D Gaussians; SCENE.lens.json beside it, as
+    `cocogs export` writes it, tells cameras and lens."""
     host: Annotated[str, arg(metavar="ADDRESS", help_behavior_hint=LOCAL_ONLY)] = "127.0.0.1"
     """Let other computers look, through this address of yours; 0.0.0.0 is all of them."""
     port: Annotated[int | None, arg(metavar="N", help_behavior_hint="(default: a free one from 8080 on)")] = (

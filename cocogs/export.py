@@ -4,7 +4,6 @@ What comes out follows the conventions of 3D Gaussian Splatting's own .ply (`io/
 (PlayCanvas) and .splat (antimatter15) are gsplat's writers. docs/exports.md tells what each format keeps.
 """
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -15,6 +14,7 @@ from cocogs.errors import InputError
 from cocogs.gaussians import Gaussians, cross_section, keep_largest
 from cocogs.io import colmap
 from cocogs.io.atomic import replacing
+from cocogs.io.lens_file import LensFile, LensPhoto, write_lens_file
 from cocogs.io.ply import write_ply
 from cocogs.run import Run
 
@@ -59,8 +59,7 @@ def export_cameras(run: Run, path: Path, options: ExportOptions) -> list[Path]:
         InputError: a file cannot be written.
     """
     lens = path.with_name(path.name[: -len(ending_of(path))] + ".lens.json")
-    with replacing(lens) as temporary:
-        temporary.write_text(json.dumps(lens_document(run), indent=2) + "\n")
+    write_lens_file(lens_file(run), lens)
     if options.colmap is None:
         return [lens]
     cameras, scene = {view.name: view.camera for view in run.scene.views}, run.scene
@@ -114,30 +113,15 @@ def _write_with_gsplat(path: Path, gaussians: Gaussians, kind: Literal["splat", 
         temporary.write_bytes(data)
 
 
-def lens_document(run: Run) -> dict:
-    """OUT.lens.json: cameras and lenses, so that other programs can refocus (docs/lens-json.md)."""
+def lens_file(run: Run) -> LensFile:
+    """Cameras and lenses, so that other programs can refocus."""
     has_lens = run.config.model.lens != "pinhole"
     photos = []
     for view in run.scene.views:
-        camera = view.camera
         lens = run.lens(view.name) if has_lens and not view.is_test else None
-        photos.append(
-            {
-                "name": view.name,
-                "test": view.is_test,
-                "cam_from_world": camera.cam_from_world.tolist(),
-                "width": camera.width,
-                "height": camera.height,
-                **{name: getattr(camera, name) for name in ("fx", "fy", "cx", "cy")},
-                "focus_distance": None if lens is None else lens.focus_distance,
-                "aperture_diameter": None if lens is None else lens.aperture,
-                "f_number": view.lens.f_number,
-                "focal_length_mm": view.lens.focal_length_mm,
-            }
-        )
-    return {
-        "schema": "cocogs-export/1",
-        "aperture_diameter": run.lens().aperture if has_lens else None,
-        "metres_per_unit": run.metres() if has_lens else None,
-        "photos": photos,
-    }
+        learned = (None, None) if lens is None else (lens.focus_distance, lens.aperture)
+        facts = view.lens.f_number, view.lens.focal_length_mm
+        photos.append(LensPhoto(view.name, view.is_test, view.camera, *learned, *facts))
+    if not has_lens:
+        return LensFile(None, None, None, photos)
+    return LensFile(run.lens().aperture, run.f_number(), run.metres(), photos)

@@ -23,14 +23,17 @@ import cocogs
 from cocogs.camera import Camera
 from cocogs.cli import main
 from cocogs.errors import InputError
+from cocogs.export import ExportOptions, export_cameras
 from cocogs.gaussians import Gaussians
 from cocogs.io.camera_path import PathFrame
+from cocogs.io.photos import LensFacts
 from cocogs.io.ply import write_ply
 from cocogs.paths import fill_in
 from cocogs.refocusing import Lens
+from cocogs.run import Run, load_run
 from cocogs.viewer import server
 from cocogs.viewer.dial import fine_step
-from cocogs.viewer.exhibit import Exhibit, open_exhibit
+from cocogs.viewer.exhibit import Exhibit, exhibit_run, open_exhibit
 from cocogs.viewer.landmarks import frame_at
 from cocogs.viewer.schedule import Effort
 from cocogs.viewer.server import FIRST_PORT, free_port, is_loopback
@@ -146,7 +149,8 @@ def test_a_run_is_shown_with_its_photos_and_their_lenses(run: Exhibit) -> None:
     assert run.title == "tiny_run_lens"
     assert [photo.name for photo in run.photos] == [f"view_{i}.png" for i in range(8)]
     assert [photo.lens is None for photo in run.photos] == [i % 4 == 0 for i in range(8)]
-    assert run.photos[3].load().shape == (3, 36, 48)
+    load = run.photos[3].load
+    assert load is not None and load().shape == (3, 36, 48)
     near, far = run.depth_range
     assert 0 < near < 2.5 and 6 < far < 30
     assert all(near < photo.lens.focus_distance < far for photo in run.photos if photo.lens)
@@ -205,11 +209,63 @@ def test_a_ply_with_plain_colours_only_is_shown(tmp_path: Path) -> None:
     assert torch.equal(*pictures)
 
 
-def test_exif_tells_metres_and_f_number(run: Exhibit, root: Path) -> None:
-    from cocogs.io.photos import LensFacts
-    from cocogs.run import load_run
-    from cocogs.viewer.exhibit import exhibit_run
+def exported(run: Run, folder: Path) -> Path:
+    """A .ply of the run with its .lens.json."""
+    write_ply(folder / "scene.ply", run.model.gaussians)
+    export_cameras(run, folder / "scene.ply", ExportOptions())
+    return folder / "scene.ply"
 
+
+def test_a_ply_is_shown_with_the_lens_file_beside_it(run: Exhibit, root: Path, tmp_path: Path) -> None:
+    """All that the run itself shows, but for the photos' pictures."""
+    shown = open_exhibit(exported(load_run(tiny_run(root, "lens")), tmp_path))
+    assert (shown.lens, shown.depth_range) == (run.lens, run.depth_range)
+    assert (shown.metres, shown.focal_length) == (None, None)
+    assert torch.equal(shown.start.cam_from_world, run.start.cam_from_world)
+    assert torch.equal(shown.up, run.up)
+    for photo, original in zip(shown.photos, run.photos, strict=True):
+        assert (photo.name, photo.lens, photo.load) == (original.name, original.lens, None)
+        assert torch.equal(photo.camera.K, original.camera.K)
+    assert run.shows_photos and not shown.shows_photos
+
+
+def test_a_lens_file_tells_metres_and_f_number(root: Path, tmp_path: Path) -> None:
+    loaded = load_run(tiny_run(root, "lens"))
+    facts = LensFacts(f_number=2.0, focal_length_mm=50.0)
+    loaded.scene.views = [replace(view, lens=facts) for view in loaded.scene.views]
+    shown, expected = open_exhibit(exported(loaded, tmp_path)), exhibit_run(loaded)
+    assert shown.metres == expected.metres is not None
+    assert shown.focal_length == expected.focal_length is not None
+
+
+def test_a_lens_file_of_a_run_without_lens_tells_the_cameras(root: Path, tmp_path: Path) -> None:
+    shown = open_exhibit(exported(load_run(tiny_run(root, "3dgs")), tmp_path))
+    assert len(shown.photos) == 8 and not any(photo.lens for photo in shown.photos)
+    assert shown.lens.aperture > 0
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ('"schema": "cocogs-export/1"|"schema": "other/1"', "is not what `cocogs export` writes"),
+        ('"photos": [|"photos": 3, "rest": [', "is not what `cocogs export` writes"),
+        ('"fx": |"fx": -', 'photo 0: "fx" and "fy" must be above 0'),
+        ('"cam_from_world": |"elsewhere": ', 'photo 0: "cam_from_world" is not a 4x4 rigid'),
+        ('"focus_distance": null|"focus_distance": 2', "photo 0: .* go together"),
+        ('"aperture_diameter": |"aperture_diameter": -', '"aperture_diameter" is -.*: it must be above 0'),
+        ('"width": |"width": "w" ', "cannot be read as JSON"),
+    ],
+)
+def test_a_lens_file_that_is_none(root: Path, tmp_path: Path, change: str, message: str) -> None:
+    path = exported(load_run(tiny_run(root, "lens")), tmp_path)
+    file = path.with_suffix(".lens.json")
+    before, after = change.split("|")
+    file.write_text(file.read_text().replace(before, after, 1))
+    with pytest.raises(InputError, match=rf"scene\.lens\.json.*{message}"):
+        open_exhibit(path)
+
+
+def test_exif_tells_metres_and_f_number(run: Exhibit, root: Path) -> None:
     loaded = load_run(tiny_run(root, "lens"))
     facts = LensFacts(f_number=2.0, focal_length_mm=50.0)
     loaded.scene.views = [replace(view, lens=facts) for view in loaded.scene.views]

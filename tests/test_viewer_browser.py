@@ -270,7 +270,9 @@ def test_flipping_to_the_photo_shows_the_photo(run: Visit) -> None:
     run.button("Photo").click()
     exhibit = run.session.exhibit
     index = run.session.photo
-    photo = to_picture(exhibit.photos[index].load()).convert("L")
+    load = exhibit.photos[index].load
+    assert load is not None
+    photo = to_picture(load()).convert("L")
     width = round(HEIGHT * photo.width / photo.height)  # 3:4 in a window of 3:2: it fills the height
     left = (WIDTH - width) // 2
     expected = np.asarray(photo.resize((width, HEIGHT), Image.Resampling.LANCZOS), dtype=np.float32) / 255

@@ -71,16 +71,14 @@ def read_camera_path(file: Path) -> CameraPath:
     entries = content.get("frames") if isinstance(content, dict) else None
     if not isinstance(entries, list) or not entries:
         raise InputError(f'{file} has no list "frames" with cameras in it: save the camera path again.')
-    fps = _number(content, "fps", str(file))
+    fps = number(content, "fps", str(file))
     if not fps > 0:
         raise InputError(f'{file}: "fps" is {fps:g}: give a number above 0.')
     return CameraPath(fps, [_frame(entry, f"{file}, frame {i}") for i, entry in enumerate(entries)])
 
 
 def _to_values(frame: PathFrame) -> dict[str, Any]:
-    camera = frame.camera
-    values: dict[str, Any] = {"cam_from_world": camera.cam_from_world.tolist()}
-    values |= {name: getattr(camera, name) for name in (*INTRINSICS, "width", "height")}
+    values = camera_values(frame.camera)
     if frame.focus_distance is not None:
         infinite = math.isinf(frame.focus_distance)
         values |= {"focus_distance": "inf" if infinite else frame.focus_distance, "aperture": frame.aperture}
@@ -88,16 +86,37 @@ def _to_values(frame: PathFrame) -> dict[str, Any]:
 
 
 def _frame(entry: Any, place: str) -> PathFrame:
+    return PathFrame(camera_from_values(entry, place), *_lens(entry, place))
+
+
+def camera_values(camera: Camera) -> dict[str, Any]:
+    """A camera as JSON has it."""
+    names = (*INTRINSICS, "width", "height")
+    return {
+        "cam_from_world": camera.cam_from_world.tolist(),
+        **{name: getattr(camera, name) for name in names},
+    }
+
+
+def camera_from_values(entry: Any, place: str) -> Camera:
+    """Back from `camera_values`, float64.
+
+    Args:
+        place: of the entry, for the sentence if it is no camera.
+
+    Raises:
+        InputError: it is no camera.
+    """
     if not isinstance(entry, dict):
-        raise InputError(f"{place}: it is not an object with a camera in it: save the camera path again.")
-    fx, fy, cx, cy = (_number(entry, name, place) for name in INTRINSICS)
+        raise InputError(f"{place}: it is not an object with a camera in it: write it again.")
+    fx, fy, cx, cy = (number(entry, name, place) for name in INTRINSICS)
     if not (fx > 0 and fy > 0):
-        raise InputError(f'{place}: "fx" and "fy" must be above 0: save the camera path again.')
-    width, height = (_number(entry, name, place) for name in ("width", "height"))
+        raise InputError(f'{place}: "fx" and "fy" must be above 0: write it again.')
+    width, height = (number(entry, name, place) for name in ("width", "height"))
     if not all(side.is_integer() and 1 <= side <= MAX_SIDE for side in (width, height)):
         raise InputError(f'{place}: "width" and "height" must be whole numbers from 1 to {MAX_SIDE}.')
     K = torch.tensor([[fx, 0, cx], [0, fy, cy], [0, 0, 1]], dtype=torch.float64)
-    return PathFrame(Camera(K, _pose(entry, place), int(width), int(height)), *_lens(entry, place))
+    return Camera(K, _pose(entry, place), int(width), int(height))
 
 
 def _pose(entry: dict, place: str) -> Tensor:
@@ -114,9 +133,7 @@ def _pose(entry: dict, place: str) -> Tensor:
     except (KeyError, IndexError, TypeError, ValueError, RuntimeError):
         rigid, pose = False, torch.empty(0)
     if not rigid:
-        raise InputError(
-            f'{place}: "cam_from_world" is not a 4x4 rigid transform: save the camera path again.'
-        )
+        raise InputError(f'{place}: "cam_from_world" is not a 4x4 rigid transform: write it again.')
     return pose
 
 
@@ -124,15 +141,16 @@ def _lens(entry: dict, place: str) -> tuple[float | None, float | None]:
     if not any(name in entry for name in LENS):
         return None, None
     infinite = entry.get("focus_distance") == "inf"
-    focus_distance = math.inf if infinite else _number(entry, "focus_distance", place)
-    aperture = _number(entry, "aperture", place)
+    focus_distance = math.inf if infinite else number(entry, "focus_distance", place)
+    aperture = number(entry, "aperture", place)
     if not (focus_distance > 0 and aperture >= 0):
         raise InputError(f'{place}: "focus_distance" must be above 0, and "aperture" not under 0.')
     return focus_distance, aperture
 
 
-def _number(entry: dict, name: str, place: str) -> float:
+def number(entry: dict, name: str, place: str) -> float:
+    """The finite number of this name; raises InputError if there is none."""
     value = entry.get(name)
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise InputError(f'{place}: "{name}" is missing or not a number: save the camera path again.')
+        raise InputError(f'{place}: "{name}" is missing or not a number: write it again.')
     return float(value)

@@ -1,4 +1,4 @@
-"""What the viewer shows: a run or a .ply, as plain data and a few functions that draw."""
+"""What the viewer shows: a run, or a .ply and perhaps its .lens.json, as plain data and functions that draw."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -12,6 +12,7 @@ from torch import Tensor
 from cocogs.camera import Camera
 from cocogs.errors import InputError
 from cocogs.gaussians import Gaussians
+from cocogs.io.lens_file import LensFile, read_lens_file
 from cocogs.io.ply import read_ply
 from cocogs.refocusing import Lens, depth_at, refocus, sharp_depth
 from cocogs.run import Run, load_run
@@ -27,13 +28,13 @@ class Photo:
     """A photo of the scene.
 
     Args:
-        load: gives (3, H, W) sRGB, at the size of `camera`.
+        load: gives (3, H, W) sRGB, at the size of `camera`; None where the picture itself is not at hand.
         lens: the learned one; None where none was learned (test photos, preset 3dgs).
     """
 
     name: str
     camera: Camera
-    load: Callable[[], Tensor]
+    load: Callable[[], Tensor] | None
     lens: Lens | None
 
 
@@ -47,7 +48,7 @@ class Exhibit:
             raise to stop the work.
         depth: camera -> (H, W) z-depth in scene units, infinite where nothing is.
         depth_at: (camera, x, y) -> z-depth of what is seen at a pixel; raises InputError where nothing is.
-        photos: in the order of their names; none for a .ply.
+        photos: in the order of their names; none where only Gaussians are known.
         start: where the viewer opens.
         up: (3,) the direction that is up.
         lens: to start with.
@@ -69,9 +70,14 @@ class Exhibit:
     focal_length: float | None = None
     metres: float | None = None
 
+    @property
+    def shows_photos(self) -> bool:
+        """Whether the photos' pictures are at hand."""
+        return any(photo.load is not None for photo in self.photos)
+
 
 def open_exhibit(path: Path) -> Exhibit:
-    """A run folder, or a .ply of 3D Gaussians.
+    """A run folder, or a .ply of 3D Gaussians, with its .lens.json where that lies beside it.
 
     Raises:
         InputError: neither, or it cannot be read.
@@ -79,13 +85,15 @@ def open_exhibit(path: Path) -> Exhibit:
     if path.is_dir():
         return exhibit_run(load_run(path))
     if path.suffix.lower() == ".ply":
-        return exhibit_gaussians(read_ply(path), path.stem)
+        beside = path.with_suffix(".lens.json")
+        return exhibit_gaussians(
+            read_ply(path), path.stem, read_lens_file(beside) if beside.is_file() else None
+        )
     problem = "is neither a run folder nor a .ply" if path.exists() else "does not exist"
     raise InputError(f"{path} {problem}: give what `cocogs train --out` wrote, or a .ply of 3D Gaussians.")
 
 
 def exhibit_run(run: Run) -> Exhibit:
-    gaussians, views = run.model.gaussians, run.scene.views
     has_lens = run.config.model.lens != "pinhole"
     photos = [
         Photo(
@@ -94,33 +102,24 @@ def exhibit_run(run: Run) -> Exhibit:
             partial(run.scene.photo, view),
             run.lens(view.name) if has_lens and not view.is_test else None,
         )
-        for view in views
+        for view in run.scene.views
     ]
-    cameras = [view.camera for view in views]
-    depths = seen_depths(gaussians, cameras[:: math.ceil(len(cameras) / 8)])
-    lens = run.lens() if has_lens else guess_lens(depths)
-    f_number = run.f_number() if has_lens else None
-    return Exhibit(
-        title=run.folder.resolve().name,
-        **drawing(gaussians),
-        photos=photos,
-        start=cameras[most_central(cameras)],
-        up=-torch.stack([c.cam_from_world[1, :3].double() for c in cameras]).mean(0),
-        lens=lens,
-        depth_range=depth_range(depths, [p.lens.focus_distance for p in photos if p.lens]),
-        focal_length=None if f_number is None else f_number * lens.aperture,
-        metres=run.metres() if has_lens else None,
-    )
+    known = (run.lens(), run.f_number(), run.metres()) if has_lens else (None, None, None)
+    return exhibit_photographed(run.model.gaussians, run.folder.resolve().name, photos, *known)
 
 
-def exhibit_gaussians(gaussians: Gaussians, title: str) -> Exhibit:
-    """A scene of which only the Gaussians are known.
+def exhibit_gaussians(gaussians: Gaussians, title: str, file: LensFile | None = None) -> Exhibit:
+    """A scene without its photos, perhaps with a file of cameras and lenses.
 
     Raises:
-        InputError: there are none.
+        InputError: there are no Gaussians.
     """
     if len(gaussians) == 0:
         raise InputError(f"{title} holds no Gaussians: give another .ply.")
+    if file is not None:
+        photos = [Photo(p.name, p.camera, None, _lens(p.focus_distance, p.aperture)) for p in file.photos]
+        typical = _lens(file.focus_distance, file.aperture)
+        return exhibit_photographed(gaussians, title, photos, typical, file.f_number, file.metres)
     start = overview(gaussians)
     depths = seen_depths(gaussians, [start])
     return Exhibit(
@@ -132,6 +131,35 @@ def exhibit_gaussians(gaussians: Gaussians, title: str) -> Exhibit:
         lens=guess_lens(depths),
         depth_range=depth_range(depths, []),
     )
+
+
+def exhibit_photographed(
+    gaussians: Gaussians, title: str, photos: Sequence[Photo], lens: Lens | None, f_number: float | None,
+    metres: float | None,
+) -> Exhibit:  # fmt: skip
+    """A scene with the photos' cameras.
+
+    Args:
+        lens: the typical one, and
+        f_number: of its aperture; None where they are unknown.
+    """
+    cameras = [photo.camera for photo in photos]
+    depths = seen_depths(gaussians, cameras[:: math.ceil(len(cameras) / 8)])
+    return Exhibit(
+        title=title,
+        **drawing(gaussians),
+        photos=photos,
+        start=cameras[most_central(cameras)],
+        up=-torch.stack([c.cam_from_world[1, :3].double() for c in cameras]).mean(0),
+        lens=lens or guess_lens(depths),
+        depth_range=depth_range(depths, [p.lens.focus_distance for p in photos if p.lens]),
+        focal_length=None if lens is None or f_number is None else f_number * lens.aperture,
+        metres=metres,
+    )
+
+
+def _lens(focus_distance: float | None, aperture: float | None) -> Lens | None:
+    return None if focus_distance is None or aperture is None else Lens(focus_distance, aperture)
 
 
 def drawing(gaussians: Gaussians) -> dict:

@@ -20,7 +20,8 @@ NEAR_HUE, FAR_HUE = 0.07, 0.58  # orange, blue
 
 
 class Landmarks:
-    """The photos' cameras with thumbnails, and their planes in focus, in one visitor's view."""
+    """The photos' cameras, with thumbnails where the photos are at hand, and their planes in focus, in one
+    visitor's view."""
 
     def __init__(self, scene: viser.SceneApi, photos: Sequence[Photo], space: ViewerSpace) -> None:
         self._scene, self._photos, self._space = scene, photos, space
@@ -101,7 +102,7 @@ class Landmarks:
             thickness=1.5,
             thickness_units="screen",
             color=CAMERA_COLOR,
-            image=thumbnail(photo),
+            image=None if photo.load is None else thumbnail(photo.load()),
             wxyz=pose.wxyz,
             position=pose.position,
             cast_shadow=False,
@@ -171,8 +172,8 @@ def frame_at(camera: Camera, depth: float) -> torch.Tensor:
     return camera.position.double() + depth * rays @ camera.cam_from_world[:3, :3].double()
 
 
-def thumbnail(photo: Photo) -> np.ndarray:
-    """(h, w, 3) uint8."""
-    picture = to_picture(photo.load())
+def thumbnail(photo: torch.Tensor) -> np.ndarray:
+    """(h, w, 3) uint8 of (3, H, W) sRGB."""
+    picture = to_picture(photo)
     picture.thumbnail((THUMBNAIL, THUMBNAIL))
     return np.asarray(picture)

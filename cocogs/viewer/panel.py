@@ -33,7 +33,7 @@ class Panel:
 
     def __init__(self, gui: viser.GuiApi, exhibit: Exhibit, session: "Session") -> None:
         self._gui, self._exhibit, self._session = gui, exhibit, session
-        modes = (REFOCUSED, SHARP, PHOTO) if exhibit.photos else (REFOCUSED, SHARP)
+        modes = (REFOCUSED, SHARP, PHOTO) if exhibit.shows_photos else (REFOCUSED, SHARP)
         buttons = gui.add_button_group("Show", modes, hint=f"Keys 1 to {len(modes)}.")
         buttons.on_click(lambda _: session.set_show(buttons.value))
         for number, mode in enumerate(modes, start=1):

@@ -293,6 +293,7 @@ class Session:
         left, top, right, bottom = map(round, frame_in_window(photo.camera, camera))
         framed = picture.point(lambda value: value * OUTSIDE)
         if request.show == PHOTO:
+            assert photo.load is not None  # else the panel does not offer it
             content = to_picture(photo.load()).resize((right - left, bottom - top), Image.Resampling.LANCZOS)
         else:
             content = picture.crop((left, top, right, bottom))
