@@ -96,11 +96,10 @@ def read_lens_file(path: Path) -> LensFile:
     if not isinstance(entries, list) or not entries or document.get("schema") != SCHEMA:
         raise InputError(f"{path} is not what `cocogs export` writes: export again, or move it away.")
     return LensFile(
-        *(
-            _positive(document, name, str(path))
-            for name in ("aperture_diameter", "f_number", "metres_per_unit")
-        ),
-        [_photo(entry, f"{path}, photo {index}") for index, entry in enumerate(entries)],
+        aperture=_positive(document, "aperture_diameter", str(path)),
+        f_number=_positive(document, "f_number", str(path)),
+        metres=_positive(document, "metres_per_unit", str(path)),
+        photos=[_photo(entry, f"{path}, photo {index}") for index, entry in enumerate(entries)],
     )
 
 

@@ -1,4 +1,4 @@
-"""What the viewer shows: a run, or a .ply and perhaps its .lens.json, as plain data and functions that draw."""
+"""What the viewer shows: a run, or a .ply and perhaps its .lens.json, as data and functions that draw."""
 
 import math
 from collections.abc import Callable, Sequence
