@@ -7,14 +7,19 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 import urllib.request
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+import viser
 from scenes import tilted_camera
 from test_ply import write_vertices
 from tiny_run import tiny_gaussians, tiny_run
@@ -37,7 +42,7 @@ from cocogs.viewer.exhibit import Exhibit, exhibit_run, open_exhibit
 from cocogs.viewer.landmarks import frame_at
 from cocogs.viewer.schedule import Effort
 from cocogs.viewer.server import FIRST_PORT, free_port, is_loopback
-from cocogs.viewer.session import Request, describe, scaled, sized
+from cocogs.viewer.session import Request, Session, describe, scaled, sized
 from cocogs.viewer.space import Places, ViewerSpace, field_of_view, frame_in_window
 
 REPOSITORY = Path(cocogs.__file__).parents[1]
@@ -288,6 +293,61 @@ def test_exif_tells_metres_and_f_number(run: Exhibit, root: Path) -> None:
 def test_sliders_are_fine(span: float, step: float) -> None:
     assert fine_step(span) == pytest.approx(step)
     assert 500 <= span / fine_step(span) <= 5001
+
+
+@pytest.fixture
+def session(run: Exhibit) -> Iterator[Session]:
+    """A visitor without a browser: their camera is where it is put, and pictures go nowhere."""
+    server = viser.ViserServer("127.0.0.1", free_port("127.0.0.1", None), verbose=False)
+    camera = SimpleNamespace(
+        wxyz=np.array([1.0, 0, 0, 0]), position=np.zeros(3), fov=0.8, aspect=4 / 3,
+        image_width=48, image_height=36, on_update=lambda callback: callback,
+    )  # fmt: skip
+    client: Any = SimpleNamespace(scene=server.scene, gui=server.gui, camera=camera, atomic=nullcontext)
+    session = Session(client, run, ViewerSpace(1.0))
+    yield session
+    session.close()
+    server.stop()
+
+
+def test_blades_are_offered_only_where_they_act(session: Session) -> None:
+    """Through an open lens; and their rotation only where there are blades."""
+    panel = session._panel
+
+    def offered() -> tuple[bool, bool]:
+        return panel._blades.visible, panel._turn.visible
+
+    session.turn_lens(Lens(4.0, 0.2))
+    assert offered() == (True, False)
+    panel._set_blades("6")
+    panel._set_blade_rotation(20.0)
+    assert session.lens == Lens(4.0, 0.2, 6, 20.0) and offered() == (True, True)
+    assert (panel._blades.value, panel._turn.value) == ("6", 20.0)
+    session.set_show("Sharp")
+    assert offered() == (False, False)
+    session.turn_lens(replace(session.lens, aperture=0.0))
+    assert offered() == (False, False)
+    session.turn_lens(replace(session.lens, aperture=0.1, focus_distance=3.0))
+    assert session.lens == Lens(3.0, 0.1, 6, 20.0) and offered() == (True, True)
+    session.reset_lens()
+    assert session.lens.blades == 0 and panel._blades.value == "Round" and offered() == (True, False)
+
+
+def test_still_pictures_are_drawn_through_the_blades(session: Session) -> None:
+    drawn = {}
+    exhibit_draw = session.exhibit.draw
+
+    def draw(camera: Camera, lens: Lens, samples: int, check: Any) -> torch.Tensor:
+        drawn[samples] = lens
+        return exhibit_draw(camera, lens, samples, check)
+
+    session.exhibit = replace(session.exhibit, draw=draw)
+    chosen = Lens(4.0, 0.2, 5, 10.0)
+    session.turn_lens(chosen)
+    end = time.monotonic() + 60
+    while drawn.get(64) != chosen and time.monotonic() < end:
+        time.sleep(0.05)
+    assert drawn[64] == chosen
 
 
 def test_the_panel_tells_how_well_a_picture_is_drawn() -> None:

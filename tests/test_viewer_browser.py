@@ -242,6 +242,18 @@ def test_the_lens_is_set_as_on_a_camera_and_in_scene_units(walls: Visit) -> None
     eventually(lambda: walls.session.lens == Lens(6.0, APERTURE))
 
 
+def test_blades_are_chosen_where_there_is_blur(walls: Visit) -> None:
+    walls.session.turn_lens(Lens(NEAR, APERTURE))
+    walls.page.get_by_label("Blades").click()
+    walls.page.get_by_role("option", name="6", exact=True).click()
+    eventually(lambda: walls.session.lens.blades == 6)
+    walls.wait_for_still()
+    walls.button("Sharp").click()
+    eventually(lambda: not walls.page.get_by_label("Blades").is_visible())
+    walls.button("Reset").click()
+    eventually(lambda: walls.session.lens == Lens(6.0, APERTURE))
+
+
 def test_sharp_shows_both_walls_sharp(walls: Visit) -> None:
     walls.session.set_lens(replace(walls.session.lens, focus_distance=NEAR))
     eventually(lambda: detail(walls.picture())[0] > 4 * detail(walls.picture())[1])

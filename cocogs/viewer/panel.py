@@ -21,10 +21,14 @@ CAMERA_UNITS, SCENE_UNITS = "As on a camera", "Scene units"
 BACK, RETURN, FORTH = "◀ Previous", "Return", "Next ▶"
 LARGEST_APERTURE = 4.0  # times the one at the start
 SMALLEST_OPENING = 16.0  # f-number
+ROUND = "Round"
+BLADES = (ROUND, *map(str, range(3, 13)))
+FULL_TURN = 120.0  # degrees; after it even three blades look as before
 SHARP_ENOUGH = 1 / 1200  # circle of confusion as a part of the picture's width that still looks sharp
 PICTURE_WIDTH, LARGEST_PICTURE = 1600, 8192  # px
 FOCUS_HINT = "The distance that is sharp. Or click in the picture: what you click becomes sharp."
 APERTURE_HINT = "Diameter of the lens in scene units: the wider, the softer what is out of focus."
+BLADES_HINT = "Of the aperture. Highlights out of focus take its shape, as soon as the picture stands still."
 STOP_HINT = "As on a camera: the smaller, the softer what is out of focus."
 
 
@@ -58,6 +62,14 @@ class Panel:
         for dial in self._dials:
             dial.sync(self._session.lens)
         self._sharp_range.content = self._describe_sharp_range(self._session.lens)
+        self._blades.value = str(self._session.lens.blades or ROUND)
+
+    def show_blades(self, visible: bool) -> None:
+        """Show the blades' controls, or hide them where blades do not act."""
+        has_corners = self._session.lens.blades > 0
+        for control, shown in ((self._blades, visible), (self._turn, visible and has_corners)):
+            if control.visible != shown:
+                control.visible = shown
 
     def choose_photo(self, index: int) -> None:
         """Show which photo was gone to."""
@@ -71,14 +83,14 @@ class Panel:
     def _add_lens(self) -> None:
         gui, session = self._gui, self._session
         scene, camera = self._scene_dials(), self._camera_dials()
-        self._dials = scene + camera
+        self._dials = scene + camera + [self._add_blades()]
         self._metres: float | None = None  # in which distances are told
         self._sharp_range = gui.add_markdown("")
         if camera:
             self._add_units(scene, camera)
         self.click_focuses = gui.add_checkbox("Click focuses", True, hint="Click what shall be sharp.")
         label = "The photo's lens" if self._exhibit.photos else "Reset"
-        reset = gui.add_button(label, hint="Focus and aperture as at first.", color="gray")
+        reset = gui.add_button(label, hint="Focus, aperture and blades as at first.", color="gray")
         reset.on_click(lambda _: session.reset_lens())
 
     def _scene_dials(self) -> list[Dial]:
@@ -114,6 +126,22 @@ class Panel:
             )  # fmt: skip
         return dials
 
+    def _add_blades(self) -> Dial:
+        """Their number; returns the dial of their rotation."""
+        self._blades = self._gui.add_dropdown("Blades", BLADES, hint=BLADES_HINT)
+
+        @self._blades.on_update
+        def _(event: viser.GuiEvent) -> None:
+            if event.client is not None:
+                self._set_blades(self._blades.value)
+
+        dial = Dial(
+            self._gui, "Rotation (°)", "Turns the blades.", (0.0, FULL_TURN),
+            lambda lens: lens.blade_rotation, self._set_blade_rotation, self._session.lens,
+        )  # fmt: skip
+        self._turn = dial.handle
+        return dial
+
     @property
     def _widest(self) -> float:
         """The largest aperture on offer, scene units."""
@@ -143,6 +171,13 @@ class Panel:
 
     def _set_aperture(self, diameter: float) -> None:
         self._session.turn_lens(replace(self._session.lens, aperture=diameter))
+
+    def _set_blades(self, choice: str) -> None:
+        blades = 0 if choice == ROUND else int(choice)
+        self._session.turn_lens(replace(self._session.lens, blades=blades))
+
+    def _set_blade_rotation(self, degrees: float) -> None:
+        self._session.turn_lens(replace(self._session.lens, blade_rotation=degrees))
 
     def _describe_sharp_range(self, lens: Lens) -> str:
         camera = self._exhibit.start

@@ -55,9 +55,13 @@ class Request:
         return replace(self.lens, aperture=0.0) if self.show == SHARP else self.lens
 
     @property
+    def looks_through_lens(self) -> bool:
+        """Whether lens samples and blades change the picture: where there is blur, and no photo before it."""
+        return self.show == REFOCUSED and self.lens.aperture > 0
+
+    @property
     def refinements(self) -> tuple[int, ...]:
-        """More lens samples change nothing where there is no blur, and nobody looks where the photo is."""
-        return REFINEMENTS if self.show == REFOCUSED and self.lens.aperture > 0 else REFINEMENTS[:1]
+        return REFINEMENTS if self.looks_through_lens else REFINEMENTS[:1]
 
 
 class Session:
@@ -258,6 +262,7 @@ class Session:
         request = self._request()
         with self._lock:
             self._landmarks.hide(request.photo)
+            self._panel.show_blades(request.looks_through_lens)
             self._fit(request.photo)
         self._loop.submit(request, request.refinements)
 
