@@ -1,7 +1,7 @@
 """The CUDA half of bench_rasterizer.py: our rasterizer beside gsplat's, given the same Gaussians."""
 
-import gc
 import statistics
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +21,7 @@ class CudaTiming:
 
     Attributes:
         floor: what moving each input, gradient and picture once would take at the device's copy speed.
+        apart: mean difference of the two pictures, which shows that both drew the same scene.
     """
 
     scene: str
@@ -31,18 +32,19 @@ class CudaTiming:
     gsplat_both: float
     floor: float
     peak_gib: float
+    apart: float
 
     def row(self) -> str:
         ratio = self.gsplat_both / self.both
         return (
             f"{self.scene:16}{self.sets:5}{self.forward:10.3f}{self.both:10.3f}{self.floor:10.3f}"
-            f"{self.gsplat_forward:12.3f}{self.gsplat_both:12.3f}{ratio:9.2f}{self.peak_gib:9.2f}"
+            f"{self.gsplat_forward:12.3f}{self.gsplat_both:12.3f}{ratio:9.2f}{self.peak_gib:9.2f}{self.apart:9.1e}"
         )
 
 
 HEADER = (
     f"{'scene':16}{'sets':>5}{'forward':>10}{'and back':>10}{'floor':>10}{'gsplat fwd':>12}{'and back':>12}"
-    f"{'gsplat/us':>9}{'GiB':>9}"
+    f"{'ratio':>9}{'GiB':>9}{'apart':>9}"
 )
 
 
@@ -68,26 +70,37 @@ def copy_speed() -> float:
     return 2 * 4 * block.numel() / (1e-3 * median_ms(lambda: other.copy_(block)))
 
 
-def gsplat_render(tensors: dict[str, Tensor], camera: Camera) -> Tensor:
-    """Colours (S, 1, H, W, 3) by gsplat, the sets as its batch."""
+def gsplat_scene(
+    tensors: dict[str, Tensor], camera: Camera
+) -> tuple[dict[str, Tensor], Callable[[], Tensor]]:
+    """Leaves of gsplat's own, its coefficients in one tensor, and what draws them: (S, 1, H, W, 3), the
+    sets as its batch. Whatever can be made ready beforehand is."""
     from gsplat import rasterization
 
     sets = len(tensors["means"])
-    colors = torch.cat([tensors["sh0"], tensors["shN"]], 1)
-    image, _, _ = rasterization(
-        tensors["means"],
-        tensors["quats"],
-        tensors["scales"],
-        tensors["opacities"].expand(sets, -1),
-        colors.expand(sets, -1, -1, -1),
-        viewmats=camera.cam_from_world.float().cuda().expand(sets, 1, 4, 4),
-        Ks=camera.K.float().cuda().expand(sets, 1, 3, 3),
-        width=camera.width,
-        height=camera.height,
-        sh_degree=3,
-        packed=False,
-    )
-    return image
+    ready = {name: tensors[name] for name in ("means", "quats", "scales", "opacities")}
+    ready["colors"] = torch.cat([tensors["sh0"], tensors["shN"]], 1)
+    leaves = {name: tensor.detach().clone().requires_grad_() for name, tensor in ready.items()}
+    viewmats = camera.cam_from_world.float().cuda().expand(sets, 1, 4, 4).contiguous()
+    Ks = camera.K.float().cuda().expand(sets, 1, 3, 3).contiguous()
+
+    def render() -> Tensor:
+        image, _, _ = rasterization(
+            leaves["means"],
+            leaves["quats"],
+            leaves["scales"],
+            leaves["opacities"].expand(sets, -1),
+            leaves["colors"].expand(sets, -1, -1, -1),
+            viewmats=viewmats,
+            Ks=Ks,
+            width=camera.width,
+            height=camera.height,
+            sh_degree=3,
+            packed=False,
+        )
+        return image
+
+    return leaves, render
 
 
 def passes(render: Callable[[], Tensor], leaves: dict[str, Tensor]) -> tuple[float, float]:
@@ -108,7 +121,9 @@ def passes(render: Callable[[], Tensor], leaves: dict[str, Tensor]) -> tuple[flo
     return median_ms(forward), median_ms(both)
 
 
-def measure_cuda(name: str, tensors: dict[str, Tensor], camera: Camera, speed: float) -> CudaTiming:
+def measure_cuda(
+    name: str, tensors: dict[str, Tensor], camera: Camera, speed: float, beside_gsplat: bool
+) -> CudaTiming:
     """One scene, ours and gsplat's."""
     leaves: dict[str, Any] = {key: value.cuda().requires_grad_() for key, value in tensors.items()}
     sets = len(leaves["means"])
@@ -116,13 +131,13 @@ def measure_cuda(name: str, tensors: dict[str, Tensor], camera: Camera, speed: f
     forward, both = passes(lambda: rasterize(**leaves, camera=camera).colors, leaves)
     peak = torch.cuda.max_memory_allocated() / 2**30
     moved = 2 * sum(leaf.numel() for leaf in leaves.values()) + 2 * sets * 4 * camera.width * camera.height
-    try:
-        theirs = passes(lambda: gsplat_render(leaves, camera), leaves)
-    except Exception as error:
-        print(f"gsplat could not be run: {type(error).__name__}: {str(error)[:300]}")
-        theirs = (float("nan"), float("nan"))
-    for leaf in leaves.values():
-        leaf.grad = None
-    gc.collect()
-    torch.cuda.empty_cache()
-    return CudaTiming(name, sets, forward, both, *theirs, 1e3 * 4 * moved / speed, peak)
+    theirs, apart = (float("nan"), float("nan")), float("nan")
+    if beside_gsplat:
+        try:
+            gsplat_leaves, render = gsplat_scene(leaves, camera)
+            with torch.no_grad():
+                difference = render()[:, 0].movedim(-1, 1) - rasterize(**leaves, camera=camera).colors
+            theirs, apart = passes(render, gsplat_leaves), difference.abs().mean().item()
+        except Exception as error:
+            print(f"gsplat could not be run: {type(error).__name__}: {str(error)[:300]}", file=sys.stderr)
+    return CudaTiming(name, sets, forward, both, *theirs, 1e3 * 4 * moved / speed, peak, apart)

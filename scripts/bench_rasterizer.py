@@ -154,7 +154,7 @@ def row(timing: Timing) -> str:
     )
 
 
-def main_on_cuda(largest: int, as_json: bool, once: bool) -> None:
+def main_on_cuda(largest: int, as_json: bool, once: bool, beside_gsplat: bool) -> None:
     """Prints the table for a GPU; `once` draws one scene with its gradients, for a profiler."""
     import bench_cuda
 
@@ -175,7 +175,8 @@ def main_on_cuda(largest: int, as_json: bool, once: bool) -> None:
             if setup.gaussians > largest:
                 continue
             tensors, camera = random_scene(setup, sets)
-            timings.append(bench_cuda.measure_cuda(str(setup), tensors, camera, speed))
+            timings.append(bench_cuda.measure_cuda(str(setup), tensors, camera, speed, beside_gsplat))
+            beside_gsplat &= not math.isnan(timings[-1].gsplat_both)  # it would try to compile itself again
             if not as_json:
                 print(timings[-1].row(), flush=True)
     if as_json:
@@ -197,9 +198,10 @@ def main() -> None:
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--largest", type=int, default=3_000_000, help="cuda: leave out larger scenes")
     parser.add_argument("--once", action="store_true", help="cuda: draw one scene once, for a profiler")
+    parser.add_argument("--alone", action="store_true", help="cuda: without gsplat")
     arguments = parser.parse_args()
     if arguments.device == "cuda":
-        return main_on_cuda(arguments.largest, arguments.json, arguments.once)
+        return main_on_cuda(arguments.largest, arguments.json, arguments.once, not arguments.alone)
 
     timings = []
     header = "".join(f"{stage:>10}" for stage in STAGES)
