@@ -59,7 +59,8 @@ The files in the order in which data flows through them:
     inspection.py           before training: what each photo has in focus, what none has
     inspection_page.py      the same as a page, with sharpness maps
     bench/suites.py         benchmarks: truth scenes and the field's datasets; are they whole?
-    bench/runs.py           their runs, each in a process of its own; what they cost
+    bench/processes.py      commands in processes of their own: measured, and stopped together
+    bench/runs.py           their runs, and what they cost; goes on where it stopped
     bench/table.py          figures as Markdown, CSV, JSON
     bench/report.py         figures and pictures as a page
     io/makernote.py         focus distances that Canon writes into its photos

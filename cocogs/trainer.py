@@ -257,15 +257,19 @@ class Stop:
 
 @contextmanager
 def stop_on_interrupt():
-    """Turn the first Ctrl-C into a request to finish the step and save; the second one kills."""
+    """Turn the first Ctrl-C or SIGTERM into a request to finish the step and save; the second one kills."""
     stop = Stop()
 
     def request(number: int, frame: FrameType | None) -> None:
         stop.is_set = True
-        signal.signal(signal.SIGINT, previous)
+        restore()
 
-    previous = signal.signal(signal.SIGINT, request)
+    def restore() -> None:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+    previous = {number: signal.signal(number, request) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield stop
     finally:
-        signal.signal(signal.SIGINT, previous)
+        restore()

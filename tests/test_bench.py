@@ -4,7 +4,10 @@ import csv
 import json
 import os
 import re
+import signal
+import subprocess
 import sys
+import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from pathlib import Path
@@ -24,11 +27,14 @@ from tiny_run import (
 )
 
 from cocogs.bench import runs
-from cocogs.bench.runs import BenchSettings, Costs, Job, Result, Usage, collect, run_cocogs
+from cocogs.bench.processes import Processes, Usage
+from cocogs.bench.runs import BenchSettings, Costs, Job, Result, collect
 from cocogs.bench.suites import PROTOCOLS, BenchScene, Published, Suite
 from cocogs.bench.table import ALL_SCENES, heads_and_cells, make_rows, to_markdown
 from cocogs.cli import main
 from cocogs.errors import InputError
+from cocogs.render.files import RECORD
+from cocogs.run import read_checkpoint
 
 
 @pytest.fixture(scope="module")
@@ -86,14 +92,14 @@ def in_process(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[st
     """Commands run without a process of their own, which saves seconds each; gives the list of them."""
     commands: list[list[str]] = []
 
-    def run(arguments: list[str], folder: Path, environment: dict[str, str]) -> Usage:
+    def run(_: Processes, arguments: list[str], folder: Path, environment: dict[str, str]) -> Usage:
         commands.append(arguments)
         capsys.readouterr()
         code = main(arguments)
         printed = capsys.readouterr()
         return Usage(printed.out, printed.err.strip() if code else None, 2.0, 1.0, 1 << 30)
 
-    monkeypatch.setattr(runs, "run_cocogs", run)
+    monkeypatch.setattr(Processes, "run", run)
     monkeypatch.setattr(
         runs, "ThreadPoolExecutor", AtOnce
     )  # training handles Ctrl-C, in the main thread only
@@ -174,6 +180,67 @@ def test_interrupted_run_is_resumed(suite_folder: Path, tmp_path: Path, in_proce
     assert run["cpu_seconds"] is None and run["peak_gib"] is None and run["psnr"] > 0
 
 
+def test_half_done_pictures_are_finished(
+    suite_folder: Path, tmp_path: Path, in_process: list[list[str]]
+) -> None:
+    options = ("--methods", "3dgs", "--scenes", "one")
+    assert bench(suite_folder, tmp_path, *options) == 0
+    pictures = tmp_path / "runs" / "one" / "3dgs" / "seed0" / "pictures"
+    (pictures / RECORD).write_text("{}")
+    in_process.clear()
+    assert bench(suite_folder, tmp_path, *options) == 0
+    assert [command[0] for command in in_process] == ["render"] and not (pictures / RECORD).exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_stopped_benchmark_leaves_no_process_and_goes_on(
+    suite_folder: Path, tmp_path: Path, in_process: list[list[str]], number: signal.Signals
+) -> None:
+    """The signal reaches the benchmark alone; its training saves and ends before it does."""
+    arguments = ["bench", str(suite_folder), "--out", str(tmp_path), "--methods", "3dgs"]
+    arguments += ["--scenes", "one", "--iterations", "100000", "--max-gaussians", "300"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "cocogs", *arguments], cwd=Path(__file__).parents[1], text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"}, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        # Who runs the tests in the background has them ignore Ctrl-C, and children inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )  # fmt: skip
+    folder = tmp_path / "runs" / "one" / "3dgs" / "seed0"
+    try:
+        wait_for(folder / "tensorboard")
+        time.sleep(0.5)
+        process.send_signal(number)
+        output, errors = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert (process.returncode, errors) == (130, "cocogs: stopped.\n") and "FAILED" not in output
+    costs = Costs.read(folder)
+    assert (costs.running, costs.finished, costs.known) == (False, False, True) and costs.cpu_seconds > 0
+    step = read_checkpoint(folder)["step"]
+    assert 0 < step < 100_000
+
+    config = json.loads((folder / "config.json").read_text())
+    config["optim"]["iterations"] = step + 5  # else the rest would take its time
+    (folder / "config.json").write_text(json.dumps(config))
+    assert main(arguments) == 0
+    assert in_process[0][-1] == "--resume" and read_checkpoint(folder)["step"] == step + 5
+    assert Costs.read(folder).cpu_seconds == pytest.approx(costs.cpu_seconds + 2.0)
+
+
+def wait_for(path: Path) -> None:
+    end = time.monotonic() + 120
+    while not path.exists():
+        assert time.monotonic() < end, f"{path} did not come"
+        time.sleep(0.05)
+
+
+def test_nothing_is_started_after_the_stop(tmp_path: Path) -> None:
+    processes = Processes()
+    processes.stop()
+    with pytest.raises(InputError, match="start again to go on"):
+        processes.run(["--version"], tmp_path, dict(os.environ))
+
+
 def test_other_settings_need_another_folder(
     suite_folder: Path, tmp_path: Path, in_process: list[list[str]], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -219,7 +286,7 @@ def test_wrong_suite(tmp_path: Path, capsys) -> None:
 
 
 def test_process_is_measured_and_logged(tmp_path: Path) -> None:
-    usage = run_cocogs(["--version"], tmp_path, dict(os.environ))
+    usage = Processes().run(["--version"], tmp_path, dict(os.environ))
     usage.check()
     assert usage.output.startswith("cocogs ")
     assert 0 < usage.cpu_seconds < 60 and usage.wall_seconds > 0 and usage.peak_bytes > 1 << 20
@@ -227,7 +294,7 @@ def test_process_is_measured_and_logged(tmp_path: Path) -> None:
 
 
 def test_failure_of_a_process_is_its_own_sentence(tmp_path: Path) -> None:
-    usage = run_cocogs(["eval", str(tmp_path / "nothing")], tmp_path, dict(os.environ))
+    usage = Processes().run(["eval", str(tmp_path / "nothing")], tmp_path, dict(os.environ))
     with pytest.raises(InputError, match="nothing is not a run: it has no config"):
         usage.check()
     assert "is not a run" in (tmp_path / "log.txt").read_text()
@@ -236,7 +303,7 @@ def test_failure_of_a_process_is_its_own_sentence(tmp_path: Path) -> None:
 @pytest.mark.skipif(sys.platform == "win32", reason="signals")
 def test_killed_process_is_a_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "executable", "/bin/false")
-    usage = run_cocogs([], tmp_path, dict(os.environ))
+    usage = Processes().run([], tmp_path, dict(os.environ))
     assert usage.error == "ended with code 1"
 
 

@@ -6,7 +6,8 @@ OUT/runs/SCENE/METHOD/seedN/   a run folder, with log.txt, costs.json, eval.json
 OUT/table.md, .csv, .json      the figures
 OUT/report.html                the figures and pictures
 
-A finished run is not repeated, an interrupted one goes on, a failed one is tried again.
+A finished run is not repeated, an interrupted one goes on, a failed one is tried again. Ctrl-C and SIGTERM
+stop all runs, which save first.
 """
 
 from pathlib import Path

@@ -1,22 +1,20 @@
-"""The runs of a benchmark: each trained and measured in a process of its own; and their figures."""
+"""The runs of a benchmark: each trained, measured and rendered, as far as it was not; their figures."""
 
 import json
 import os
-import shlex
+import signal
 import statistics
-import subprocess
-import sys
-import tempfile
-import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from cocogs.bench.processes import Processes, signals_interrupt
 from cocogs.bench.suites import BenchScene, Suite
 from cocogs.errors import InputError
 from cocogs.io.atomic import replacing
 from cocogs.io.progress import Say
+from cocogs.render.files import RECORD
 
 FLOOR, CEILING = "3dgs", "sharp"
 METHODS = (FLOOR, CEILING, "lens", "paper", "full")
@@ -101,29 +99,44 @@ def keep_settings(settings: BenchSettings, out: Path) -> None:
 
 
 def run_all(jobs: list[Job], settings: BenchSettings, workers: int, say: Say) -> list[str]:
-    """Run every job, `workers` at a time; returns a sentence for each one that failed."""
+    """Run every job, `workers` at a time; returns a sentence for each one that failed.
+
+    Interrupted, it stops all of them, waits until they have saved, and raises KeyboardInterrupt.
+    """
     threads = max(1, (os.cpu_count() or 1) // workers)
     failures: list[str] = []
+    processes = Processes()
 
     def work(job: Job) -> None:
         try:
-            run_job(job, settings, threads, say)
+            run_job(job, settings, threads, processes, say)
         except InputError as error:
+            if processes.stopped:
+                return
             failures.append(f"{job.title}: {error}")
             say(f"FAILED {failures[-1]}")
 
-    with ThreadPoolExecutor(workers) as pool:
+    with signals_interrupt(), ThreadPoolExecutor(workers) as pool:
         futures = [pool.submit(work, job) for job in jobs]
         try:
             for future in futures:
                 future.result()
-        except KeyboardInterrupt:
-            pool.shutdown(wait=True, cancel_futures=True)  # Ctrl-C reached the trainings too: they save
+        except BaseException:
+            stop_all(processes, pool)
             raise
     return failures
 
 
-def run_job(job: Job, settings: BenchSettings, threads: int, say: Say) -> None:
+def stop_all(processes: Processes, pool: ThreadPoolExecutor) -> None:
+    """Returns when the last one has saved and ended; Ctrl-C once more kills them."""
+    processes.stop()
+    try:
+        pool.shutdown(wait=True, cancel_futures=True)
+    except KeyboardInterrupt:
+        processes.stop(signal.SIGKILL)
+
+
+def run_job(job: Job, settings: BenchSettings, threads: int, processes: Processes, say: Say) -> None:
     """Train, measure and render one run, as far as that was not done before.
 
     Raises:
@@ -133,19 +146,20 @@ def run_job(job: Job, settings: BenchSettings, threads: int, say: Say) -> None:
     costs = Costs.read(job.folder)
     if not costs.finished:
         say(f"Training {job.title}")
-        costs.train(train_command(job, settings), environment)
+        costs.train(train_command(job, settings), processes, environment)
     if not (job.folder / "eval.json").exists():
         options = ["--lpips-weights", settings.lpips_weights] if settings.lpips_weights else []
         if job.scene.has_truth:
             options.append("--truth")
-        usage = run_cocogs(["eval", str(job.folder), "--json", *options], job.folder, environment)
+        usage = processes.run(["eval", str(job.folder), "--json", *options], job.folder, environment)
         usage.check()
         with replacing(job.folder / "eval.json") as path:
             path.write_text(usage.output)
         say(f"Measured {job.title}: {json.loads(usage.output)['mean']['psnr']:.2f} dB")
-    if not (job.folder / "pictures").is_dir():
-        pictures = ["--views", "test", "--out", str(job.folder / "pictures")]
-        run_cocogs(["render", str(job.folder), *pictures], job.folder, environment).check()
+    pictures = job.folder / "pictures"
+    if (pictures / RECORD).exists() or not any(pictures.rglob("*.png")):
+        options = ["--views", "test", "--out", str(pictures)]
+        processes.run(["render", str(job.folder), *options], job.folder, environment).check()
 
 
 @dataclass
@@ -174,11 +188,11 @@ class Costs:
         except (OSError, ValueError, TypeError):
             return cls(folder)
 
-    def train(self, command: list[str], environment: dict[str, str]) -> None:
+    def train(self, command: list[str], processes: Processes, environment: dict[str, str]) -> None:
         self.known = self.known and not self.running
         self.running = True
         self.write()
-        usage = run_cocogs(command, self.folder, environment)
+        usage = processes.run(command, self.folder, environment)
         self.running, self.finished = False, usage.error is None
         self.cpu_seconds += usage.cpu_seconds
         self.wall_seconds += usage.wall_seconds
@@ -190,56 +204,6 @@ class Costs:
         values = {name: value for name, value in vars(self).items() if name != "folder"}
         with replacing(self.folder / "costs.json") as path:
             path.write_text(json.dumps(values) + "\n")
-
-
-@dataclass(frozen=True)
-class Usage:
-    """What a process printed and took.
-
-    Args:
-        error: what it said when it failed, None when it did not.
-        cpu_seconds: user and system time of all its threads.
-        peak_bytes: its largest resident memory.
-    """
-
-    output: str
-    error: str | None
-    cpu_seconds: float
-    wall_seconds: float
-    peak_bytes: int
-
-    def check(self) -> None:
-        """Raises InputError if it failed."""
-        if self.error is not None:
-            raise InputError(self.error)
-
-
-def run_cocogs(arguments: list[str], folder: Path, environment: dict[str, str]) -> Usage:
-    """Run one command in a process of its own; what it prints is added to `folder`/log.txt."""
-    folder.mkdir(parents=True, exist_ok=True)
-    began = time.monotonic()
-    with tempfile.TemporaryFile("w+") as output, open(folder / "log.txt", "a+") as log:
-        log.write(f"$ {shlex.join(['cocogs', *arguments])}\n")
-        log.flush()
-        start = log.tell()
-        process = subprocess.Popen(
-            [sys.executable, "-m", "cocogs", *arguments], stdout=output, stderr=log, env=environment
-        )
-        _, status, used = os.wait4(process.pid, 0)  # what subprocess offers counts all children together
-        process.returncode = os.waitstatus_to_exitcode(status)
-        output.seek(0)
-        log.seek(start)
-        printed, complaint = output.read(), log.read().strip()
-        log.write(printed)
-    error = None
-    if process.returncode:
-        last = complaint.splitlines()[-1] if complaint else f"ended with code {process.returncode}"
-        if process.returncode < 0:  # libraries then print where they were, which tells nobody anything
-            last = f"ended by signal {-process.returncode}; start again to go on"
-        error = last.removeprefix("cocogs: error: ")
-    unit = 1 if sys.platform == "darwin" else 1024  # macOS counts bytes, Linux KiB
-    cpu_seconds = used.ru_utime + used.ru_stime
-    return Usage(printed, error, cpu_seconds, time.monotonic() - began, used.ru_maxrss * unit)
 
 
 def train_command(job: Job, settings: BenchSettings) -> list[str]:

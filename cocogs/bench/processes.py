@@ -1,0 +1,116 @@
+"""The commands of a benchmark, each in a process of its own, measured; none outlives the benchmark."""
+
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+from cocogs.errors import InputError
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What a process printed and took.
+
+    Args:
+        error: what it said when it failed, None when it did not.
+        cpu_seconds: user and system time of all its threads.
+        peak_bytes: its largest resident memory.
+    """
+
+    output: str
+    error: str | None
+    cpu_seconds: float
+    wall_seconds: float
+    peak_bytes: int
+
+    def check(self) -> None:
+        """Raises InputError if it failed."""
+        if self.error is not None:
+            raise InputError(self.error)
+
+
+class Processes:
+    """Runs commands, from several threads if need be, until `stop`."""
+
+    def __init__(self) -> None:
+        self._running: set[int] = set()
+        self._lock = threading.Lock()
+        self.stopped = False
+
+    def run(self, arguments: list[str], folder: Path, environment: dict[str, str]) -> Usage:
+        """Run `cocogs` with these arguments; what it prints is added to `folder`/log.txt."""
+        folder.mkdir(parents=True, exist_ok=True)
+        began = time.monotonic()
+        with tempfile.TemporaryFile("w+") as output, open(folder / "log.txt", "a+") as log:
+            log.write(f"$ {shlex.join(['cocogs', *arguments])}\n")
+            log.flush()
+            start = log.tell()
+            process = self._start(arguments, stdout=output, stderr=log, env=environment)
+            _, status, used = os.wait4(process.pid, 0)  # what subprocess offers counts all children together
+            process.returncode = os.waitstatus_to_exitcode(status)
+            with self._lock:
+                self._running.remove(process.pid)
+            output.seek(0)
+            log.seek(start)
+            printed, complaint = output.read(), log.read().strip()
+            log.write(printed)
+        unit = 1 if sys.platform == "darwin" else 1024  # macOS counts bytes, Linux KiB
+        return Usage(
+            output=printed,
+            error=reason(process.returncode, complaint) if process.returncode else None,
+            cpu_seconds=used.ru_utime + used.ru_stime,
+            wall_seconds=time.monotonic() - began,
+            peak_bytes=used.ru_maxrss * unit,
+        )
+
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> None:
+        """Send a signal to all that run, and start no more. Trainings save when they are told to stop."""
+        with self._lock:
+            self.stopped = True
+            for leader in self._running:
+                with suppress(OSError):  # just gone
+                    os.killpg(leader, number)
+
+    def _start(self, arguments: list[str], **options: Any) -> subprocess.Popen:
+        with self._lock:
+            if self.stopped:
+                raise InputError("stopped; start again to go on")
+            # In a session of its own, a process hears of Ctrl-C by `stop` alone, once, with all its children.
+            command = [sys.executable, "-m", "cocogs", *arguments]
+            process = subprocess.Popen(command, start_new_session=True, **options)
+            self._running.add(process.pid)
+        return process
+
+
+def reason(code: int, complaint: str) -> str:
+    """Why a process failed, in one sentence."""
+    if code < 0:  # libraries then print where they were, which tells nobody anything
+        return f"ended by signal {-code}; start again to go on"
+    last = complaint.splitlines()[-1] if complaint else f"ended with code {code}"
+    return last.removeprefix("cocogs: error: ")
+
+
+@contextmanager
+def signals_interrupt() -> Iterator[None]:
+    """Let what usually ends a process at once (SIGTERM, a closed terminal) be like Ctrl-C."""
+
+    def interrupt(*_: object) -> NoReturn:
+        raise KeyboardInterrupt
+
+    numbers = [n for n in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) != signal.SIG_IGN]  # nohup
+    previous = {number: signal.signal(number, interrupt) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
