@@ -31,14 +31,17 @@ __device__ Vec3<float> from_eye(const Scene<float>& scene, const Vec3<float>& me
 }
 
 // Moves the coefficients of a block's Gaussians between device memory, where they are dense, and shared
-// memory, where each Gaussian has a row; consecutive threads move consecutive numbers. They are copied
-// without passing through registers, so that a thread has all its loads under way at once.
+// memory, where each Gaussian has a row; consecutive threads move consecutive numbers. Only the bands in use
+// are loaded, and without passing through registers, so that a thread has all its loads under way at once.
+template <int Degree>
 __device__ void load_sh(const Parameters<const float>& in, int64_t first, int count, float* rows) {
   for (int k = threadIdx.x; k < count * 3; k += blockDim.x)
     __pipeline_memcpy_async(&rows[k / 3 * kRow + k % 3], &in.sh0[first * 3 + k], sizeof(float));
-  for (int k = threadIdx.x; k < count * kShRest; k += blockDim.x)
-    __pipeline_memcpy_async(&rows[k / kShRest * kRow + 3 + k % kShRest], &in.shN[first * kShRest + k],
-                            sizeof(float));
+  constexpr int rest = 3 * kBasisSize<Degree> - 3;
+  if constexpr (rest > 0)
+    for (int k = threadIdx.x; k < count * rest; k += blockDim.x)
+      __pipeline_memcpy_async(&rows[k / rest * kRow + 3 + k % rest],
+                              &in.shN[(first + k / rest) * kShRest + k % rest], sizeof(float));
   __pipeline_commit();
 }
 // Waits until the rows of all threads have arrived.
@@ -111,7 +114,7 @@ __global__ void __launch_bounds__(kThreads)
       if (project_one(scene, s, i, projection, ordering, radii)) drawn |= uint64_t(1) << s;
   if (i == 0) projection.tile_count[scene.sets * scene.count] = 0;
   if (!__syncthreads_or(drawn != 0)) return;
-  load_sh(scene.gaussians, first, count, sh);
+  load_sh<Degree>(scene.gaussians, first, count, sh);
   await_sh();
   for (int s = 0; s < scene.sets; ++s) {
     if (!(drawn >> s & 1)) continue;
@@ -235,7 +238,7 @@ __global__ void __launch_bounds__(kThreadsVjp)
   const int count = int(min(int64_t(kThreadsVjp), scene.count - first));
   const bool wants_sh = v.sh0 || v.shN || v.means.data;  // the direction depends on the mean
   if (wants_sh) {
-    load_sh(scene.gaussians, first, count, sh);
+    load_sh<Degree>(scene.gaussians, first, count, sh);
     for (int k = threadIdx.x; k < kThreadsVjp * kRow; k += kThreadsVjp) v_sh[k] = 0;
     await_sh();
   }
