@@ -17,7 +17,7 @@ from cocogs.coc.expand import (
     sphere_points,
     widen,
 )
-from cocogs.coc.lens import coc_diameter, lens_samples
+from cocogs.coc.lens import blur_variance, coc_diameter, lens_samples
 
 COUNT, COPIES, FX = 40, 5, 300.0
 
@@ -39,7 +39,7 @@ def test_widening_moves_nothing_and_blurs_by_the_coc(base):
     copies = widen(base, CAMERA, LENS)
     coc = coc_diameter(base[0][:, 2], LENS.focus_distance, LENS.aperture)
     torch.testing.assert_close(copies.means[0], base[0])
-    torch.testing.assert_close(copies.blur, coc.square()[None] / 16)
+    torch.testing.assert_close(copies.blur, blur_variance(coc)[None])
 
 
 def test_sampled_lens_starts_at_the_physical_one(base):

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from cocogs.coc.lens import (
+    DISC_SIGMA,
     blur_variance,
     camera_depth,
     coc_diameter,
@@ -63,13 +64,19 @@ def test_paper_units_leave_the_factor_out():
         world_radius(z, focus, aperture, FX, units="px")
 
 
-def test_blur_variance_is_that_of_a_uniform_disc():
-    angle, radius = torch.meshgrid(
-        torch.linspace(0, 2 * math.pi, 401)[:-1], torch.linspace(0, 1, 2001), indexing="ij"
-    )
-    x = 6.0 * radius * torch.cos(angle)  # disc of diameter 12, area element ~ radius
-    variance = (x.square() * radius).sum() / radius.sum()
-    assert float(blur_variance(f64(12.0))) == pytest.approx(float(variance), rel=2e-3)
+def test_disc_sigma_is_that_of_the_nearest_gaussian():
+    """In blurring pictures whose power falls with the square of the frequency."""
+    log_f = torch.linspace(math.log(1e-3), math.log(1e3), 20_000, dtype=torch.float64)
+    f = log_f.exp()
+    disc = 2 * torch.special.bessel_j1(f) / f
+    sigmas = torch.arange(0.4, 0.7, 0.001, dtype=torch.float64)
+    gaussians = torch.exp(-((sigmas[:, None] * f) ** 2) / 2)
+    distances = torch.trapezoid((disc - gaussians).square(), log_f)
+    assert float(sigmas[distances.argmin()]) == pytest.approx(DISC_SIGMA, abs=1e-3)
+
+
+def test_blur_variance_is_that_of_the_disc_s_gaussian():
+    assert float(blur_variance(f64(-12.0))) == pytest.approx((6.0 * DISC_SIGMA) ** 2)
 
 
 @pytest.mark.parametrize("blades", [0, 3, 6])
@@ -80,7 +87,7 @@ def test_lens_samples_and_their_sub_apertures_have_the_aperture_s_variance(
     points = lens_samples(count, overlap, blades, 10.0).double()
     assert points.shape == (count, 2)
     torch.testing.assert_close(points.mean(0), f64(0.0, 0.0), atol=1e-6, rtol=0)
-    total = float(points.square().mean()) + overlap / (4 * count)
+    total = float(points.square().mean()) + DISC_SIGMA**2 * overlap / count
     assert total == pytest.approx(float(polygon_points(blades).square().mean()), rel=3e-3)
 
 

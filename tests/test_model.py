@@ -11,7 +11,7 @@ from torch import Tensor
 from cocogs.camera import Camera
 from cocogs.coc.expand import Ablation
 from cocogs.coc.focus import FocusPlanes
-from cocogs.coc.lens import coc_diameter
+from cocogs.coc.lens import DISC_SIGMA, coc_diameter
 from cocogs.config import PRESETS, ModelConfig, preset
 from cocogs.gaussians import SH_C0, Gaussians
 from cocogs.model import DefocusModel
@@ -120,12 +120,12 @@ def test_refocusing_on_a_splat_leaves_it_sharp(name: str) -> None:
 
 
 @pytest.mark.parametrize("focus_distance", [2.5, 6.0, math.inf])
-def test_refocused_splat_has_the_disc_s_variance_and_keeps_its_light(focus_distance: float) -> None:
+def test_refocused_splat_is_widened_by_its_coc_and_keeps_its_light(focus_distance: float) -> None:
     depth, aperture = 4.0, 50.0
     model = make(ModelConfig(), one_splat(depth))
     light, *sharp = light_and_variance(model.sharp(CAMERA).colors[0])
     blurred_light, *blurred = light_and_variance(refocused(model, CAMERA, focus_distance, aperture))
-    added = (aperture * (1 / depth - 1 / focus_distance)) ** 2 / 16
+    added = (DISC_SIGMA * aperture * (1 / depth - 1 / focus_distance) / 2) ** 2
     assert blurred_light == pytest.approx(light, rel=0.05)  # faint rims are not drawn
     for before, after in zip(sharp, blurred, strict=True):
         assert after - before == pytest.approx(added, rel=0.15)
@@ -154,7 +154,7 @@ def test_widened_photo_is_the_refocused_one() -> None:
 
 
 @pytest.mark.parametrize("index", [0, 2])
-def test_sampled_lens_starts_as_wide_as_the_widened_one(index: int) -> None:
+def test_sampled_lens_starts_as_wide_as_the_disc(index: int) -> None:
     """Second moments of one splat; focus in front of it and behind."""
     depth, aperture = 4.0, 100.0
     splat = one_splat(depth, opacity=0.99)
@@ -167,9 +167,10 @@ def test_sampled_lens_starts_as_wide_as_the_widened_one(index: int) -> None:
     light, *sampled = light_and_variance(photo.image)
     widened_light, *widened = light_and_variance(lens.defocused(CAMERA, index))
     assert light == pytest.approx(widened_light, rel=0.03)
-    disc = 2 * float(aperture * (1 / depth - 1 / FOCUS_DISTANCES[index])) ** 2 / 16  # x and y together
-    assert sum(sampled) - sum(sharp) == pytest.approx(disc, rel=0.05)
-    assert sum(widened) - sum(sharp) == pytest.approx(disc, rel=0.1)  # its faint rim is not drawn
+    radius = float(aperture * (1 / depth - 1 / FOCUS_DISTANCES[index])) / 2
+    assert sum(sampled) - sum(sharp) == pytest.approx(2 * (radius / 2) ** 2, rel=0.05)  # x and y together
+    single = 2 * (DISC_SIGMA * radius) ** 2
+    assert sum(widened) - sum(sharp) == pytest.approx(single, rel=0.1)  # its faint rim is not drawn
 
 
 def test_photo_in_focus_is_sharp_through_every_sample() -> None:

@@ -12,7 +12,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cocogs.coc.lens import blur_variance, camera_depth, coc_diameter, lens_samples, world_radius
+from cocogs.coc.lens import (
+    DISC_SIGMA,
+    blur_variance,
+    camera_depth,
+    coc_diameter,
+    lens_samples,
+    world_radius,
+)
 from cocogs.device import bf16_where_fast
 
 MAX_FACTOR = 1.1  # upper bound of the paper's scale and rotation factors
@@ -45,8 +52,8 @@ class PhotoLens:
 def widen(base: tuple[Tensor, ...], cam_from_world: Tensor, lens: PhotoLens) -> Copies:
     """One copy per Gaussian, blurred in the image by its own circle of confusion (`lens` preset).
 
-    The rasterizer adds the disc's variance c^2 / 16 to the projected splat and lowers its opacity so
-    that the integral is kept: exact for one splat, and the price of a plain render.
+    The rasterizer adds the variance of the disc's Gaussian to the projected splat and lowers its opacity
+    so that the integral is kept: exact for one splat, and the price of a plain render.
     """
     means, quats, scales, opacities = base
     z = camera_depth(means, cam_from_world, lens.depth)
@@ -88,7 +95,7 @@ class LensResiduals:
         """(N,) by which the learned lens blurs more or less than its K says: the ratio of standard deviations
         of its copies, their own widths included, and of the disc (1/2 of its radius per axis)."""
         centred = self.directions - self.directions.mean(0)
-        variance = centred.square().sum(-1).mean(0) / 2 + self.widths.square().mean(0) / 4
+        variance = centred.square().sum(-1).mean(0) / 2 + (DISC_SIGMA * self.widths).square().mean(0)
         return self.aperture_factor * 2 * variance.sqrt()
 
 

@@ -15,6 +15,11 @@ from torch import Tensor
 
 MIN_DEPTH = 1e-2  # scene units; the rasterizer's near plane: nothing nearer is drawn
 
+# Standard deviation, in radii, of the Gaussian that blurs photos most nearly as a uniform disc does: their
+# power falls with the square of the frequency f, so the integral of |disc - Gaussian|^2 / f df is least.
+# The disc's own deviation is 1/2, but it takes more of the middle frequencies away than that Gaussian.
+DISC_SIGMA = 0.560
+
 
 def coc_diameter(z: Tensor, focus_distance: Tensor, aperture: Tensor) -> Tensor:
     """Signed diameter of the circle of confusion in px: c = K (1/z - 1/z_f).
@@ -49,8 +54,8 @@ def focus_between(start: float, end: float, t: float) -> float:
 
 
 def blur_variance(coc: Tensor) -> Tensor:
-    """Variance per axis, in px^2, of a uniform disc of diameter `coc` px: r^2 / 4 = c^2 / 16."""
-    return coc.square() / 16
+    """Variance per axis, in px^2, of the Gaussian that stands for a disc of diameter `coc` px."""
+    return (DISC_SIGMA / 2 * coc).square()
 
 
 def world_radius(
@@ -78,10 +83,10 @@ def lens_samples(count: int, overlap: float = 1.0, blades: int = 0, rotation: fl
     """(count, 2) points of the aperture, a sunflower of equal areas, for the lens's sub-apertures.
 
     Coordinates x right and y down, in radii of the circle of the aperture's area: the unit disc, or the
-    regular polygon of area pi. Each point stands for a sub-aperture of radius sqrt(overlap / count) whose
-    own variance per axis is a quarter of that squared. The pattern is centred and scaled so that its
-    variance plus the sub-apertures' equals the whole aperture's: without this the sampled lens would be too
-    wide by about 1/count.
+    regular polygon of area pi. Each point stands for a sub-aperture of radius sqrt(overlap / count), drawn
+    as the Gaussian of `DISC_SIGMA` times that. The pattern is centred and scaled so that its variance plus
+    the Gaussians' equals the whole aperture's: without this the sampled lens would be too wide by about
+    1/count.
 
     Args:
         overlap: area of the sub-apertures together, in areas of the aperture; at most `count`.
@@ -95,7 +100,8 @@ def lens_samples(count: int, overlap: float = 1.0, blades: int = 0, rotation: fl
     if count == 1:
         return points.float()
     variance = points.square().mean()
-    return (points * torch.sqrt((_variance(blades) - overlap / (4 * count)) / variance)).float()
+    left = max(0.0, _variance(blades) - DISC_SIGMA**2 * overlap / count)
+    return (points * math.sqrt(left / float(variance))).float()
 
 
 def _rim(turns: Tensor, blades: int, rotation: float) -> Tensor:

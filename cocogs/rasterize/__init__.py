@@ -65,8 +65,8 @@ def rasterize(
         shN: (N, 15, 3) colour of degrees 1 to 3.
         camera: the pinhole camera; no gradient flows to it.
         blur: (S, N) or (N,) variance in px^2, >= 0, by which each projected Gaussian is widened on both
-            axes; its opacity falls so that its integral stays. None = 0. A circle of confusion of
-            diameter c px has variance c^2 / 16.
+            axes; its opacity falls so that its integral stays. None = 0. For a circle of confusion
+            see `cocogs.coc.lens.blur_variance`.
         sh_degree: bands of colour that are used, 0 to 3; the gradient of the others is zero.
         background: (3,) colour behind everything; None = black.
         with_depth: also renders depth.
