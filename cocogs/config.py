@@ -78,6 +78,8 @@ class StrategyConfig:
     """Mean 2D gradient (in half image widths) above which a Gaussian is split or duplicated."""
     split_scale: float = 0.01
     """Larger Gaussians (in scene extents) are split, smaller ones duplicated."""
+    turnover: float = 0.05
+    """Share of max_gaussians that may move from where little shows to where more is needed, at each edit."""
     min_opacity: float = 5e-3
     max_scale: float = 0.5
     """Larger Gaussians (in scene extents) are removed."""

@@ -51,12 +51,32 @@ class Densification:
         if not (self.begin < step <= self.end and step % self.config.every == 0):
             return
         params = {name: getattr(gaussians, name) for name in gaussians.names}
+        mean = self.gradient / self.seen.clamp_min(1)
         # Faint ones go first: sharing its opacity would make a growing one look faint.
-        kept = self._prune(params, optimizers)
-        self._grow(params, optimizers, (self.gradient / self.seen.clamp_min(1))[kept])
+        gone = self._superfluous(params, mean)
+        if gone.any():
+            remove(params=params, optimizers=optimizers, state={}, mask=gone)
+        self._grow(params, optimizers, mean[~gone])
         for name, value in params.items():
             setattr(gaussians, name, value)
         self.gradient, self.seen = (self.gradient.new_zeros(len(gaussians)) for _ in range(2))
+
+    def _superfluous(self, params: dict[str, torch.nn.Parameter], mean: Tensor) -> Tensor:
+        """Mask (N,) of those to remove, given the mean gradients (N,)."""
+        opacities = params["opacities"].sigmoid()
+        oversized = params["scales"].exp().amax(1) > self.config.max_scale * self.extent
+        gone = (opacities < self.config.min_opacity) | oversized
+        if gone.all():
+            return torch.zeros_like(gone)
+        # Where the cap leaves no room, the faintest of those that ask for nothing make some.
+        asking = (mean > self.config.gradient) & ~gone
+        room = self.config.max_gaussians - int((~gone).sum())
+        asked = min(int(asking.sum()), int(self.config.turnover * self.config.max_gaussians))
+        idle = ~gone & ~asking
+        if 0 <= room < asked:
+            missing = min(asked - room, int(idle.sum()))
+            gone |= keep_largest(torch.where(idle, -opacities, -torch.inf), missing)
+        return gone
 
     def _grow(self, params: dict[str, torch.nn.Parameter], optimizers: Optimizers, mean: Tensor) -> None:
         count = len(params["means"])
@@ -72,17 +92,6 @@ class Densification:
         duplicate(params=params, optimizers=optimizers, state={}, mask=copied)
         divided = torch.cat([wanted & large, wanted.new_zeros(int(copied.sum()))])
         split(params=params, optimizers=optimizers, state={}, mask=divided)
-
-    def _prune(self, params: dict[str, torch.nn.Parameter], optimizers: Optimizers) -> Tensor:
-        """Returns the mask (N,) of those that stay."""
-        faint = params["opacities"].sigmoid() < self.config.min_opacity
-        oversized = params["scales"].exp().amax(1) > self.config.max_scale * self.extent
-        gone = faint | oversized
-        if gone.all():
-            gone = torch.zeros_like(gone)
-        if gone.any():
-            remove(params=params, optimizers=optimizers, state={}, mask=gone)
-        return ~gone
 
     def state_dict(self) -> dict[str, Tensor]:
         return {"gradient": self.gradient, "seen": self.seen}

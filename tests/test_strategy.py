@@ -212,6 +212,24 @@ def test_full_scene_stays_as_it_is(cap: int, gaussians: Gaussians, optimizers: O
     torch.testing.assert_close(gaussians.opacities.sigmoid(), torch.full((COUNT,), 0.5))
 
 
+def test_in_a_full_scene_the_faintest_idle_ones_make_room(
+    gaussians: Gaussians, optimizers: Optimizers
+) -> None:
+    """As many as ask, or the turnover allows; never one that asks itself, however faint."""
+    config = StrategyConfig(**{**vars(CONFIG), "max_gaussians": COUNT, "turnover": 0.2})
+    with torch.no_grad():
+        gaussians.opacities[[1, 3, 5, 7]] = torch.tensor([0.1, 0.2, 0.3, 0.4]).logit()
+    before = means(gaussians)
+    densification(1, 8, 9, config=config).edit(STEP, gaussians, optimizers)
+    after = means(gaussians)
+    assert len(gaussians) == COUNT
+    left = [i for i in range(COUNT) if any(torch.equal(before[i], mean) for mean in after)]
+    assert left == [0, 1, 2, 4, 6, 7, 8, 9]
+    doubled = [i for i in left if sum(torch.equal(before[i], mean) for mean in after) == 2]
+    assert doubled == [8, 9]
+    check_alignment(gaussians, optimizers)
+
+
 def test_faint_and_oversized_ones_are_removed(gaussians: Gaussians, optimizers: Optimizers) -> None:
     resize(gaussians, optimizers, [0], HUGE)
     with torch.no_grad():
