@@ -23,7 +23,6 @@ from cocogs.coc.focus import (
 )
 from cocogs.coc.lens import coc_diameter, depth_of_field
 from cocogs.io import folders
-from cocogs.io.makernote import canon_focus_distance
 from cocogs.io.photos import LensFacts, list_photos
 from cocogs.scene import Scene
 
@@ -50,7 +49,7 @@ class PhotoFocus:
         near, far: between these a CoC is at most IN_FOCUS px; far None is infinity.
         blur: px; standard deviation of the blur in the sharpest tenth of its points, None without texture.
         too_blurred: even that is much more than in the other photos.
-        lens: what EXIF says; exif_focus_distance in metres (Canon only).
+        lens: what EXIF says.
     """
 
     name: str
@@ -60,7 +59,6 @@ class PhotoFocus:
     blur: float | None
     too_blurred: bool
     lens: LensFacts
-    exif_focus_distance: float | None
 
 
 @dataclass(frozen=True)
@@ -182,7 +180,6 @@ def inspect_scene(scene: Scene) -> Inspection:
             None if softest[v].isnan() else float(softest[v]),
             bool(softest[v] > 2 * softest.nanmedian().clamp_min(0.6)),
             view.lens,
-            canon_focus_distance(folder / view.name),
         )
         for v, view in enumerate(views)
     ]
@@ -259,14 +256,13 @@ def compare_with_exif(photos: list[PhotoFocus], aperture: float, scene: Scene) -
         if p.lens.focal_length_35mm
     ]
     f_numbers = sorted({p.lens.f_number for p in photos if p.lens.f_number})
-    pairs = [(p.focus_distance, p.exif_focus_distance) for p in photos if p.exif_focus_distance]
+    pairs = [(p.focus_distance, p.lens.focus_distance) for p in photos if p.lens.focus_distance]
     correlation = unit = relative = None
     if len(pairs) >= 3:
         ours, theirs = np.array(pairs).T
         if ours.std() > 0 and theirs.std() > 0:
             correlation = float(np.corrcoef(ours, theirs)[0, 1])
         unit = float(np.median(theirs / ours))
-        lens = photos[0].lens
-        if lens.focal_length_mm and lens.f_number:
-            relative = aperture / camera.fx * unit / (lens.focal_length_mm / 1000 / lens.f_number)
+        diameter = photos[0].lens.aperture_diameter
+        relative = aperture / camera.fx * unit / diameter if diameter else None
     return ExifAgreement(float(np.median(ratios)) if ratios else None, f_numbers, correlation, unit, relative)

@@ -54,7 +54,7 @@ def photo_table(inspection: Inspection) -> tuple[list[str], list[list[str]]]:
         lens = photo.lens
         facts = [f"f/{lens.f_number:g}" if lens.f_number else ""]
         facts.append(f"{lens.focal_length_mm:g} mm" if lens.focal_length_mm else "")
-        facts.append(f"{photo.exif_focus_distance:g} m" if photo.exif_focus_distance else "")
+        facts.append(f"{lens.focus_distance:g} m" if lens.focus_distance else "")
         cells.append([
             photo.name, f"{photo.focus_distance:.4g}", f"{photo.near:.4g}",
             "infinity" if photo.far is None else f"{photo.far:.4g}",

@@ -81,9 +81,9 @@ class Run:
         if self.config.model.units == "paper":
             return None
         scales = [
-            lens.focal_length_mm / 1000 / lens.f_number / diameter
+            lens.aperture_diameter / diameter
             for lens, diameter in zip(self._facts, self._diameters, strict=True)
-            if lens.focal_length_mm is not None and lens.f_number is not None
+            if lens.aperture_diameter is not None
         ]
         return geometric_mean(scales) if scales else None
 

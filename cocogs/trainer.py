@@ -3,6 +3,7 @@
 import signal
 from contextlib import contextmanager
 from pathlib import Path
+from statistics import median
 from types import FrameType
 from typing import Any
 
@@ -210,11 +211,11 @@ def start_focus(config: Config, scene: Scene) -> FocusPlanes:
     cameras, photos = [v.camera for v in views], [scene.photo(v) for v in views]
     evidence = gather_evidence(cameras, photos, [scene.mask(v) for v in views], scene.points)
     if evidence.depths.isnan().all():
-        raise InputError(
-            f"No photo of {scene.source} sees its points: give cameras and points of one model."
-        )
+        raise InputError(f"No photo of {scene.source} sees its points: give cameras and points of one model.")
     blurs = gather_blurs(cameras, photos, evidence, scene.points)
     distances, aperture = fit_lens(evidence, also_from=fit_blurs(evidence, blurs)[0])
+    # What the maker says of the aperture is surer than what the photos show of it.
+    aperture = exif_aperture(views, mean_depths(evidence)) or aperture
     if config.model.lens == "paper":  # which knows no evidence
         distances = mean_depths(evidence)
     typical = float(evidence.depths.nanmedian())
@@ -222,6 +223,24 @@ def start_focus(config: Config, scene: Scene) -> FocusPlanes:
         # The paper's offset is K |1/z - 1/z_f| itself: start where it equals the physical one.
         aperture *= typical / views[0].camera.fx
     return FocusPlanes(distances, aperture, typical, config.model.per_photo_aperture)
+
+
+def exif_aperture(views: list[View], depths: Tensor) -> float | None:
+    """K in px x scene unit by EXIF, None where it does not tell.
+
+    Focal length and f-number give the aperture in metres. How long a metre is in the scene tell the distances
+    that the camera says it focused on, beside the mean depths (V,) of what its photos see: one number, the
+    median over at least 3 photos. Single focus distances are not taken from EXIF.
+    """
+    known = [
+        (view.lens.aperture_diameter * view.camera.fx, view.lens.focus_distance / float(depth))
+        for view, depth in zip(views, depths, strict=True)
+        if view.lens.aperture_diameter is not None and view.lens.focus_distance is not None
+    ]
+    if len(known) < 3:
+        return None
+    apertures, metres_per_unit = zip(*known, strict=True)
+    return median(apertures) / median(metres_per_unit)
 
 
 def make_optimizers(model: DefocusModel, config: Config, extent: float) -> dict[str, torch.optim.Optimizer]:

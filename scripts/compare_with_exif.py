@@ -2,8 +2,8 @@
 
 python scripts/compare_with_exif.py RUN    # prints the correlations, and K against the EXIF's aperture
 
-Training never sees these distances: Canon keeps FocusDistanceUpper in its maker note, which cocogs
-does not read.
+Training takes one number from these distances, the length of a metre in the scene (for the aperture, by
+`exif_aperture`), and none of the focus distances themselves.
 """
 
 import argparse
@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cocogs.io.makernote import canon_focus_distance
+from cocogs.io.photos import read_header
 
 
 def ranks(values: np.ndarray) -> np.ndarray:
@@ -27,7 +27,7 @@ def main() -> int:
     lens = json.loads((run / "lens.json").read_text())
     source = Path(json.loads((run / "config.json").read_text())["data"]["source"])
     folder = source / "images" if (source / "images").is_dir() else source
-    pairs = [(photo, canon_focus_distance(folder / photo["name"])) for photo in lens["photos"]]
+    pairs = [(photo, read_header(folder / photo["name"]).lens.focus_distance) for photo in lens["photos"]]
     pairs = [(photo, metres) for photo, metres in pairs if metres is not None]
     if len(pairs) < 3:
         print(f"{folder}: fewer than 3 photos carry a Canon focus distance.", file=sys.stderr)

@@ -25,7 +25,7 @@ from cocogs.inspection import (
     in_focus_range,
     inspect_scene,
 )
-from cocogs.io.makernote import canon_focus_distance
+from cocogs.io.photos import read_header
 from cocogs.scene import open_scene
 
 APERTURE, WIDE = 40.0, 60.0
@@ -271,11 +271,10 @@ def test_canon_focus_distance(shared_data: Path, tmp_path: Path) -> None:
     photo = shared_data / "real" / "moldcape_f25" / "images" / "IMG_5908.jpg"
     if not photo.is_file():
         photo = next(iter(sorted((shared_data / "real" / "moldcape_f25" / "images").iterdir())))
-    distance = canon_focus_distance(photo)
+    distance = read_header(photo).lens.focus_distance
     assert distance is not None and 0.3 < distance < 3
     Image.new("RGB", (8, 8)).save(tmp_path / "plain.jpg")
-    assert canon_focus_distance(tmp_path / "plain.jpg") is None
-    assert canon_focus_distance(tmp_path / "absent.jpg") is None
+    assert read_header(tmp_path / "plain.jpg").lens.focus_distance is None
     whole = photo.read_bytes()
     (tmp_path / "garbage.jpg").write_bytes(whole[:40] + bytes(400) + whole[440:])
-    assert canon_focus_distance(tmp_path / "garbage.jpg") is None
+    assert read_header(tmp_path / "garbage.jpg").lens.focus_distance is None

@@ -1,5 +1,6 @@
 """Training smoke: every preset learns something in 50 steps on a scene of 8 small photos."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,8 @@ from torch import Tensor
 
 from cocogs.config import PRESETS, preset
 from cocogs.run import DataConfig, load_run, open_data
-from cocogs.trainer import Trainer
+from cocogs.scene import LensFacts, Scene
+from cocogs.trainer import Trainer, exif_aperture, start_focus
 
 
 class Losses:
@@ -53,3 +55,39 @@ def test_sharp_view_resembles_the_photo(tmp_path_factory: pytest.TempPathFactory
         error = (run.model.sharp(view.camera).colors[0].detach() - photo).square().mean()
         grey = (photo.mean() - photo).square().mean()
         assert error < 0.8 * grey
+
+
+def test_exif_tells_the_aperture(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """f/2 at 50 mm is 25 mm wide; a unit is 0.5 m by the median of what the camera focused on."""
+    views = open_tiny_scene(tmp_path_factory).train_views
+    depths = torch.linspace(3.0, 6.0, len(views))
+    unit = [0.5] * len(views)
+    unit[0] = 7.0  # focused on something else
+    lenses = [
+        LensFacts(50.0, None, 2.0, None, metres * float(z)) for metres, z in zip(unit, depths, strict=True)
+    ]
+    told = [replace(view, lens=lens) for view, lens in zip(views, lenses, strict=True)]
+    assert exif_aperture(told, depths) == pytest.approx(0.025 / 0.5 * views[0].camera.fx)
+    assert exif_aperture(views, depths) is None
+    assert exif_aperture(told[:2] + views[2:], depths) is None
+    silent = [replace(view, lens=replace(view.lens, f_number=None)) for view in told]
+    assert exif_aperture(silent, depths) is None
+
+
+def test_training_starts_with_the_aperture_of_exif(tmp_path_factory: pytest.TempPathFactory) -> None:
+    scene = open_tiny_scene(tmp_path_factory)
+
+    def start(facts: LensFacts) -> float:
+        told = replace(scene, views=[replace(view, lens=facts) for view in scene.views])
+        return float(start_focus(preset("lens"), told).aperture(0).detach())
+
+    by_exif = start(LensFacts(50.0, None, 2.0, None, 2.0))
+    assert by_exif != pytest.approx(start(LensFacts()), rel=0.05)
+    # Twice the metres for the same depths: a unit is twice as long, and the aperture half as many units.
+    assert start(LensFacts(50.0, None, 2.0, None, 4.0)) == pytest.approx(by_exif / 2, rel=1e-5)
+    assert start(LensFacts(50.0, None, 4.0, None, 2.0)) == pytest.approx(by_exif / 2, rel=1e-5)
+
+
+def open_tiny_scene(tmp_path_factory: pytest.TempPathFactory) -> Scene:
+    root = tmp_path_factory.getbasetemp()
+    return open_data(DataConfig(str(tiny_scene(root))), root / "opened", 0, lambda line: None)

@@ -14,6 +14,7 @@ import numpy as np
 from PIL import ExifTags, Image, ImageFile
 
 from cocogs.errors import InputError
+from cocogs.io.makernote import canon_focus_distance
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff")
 # What Pillow raises for broken files; UnidentifiedImageError is an OSError.
@@ -30,12 +31,21 @@ class LensFacts:
         focal_length_35mm: the focal length in mm that gives the same view on a 36 x 24 mm frame.
         f_number: focal length divided by aperture diameter.
         camera_model: maker's name of the camera.
+        focus_distance: metres, as the camera wrote it (Canon only).
     """
 
     focal_length_mm: float | None = None
     focal_length_35mm: float | None = None
     f_number: float | None = None
     camera_model: str | None = None
+    focus_distance: float | None = None
+
+    @property
+    def aperture_diameter(self) -> float | None:
+        """Metres: focal length / f-number."""
+        if self.focal_length_mm is None or self.f_number is None:
+            return None
+        return self.focal_length_mm / 1000 / self.f_number
 
 
 @dataclass(frozen=True)
@@ -92,7 +102,7 @@ def read_header(path: Path) -> PhotoHeader:
             orientation = exif.get(ExifTags.Base.Orientation, 1)
             stored = image.size
             has_alpha = image.mode in _ALPHA_MODES or "transparency" in image.info
-            lens = _lens_facts(exif)
+            lens = _lens_facts(exif, image.info.get("exif", b""))
     except _UNREADABLE as error:
         raise _unreadable(path, error) from error
     orientation = orientation if orientation in range(1, 9) else 1
@@ -249,7 +259,7 @@ def _largest(pixels: np.ndarray) -> int:
     return np.iinfo(pixels.dtype).max
 
 
-def _lens_facts(exif: Image.Exif) -> LensFacts:
+def _lens_facts(exif: Image.Exif, raw: bytes) -> LensFacts:
     tags = exif.get_ifd(ExifTags.IFD.Exif)
     model = exif.get(ExifTags.Base.Model)
     return LensFacts(
@@ -257,6 +267,7 @@ def _lens_facts(exif: Image.Exif) -> LensFacts:
         focal_length_35mm=_positive(tags.get(ExifTags.Base.FocalLengthIn35mmFilm)),
         f_number=_positive(tags.get(ExifTags.Base.FNumber)),
         camera_model=str(model).strip("\0 ") or None if model else None,
+        focus_distance=canon_focus_distance(raw),
     )
 
 
