@@ -183,15 +183,17 @@ __device__ OpenPixel open_pixel(const Scene<float>& scene, const Pixel& pixel, c
   return p;
 }
 
-// One splat over one pixel: moments[k] = what the pixel adds to moment k. Returns whether it adds any.
+// One splat over the pixels of a warp: moments[k] = what this lane's pixel adds to moment k. Returns false, and
+// leaves the moments alone, where no pixel of the warp adds any. Lanes that add nothing go along with alpha 0,
+// which makes all their moments 0: cheaper than to part ways and to set the moments to 0 first.
 template <bool Depth>
-__device__ bool pixel_moments(const Staged& splat, const Pixel& pixel, OpenPixel& p, float* moments) {
-  for (int k = 0; k < kMoments; ++k) moments[k] = 0;
-  if (!p.open) return false;
+__device__ bool warp_moments(const Staged& splat, const Pixel& pixel, OpenPixel& p, float* moments) {
   const float u = splat.white.u(pixel.x, pixel.y), w = splat.white.w(pixel.y);
-  const Blend<float> blend = splat_alpha(splat.log2_opacity - u * u - w * w, p.transmittance);
-  if (finishes(blend)) p.open = false;
-  if (!p.open || blend.alpha == 0) return false;
+  Blend<float> blend = splat_alpha(splat.log2_opacity - u * u - w * w, p.transmittance);
+  p.open = p.open && !finishes(blend);
+  const bool adds = p.open && blend.alpha > 0;
+  if (!__any_sync(kAllLanes, adds)) return false;
+  if (!adds) blend = {0, 0, p.transmittance};
   float own = splat.red * p.v_red + splat.green * p.v_green + splat.blue * p.v_blue;
   if (Depth) own += splat.depth * p.v_depth;
   p.behind -= blend.weight * own;
@@ -206,7 +208,7 @@ __device__ bool pixel_moments(const Staged& splat, const Pixel& pixel, OpenPixel
   moments[kSumRed] = blend.weight * p.v_red;
   moments[kSumGreen] = blend.weight * p.v_green;
   moments[kSumBlue] = blend.weight * p.v_blue;
-  if (Depth) moments[kSumDepth] = blend.weight * p.v_depth;
+  moments[kSumDepth] = Depth ? blend.weight * p.v_depth : 0.0f;
   return true;
 }
 
@@ -258,8 +260,7 @@ __global__ void __launch_bounds__(kThreads)
       for (unsigned left = listed; left; left &= left - 1) {
         const int member = group + __ffs(left) - 1;
         float moments[kMoments];
-        const bool adds = pixel_moments<Depth>(staged[member], pixel, p, moments);
-        if (!__any_sync(kAllLanes, adds)) continue;
+        if (!warp_moments<Depth>(staged[member], pixel, p, moments)) continue;
         fold_warp<kMoments>(moments);
         if (place >= 0) sums.of_warp[warp][member][place] = moments[0];
         any |= 1u << (member - group);
