@@ -9,6 +9,7 @@ namespace cocogs {
 namespace {
 
 constexpr int kThreads = kTile * kTile;
+constexpr int kBlocks = 6;  // on a multiprocessor at once: all that sm_86 takes; the compiler fits its registers
 constexpr unsigned kAllLanes = ~0u;
 
 // A splat as seen from a tile.
@@ -59,7 +60,7 @@ __device__ uint8_t warps_reached(const Splat<float>& splat) {
 }
 
 template <bool Depth>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kThreads, kBlocks)
     rasterize_kernel(Scene<float> scene, const PackedSplat* splats, Lists lists, Images<float> out) {
   __shared__ Staged staged[kThreads];
   __shared__ uint8_t reached[kThreads];
