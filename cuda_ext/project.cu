@@ -142,10 +142,10 @@ __global__ void __launch_bounds__(kThreads)
   uint32_t count = 0;
   if (row < rows && part < 3) {
     count = projection.tile_count[row];
-    const auto* slots = reinterpret_cast<const float4*>(gathering.slots) +
-                        int64_t(projection.first_slot[row]) * (kMomentStride / 4);
-    for (uint32_t k = lane / 4; k < count; k += kGroup / 4) {
-      const float4 more = slots[k * (kMomentStride / 4) + part];
+    const uint32_t first = projection.first_slot[row], end = first + count;
+    const auto* slots = reinterpret_cast<const float4*>(gathering.slots) + part;
+    for (uint32_t k = first + lane / 4; k < end; k += kGroup / 4) {
+      const float4 more = slots[int64_t(k) * (kMomentStride / 4)];
       sum.x += more.x;
       sum.y += more.y;
       sum.z += more.z;
@@ -199,7 +199,7 @@ __device__ void project_one_vjp(const Scene<float>& scene, int64_t i, const Proj
     const int64_t row = s * scene.count + i;
     GaussianVjp<float> g = {};
     if (projection.tile_count[row]) {
-      float moments[kMomentStride];
+      alignas(16) float moments[kMomentStride];
       for (int k = 0; k < kMomentStride / 4; ++k)
         reinterpret_cast<float4*>(moments)[k] =
             reinterpret_cast<const float4*>(sums)[row * (kMomentStride / 4) + k];
