@@ -123,7 +123,7 @@ def orbit(cameras: Sequence[Camera], count: int) -> list[Camera]:
     distance: for photos taken all around. The path closes.
 
     Raises:
-        InputError: the photos look in parallel, at no common point.
+        InputError: the photos look in parallel, at no common point, or all stand at one.
     """
     positions = torch.stack([camera.position.double() for camera in cameras])
     forward = torch.stack([camera.cam_from_world[2, :3].double() for camera in cameras])
@@ -139,6 +139,10 @@ def orbit(cameras: Sequence[Camera], count: int) -> list[Camera]:
     start = positions[0] - target
     start = start - (start @ up) * up
     radius = float(((positions - target) - ((positions - target) @ up)[:, None] * up).norm(dim=1).mean())
+    if radius <= 1e-6 * max(abs(height), float(positions.abs().max())):
+        raise InputError(
+            "The photos were taken from one place, there is nothing to orbit: choose --path photos."
+        )
     start = start / start.norm().clamp_min(1e-9) * radius
     full = torch.tensor(2 * math.pi, dtype=torch.float64)
     return [

@@ -196,4 +196,6 @@ def _nearest_place(gaussians: Gaussians, camera: Camera, x: float, y: float) -> 
     if len(rows) == 0:
         return "nothing is seen from there at all, choose another view."
     nearest = int(((columns + 0.5 - x).square() + (rows + 0.5 - y).square()).argmin())
-    return f"the nearest place with something is ({columns[nearest] + 0.5:g}, {rows[nearest] + 0.5:g})."
+    x, y = float(columns[nearest]) + 0.5, float(rows[nearest]) + 0.5
+    share = f"{x / camera.width:.2%},{y / camera.height:.2%}"  # what --focus-at takes as it stands
+    return f"the nearest place with something is ({x:g}, {y:g}), which is {share} of the picture."

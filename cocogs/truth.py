@@ -47,9 +47,11 @@ class TruthReport:
 
     @property
     def mean(self) -> dict[str, float]:
-        """PSNR in dB of the sharp views and of both qualities of refocusing."""
-        qualities = {q: mean(float(view[q]) for view in self.refocused) for q in ("interactive", "final")}
-        return {"sharp": mean(self.sharp.values()), **qualities}
+        """PSNR in dB of the sharp views and, if there are refocused ones, of both qualities."""
+        means = {"sharp": mean(self.sharp.values())}
+        if self.refocused:
+            means |= {q: mean(float(view[q]) for view in self.refocused) for q in ("interactive", "final")}
+        return means
 
     def to_dict(self) -> dict[str, Any]:
         return {**vars(self), "samples": FINAL_SAMPLES, "mean": self.mean}
@@ -145,13 +147,13 @@ def _read(path: Path) -> dict[str, Any]:
 
 def print_truth(report: TruthReport, console: Console) -> None:
     """The refocused pictures as a table, then the lens."""
-    table = Table("refocused, PSNR dB", "interactive", f"final ({FINAL_SAMPLES} samples)")
+    table, means = Table("refocused, PSNR dB", "interactive", f"final ({FINAL_SAMPLES} samples)"), report.mean
     for view in report.refocused:
         table.add_row(str(view["name"]), f"{view['interactive']:.2f}", f"{view['final']:.2f}")
-    table.add_section()
-    means = report.mean
-    table.add_row("mean", f"{means['interactive']:.2f}", f"{means['final']:.2f}")
-    console.print(table)
+    if report.refocused:
+        table.add_section()
+        table.add_row("mean", f"{means['interactive']:.2f}", f"{means['final']:.2f}")
+        console.print(table)
     lines = [
         f"Sharp test views: {means['sharp']:.2f} dB. One unit of the run is {report.unit:.4g} true ones; "
         f"cameras are {report.position_error:.3g} true units off (root mean square).",

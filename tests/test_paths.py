@@ -56,6 +56,14 @@ def test_orbit_circles_what_the_photos_look_at() -> None:
     assert max(round_trip) == pytest.approx(min(round_trip), rel=1e-6)
 
 
+def test_nothing_to_orbit_from_one_place() -> None:
+    """A panorama: all lines of sight meet where the photographer stood."""
+    place = torch.tensor([1.0, 2.0, 3.0]).double()
+    around = [looking(tiny_camera(0), place, camera.position + place, UP) for camera in ring()]
+    with pytest.raises(InputError, match="from one place, there is nothing to orbit"):
+        orbit(around, 5)
+
+
 def test_orbit_needs_a_common_point() -> None:
     cameras = [tiny_camera(4)] * 3
     with pytest.raises(InputError, match="nothing to orbit: choose --path spiral"):

@@ -366,12 +366,24 @@ def test_an_interrupted_film_keeps_its_frames(
         ({"format": "jpg"}, "--format jpg is not known"),
         ({"format": "mp4"}, r"does not end in \.mp4"),
         ({"coc": True}, "give --focus with it"),
+        ({"focus": 2.0, "samples": 0, "blades": 6}, "--blades need lens samples"),
     ],
 )
 def test_options_that_do_not_fit(run: Run, tmp_path: Path, options: dict, message: str) -> None:
     with pytest.raises(InputError, match=message):
         rendered(run, tmp_path / "out", **options)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_film_of_pictures_of_several_sizes_cannot_be(run: Run, tmp_path: Path) -> None:
+    """A path by hand; --size makes them alike."""
+    camera = run.scene.views[1].camera
+    frames = [PathFrame(camera), PathFrame(camera.resized(WIDTH // 2, HEIGHT // 2))]
+    (tmp_path / "path.json").write_text(path_to_json(CameraPath(12.0, frames)))
+    with pytest.raises(InputError, match=r"one size, those of .*path\.json differ: give --size"):
+        rendered(run, tmp_path / "film.gif", path=str(tmp_path / "path.json"))
+    rendered(run, tmp_path / "film.gif", path=str(tmp_path / "path.json"), size="40x30")
+    assert names(tmp_path) == ["film.gif", "path.json"]
 
 
 @pytest.mark.parametrize(
@@ -405,6 +417,18 @@ def test_missing_packages(
     assert names(tmp_path) == []
 
 
+def test_advice_on_where_to_focus_helps(run: Run) -> None:
+    """Given back as it stands, it names a place with something."""
+    view = run.scene.views[1]
+    empty = sharp_depth(run.model.gaussians, view.camera).isinf().nonzero()
+    row, column = empty[len(empty) // 3].tolist()
+    with pytest.raises(InputError, match="nothing at") as advice:
+        lenses(run, focus_at=f"{column},{row}", view=view.name)
+    place = re.search(r"[\d.]+%,[\d.]+%", str(advice.value))
+    assert place is not None
+    assert lens(run, focus_at=place[0], view=view.name).focus_distance < math.inf
+
+
 def test_focus_at_empty_background(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     with torch.no_grad():
         before = run.model.gaussians.opacities.clone()
@@ -423,6 +447,8 @@ def test_folder_that_cannot_be_written(run: Run, tmp_path: Path) -> None:
         rendered(run, tmp_path / "file")
     with pytest.raises(InputError, match=r"file/inner/\S+ cannot be written"):
         rendered(run, tmp_path / "file/inner")
+    with pytest.raises(InputError, match=r"sharp\.png names a file, and pictures go into a folder"):
+        rendered(run, tmp_path / "sharp.png")
 
 
 def test_the_command_passes_everything_on(

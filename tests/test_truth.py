@@ -158,3 +158,13 @@ def test_a_true_picture_of_another_shape(run: Run) -> None:
     write_photo(torch.zeros(3, HEIGHT, WIDTH + 20), run.scene.source / "refocus" / "view_0_near.png")
     with pytest.raises(InputError, match=r"view_0_near\.png has 68x36 px and view_0\.png 48x36"):
         compare_with_truth(run)
+
+
+def test_a_truth_without_refocused_pictures(run: Run) -> None:
+    """The sharp views and the lens are compared all the same."""
+    path = run.scene.source / "truth.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"refocus": []}))
+    report = compare_with_truth(run)
+    assert report.to_dict()["mean"] == {"sharp": report.mean["sharp"]}
+    console = Console(record=True, width=200, quiet=True)
+    print_truth(report, console)

@@ -26,6 +26,8 @@ def render(run: Run, options: RenderOptions) -> list[Path]:
     check_writer(kind)
     if options.samples < 0:
         raise InputError(f"--samples {options.samples} cannot be: give 0 (quick) or a number such as 64.")
+    if options.samples == 0 and options.blades:
+        raise InputError("--blades need lens samples to show: leave out --samples 0, or --blades.")
     shots, fps = plan(run, options)
     if kind not in FILMS:
         return write_pictures(run, shots, options, options.out, kind)
@@ -35,6 +37,10 @@ def render(run: Run, options: RenderOptions) -> list[Path]:
         )
     if len(shots) < 2 or (options.path is None and not options.is_moving):
         raise InputError("A film needs --path, --focus-pull or --aperture-sweep: add one of them.")
+    if len({(shot.camera.width, shot.camera.height) for shot in shots}) > 1:
+        raise InputError(
+            f"A film needs pictures of one size, those of {options.path} differ: give --size WxH."
+        )
     folder = options.out.with_name(f"{options.out.name}.frames")
     frames = write_pictures(run, shots, options, folder, "png", keep_record=True)
     write_film(frames, fps, options.out)

@@ -144,7 +144,7 @@ class Session:
     def show_frame(self, frame: PathFrame) -> None:
         """One frame of a film."""
         if frame.focus_distance is None or frame.aperture is None:
-            self.show = SHARP
+            self.set_show(SHARP)
         else:
             self.turn_lens(replace(self.lens, focus_distance=frame.focus_distance, aperture=frame.aperture))
         if not torch.allclose(frame.camera.cam_from_world, self.window().cam_from_world, atol=1e-6):
