@@ -239,6 +239,9 @@ def test_nothing_is_started_after_the_stop(tmp_path: Path) -> None:
     processes.stop()
     with pytest.raises(InputError, match="start again to go on"):
         processes.run(["--version"], tmp_path, dict(os.environ))
+    with pytest.raises(InputError):
+        Costs(tmp_path).train(["train"], processes, {})
+    assert not Costs.read(tmp_path).running  # what was never started was not killed
 
 
 def test_other_settings_need_another_folder(

@@ -192,7 +192,12 @@ class Costs:
         self.known = self.known and not self.running
         self.running = True
         self.write()
-        usage = processes.run(command, self.folder, environment)
+        try:
+            usage = processes.run(command, self.folder, environment)
+        except InputError:  # not even started
+            self.running = False
+            self.write()
+            raise
         self.running, self.finished = False, usage.error is None
         self.cpu_seconds += usage.cpu_seconds
         self.wall_seconds += usage.wall_seconds
