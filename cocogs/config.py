@@ -72,13 +72,13 @@ class StrategyConfig:
     every: int = 100
     begin: float = 0.13
     """Share of the run after which densification starts."""
-    end: float = 0.6
+    end: float = 0.8
     """Share of the run after which it stops."""
     gradient: float = 1e-4
     """Mean 2D gradient (in half image widths) above which a Gaussian is split or duplicated."""
     split_scale: float = 0.01
     """Larger Gaussians (in scene extents) are split, smaller ones duplicated."""
-    turnover: float = 0.05
+    turnover: float = 0.2
     """Share of max_gaussians that may move from where little shows to where more is needed, at each edit."""
     min_opacity: float = 5e-3
     max_scale: float = 0.5

@@ -206,7 +206,9 @@ def test_cap_goes_to_those_that_need_it_most(gaussians: Gaussians, optimizers: O
 
 @pytest.mark.parametrize("cap", [COUNT, COUNT - 4])
 def test_full_scene_stays_as_it_is(cap: int, gaussians: Gaussians, optimizers: Optimizers) -> None:
-    config = StrategyConfig(**{**vars(CONFIG), "max_gaussians": cap})
+    """Without turnover; and where a resumed run is given a lower cap."""
+    turnover = 0.0 if cap == COUNT else 0.5
+    config = StrategyConfig(**{**vars(CONFIG), "max_gaussians": cap, "turnover": turnover})
     densification(1, 2, config=config).edit(STEP, gaussians, optimizers)
     assert len(gaussians) == COUNT
     torch.testing.assert_close(gaussians.opacities.sigmoid(), torch.full((COUNT,), 0.5))
