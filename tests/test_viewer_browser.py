@@ -74,7 +74,7 @@ class Visit:
         return self.page.get_by_role("button", name=name, exact=True)
 
     def number(self, row: int) -> Any:
-        """The number beside a slider of the lens: 0 is the focus, 1 the aperture."""
+        """The number beside a slider of the lens: 0 is the focus, 1 the aperture, 2 the blades' rotation."""
         return self.page.locator("input[inputmode=decimal]").nth(row)
 
 
@@ -247,6 +247,10 @@ def test_blades_are_chosen_where_there_is_blur(walls: Visit) -> None:
     walls.page.get_by_label("Blades").click()
     walls.page.get_by_role("option", name="6", exact=True).click()
     eventually(lambda: walls.session.lens.blades == 6)
+    walls.page.get_by_text("Rotation (°)").wait_for()
+    walls.number(2).fill("20")
+    walls.number(2).press("Enter")
+    eventually(lambda: walls.session.lens == Lens(NEAR, APERTURE, 6, 20.0))
     walls.wait_for_still()
     walls.button("Sharp").click()
     eventually(lambda: not walls.page.get_by_label("Blades").is_visible())
