@@ -12,6 +12,7 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import replace
+from io import BytesIO
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -20,6 +21,7 @@ import numpy as np
 import pytest
 import torch
 import viser
+from PIL import Image
 from scenes import tilted_camera
 from test_ply import write_vertices
 from tiny_run import tiny_gaussians, tiny_run
@@ -32,6 +34,7 @@ from cocogs.export import ExportOptions, export_cameras
 from cocogs.gaussians import Gaussians
 from cocogs.io.camera_path import PathFrame
 from cocogs.io.photos import LensFacts
+from cocogs.io.pictures import to_picture
 from cocogs.io.ply import write_ply
 from cocogs.paths import fill_in
 from cocogs.refocusing import Lens
@@ -348,6 +351,33 @@ def test_still_pictures_are_drawn_through_the_blades(session: Session) -> None:
     while drawn.get(64) != chosen and time.monotonic() < end:
         time.sleep(0.05)
     assert drawn[64] == chosen
+
+
+def test_what_is_shown_is_saved(session: Session) -> None:
+    """The photo where it is shown and one stands at it, the render everywhere else."""
+    client: Any = session._client
+    photo, saved = session.exhibit.photos[1], []
+    assert photo.load is not None
+    client.send_file_download = lambda name, content, save_immediately: saved.append(content)
+    client.add_notification = lambda *args, **kwargs: SimpleNamespace(remove=lambda: None)
+    pose = ViewerSpace(1.0).pose(photo.camera)
+    client.camera.wxyz, client.camera.position = pose.wxyz, pose.position
+    width, height = photo.camera.width, photo.camera.height
+    expected = np.asarray(to_picture(photo.load()))
+
+    def picture(show: str) -> np.ndarray:
+        session.set_show(show)
+        session.save_picture(width)
+        return np.asarray(Image.open(BytesIO(saved[-1])))
+
+    np.testing.assert_array_equal(picture("Photo"), expected)
+    for show in ("Refocused", "Sharp"):
+        assert picture(show).shape == (height, width, 3) and not np.array_equal(picture(show), expected)
+    session.set_show("Photo")
+    client.camera.position = pose.position + 0.5
+    session.save_picture(width)
+    drawn = np.asarray(Image.open(BytesIO(saved[-1])))
+    assert drawn.shape == expected.shape and np.abs(drawn.astype(float) - expected).mean() > 1
 
 
 def test_the_panel_tells_how_well_a_picture_is_drawn() -> None:

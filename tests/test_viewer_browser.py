@@ -347,6 +347,24 @@ def test_a_picture_is_saved(run: Visit, tmp_path: Path) -> None:
     assert download.value.suggested_filename == "tiny_run_lens.png"
 
 
+def test_the_photo_is_saved_where_it_is_shown(run: Visit, tmp_path: Path) -> None:
+    run.session.visit(1)
+    run.button("Photo").click()
+    eventually(lambda: run.session.drawn is not None and run.session.drawn[0].show == "Photo")
+    width = run.page.get_by_label("Width (px)")
+    width.fill("48")  # as wide as it is
+    width.press("Enter")
+    eventually(lambda: run.session._panel.picture_width() == 48)
+    with run.page.expect_download() as download:
+        run.button("Save picture").click()
+    download.value.save_as(tmp_path / "saved.png")
+    run.button("Refocused").click()
+    load = run.session.exhibit.photos[1].load
+    assert load is not None
+    with Image.open(tmp_path / "saved.png") as saved:
+        np.testing.assert_array_equal(np.asarray(saved), np.asarray(to_picture(load())))
+
+
 def test_a_focus_pull_is_played_and_saved_for_render(run: Visit, tmp_path: Path) -> None:
     run.session.visit(1)
     run.page.get_by_text("Focus pull").click()

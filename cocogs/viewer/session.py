@@ -169,8 +169,22 @@ class Session:
         self._client.add_notification(title, text, auto_close_seconds=6.0)
 
     def save_picture(self, width: int) -> None:
-        """Draw what is seen in final quality and send it as a PNG."""
-        camera, lens = sized(self.framed(), width), self._request().drawn_lens
+        """Send what is seen as a PNG: drawn in final quality, or the photo where that is shown."""
+        request = self._request()
+        camera = sized(self._framed(request), width)
+        try:
+            if request.show == PHOTO:
+                picture = self._photo_picture(request, camera.width, camera.height)
+            else:
+                picture = self._final_picture(camera, request.drawn_lens)
+        except AbandonedError:
+            return
+        buffer = io.BytesIO()
+        picture.save(buffer, format="PNG")
+        self._download(f"{self.exhibit.title}.png", buffer.getvalue())
+
+    def _final_picture(self, camera: Camera, lens: Lens) -> Image.Image:
+        """Through all lens samples, while the visitor reads how far it is."""
         note = self._client.add_notification(
             "Drawing the picture", f"{camera.width} × {camera.height}", loading=True, with_close_button=False
         )
@@ -184,14 +198,9 @@ class Session:
             drawn += 1
 
         try:
-            picture = to_picture(self.exhibit.draw(camera, lens, REFINEMENTS[-1], check))
-        except AbandonedError:
-            return
+            return to_picture(self.exhibit.draw(camera, lens, REFINEMENTS[-1], check))
         finally:
             note.remove()
-        buffer = io.BytesIO()
-        picture.save(buffer, format="PNG")
-        self._download(f"{self.exhibit.title}.png", buffer.getvalue())
 
     def save_path(self, path: CameraPath, name: str) -> None:
         """Send a path as a file for `cocogs render --path`."""
@@ -233,9 +242,10 @@ class Session:
 
     def framed(self) -> Camera:
         """The camera of a picture to save: the photo's where one stands at one, else the window's."""
-        window = self.window()
-        here = self._places.find(window)
-        return window if here is None else self.exhibit.photos[here].camera
+        return self._framed(self._request())
+
+    def _framed(self, request: Request) -> Camera:
+        return request.camera if request.photo is None else self.exhibit.photos[request.photo].camera
 
     # What the visitor does in the picture.
 
@@ -298,12 +308,18 @@ class Session:
         left, top, right, bottom = map(round, frame_in_window(photo.camera, camera))
         framed = picture.point(lambda value: value * OUTSIDE)
         if request.show == PHOTO:
-            assert photo.load is not None  # else the panel does not offer it
-            content = to_picture(photo.load()).resize((right - left, bottom - top), Image.Resampling.LANCZOS)
+            content = self._photo_picture(request, right - left, bottom - top)
         else:
             content = picture.crop((left, top, right, bottom))
         framed.paste(content, (left, top))
         return framed
+
+    def _photo_picture(self, request: Request, width: int, height: int) -> Image.Image:
+        """The photo taken from where one stands."""
+        assert request.photo is not None
+        load = self.exhibit.photos[request.photo].load
+        assert load is not None  # else the panel does not offer it
+        return to_picture(load()).resize((width, height), Image.Resampling.LANCZOS)
 
     def _depth(self, camera: Camera) -> np.ndarray:
         """(h, w) in viewer units, at half the size: good enough to hide cameras behind things."""
