@@ -87,6 +87,13 @@ def test_paper_factors_stay_in_their_ranges(base):
         assert factor.min() >= 1 and factor.max() <= 1.1
 
 
+def test_paper_factors_start_at_one(base):
+    torch.manual_seed(0)
+    factors = PaperExpansion(COPIES, torch.zeros(3), 1.0, Ablation())(base, torch.ones(3))
+    for factor in (factors.scale_factors, factors.rotation_factors):
+        assert factor.min() >= 1 and factor.max() < 1.005
+
+
 def test_paper_copies_keep_the_base_set_last_and_stay_within_the_circle(base):
     torch.manual_seed(0)
     lens = PhotoLens(LENS.focus_distance, torch.tensor(0.2), "paper", "euclidean")

@@ -229,8 +229,8 @@ def paper_copies(
 
 
 def bounded_factor(raw: Tensor) -> Tensor:
-    """Into [1, `MAX_FACTOR`], 1 in the middle of nothing learned: the paper's bounds, kept smooth."""
-    return 1 + (MAX_FACTOR - 1) * raw.sigmoid()
+    """Into [1, `MAX_FACTOR`], almost 1 where nothing was learned: the paper's bounds, kept smooth."""
+    return 1 + (MAX_FACTOR - 1) * (raw - 4).sigmoid()
 
 
 class GaussianEncoding(nn.Module):
