@@ -72,8 +72,8 @@ class Densification:
         asking = (mean > self.config.gradient) & ~gone
         room = self.config.max_gaussians - int((~gone).sum())
         asked = min(int(asking.sum()), int(self.config.turnover * self.config.max_gaussians))
-        idle = ~gone & ~asking
         if 0 <= room < asked:
+            idle = ~gone & ~asking
             missing = min(asked - room, int(idle.sum()))
             gone |= keep_largest(torch.where(idle, -opacities, -torch.inf), missing)
         return gone

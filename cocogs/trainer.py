@@ -214,10 +214,11 @@ def start_focus(config: Config, scene: Scene) -> FocusPlanes:
         raise InputError(f"No photo of {scene.source} sees its points: give cameras and points of one model.")
     blurs = gather_blurs(cameras, photos, evidence, scene.points)
     distances, aperture = fit_lens(evidence, also_from=fit_blurs(evidence, blurs)[0])
+    middle = mean_depths(evidence)
     # What the maker says of the aperture is surer than what the photos show of it.
-    aperture = exif_aperture(views, mean_depths(evidence)) or aperture
+    aperture = exif_aperture(views, middle) or aperture
     if config.model.lens == "paper":  # which knows no evidence
-        distances = mean_depths(evidence)
+        distances = middle
     typical = float(evidence.depths.nanmedian())
     if config.model.units == "paper":
         # The paper's offset is K |1/z - 1/z_f| itself: start where it equals the physical one.
