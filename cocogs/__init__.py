@@ -27,6 +27,7 @@ The files in the order in which data flows through them:
     rasterize/via_gsplat.py an independent judge, for tests
     maps.py                 depth and circles of confusion of a picture, as numbers and in colour
     blend.py                BlendNet: copies' renders -> one defocused photo
+    exposure.py             how much brighter, and of what tint, each photo is
     model.py                DefocusModel: the whole model in one screen
     srgb.py                 the display curve
     refocusing.py           Lens, refocus(): the scene through a lens set by hand; depth at a pixel

@@ -18,6 +18,7 @@ from cocogs.coc.expand import (
 )
 from cocogs.coc.focus import FocusPlanes
 from cocogs.config import ModelConfig
+from cocogs.exposure import Exposure
 from cocogs.gaussians import Gaussians
 from cocogs.maps import coc_map
 from cocogs.rasterize import Render, rasterize
@@ -61,6 +62,7 @@ class DefocusModel(nn.Module):
             self.expansion = PaperExpansion(config.copies, center, extent, config.ablation)
         if self.expansion is not None and config.blend_channels and not config.ablation.cnn:
             self.blend = BlendNet(config.blend_channels, paper=config.lens == "paper")
+        self.exposure = Exposure(len(focus.vergence)) if config.exposure else None
 
     def sharp(self, camera: Camera, sh_degree: int = 3, with_depth: bool = False) -> Render:
         """The scene without its lens: base Gaussians alone, S = 1."""
@@ -86,6 +88,8 @@ class DefocusModel(nn.Module):
         else:
             weights = 1 / count if self.blend is None else self.blend(render.colors)
             image = blend(render.colors, weights, self.config.linear_light)
+        if self.exposure is not None:
+            image = self.exposure(image, view_index)
         return Photo(image, render, probe, self._coc(render, camera, view_index))
 
     @torch.no_grad()

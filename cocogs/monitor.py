@@ -101,6 +101,9 @@ class Monitor:
             self.curves.add_number("test/psnr", sum(scores) / len(scores), step)
         if model.config.lens != "pinhole":
             self._log_lens(step, model, scene)
+        if model.exposure is not None:
+            for view, gain in zip(scene.train_views, model.exposure.gains().mean(1).tolist(), strict=True):
+                self.curves.add_number(f"gain/{view.name}", gain, step)
         count = len(scene.train_views)
         for index in sorted({i * count // STRIP_VIEWS for i in range(STRIP_VIEWS)}):
             name = scene.train_views[index].name

@@ -127,11 +127,12 @@ class Trainer:
         return index
 
     def set_rates(self) -> None:
-        """Exponential decay: positions, lens and networks to 1 %, 0.1 % and 10 % of their start."""
+        """Exponential decay: positions and exposures, lens and networks to 1 %, 0.1 % and 10 % of their start."""
         optim, progress = self.config.optim, self.step / self.config.optim.iterations
         lens = 0.0 if progress < optim.lens_from else 0.001**progress
         rates = {
             "means": optim.means * self.scene.extent * 0.01**progress,
+            "exposure": optim.exposure * 0.01**progress,
             "vergence": optim.vergence * lens,
             "log_aperture": optim.log_aperture * lens,
             "network": optim.network * 0.1**progress,
@@ -255,6 +256,8 @@ def make_optimizers(model: DefocusModel, config: Config, extent: float) -> dict[
         groups["vergence"] = ([model.focus.vergence], optim.vergence)
         if not config.model.ablation.aperture:
             groups["log_aperture"] = ([model.focus.log_aperture], optim.log_aperture)
+    if model.exposure is not None:
+        groups["exposure"] = ([model.exposure.log_gains], optim.exposure)
     networks = [p for part in (model.expansion, model.blend) if part is not None for p in part.parameters()]
     if networks:
         groups["network"] = (networks, optim.network)

@@ -101,8 +101,10 @@ def test_evaluation_draws_curves_and_strips(run: Run, tmp_path: Path) -> None:
     tags = curves(tmp_path).Tags()
     views = run.scene.train_views
     lens = {"lens/aperture", *(f"focus_distance/{view.name}" for view in views)}
+    gains = {f"gain/{view.name}" for view in views}
     is_pinhole = run.config.model.lens == "pinhole"
-    assert set(tags["scalars"]) == {"test/psnr"} | (set() if is_pinhole else lens)
+    expected = (set() if is_pinhole else lens) | (gains if run.config.model.exposure else set())
+    assert set(tags["scalars"]) == {"test/psnr"} | expected
     assert len(tags["images"]) == 2
     with torch.no_grad():
         pictures = strip(run.model, run.scene, 0)
