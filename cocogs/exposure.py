@@ -7,8 +7,9 @@ from torch import Tensor, nn
 class Exposure(nn.Module):
     """A gain per training photo and colour, learned; their geometric mean over the photos is 1.
 
-    A camera left to itself changes exposure and white balance from photo to photo. Both scale the light, and so
-    very nearly the pixel values too: sRGB is close to a power law, which turns factors into factors.
+    A camera left to itself changes exposure and white balance from photo to photo. Both scale the light, and
+    so very nearly the pixel values too: sRGB is close to a power law, which turns factors into factors.
+    Where nothing but a gain tells photos apart the scene takes their mean exposure.
     """
 
     def __init__(self, photos: int) -> None:

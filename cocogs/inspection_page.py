@@ -32,9 +32,7 @@ def write_inspection(inspection: Inspection, scene: Scene, out: Path) -> None:
         with replacing(out / "sharpness" / name) as path:
             to_picture(torch.from_numpy(maps[view.name]).permute(2, 0, 1) / 255).save(path)
     sections = [
-        section(
-            "Focus over depth", " ".join(inspection.summary), picture
-        ),
+        section("Focus over depth", " ".join(inspection.summary), picture),
         section("Photos", "Distances in the scene's unit.", table(*photo_table(inspection))),
         section(
             "Sharpness",

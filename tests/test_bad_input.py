@@ -170,9 +170,7 @@ def test_checkpoint_with_code_in_it(run: Path, capsys: Capture) -> None:
 
 
 @pytest.mark.parametrize("part", ["optimizers", "densification", "order", "random"])
-def test_checkpoint_that_lacks_what_resuming_needs(
-    data: Path, run: Path, capsys: Capture, part: str
-) -> None:
+def test_checkpoint_that_lacks_what_resuming_needs(data: Path, run: Path, capsys: Capture, part: str) -> None:
     state = torch.load(run / "checkpoint.pt", weights_only=True)
     del state[part]
     torch.save(state, run / "checkpoint.pt")

@@ -416,4 +416,3 @@ def test_gsplat_refuses_blur() -> None:
     case = CASES["blurred"]()
     with pytest.raises(ValueError, match="blur"):
         render(case, case.splats.tensors(), Backend("gsplat", torch.float64))
-
