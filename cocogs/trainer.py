@@ -127,7 +127,7 @@ class Trainer:
         return index
 
     def set_rates(self) -> None:
-        """Exponential decay: positions and exposures to 1 %, lens and networks to 0.1 % and 10 % of their start."""
+        """Exponential decay: positions and exposures to 1 %, the lens to 0.1 %, networks to 10 %."""
         optim, progress = self.config.optim, self.step / self.config.optim.iterations
         lens = 0.0 if progress < optim.lens_from else 0.001**progress
         rates = {
