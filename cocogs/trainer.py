@@ -77,6 +77,8 @@ class Trainer:
         iterations = self.config.optim.iterations
         with stop_on_interrupt() as stop:
             while self.step < iterations and not stop.is_set:
+                # Before a step, not after one: what is saved and shown has got over the last change.
+                self.densification.edit(self.step, self.model.gaussians, self.optimizers)
                 self.step += 1
                 loss, mse = self.optimize(self.next_view())
                 monitor.step(self.step, loss, mse, len(self.model.gaussians))
@@ -100,7 +102,6 @@ class Trainer:
         for optimizer in self.optimizers.values():
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
-        self.densification.edit(self.step, self.model.gaussians, self.optimizers)
         return loss.detach(), masked_mean((photo.image.detach() - truth).square(), mask)
 
     def focus_weight(self, coc: Tensor) -> Tensor:
