@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from cocogs.coc.focus import (
+    IN_FOCUS,
     Evidence,
-    fit_blurs,
-    fit_lens,
+    find_lens,
     gather_blurs,
     gather_evidence,
     variation,
@@ -26,18 +26,12 @@ from cocogs.io import folders
 from cocogs.io.photos import LensFacts, list_photos
 from cocogs.scene import Scene
 
-IN_FOCUS = 1.5
-"""px; a CoC of this diameter still counts as in focus."""
 LOST = 3.0
 """px; what has at least this CoC in every photo cannot be recovered."""
 DEPTH_STEPS = 24
 """The range of depths is looked at in so many steps, even in 1/z."""
 FEW = 5
 """Points: with fewer in a step of depth nothing is said about it."""
-VARIED = 0.6
-"""From this `variation` on, photos differ enough in focus to be compared with each other."""
-EXPLAINED = 0.12
-"""From this part of scatter explained by depth on, photos that look alike are taken to be blurred alike."""
 
 
 @dataclass(frozen=True)
@@ -188,24 +182,6 @@ def inspect_scene(scene: Scene) -> Inspection:
     exif = compare_with_exif(found, aperture, scene)
     steps = depth_steps(evidence, focus, aperture)
     return Inspection(str(scene.source), aperture, method, variation(evidence), found, steps, unplaced, exif)
-
-
-def find_lens(evidence: Evidence, blurs: Tensor) -> tuple[Tensor, float, str]:
-    """Focus distances (V,), K in px x scene unit, and by which method.
-
-    Where the photos differ they are compared, point by point: texture then cancels out. Where they do not,
-    they are sharp or blurred alike, and only each photo by itself can tell which.
-    """
-    focus, aperture, explained = fit_blurs(evidence, blurs)
-    if variation(evidence) >= VARIED:
-        return *fit_lens(evidence, prior_cap=0.05, beyond=0.1, also_from=focus), "compared"
-    if explained < EXPLAINED:
-        focus, aperture = fit_lens(evidence)
-        inverse = 1 / evidence.depths
-        spread = torch.nanquantile((inverse - inverse.nanmedian()).abs(), 0.9)
-        aperture = min(aperture, float(IN_FOCUS / spread))  # nothing speaks for more blur than nobody sees
-        return focus, aperture, "none"
-    return focus, aperture, "each alone"
 
 
 def in_focus_range(focus: Tensor, aperture: float) -> tuple[Tensor, Tensor]:

@@ -12,8 +12,7 @@ from torch import Tensor
 
 from cocogs.coc.focus import (
     FocusPlanes,
-    fit_blurs,
-    fit_lens,
+    find_lens,
     gather_blurs,
     gather_evidence,
     mean_depths,
@@ -215,7 +214,7 @@ def start_focus(config: Config, scene: Scene) -> FocusPlanes:
     if evidence.depths.isnan().all():
         raise InputError(f"No photo of {scene.source} sees its points: give cameras and points of one model.")
     blurs = gather_blurs(cameras, photos, evidence, scene.points)
-    distances, aperture = fit_lens(evidence, also_from=fit_blurs(evidence, blurs)[0])
+    distances, aperture, _ = find_lens(evidence, blurs)
     middle = mean_depths(evidence)
     # What the maker says of the aperture is surer than what the photos show of it.
     aperture = exif_aperture(views, middle) or aperture
