@@ -18,6 +18,7 @@ The files in the order in which data flows through them:
     coc/lens.py             thin-lens formulas, without state
     coc/focus.py            FocusPlanes: focus distance per photo and aperture, learned
     coc/expand.py           one Gaussian -> its circle-of-confusion copies
+    coc/resolution.py       what even the sharpest photo of a place blurs away
     rasterize/__init__.py   rasterize(): splats and a camera -> pictures
     rasterize/native.py     the fast one, as torch ops: cuda_ext/
     rasterize/call.py       what the native modules are told about a scene

@@ -84,6 +84,8 @@ class StrategyConfig:
     """Larger Gaussians (in scene extents) are split, smaller ones duplicated."""
     turnover: float = 0.2
     """Share of max_gaussians that may move from where little shows to where more is needed, at each edit."""
+    finest: float = 1.0
+    """No splat gets thinner than this share of the blur of the sharpest photo of it: no photo tells more."""
     min_opacity: float = 5e-3
     max_scale: float = 0.5
     """Larger Gaussians (in scene extents) are removed."""

@@ -82,7 +82,7 @@ class DefocusModel(nn.Module):
         count = len(copies.means)
         probe = self.gaussians.means.new_zeros(count, len(self.gaussians), 2)
         probe.requires_grad_(torch.is_grad_enabled())
-        render = self._render(copies, camera, sh_degree, self._coc_in_px, probe)
+        render = self._render(copies, camera, sh_degree, self.coc_in_px, probe)
         if count == 1:
             image = render.colors[0]
         else:
@@ -111,13 +111,13 @@ class DefocusModel(nn.Module):
         )
 
     @property
-    def _coc_in_px(self) -> bool:
+    def coc_in_px(self) -> bool:
         """Whether there is a lens, and one whose K means pixels: only then a photo needs its depth."""
         return self.config.lens in ("widened", "sampled")
 
     @torch.no_grad()
     def _coc(self, render: Render, camera: Camera, view_index: int) -> Tensor:
-        if not self._coc_in_px:
+        if not self.coc_in_px:
             return torch.zeros_like(render.alphas[0])
         assert render.depths is not None
         alpha = render.alphas.sum(0)

@@ -17,6 +17,7 @@ from cocogs.coc.focus import (
     gather_evidence,
     mean_depths,
 )
+from cocogs.coc.resolution import least_blur
 from cocogs.config import Config
 from cocogs.errors import InputError
 from cocogs.gaussians import Gaussians, neighbour_distance
@@ -68,6 +69,7 @@ class Trainer:
             config.strategy, config.optim.iterations, scene.extent, len(self.model.gaussians), self.device
         )
         self.step, self.order = 0, torch.empty(0, dtype=torch.long)
+        self.finest = torch.zeros(len(self.model.gaussians), device=self.device)
         if saved is not None:
             self.restore(saved)
 
@@ -101,7 +103,21 @@ class Trainer:
         for optimizer in self.optimizers.values():
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
+        if self.model.coc_in_px:
+            self.keep_resolvable()
         return loss.detach(), masked_mean((photo.image.detach() - truth).square(), mask)
+
+    @torch.no_grad()
+    def keep_resolvable(self) -> None:
+        """No splat gets thinner than a share of the blur of the sharpest photo of it. Finer detail is in no
+        photo, and left alone training makes up ripples there, which the blur of every photo hides."""
+        if (self.step - 1) % self.config.strategy.every == 0:  # also right after splats were added or removed
+            cameras = [view.camera for view in self.scene.train_views]
+            self.finest = self.config.strategy.finest * least_blur(
+                self.model.gaussians.means, cameras, self.model.focus
+            )
+        scales = self.model.gaussians.scales
+        scales.copy_(torch.maximum(scales, self.finest.log()[:, None]))
 
     def focus_weight(self, coc: Tensor) -> Tensor:
         """(H, W), mean 1: what is in focus tells the detail, the rest mostly the errors of any lens model."""
@@ -147,6 +163,7 @@ class Trainer:
             "model": self.model.state_dict(),
             "optimizers": {name: o.state_dict() for name, o in self.optimizers.items()},
             "densification": self.densification.state_dict(),
+            "finest": self.finest,
             "order": self.order,
             "random": torch.get_rng_state(),
             "device_random": torch.cuda.get_rng_state() if self.device.type == "cuda" else None,
@@ -156,6 +173,7 @@ class Trainer:
     def restore(self, state: dict[str, Any]) -> None:
         try:
             self.step, self.order = state["step"], state["order"]
+            self.finest = state["finest"].to(self.device)
             for name, optimizer in self.optimizers.items():
                 optimizer.load_state_dict(state["optimizers"][name])
             self.densification.load_state_dict(state["densification"])

@@ -1,0 +1,31 @@
+"""How fine a detail the photos can tell: what even the sharpest photo of a place blurs away is in none."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from cocogs.camera import Camera
+from cocogs.coc.focus import FocusPlanes
+from cocogs.coc.lens import MIN_DEPTH, blur_variance, coc_diameter
+
+
+@torch.no_grad()
+def least_blur(means: Tensor, cameras: list[Camera], focus: FocusPlanes) -> Tensor:
+    """(N,) standard deviation, in scene units, of the blur that the sharpest photo of each place has there.
+
+    A photo counts for the places inside its picture, hidden ones too. 0 where no photo looks.
+
+    Args:
+        means: (N, 3) places.
+        cameras: of the photos that `focus` knows, in its order.
+    """
+    least = torch.full_like(means[:, 0], math.inf)
+    for index, camera in enumerate(cameras):
+        pixels, z = camera.project(means)
+        x, y = pixels.unbind(-1)
+        seen = (z > MIN_DEPTH) & (x > 0) & (x < camera.width) & (y > 0) & (y < camera.height)
+        coc = coc_diameter(z, focus.focus_distance(index), focus.aperture(index))
+        blur = blur_variance(coc).sqrt() * z / camera.fx
+        least = torch.where(seen & (blur < least), blur, least)
+    return torch.where(least.isfinite(), least, 0)

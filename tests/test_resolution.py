@@ -1,0 +1,58 @@
+"""What even the sharpest photo blurs away."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from test_training import Losses, open_tiny_scene
+from tiny_run import APERTURE, FOCUS_DISTANCES, FX, tiny_camera
+
+from cocogs.coc.focus import FocusPlanes
+from cocogs.coc.lens import DISC_SIGMA
+from cocogs.coc.resolution import least_blur
+from cocogs.config import preset
+from cocogs.trainer import Trainer
+
+CAMERAS = [tiny_camera(index) for index in range(3)]
+
+
+def planes() -> FocusPlanes:
+    return FocusPlanes(torch.tensor(FOCUS_DISTANCES), APERTURE, 4.0)
+
+
+def test_sharpest_photo_counts() -> None:
+    """In focus in one photo: nothing is lost. Else the least circle of confusion, in scene units there."""
+    middle = torch.tensor([0.0, 0.0, 4.5])  # on which all cameras look, from about the same distance
+    depths = torch.stack([camera.depths(middle) for camera in CAMERAS])
+    least = (APERTURE * (1 / depths - 1 / torch.tensor(FOCUS_DISTANCES))).abs().min()
+    expected = DISC_SIGMA / 2 * least * depths[1] / FX  # the second, focused on 4, is the sharpest
+    torch.testing.assert_close(least_blur(middle[None], CAMERAS, planes()), expected[None].float())
+    in_focus = middle + (4.0 - CAMERAS[1].depths(middle)) * CAMERAS[1].cam_from_world[2, :3].float()
+    assert least_blur(in_focus[None], CAMERAS, planes()) < 1e-4
+    assert least_blur(middle[None], CAMERAS[:1], planes()) > 2 * expected
+
+
+def test_only_photos_that_look_there_count() -> None:
+    nowhere = torch.tensor([[0.0, 0.0, -5.0], [50.0, 0.0, 4.5]])  # behind, and beside the picture
+    assert torch.equal(least_blur(nowhere, CAMERAS, planes()), torch.zeros(2))
+
+
+@pytest.mark.parametrize("name", ["lens", "full", "3dgs"])
+def test_trained_splats_are_no_thinner(
+    name: str, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    config = preset(name)
+    optim = replace(config.optim, iterations=60, aperture_prior=0.0)
+    strategy = replace(config.strategy, max_gaussians=400, finest=30.0)
+    trainer = Trainer(
+        replace(config, optim=optim, strategy=strategy), open_tiny_scene(tmp_path_factory), tmp_path
+    )
+    trainer.train(Losses())  # type: ignore[arg-type]
+    thinnest = trainer.model.gaussians.scales.detach().exp().amin(1)
+    if name == "3dgs":
+        assert torch.equal(trainer.finest, torch.zeros_like(thinnest))
+        return
+    assert (thinnest >= trainer.finest * (1 - 1e-6)).all()
+    held = thinnest <= trainer.finest * (1 + 1e-6)
+    assert 0.05 < held.float().mean() < 1  # and some would be
