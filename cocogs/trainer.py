@@ -69,6 +69,7 @@ class Trainer:
             config.strategy, config.optim.iterations, scene.extent, len(self.model.gaussians), self.device
         )
         self.step, self.order = 0, torch.empty(0, dtype=torch.long)
+        # (N,) least standard deviation of every splat, scene units; see keep_resolvable.
         self.finest = torch.zeros(len(self.model.gaussians), device=self.device)
         if saved is not None:
             self.restore(saved)
