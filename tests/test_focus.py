@@ -10,9 +10,11 @@ from torch.nn import functional as F
 
 from cocogs.coc.focus import (
     DETAIL_FLOOR,
+    IN_FOCUS,
     SENSOR_BLUR,
     Evidence,
     FocusPlanes,
+    find_lens,
     fit_lens,
     gather_evidence,
     gradient_energy,
@@ -234,3 +236,48 @@ def test_little_evidence_falls_back_to_mean_depths(views: int, points: int) -> N
         torch.testing.assert_close(found, mean_depths(scaled))
         coc = coc_diameter(scaled.depths, found[:, None], torch.tensor(aperture)).abs()
         assert float(coc.nanmedian()) == pytest.approx(0.01 * WIDTH, rel=1e-3)
+
+
+# --- which search
+
+
+def blurs_of(evidence: Evidence, focus_distances: Tensor, aperture: float) -> Tensor:
+    """What `gather_blurs` would see of this lens, a tenth off."""
+    coc = coc_diameter(evidence.depths, focus_distances[:, None], torch.tensor(aperture))
+    noise = torch.randn(coc.shape, generator=torch.Generator().manual_seed(3))
+    return (SENSOR_BLUR**2 + coc.square() / 16).sqrt() * torch.exp(0.1 * noise)
+
+
+def test_comparing_starts_where_each_photo_by_itself_points() -> None:
+    """Half the observations are nonsense; begun at the mean depths the search ends farther off."""
+    evidence, truth = synthetic_evidence(60.0, outliers=0.5)
+    focus, aperture, method = find_lens(evidence, blurs_of(evidence, truth, 60.0))
+    assert method == "compared" and aperture == pytest.approx(60.0, rel=0.5)
+    error = (1 / focus - 1 / truth).abs()
+    assert error.max() < 0.04 and error.mean() < (1 / fit_lens(evidence)[0] - 1 / truth).abs().mean()
+
+
+def test_without_own_blur_photos_are_still_compared() -> None:
+    evidence, truth = synthetic_evidence(60.0)
+    noise = torch.rand(evidence.depths.shape, generator=torch.Generator().manual_seed(4))
+    focus, aperture, method = find_lens(evidence, noise)
+    assert method == "compared" and aperture == pytest.approx(60.0, rel=0.2)
+    assert (1 / focus - 1 / truth).abs().max() < 0.04
+
+
+def test_photos_blurred_alike_are_measured_each_alone() -> None:
+    evidence, _ = synthetic_evidence(60.0)
+    alike = Evidence(evidence.depths, torch.full_like(evidence.energies, 1e-3), WIDTH)
+    truth = torch.full((len(evidence.depths),), 3.0)
+    focus, aperture, method = find_lens(alike, blurs_of(evidence, truth, 60.0))
+    assert method == "each alone" and aperture == pytest.approx(60.0, rel=0.15)
+    assert (focus / 3.0 - 1).abs().max() < 0.05
+
+
+def test_sharp_photos_get_no_visible_blur() -> None:
+    evidence, truth = synthetic_evidence(60.0)
+    alike = Evidence(evidence.depths, torch.full_like(evidence.energies, 1e-3), WIDTH)
+    focus, aperture, method = find_lens(alike, blurs_of(evidence, truth, 0.0))
+    assert method == "none"
+    coc = coc_diameter(evidence.depths, focus[:, None], torch.tensor(aperture)).abs()
+    assert coc.nanmedian() < IN_FOCUS
