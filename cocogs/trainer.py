@@ -117,8 +117,7 @@ class Trainer:
             self.finest = self.config.strategy.finest * least_blur(
                 self.model.gaussians.means, cameras, self.model.focus
             )
-        scales = self.model.gaussians.scales
-        scales.copy_(torch.maximum(scales, self.finest.log()[:, None]))
+        self.model.gaussians.scales.clamp_(min=self.finest.log()[:, None])
 
     def focus_weight(self, coc: Tensor) -> Tensor:
         """(H, W), mean 1: what is in focus tells the detail, the rest mostly the errors of any lens model."""

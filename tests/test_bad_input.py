@@ -169,7 +169,7 @@ def test_checkpoint_with_code_in_it(run: Path, capsys: Capture) -> None:
     assert "is damaged" in refused(capsys, "eval", run)
 
 
-@pytest.mark.parametrize("part", ["optimizers", "densification", "order", "random"])
+@pytest.mark.parametrize("part", ["optimizers", "densification", "finest", "order", "random"])
 def test_checkpoint_that_lacks_what_resuming_needs(data: Path, run: Path, capsys: Capture, part: str) -> None:
     state = torch.load(run / "checkpoint.pt", weights_only=True)
     del state[part]
