@@ -135,6 +135,7 @@ def find_lens(evidence: Evidence, blurs: Tensor) -> tuple[Tensor, float, str]:
 # on six ray-traced sets: .72 to 1.06 of the truth; with .40 .58 to .93, with .50 .80 to 1.18.
 SENSOR_BLUR = 0.45
 DETAIL_FLOOR = 1e-6  # gradient energy of noise
+SWEEPS, STEPS = 12, 81  # how often K and z_f are found in turn; how many z_f are tried
 PRIOR_CAP = 0.15  # misfit at which clear evidence overrides "focused where the search starts"
 
 
@@ -143,8 +144,6 @@ def fit_lens(
     start: Tensor | None = None,
     prior_cap: float = PRIOR_CAP,
     beyond: float = 0.0,
-    sweeps: int = 12,
-    steps: int = 81,
 ) -> tuple[Tensor, float]:
     """Focus distances (V,) and aperture K that best explain which points look sharp in which photo.
 
@@ -164,7 +163,6 @@ def fit_lens(
             end in a minimum with no lens at all.
         prior_cap: how clear the evidence has to be to leave the start.
         beyond: how far z_f may lie outside the depths of the points, as a part of their range of 1/z.
-        sweeps, steps: how often K and z_f are found in turn; how many z_f are tried.
     """
     inverse = 1 / evidence.depths
     middle = 1 / mean_depths(evidence)
@@ -177,12 +175,12 @@ def fit_lens(
         inverse.flatten()[:: max(1, inverse.numel() // 1_000_000)], torch.tensor([0.01, 0.99])
     )
     margin = beyond * float(limits[1] - limits[0])
-    grid = torch.linspace(max(float(limits[0]) - margin, 1e-9), float(limits[1]) + margin, steps)
+    grid = torch.linspace(max(float(limits[0]) - margin, 1e-9), float(limits[1]) + margin, STEPS)
     spread = torch.nanquantile(inverse, 0.9, dim=1) - torch.nanquantile(inverse, 0.1, dim=1)
     apertures = evidence.width / typical * torch.logspace(-3.6, -1.3, 52)
     centre = middle if start is None else 1 / start
     focus, aperture = centre, apertures[0]
-    for _ in range(sweeps):
+    for _ in range(SWEEPS):
         costs = [misfit(detail, inverse - focus[:, None], k).nanmean() for k in apertures]
         aperture = apertures[torch.stack(costs).argmin()]
         texture = (detail + lost_detail(inverse - focus[:, None], aperture)).nanmedian(0).values
