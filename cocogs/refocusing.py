@@ -96,7 +96,8 @@ def refocus(
     coc = coc_diameter(camera.depths(gaussians.means), seen_through.focus_distance, seen_through.aperture)
     blur = blur_variance(coc * math.sqrt(overlap / samples))
     light = gaussians.means.new_zeros(3, camera.height, camera.width)
-    for index, point in enumerate(lens_samples(samples, overlap, lens.blades, lens.blade_rotation)):
+    points = lens_samples(samples, overlap, lens.blades, lens.blade_rotation, settled=True)
+    for index, point in enumerate(points):
         check()
         light += to_linear(_render(gaussians, seen_from(camera, lens, point), blur, index))
     return to_srgb(light / samples)

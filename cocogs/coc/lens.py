@@ -9,8 +9,10 @@ Lee et al., CoCoGaussian, CVPR 2025, Eq. 7 holds for z_f much larger than the fo
 """
 
 import math
+from functools import cache
 
 import torch
+from scipy.spatial import KDTree
 from torch import Tensor
 
 MIN_DEPTH = 1e-2  # scene units; the rasterizer's near plane: nothing nearer is drawn
@@ -79,7 +81,9 @@ def world_radius(
     raise ValueError(f"units must be 'world' or 'paper', not {units!r}.")
 
 
-def lens_samples(count: int, overlap: float = 1.0, blades: int = 0, rotation: float = 0.0) -> Tensor:
+def lens_samples(
+    count: int, overlap: float = 1.0, blades: int = 0, rotation: float = 0.0, settled: bool = False
+) -> Tensor:
     """(count, 2) points of the aperture, a sunflower of equal areas, for the lens's sub-apertures.
 
     Coordinates x right and y down, in radii of the circle of the aperture's area: the unit disc, or the
@@ -92,11 +96,13 @@ def lens_samples(count: int, overlap: float = 1.0, blades: int = 0, rotation: fl
         overlap: area of the sub-apertures together, in areas of the aperture; at most `count`.
         blades: corners of the polygon, at least 3; 0 for a disc.
         rotation: of the polygon, degrees from x towards y; 0 puts a corner at the right.
+        settled: move every point to the middle of what is nearest to it, until they are spread evenly
+            and along the rim (Lloyd 1982): 64 points then show the aperture's shape, a sunflower of 64 frays.
     """
-    index = torch.arange(count, dtype=torch.float64) + 0.5
-    turns = index * (3 - math.sqrt(5)) / 2
-    points = torch.sqrt(index / count)[:, None] * _rim(turns, blades, math.radians(rotation))
-    points = points - points.mean(0)
+    points = _settled(count, blades) if settled else _sunflower(count, blades)
+    angle = math.radians(rotation)
+    turn = [[math.cos(angle), math.sin(angle)], [-math.sin(angle), math.cos(angle)]]
+    points = (points - points.mean(0)) @ points.new_tensor(turn)
     if count == 1:
         return points.float()
     variance = points.square().mean()
@@ -104,7 +110,22 @@ def lens_samples(count: int, overlap: float = 1.0, blades: int = 0, rotation: fl
     return (points * math.sqrt(left / float(variance))).float()
 
 
-def _rim(turns: Tensor, blades: int, rotation: float) -> Tensor:
+def _sunflower(count: int, blades: int) -> Tensor:
+    index = torch.arange(count, dtype=torch.float64) + 0.5
+    return torch.sqrt(index / count)[:, None] * _rim(index * (3 - math.sqrt(5)) / 2, blades)
+
+
+@cache
+def _settled(count: int, blades: int) -> Tensor:
+    points, aperture = _sunflower(count, blades), _sunflower(32 * count, blades)
+    for _ in range(20):
+        nearest = torch.from_numpy(KDTree(points.numpy()).query(aperture.numpy())[1])
+        share = torch.bincount(nearest, minlength=count)[:, None]
+        points = torch.zeros_like(points).index_add_(0, nearest, aperture) / share
+    return points
+
+
+def _rim(turns: Tensor, blades: int) -> Tensor:
     """(..., 2) points of the aperture's rim, `turns` times around it: scaled towards the centre by the root
     of a uniform number, points spread evenly along the rim spread evenly over the area."""
     angle = 2 * math.pi * turns
@@ -113,7 +134,7 @@ def _rim(turns: Tensor, blades: int, rotation: float) -> Tensor:
     sector = 2 * math.pi / blades
     corner = torch.floor(turns * blades)
     along = (turns * blades - corner)[..., None]
-    angle = corner * sector + rotation
+    angle = corner * sector
     start, end = (torch.stack([torch.cos(a), torch.sin(a)], dim=-1) for a in (angle, angle + sector))
     return _corner_radius(blades) * torch.lerp(start, end, along)
 
