@@ -231,14 +231,14 @@ def start_focus(config: Config, scene: Scene) -> FocusPlanes:
     evidence = gather_evidence(cameras, photos, [scene.mask(v) for v in views], scene.points)
     if evidence.depths.isnan().all():
         raise InputError(f"No photo of {scene.source} sees its points: give cameras and points of one model.")
-    blurs = gather_blurs(cameras, photos, evidence, scene.points)
-    distances, aperture, _ = find_lens(evidence, blurs)
-    middle = mean_depths(evidence)
+    middle, typical = mean_depths(evidence), float(evidence.depths.nanmedian())
+    if config.model.lens == "pinhole":  # which has no use for one
+        return FocusPlanes(middle, 1.0, typical)
+    distances, aperture, _ = find_lens(evidence, gather_blurs(cameras, photos, evidence, scene.points))
     # What the maker says of the aperture is surer than what the photos show of it.
     aperture = exif_aperture(views, middle) or aperture
     if config.model.lens == "paper":  # which knows no evidence
         distances = middle
-    typical = float(evidence.depths.nanmedian())
     if config.model.units == "paper":
         # The paper's offset is K |1/z - 1/z_f| itself: start where it equals the physical one.
         aperture *= typical / views[0].camera.fx

@@ -150,17 +150,15 @@ class Panel:
 
     def _add_units(self, scene: list[Dial], camera: list[Dial]) -> None:
         units = self._gui.add_dropdown("Units", (CAMERA_UNITS, SCENE_UNITS))
+        replaced = scene[-len(camera) :]  # the aperture alone where only the f-number is known
 
         def show() -> None:
             on_camera = units.value == CAMERA_UNITS
             self._metres = self._exhibit.metres if on_camera else None
             for dial in camera:
                 dial.handle.visible = on_camera
-            for dial in scene[
-                -len(camera) :
-            ]:  # where only the f-number is known, it replaces the aperture alone
+            for dial in replaced:
                 dial.handle.visible = not on_camera
-
             self.sync()
 
         units.on_update(lambda _: show())

@@ -34,9 +34,8 @@ LARGEST_SIDE = 1280  # px; photos are trained at 800 px or less, so more shows n
 REFINEMENTS = (0, 16, 64)  # lens samples of a still picture, one after the other
 OUTSIDE = 0.3  # brightness of what lies outside the frame of the photo one stands at
 COARSE_QUALITY, STILL_QUALITY = 75, 93  # of JPEG
-DEPTH_STEP = (
-    0.00256  # viewer units; of the three bytes that viser sends per depth, this leaves the last empty
-)
+# Viewer units; of the three bytes that viser sends per depth, this leaves the last empty.
+DEPTH_STEP = 0.00256
 SAME_CLICK = 0.3  # seconds; a click on a camera in the scene also arrives as a click in the picture
 
 
