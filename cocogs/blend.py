@@ -1,6 +1,7 @@
 """S renders -> one defocused photo: a mean, with weights per pixel from the blend CNN (METHOD.md 3.6)."""
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -8,12 +9,14 @@ from cocogs.device import bf16_where_fast
 from cocogs.srgb import to_linear, to_srgb
 
 
-def blend(renders: Tensor, weights: Tensor | float, linear_light: bool) -> Tensor:
-    """One photo (3, H, W) from S renders.
+def blend(
+    renders: Float[Tensor, "S 3 H W"], weights: Float[Tensor, "S 1 H W"] | float, linear_light: bool
+) -> Float[Tensor, "3 H W"]:
+    """One photo from S renders.
 
     Args:
-        renders: (S, 3, H, W), sRGB-encoded, >= 0.
-        weights: (S, 1, H, W), or one number for all; they sum to 1 over the renders.
+        renders: sRGB-encoded, >= 0.
+        weights: per pixel, or one number for all; they sum to 1 over the renders.
         linear_light: average light, as a lens does, and not pixel values. Where a fine pattern is blurred
             the mean of pixel values is too dark (on shared/data/truth/tiles by .02 to .03).
     """
@@ -53,8 +56,8 @@ class BlendNet(nn.Module):
             nn.init.zeros_(self.logit.weight)
         self.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
 
-    def forward(self, renders: Tensor) -> Tensor:
-        """Weights (S, 1, H, W) of the renders (S, 3, H, W); they sum to 1."""
+    def forward(self, renders: Float[Tensor, "S 3 H W"]) -> Float[Tensor, "S 1 H W"]:
+        """Weights of the renders; they sum to 1."""
         height, width = renders.shape[2:]
         images = F.avg_pool2d(renders.detach(), self.shrink, ceil_mode=True)
         # The weights of a mean need no more precision than bf16 has.

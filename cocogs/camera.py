@@ -8,11 +8,14 @@
 - `focus_distance` is the depth in focus, in scene units. The aperture K of the lens formulas is
   (aperture diameter in scene units) x fx, in px x scene unit; see `cocogs.coc.lens`.
 - Images are (3, H, W), sRGB-encoded, in [0, 1].
+- Shapes stand in the signatures (jaxtyping). One letter is one size throughout a call; `#M` is M or 1,
+  `*P` any axes, `*#S` axes that broadcast, `_` whatever; `""` is a single number.
 """
 
 from dataclasses import dataclass, replace
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 
@@ -21,14 +24,14 @@ class Camera:
     """Where a photo was taken from and how it projects.
 
     Args:
-        K: (3, 3) intrinsics in px.
-        cam_from_world: (4, 4) rigid transform, rotation determinant +1.
+        K: intrinsics in px.
+        cam_from_world: rigid transform, rotation determinant +1.
         width: image width in px.
         height: image height in px.
     """
 
-    K: Tensor
-    cam_from_world: Tensor
+    K: Float[Tensor, "3 3"]
+    cam_from_world: Float[Tensor, "4 4"]
     width: int
     height: int
 
@@ -49,17 +52,17 @@ class Camera:
         return float(self.K[1, 2])
 
     @property
-    def position(self) -> Tensor:
-        """(3,) camera centre in the world."""
+    def position(self) -> Float[Tensor, "3"]:
+        """Camera centre in the world."""
         return -self.cam_from_world[:3, :3].T @ self.cam_from_world[:3, 3]
 
-    def depths(self, points: Tensor) -> Tensor:
-        """z-depth (...,) of world points (..., 3), in scene units; negative behind the camera."""
+    def depths(self, points: Float[Tensor, "*P 3"]) -> Float[Tensor, " *P"]:
+        """z-depth of world points, in scene units; negative behind the camera."""
         row = self.cam_from_world[2].to(points)
         return points @ row[:3] + row[3]
 
-    def project(self, points: Tensor) -> tuple[Tensor, Tensor]:
-        """Pixel positions (..., 2) and z-depths (...,) of world points (..., 3).
+    def project(self, points: Float[Tensor, "*P 3"]) -> tuple[Float[Tensor, "*P 2"], Float[Tensor, " *P"]]:
+        """Pixel positions and z-depths of world points.
 
         Positions of points at or behind the camera are meaningless; look at the depth first.
         """

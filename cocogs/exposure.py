@@ -1,6 +1,7 @@
 """How much brighter, and of what tint, each photo is than the scene."""
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 
@@ -16,10 +17,10 @@ class Exposure(nn.Module):
         super().__init__()
         self.log_gains = nn.Parameter(torch.zeros(photos, 3))
 
-    def gains(self) -> Tensor:
-        """(V, 3) factors on red, green and blue."""
+    def gains(self) -> Float[Tensor, "V 3"]:
+        """Factors on red, green and blue."""
         return (self.log_gains - self.log_gains.mean(0)).exp()
 
-    def forward(self, image: Tensor, view_index: int) -> Tensor:
-        """The picture (3, H, W) as training photo `view_index` was exposed."""
+    def forward(self, image: Float[Tensor, "3 H W"], view_index: int) -> Float[Tensor, "3 H W"]:
+        """The picture as training photo `view_index` was exposed."""
         return image * self.gains()[view_index][:, None, None]

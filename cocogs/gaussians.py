@@ -3,17 +3,20 @@
 import math
 
 import torch
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 SH_C0 = 0.28209479177387814  # the constant spherical harmonic, 1 / (2 sqrt(pi))
+
+Activated = tuple[Float[Tensor, "N 3"], Float[Tensor, "N 4"], Float[Tensor, "N 3"], Float[Tensor, " N"]]
+"""means, quats (wxyz of any positive length), scales > 0, opacities in (0, 1)."""
 
 
 class Gaussians(nn.Module):
     """N Gaussians with colours in spherical harmonics up to degree 3.
 
-    Raw parameters, as the standard 3DGS .ply stores them: `means` (N, 3) in scene units, `quats`
-    (N, 4) wxyz of any length, `scales` (N, 3) logarithms of standard deviations in scene units,
-    `opacities` (N,) logits, `sh0` (N, 1, 3), `shN` (N, 15, 3).
+    Raw parameters, as the standard 3DGS .ply stores them: `means` in scene units, `quats` wxyz of any
+    length, `scales` logarithms of standard deviations in scene units, `opacities` logits, `sh0`, `shN`.
     """
 
     names = ("means", "quats", "scales", "opacities", "sh0", "shN")
@@ -23,23 +26,23 @@ class Gaussians(nn.Module):
         for name in self.names:
             self.register_parameter(name, nn.Parameter(raw[name].detach().clone().contiguous()))
 
-    means: Tensor
-    quats: Tensor
-    scales: Tensor
-    opacities: Tensor
-    sh0: Tensor
-    shN: Tensor
+    means: Float[Tensor, "N 3"]
+    quats: Float[Tensor, "N 4"]
+    scales: Float[Tensor, "N 3"]
+    opacities: Float[Tensor, " N"]
+    sh0: Float[Tensor, "N 1 3"]
+    shN: Float[Tensor, "N 15 3"]
 
     def __len__(self) -> int:
         return len(self.means)
 
     @classmethod
-    def from_points(cls, points: Tensor, colors: Tensor) -> "Gaussians":
+    def from_points(cls, points: Float[Tensor, "N 3"], colors: Float[Tensor, "N 3"]) -> "Gaussians":
         """One round Gaussian per point, as wide as the distance to its neighbours (3DGS's start).
 
         Args:
-            points: (N, 3) scene units.
-            colors: (N, 3) in [0, 1].
+            points: scene units.
+            colors: in [0, 1].
 
         Orientations, which matter once scales differ, come from torch's global generator.
         """
@@ -54,26 +57,27 @@ class Gaussians(nn.Module):
             shN=torch.zeros(count, 15, 3),
         )
 
-    def activated(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """means (N, 3), quats (N, 4), scales (N, 3) > 0, opacities (N,) in (0, 1)."""
+    def activated(self) -> Activated:
         return self.means, self.quats, self.scales.exp(), self.opacities.sigmoid()
 
 
-def cross_section(scales: Tensor) -> Tensor:
-    """(N,) area that a splat covers from its broadest side, up to a factor: the product of the two larger of
-    its standard deviations (N, 3)."""
+def cross_section(scales: Float[Tensor, "N 3"]) -> Float[Tensor, " N"]:
+    """Area that a splat covers from its broadest side, up to a factor: the product of the two larger of its
+    standard deviations."""
     return scales.prod(-1) / scales.amin(-1).clamp_min(1e-20)
 
 
-def keep_largest(values: Tensor, count: int) -> Tensor:
-    """Mask (N,) of the `count` largest values; all where there are fewer."""
+def keep_largest(values: Float[Tensor, " N"], count: int) -> Bool[Tensor, " N"]:
+    """Mask of the `count` largest values; all where there are fewer."""
     mask = torch.zeros_like(values, dtype=torch.bool)
     mask[values.topk(min(count, len(values))).indices] = True
     return mask
 
 
-def neighbour_distance(points: Tensor, neighbours: int = 3, chunk: int = 1024) -> Tensor:
-    """(N,) root mean squared distance of each point to its nearest others; never 0.
+def neighbour_distance(
+    points: Float[Tensor, "N 3"], neighbours: int = 3, chunk: int = 1024
+) -> Float[Tensor, " N"]:
+    """Root mean squared distance of each point to its nearest others; never 0.
 
     Brute force in chunks: 100,000 points take a few seconds, once.
     """

@@ -1,12 +1,15 @@
 """L1 and D-SSIM between pictures; pure functions."""
 
+from jaxtyping import Float
 from torch import Tensor
 
 from cocogs.ssim import ssim_map
 
 
-def photometric_loss(image: Tensor, photo: Tensor, ssim_weight: float) -> Tensor:
-    """(3, H, W), unreduced: (1 - lambda) |image - photo| + lambda (1 - SSIM).
+def photometric_loss(
+    image: Float[Tensor, "3 H W"], photo: Float[Tensor, "3 H W"], ssim_weight: float
+) -> Float[Tensor, "3 H W"]:
+    """Unreduced: (1 - lambda) |image - photo| + lambda (1 - SSIM).
 
     D-SSIM is (1 - SSIM) / 2 by definition; 3DGS leaves out the half, and so do we.
     """

@@ -1,6 +1,7 @@
 """Depth and circles of confusion of a whole picture, as numbers and in colour."""
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from cocogs.camera import Camera
@@ -11,11 +12,11 @@ FULL_COLOR = 0.02  # the circle of confusion, as a part of the image width, that
 NEAR_COLOR, FAR_COLOR = (1.0, 0.45, 0.0), (0.0, 0.4, 1.0)
 
 
-def coc_map(depths: Tensor, camera: Camera, lens: PhotoLens) -> Tensor:
-    """Diameter (H, W) of the circle of confusion in px: positive nearer than the focus, else negative.
+def coc_map(depths: Float[Tensor, "H W"], camera: Camera, lens: PhotoLens) -> Float[Tensor, "H W"]:
+    """Diameter of the circle of confusion in px: positive nearer than the focus, else negative.
 
     Args:
-        depths: (H, W) z-depths in scene units; infinity is allowed.
+        depths: z-depths in scene units; infinity is allowed.
     """
     z = depths.clamp(MIN_DEPTH, 1e9)  # the limit stands for infinity
     distance = z * ray_lengths(camera).to(z) if lens.depth == "euclidean" else z
@@ -23,31 +24,31 @@ def coc_map(depths: Tensor, camera: Camera, lens: PhotoLens) -> Tensor:
     return radius.abs() * (lens.focus_distance - distance).sign() * (2 * camera.fx / z)
 
 
-def ray_lengths(camera: Camera) -> Tensor:
-    """(H, W) distance from the camera of the points at depth 1, through the pixel centres."""
+def ray_lengths(camera: Camera) -> Float[Tensor, "H W"]:
+    """Distance from the camera of the points at depth 1, through the pixel centres."""
     x = (torch.arange(camera.width) + 0.5 - camera.cx) / camera.fx
     y = (torch.arange(camera.height) + 0.5 - camera.cy) / camera.fy
     return (x.square() + y[:, None].square() + 1).sqrt()
 
 
-def colored_coc(coc: Tensor, alphas: Tensor) -> Tensor:
-    """(3, H, W): white in focus, orange nearer, blue beyond, black where nothing is.
+def colored_coc(coc: Float[Tensor, "H W"], alphas: Float[Tensor, "H W"]) -> Float[Tensor, "3 H W"]:
+    """White in focus, orange nearer, blue beyond, black where nothing is.
 
     Args:
-        coc: (H, W) signed diameters in px.
-        alphas: (H, W) in [0, 1].
+        coc: signed diameters in px.
+        alphas: in [0, 1].
     """
     strength = (coc.abs() / (FULL_COLOR * coc.shape[1])).clamp(0, 1)
     near, far = (torch.tensor(color).to(coc)[:, None, None] for color in (NEAR_COLOR, FAR_COLOR))
     return (1 - strength * (1 - torch.where(coc > 0, near, far))) * alphas
 
 
-def colored_depth(depths: Tensor) -> Tensor:
-    """(3, H, W): orange near, white between, blue far, evenly in 1/z over what the picture shows; black where
-    nothing is.
+def colored_depth(depths: Float[Tensor, "H W"]) -> Float[Tensor, "3 H W"]:
+    """Orange near, white between, blue far, evenly in 1/z over what the picture shows; black where nothing
+    is.
 
     Args:
-        depths: (H, W) z-depths in scene units, infinite where nothing is.
+        depths: z-depths in scene units, infinite where nothing is.
     """
     there = depths.isfinite()
     if not there.any():

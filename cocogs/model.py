@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from cocogs.blend import BlendNet, blend
@@ -26,16 +27,16 @@ from cocogs.rasterize import Render, rasterize
 
 @dataclass
 class Photo:
-    """A predicted photo: `image` (3, H, W) and what was rendered for it.
+    """A predicted photo: `image` and what was rendered for it.
 
-    `probe` (S, N, 2) receives the gradient of the projected means when the image is backpropagated.
-    `coc` (H, W): diameter of the circle of confusion of what each pixel shows, px, without gradient.
+    `probe` receives the gradient of the projected means when the image is backpropagated.
+    `coc`: diameter of the circle of confusion of what each pixel shows, px, without gradient.
     """
 
-    image: Tensor
+    image: Float[Tensor, "3 H W"]
     render: Render
-    probe: Tensor
-    coc: Tensor
+    probe: Float[Tensor, "S N 2"]
+    coc: Float[Tensor, "H W"]
 
 
 class DefocusModel(nn.Module):
@@ -45,12 +46,17 @@ class DefocusModel(nn.Module):
         gaussians: the base Gaussians.
         focus: focus distance per training photo and aperture.
         config: how photos are formed.
-        center: (3,) middle of the scene, and
+        center: middle of the scene, and
         extent: its size, both in scene units, to make the MLP's inputs unitless.
     """
 
     def __init__(
-        self, gaussians: Gaussians, focus: FocusPlanes, config: ModelConfig, center: Tensor, extent: float
+        self,
+        gaussians: Gaussians,
+        focus: FocusPlanes,
+        config: ModelConfig,
+        center: Float[Tensor, "3"],
+        extent: float,
     ) -> None:
         super().__init__()
         self.gaussians, self.focus, self.config = gaussians, focus, config
@@ -68,8 +74,8 @@ class DefocusModel(nn.Module):
         """The scene without its lens: base Gaussians alone, S = 1."""
         return self._render(self._base(), camera, sh_degree, with_depth)
 
-    def defocused(self, camera: Camera, view_index: int) -> Tensor:
-        """(3, H, W): what training photo `view_index`'s lens setting gives from `camera`."""
+    def defocused(self, camera: Camera, view_index: int) -> Float[Tensor, "3 H W"]:
+        """What training photo `view_index`'s lens setting gives from `camera`."""
         return self.photo(camera, view_index).image
 
     def photo(self, camera: Camera, view_index: int, sh_degree: int = 3, sets: bool = True) -> Photo:
@@ -116,7 +122,7 @@ class DefocusModel(nn.Module):
         return self.config.lens in ("widened", "sampled")
 
     @torch.no_grad()
-    def _coc(self, render: Render, camera: Camera, view_index: int) -> Tensor:
+    def _coc(self, render: Render, camera: Camera, view_index: int) -> Float[Tensor, "H W"]:
         if not self.coc_in_px:
             return torch.zeros_like(render.alphas[0])
         assert render.depths is not None
@@ -149,7 +155,7 @@ class DefocusModel(nn.Module):
         camera: Camera,
         sh_degree: int,
         with_depth: bool = False,
-        probe: Tensor | None = None,
+        probe: Float[Tensor, "S N 2"] | None = None,
     ) -> Render:
         return rasterize(
             copies.means,

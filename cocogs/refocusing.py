@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from cocogs.camera import Camera
@@ -71,8 +72,8 @@ def refocus(
     lens: Lens,
     samples: int = 0,
     check: Callable[[], None] = lambda: None,
-) -> Tensor:
-    """The scene through `lens`: (3, H, W) sRGB-encoded, from 0, not clamped above.
+) -> Float[Tensor, "3 H W"]:
+    """The scene through `lens`: sRGB-encoded, from 0, not clamped above.
 
     With `lens.aperture` 0 both qualities give the sharp view, to the bit.
 
@@ -103,8 +104,8 @@ def refocus(
     return to_srgb(light / samples)
 
 
-def seen_from(camera: Camera, lens: Lens, point: Tensor) -> Camera:
-    """The pinhole camera at `point` (2,) of the aperture (x right, y down, in aperture radii), re-aimed by
+def seen_from(camera: Camera, lens: Lens, point: Float[Tensor, "2"]) -> Camera:
+    """The pinhole camera at `point` of the aperture (x right, y down, in aperture radii), re-aimed by
     its principal point so that the plane in focus stays where it is in the picture."""
     offset = point.to(camera.K) * lens.aperture / 2
     transform, K = camera.cam_from_world.clone(), camera.K.clone()
@@ -113,16 +114,24 @@ def seen_from(camera: Camera, lens: Lens, point: Tensor) -> Camera:
     return replace(camera, K=K, cam_from_world=transform)
 
 
-def _render(gaussians: Gaussians, camera: Camera, blur: Tensor, index: int = 0) -> Tensor:
-    """The scene with every splat widened by `blur` (N,) px^2; `index` numbers the samples of a picture."""
+def _render(
+    gaussians: Gaussians, camera: Camera, blur: Float[Tensor, " N"], index: int = 0
+) -> Float[Tensor, "3 H W"]:
+    """The scene with every splat widened by `blur` px^2; `index` numbers the samples of a picture."""
     means, quats, scales, opacities = gaussians.activated()
     px_per_unit = camera.fx / camera.depths(means).clamp_min(MIN_DEPTH)
     opacities, g = _thinned(scales, opacities, px_per_unit, blur, index), gaussians
     return rasterize(means, quats, scales, opacities, g.sh0, g.shN, camera, blur=blur).colors[0]
 
 
-def _thinned(scales: Tensor, opacities: Tensor, px_per_unit: Tensor, blur: Tensor, index: int) -> Tensor:
-    """Opacities (N,) before the blur (which may exceed 1), 0 for splats that are left out.
+def _thinned(
+    scales: Float[Tensor, "N 3"],
+    opacities: Float[Tensor, " N"],
+    px_per_unit: Float[Tensor, " N"],
+    blur: Float[Tensor, " N"],
+    index: int,
+) -> Float[Tensor, " N"]:
+    """Opacities before the blur (which may exceed 1), 0 for splats that are left out.
 
     A splat so wide that its opacity falls under 1/255 is not drawn, and a scene of such splats would vanish.
     Of splats that faint a part is drawn instead, stronger in proportion: the same light, and in less time.
@@ -139,8 +148,8 @@ def _thinned(scales: Tensor, opacities: Tensor, px_per_unit: Tensor, blur: Tenso
 
 
 @torch.no_grad()
-def sharp_depth(gaussians: Gaussians, camera: Camera) -> Tensor:
-    """(H, W) mean z-depth in scene units, infinite where nothing is."""
+def sharp_depth(gaussians: Gaussians, camera: Camera) -> Float[Tensor, "H W"]:
+    """Mean z-depth in scene units, infinite where nothing is."""
     g = gaussians
     render = rasterize(*g.activated(), g.sh0, g.shN, camera, with_depth=True)
     assert render.depths is not None
@@ -172,7 +181,9 @@ def depth_at(gaussians: Gaussians, camera: Camera, x: float, y: float) -> float:
     return float(depths[torch.searchsorted(passed, passed[-1] / 2)])
 
 
-def along_ray(gaussians: Gaussians, camera: Camera, x: float, y: float) -> tuple[Tensor, Tensor]:
+def along_ray(
+    gaussians: Gaussians, camera: Camera, x: float, y: float
+) -> tuple[Float[Tensor, " P"], Float[Tensor, " P"]]:
     """Depths of the splats met at (x, y), nearest first, and the share of the light that each one has."""
     means, quats, scales, opacities = gaussians.activated()
     transform = camera.cam_from_world.to(means)

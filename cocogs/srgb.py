@@ -1,15 +1,16 @@
 """The display curve of photos and screens (sRGB, IEC 61966-2-1): light adds up, pixel values do not."""
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 
-def to_linear(encoded: Tensor) -> Tensor:
+def to_linear(encoded: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
     """Light of sRGB-encoded values >= 0; 1 is white, values above it follow the same curve."""
     return torch.where(encoded <= 0.04045, encoded / 12.92, ((encoded + 0.055) / 1.055) ** 2.4)
 
 
-def to_srgb(light: Tensor) -> Tensor:
+def to_srgb(light: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
     """sRGB-encoded values of linear light >= 0: the inverse of `to_linear`."""
     curved = light.clamp_min(0.0031308)  # the power's slope at 0 is infinite: NaN in a backward pass
     return torch.where(light <= 0.0031308, light * 12.92, 1.055 * curved ** (1 / 2.4) - 0.055)

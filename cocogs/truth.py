@@ -14,6 +14,7 @@ from statistics import mean, median
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
@@ -112,8 +113,8 @@ def find_truth(source: Path) -> Path:
     )
 
 
-def align(positions: Tensor, truth: Tensor) -> tuple[float, float]:
-    """The scale of the similarity that best maps positions (V, 3) to the true ones, and the root mean square
+def align(positions: Float[Tensor, "V 3"], truth: Float[Tensor, "V 3"]) -> tuple[float, float]:
+    """The scale of the similarity that best maps positions to the true ones, and the root mean square
     distance that is left (Umeyama 1991)."""
     a, b = positions - positions.mean(0), truth - truth.mean(0)
     U, S, Vt = torch.linalg.svd(b.T @ a)

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Everything that needs a GPU, in one command: build, tests, memory and race checks, a short training, speed.
 #
-#   scripts/gpu_check.sh [PYTHON]        PYTHON has torch with CUDA, pytest, nanobind, cmake, ninja and what
+#   scripts/gpu_check.sh [PYTHON]        PYTHON has torch with CUDA, pytest, beartype, nanobind, cmake, ninja and what
 #                                        pyproject.toml lists but viser; cocogs itself need not be installed
 #
 # Ends within 9 minutes, whatever hangs: every part has a limit, and all together have one. Prints a table at the
@@ -11,7 +11,7 @@
 # On a machine without network, give it the packages that it lacks as wheels, for Python 3.12 for instance:
 #   pip download --no-deps --only-binary=:all: --python-version 3.12 --platform manylinux_2_28_x86_64 \
 #     --platform manylinux2014_x86_64 -d .whl -c constraints.txt \
-#     gsplat pycolmap plyfile tyro docstring_parser typeguard flip-evaluator
+#     gsplat pycolmap plyfile tyro docstring_parser typeguard flip-evaluator jaxtyping wadler_lindig beartype
 # and there, before this script:
 #   pip install --no-index --no-deps --target /tmp/site .whl/*.whl && export PYTHONPATH=/tmp/site
 set -uo pipefail

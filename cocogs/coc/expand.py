@@ -9,6 +9,7 @@ import math
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -21,35 +22,33 @@ from cocogs.coc.lens import (
     world_radius,
 )
 from cocogs.device import bf16_where_fast
+from cocogs.gaussians import Activated
 
 MAX_FACTOR = 1.1  # upper bound of the paper's scale and rotation factors
 
 
 @dataclass
 class Copies:
-    """M copies of N Gaussians, ready for `rasterize`; a leading 1 means shared by all copies.
+    """M copies of N Gaussians, ready for `rasterize`; 1 in place of M: shared by all copies. blur in px^2."""
 
-    means (M, N, 3), quats (1|M, N, 4), scales (1|M, N, 3), opacities (1, N), blur (1|M, N) px^2.
-    """
-
-    means: Tensor
-    quats: Tensor
-    scales: Tensor
-    opacities: Tensor
-    blur: Tensor | None
+    means: Float[Tensor, "M N 3"]
+    quats: Float[Tensor, "#M N 4"]
+    scales: Float[Tensor, "#M N 3"]
+    opacities: Float[Tensor, "1 N"]
+    blur: Float[Tensor, "#M N"] | None
 
 
 @dataclass(frozen=True)
 class PhotoLens:
-    """What one photo was taken with: focus distance and aperture K (0-d tensors), and their units."""
+    """What one photo was taken with: focus distance and aperture K, and their units."""
 
-    focus_distance: Tensor
-    aperture: Tensor
+    focus_distance: Float[Tensor, ""]
+    aperture: Float[Tensor, ""]
     units: str = "world"
     depth: str = "z"
 
 
-def widen(base: tuple[Tensor, ...], cam_from_world: Tensor, lens: PhotoLens) -> Copies:
+def widen(base: Activated, cam_from_world: Float[Tensor, "4 4"], lens: PhotoLens) -> Copies:
     """One copy per Gaussian, blurred in the image by its own circle of confusion (`lens` preset).
 
     The rasterizer adds the variance of the disc's Gaussian to the projected splat and lowers its opacity
@@ -62,7 +61,11 @@ def widen(base: tuple[Tensor, ...], cam_from_world: Tensor, lens: PhotoLens) -> 
 
 
 def sample_lens(
-    base: tuple[Tensor, ...], cam_from_world: Tensor, fx: float, lens: PhotoLens, residuals: "LensResiduals"
+    base: Activated,
+    cam_from_world: Float[Tensor, "4 4"],
+    fx: float,
+    lens: PhotoLens,
+    residuals: "LensResiduals",
 ) -> Copies:
     """M copies, each seen through one sub-aperture: shifted sideways and widened by the sub-aperture.
 
@@ -83,17 +86,17 @@ def sample_lens(
 class LensResiduals:
     """Where the learned lens departs from the physical one.
 
-    directions (M, N, 2): points of the unit disc; widths (M, N): sub-aperture radius as a part of the
-    aperture radius, 1/sqrt(M) by physics; aperture_factor (N,): factor on K, 1 by physics.
+    directions: points of the unit disc; widths: sub-aperture radius as a part of the aperture radius,
+    1/sqrt(M) by physics; aperture_factor: factor on K, 1 by physics.
     """
 
-    directions: Tensor
-    widths: Tensor
-    aperture_factor: Tensor
+    directions: Float[Tensor, "M N 2"]
+    widths: Float[Tensor, "M N"]
+    aperture_factor: Float[Tensor, " N"]
 
-    def spread(self) -> Tensor:
-        """(N,) by which the learned lens blurs more or less than its K says: the ratio of standard deviations
-        of its copies, their own widths included, and of the disc (1/2 of its radius per axis)."""
+    def spread(self) -> Float[Tensor, " N"]:
+        """How much more or less the learned lens blurs than its K says: the ratio of standard deviations of
+        its copies, their own widths included, and of the disc (1/2 of its radius per axis)."""
         centred = self.directions - self.directions.mean(0)
         variance = centred.square().sum(-1).mean(0) / 2 + (DISC_SIGMA * self.widths).square().mean(0)
         return self.aperture_factor * 2 * variance.sqrt()
@@ -102,7 +105,7 @@ class LensResiduals:
 class ResidualExpansion(nn.Module):
     """MLP for `LensResiduals`; its last layer starts at zero, so training starts at the true lens."""
 
-    def __init__(self, copies: int, center: Tensor, extent: float, hidden: int = 32) -> None:
+    def __init__(self, copies: int, center: Float[Tensor, "3"], extent: float, hidden: int = 32) -> None:
         super().__init__()
         self.copies = copies
         self.register_buffer("samples", lens_samples(copies))
@@ -118,9 +121,9 @@ class ResidualExpansion(nn.Module):
             last,
         )
 
-    samples: Tensor
+    samples: Float[Tensor, "M 2"]
 
-    def forward(self, base: tuple[Tensor, ...], position: Tensor) -> LensResiduals:
+    def forward(self, base: Activated, position: Float[Tensor, "3"]) -> LensResiduals:
         raw = torch.tanh(mlp(self.layers, self.encode(base, position))) / 2
         count, copies = len(raw), self.copies
         shift = raw[:, : 2 * copies].view(count, copies, 2).transpose(0, 1)
@@ -132,15 +135,15 @@ class ResidualExpansion(nn.Module):
 class PaperFactors:
     """The paper's five learned quantities, separate and named (its released code fuses the first three).
 
-    aperture_factor (N,): factor on K, > 0; directions (M, N, 3): unit vectors; beta (M, N) in (0, 1];
-    scale_factors (M, N, 3) and rotation_factors (M, N, 4) in [1, 1.1].
+    aperture_factor: factor on K, > 0; directions: unit vectors; beta in (0, 1]; scale_factors and
+    rotation_factors in [1, 1.1].
     """
 
-    aperture_factor: Tensor
-    directions: Tensor
-    beta: Tensor
-    scale_factors: Tensor
-    rotation_factors: Tensor
+    aperture_factor: Float[Tensor, " N"]
+    directions: Float[Tensor, "M N 3"]
+    beta: Float[Tensor, "M N"]
+    scale_factors: Float[Tensor, "M N 3"]
+    rotation_factors: Float[Tensor, "M N 4"]
 
 
 @dataclass(frozen=True)
@@ -163,7 +166,7 @@ class PaperExpansion(nn.Module):
     """The MLP of CoCoGaussian (3 x 64; 3 bands for the position, 10 for the camera position)."""
 
     def __init__(
-        self, copies: int, center: Tensor, extent: float, ablation: Ablation, hidden: int = 64
+        self, copies: int, center: Float[Tensor, "3"], extent: float, ablation: Ablation, hidden: int = 64
     ) -> None:
         super().__init__()
         self.copies, self.ablation = copies, ablation
@@ -179,9 +182,9 @@ class PaperExpansion(nn.Module):
         )
         self.register_buffer("fixed_directions", sphere_points(copies))
 
-    fixed_directions: Tensor
+    fixed_directions: Float[Tensor, "M 3"]
 
-    def forward(self, base: tuple[Tensor, ...], position: Tensor) -> PaperFactors:
+    def forward(self, base: Activated, position: Float[Tensor, "3"]) -> PaperFactors:
         raw = mlp(self.layers, self.encode(base, position))
         count = len(raw)
         sizes = [1, *(k * self.copies for k in (3, 1, 3, 4))]
@@ -204,8 +207,8 @@ class PaperExpansion(nn.Module):
 
 
 def paper_copies(
-    base: tuple[Tensor, ...],
-    cam_from_world: Tensor,
+    base: Activated,
+    cam_from_world: Float[Tensor, "4 4"],
     fx: float,
     lens: PhotoLens,
     factors: PaperFactors,
@@ -234,22 +237,24 @@ def bounded_factor(raw: Tensor) -> Tensor:
 
 
 class GaussianEncoding(nn.Module):
-    """MLP input (N, size): encoded position, log scales, unit quaternion, encoded camera position.
+    """MLP input: encoded position, log scales, unit quaternion, encoded camera position.
 
     Positions are taken relative to the scene's `center` and `extent`, so units do not matter.
     """
 
-    def __init__(self, center: Tensor, extent: float, position_bands: int, camera_bands: int) -> None:
+    def __init__(
+        self, center: Float[Tensor, "3"], extent: float, position_bands: int, camera_bands: int
+    ) -> None:
         super().__init__()
         self.register_buffer("center", center.float())
         self.register_buffer("extent", torch.tensor(float(extent)))
         self.position_bands, self.camera_bands = position_bands, camera_bands
         self.size = 3 * (1 + 2 * position_bands) + 3 + 4 + 3 * (1 + 2 * camera_bands)
 
-    center: Tensor
-    extent: Tensor
+    center: Float[Tensor, "3"]
+    extent: Float[Tensor, ""]
 
-    def forward(self, base: tuple[Tensor, ...], position: Tensor) -> Tensor:
+    def forward(self, base: Activated, position: Float[Tensor, "3"]) -> Float[Tensor, "N {self.size}"]:
         means, quats, scales, _ = (x.detach() for x in base)
         place = fourier((means - self.center) / self.extent, self.position_bands)
         camera = fourier((position - self.center) / self.extent, self.camera_bands)
@@ -257,20 +262,20 @@ class GaussianEncoding(nn.Module):
         return torch.cat([place, shape, camera.expand(len(means), -1)], dim=-1)
 
 
-def fourier(x: Tensor, bands: int) -> Tensor:
-    """(..., 3) -> (..., 3 (1 + 2 bands)): x and its sines and cosines at doubling frequencies."""
+def fourier(x: Float[Tensor, "*P 3"], bands: int) -> Float[Tensor, "*P {3*(1+2*bands)}"]:
+    """x and its sines and cosines at doubling frequencies."""
     angles = [x * 2**band for band in range(bands)]
     return torch.cat([x, *(f(a) for a in angles for f in (torch.sin, torch.cos))], dim=-1)
 
 
-def mlp(layers: nn.Sequential, inputs: Tensor) -> Tensor:
+def mlp(layers: nn.Sequential, inputs: Float[Tensor, "N _"]) -> Float[Tensor, "N _"]:
     """Hidden layers in bf16 (a third of the time where it is fast), results in float32."""
     with bf16_where_fast(inputs.device):
         return layers(inputs).float()
 
 
-def sphere_points(count: int) -> Tensor:
-    """(count, 3) evenly spread unit vectors (a Fibonacci sphere)."""
+def sphere_points(count: int) -> Float[Tensor, "{count} 3"]:
+    """Evenly spread unit vectors (a Fibonacci sphere)."""
     index = torch.arange(count) + 0.5
     height, angle = 1 - 2 * index / count, index * math.pi * (3 - math.sqrt(5))
     ring = torch.sqrt(1 - height.square())

@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -18,11 +19,15 @@ class FocusPlanes(nn.Module):
     """
 
     def __init__(
-        self, focus_distances: Tensor, aperture: float, typical_depth: float, per_photo_aperture: bool = False
+        self,
+        focus_distances: Float[Tensor, " V"],
+        aperture: float,
+        typical_depth: float,
+        per_photo_aperture: bool = False,
     ) -> None:
         """
         Args:
-            focus_distances: (V,) start values > 0 in scene units.
+            focus_distances: start values > 0 in scene units.
             aperture: start value of K > 0 in px x scene unit.
             typical_depth: scene units; makes `vergence` about 1.
             per_photo_aperture: one K for every photo instead of one for all.
@@ -34,19 +39,19 @@ class FocusPlanes(nn.Module):
         self.log_aperture = nn.Parameter(torch.full((count,), math.log(aperture)))
         self.register_buffer("log_start", torch.tensor(math.log(aperture)))
 
-    typical_depth: Tensor
-    log_start: Tensor
+    typical_depth: Float[Tensor, ""]
+    log_start: Float[Tensor, ""]
 
     @property
-    def focus_distances(self) -> Tensor:
-        """(V,) in scene units."""
+    def focus_distances(self) -> Float[Tensor, " V"]:
+        """In scene units."""
         return self.typical_depth / self.vergence.clamp_min(1e-3)
 
-    def focus_distance(self, view_index: int) -> Tensor:
+    def focus_distance(self, view_index: int) -> Float[Tensor, ""]:
         return self.focus_distances[view_index]
 
-    def aperture(self, view_index: int) -> Tensor:
-        """K of one photo (0-d), px x scene unit."""
+    def aperture(self, view_index: int) -> Float[Tensor, ""]:
+        """K of one photo, px x scene unit."""
         return self.log_aperture[view_index if len(self.log_aperture) > 1 else 0].exp()
 
 
@@ -54,21 +59,24 @@ class FocusPlanes(nn.Module):
 class Evidence:
     """How much detail surrounds P SfM points in V photos, for guessing the lens before training.
 
-    depths (V, P): z in scene units, NaN where a photo does not see the point;
-    energies (V, P): local gradient energy there, NaN likewise; width: of the photos, px.
+    depths: z in scene units, NaN where a photo does not see the point;
+    energies: local gradient energy there, NaN likewise; width: of the photos, px.
     """
 
-    depths: Tensor
-    energies: Tensor
+    depths: Float[Tensor, "V P"]
+    energies: Float[Tensor, "V P"]
     width: int
 
 
 def gather_evidence(
-    cameras: list[Camera], photos: list[Tensor], masks: list[Tensor | None], points: Tensor
+    cameras: list[Camera],
+    photos: list[Float[Tensor, "3 _ _"]],
+    masks: list[Float[Tensor, "_ _"] | None],
+    points: Float[Tensor, "P 3"],
 ) -> Evidence:
     """Project every SfM point into every photo and measure how much detail surrounds it there.
 
-    Points outside a photo's mask (H, W), which marks what to reconstruct, do not count.
+    Points outside a photo's mask, which marks what to reconstruct, do not count.
     """
     depths, energies = [], []
     for camera, photo, mask in zip(cameras, photos, masks, strict=True):
@@ -88,16 +96,16 @@ def gather_evidence(
     return Evidence(torch.stack(depths), torch.stack(energies), cameras[0].width)
 
 
-def gradient_energy(photo: Tensor) -> Tensor:
-    """(H, W) mean squared grey-level gradient of (3, H, W) over 7x7 px."""
+def gradient_energy(photo: Float[Tensor, "3 H W"]) -> Float[Tensor, "H W"]:
+    """Mean squared grey-level gradient over 7x7 px."""
     grey = photo.mean(0)
     dx = F.pad(grey[:, 1:] - grey[:, :-1], (0, 1))
     dy = F.pad(grey[1:] - grey[:-1], (0, 0, 0, 1))
     return F.avg_pool2d((dx.square() + dy.square())[None], 7, stride=1, padding=3)[0]
 
 
-def mean_depths(evidence: Evidence) -> Tensor:
-    """(V,) mean z of the points each photo sees, scene units; the overall mean where it sees none."""
+def mean_depths(evidence: Evidence) -> Float[Tensor, " V"]:
+    """Mean z of the points each photo sees, scene units; the overall mean where it sees none."""
     overall = evidence.depths.nanmean()
     return torch.nan_to_num(evidence.depths.nanmean(1), nan=float(overall))
 
@@ -107,15 +115,15 @@ VARIED = 0.6  # from this `variation` on, photos differ enough in focus to be co
 EXPLAINED = 0.25  # from this part of its scatter explained by depth on, a photo's own blur is believed
 
 
-def find_lens(evidence: Evidence, blurs: Tensor) -> tuple[Tensor, float, str]:
-    """Focus distances (V,), K in px x scene unit, and by which method: "compared", "each alone" or "none".
+def find_lens(evidence: Evidence, blurs: Float[Tensor, "V P"]) -> tuple[Float[Tensor, " V"], float, str]:
+    """Focus distances, K in px x scene unit, and by which method: "compared", "each alone" or "none".
 
     Where the photos differ they are compared, point by point: texture then cancels out. Where they do not,
     they are sharp or blurred alike, and only each photo by itself can tell which. Where each photo by itself
     tells something, that is also where the comparison starts.
 
     Args:
-        blurs: (V, P) from `gather_blurs`.
+        blurs: from `gather_blurs`.
     """
     own_focus, own_aperture, explained = fit_blurs(evidence, blurs)
     believed = explained >= EXPLAINED
@@ -141,11 +149,11 @@ PRIOR_CAP = 0.15  # misfit at which clear evidence overrides "focused where the 
 
 def fit_lens(
     evidence: Evidence,
-    start: Tensor | None = None,
+    start: Float[Tensor, " V"] | None = None,
     prior_cap: float = PRIOR_CAP,
     beyond: float = 0.0,
-) -> tuple[Tensor, float]:
-    """Focus distances (V,) and aperture K that best explain which points look sharp in which photo.
+) -> tuple[Float[Tensor, " V"], float]:
+    """Focus distances and aperture K that best explain which points look sharp in which photo.
 
     A point's texture has gradient energy t in perfect focus; blur of variance v lowers it to about
     t s^2 / (s^2 + v), s the sharpness of the photo itself (exact for a texture whose power falls with the
@@ -159,7 +167,7 @@ def fit_lens(
     Sharp photos end at the smallest K tried, which blurs by 0.025 % of the width: less than anyone sees.
 
     Args:
-        start: (V,) focus distances; None: the mean depths of what the photos see. From there the search can
+        start: focus distances; None: the mean depths of what the photos see. From there the search can
             end in a minimum with no lens at all.
         prior_cap: how clear the evidence has to be to leave the start.
         beyond: how far z_f may lie outside the depths of the points, as a part of their range of 1/z.
@@ -204,17 +212,24 @@ def lost_detail(defocus: Tensor, aperture: Tensor) -> Tensor:
     return torch.log1p(disc_variance(aperture * defocus) / SENSOR_BLUR**2)
 
 
-def misfit(detail: Tensor, defocus: Tensor, aperture: Tensor) -> Tensor:
-    """(V, P) robust distance of each observation from its point's median texture."""
+def misfit(
+    detail: Float[Tensor, "V P"], defocus: Float[Tensor, "V P"], aperture: Float[Tensor, ""]
+) -> Float[Tensor, "V P"]:
+    """Robust distance of each observation from its point's median texture."""
     texture = detail + lost_detail(defocus, aperture)
     return huber(texture - texture.nanmedian(0).values)
 
 
 def sharpest(
-    detail: Tensor, inverse: Tensor, aperture: Tensor, grid: Tensor, centre: Tensor, spread: Tensor,
+    detail: Float[Tensor, " P"],
+    inverse: Float[Tensor, " P"],
+    aperture: Float[Tensor, ""],
+    grid: Float[Tensor, " G"],
+    centre: Float[Tensor, ""],
+    spread: Float[Tensor, ""],
     prior_cap: float,
-) -> Tensor:  # fmt: skip
-    """1 / z_f of one photo, from `grid`: `detail` (P,) is log energy over the point's own texture."""
+) -> Float[Tensor, ""]:
+    """1 / z_f of one photo, from `grid`: `detail` is log energy over the point's own texture."""
     seen = ~detail.isnan()
     if seen.sum() < 20:
         return centre
@@ -234,8 +249,8 @@ def huber(residual: Tensor, turn: float = 0.7) -> Tensor:
 REBLUR = 1.0  # px; standard deviation of the blur added to measure that which is there
 
 
-def blur_map(photo: Tensor) -> Tensor:
-    """(H, W) standard deviation in px of the blur around each pixel of (3, H, W), its own softness included.
+def blur_map(photo: Float[Tensor, "3 H W"]) -> Float[Tensor, "H W"]:
+    """Standard deviation in px of the blur around each pixel, its own softness included.
 
     Another blur of known size takes away little detail where there was much blur: for textures whose power
     falls with the square of frequency, energy is proportional to 1 / (blur^2 + added^2). NaN where there is
@@ -246,8 +261,8 @@ def blur_map(photo: Tensor) -> Tensor:
     return torch.where(before > 10 * DETAIL_FLOOR, blur, math.nan)
 
 
-def gaussian_blur(photo: Tensor, deviation: float) -> Tensor:
-    """(3, H, W) convolved with a Gaussian of this standard deviation in px; borders repeated."""
+def gaussian_blur(photo: Float[Tensor, "3 H W"], deviation: float) -> Float[Tensor, "3 H W"]:
+    """The photo convolved with a Gaussian of this standard deviation in px; borders repeated."""
     reach = math.ceil(3 * deviation)
     x = torch.arange(-reach, reach + 1, dtype=photo.dtype)
     kernel = torch.exp(-(x / deviation).square() / 2)
@@ -256,8 +271,13 @@ def gaussian_blur(photo: Tensor, deviation: float) -> Tensor:
     return F.conv2d(F.conv2d(padded, kernel.view(1, 1, 1, -1)), kernel.view(1, 1, -1, 1))[:, 0]
 
 
-def gather_blurs(cameras: list[Camera], photos: list[Tensor], evidence: Evidence, points: Tensor) -> Tensor:
-    """(V, P) `blur_map` at every point; NaN where `evidence` has none or there is no texture."""
+def gather_blurs(
+    cameras: list[Camera],
+    photos: list[Float[Tensor, "3 _ _"]],
+    evidence: Evidence,
+    points: Float[Tensor, "P 3"],
+) -> Float[Tensor, "V P"]:
+    """`blur_map` at every point; NaN where `evidence` has none or there is no texture."""
     rows = []
     for camera, photo, depths in zip(cameras, photos, evidence.depths, strict=True):
         row, seen = torch.full_like(depths, math.nan), ~depths.isnan()
@@ -277,8 +297,10 @@ def variation(evidence: Evidence) -> float:
     return float((torch.nanquantile(detail, 0.85, dim=0) - detail.nanmedian(0).values).median())
 
 
-def fit_blurs(evidence: Evidence, blurs: Tensor, most: int = 400) -> tuple[Tensor, float, float]:
-    """Focus distances (V,) and K from `gather_blurs`, and how much of its scatter they explain (0 to 1).
+def fit_blurs(
+    evidence: Evidence, blurs: Float[Tensor, "V P"], most: int = 400
+) -> tuple[Float[Tensor, " V"], float, float]:
+    """Focus distances and K from `gather_blurs`, and how much of its scatter they explain (0 to 1).
 
     blur^2 = s^2 + `disc_variance`(K (1/z - 1/z_f)) with one softness s and one K for all, under a robust cost
     of the logarithms. At most `most` points per photo are used.

@@ -12,6 +12,7 @@ import math
 from functools import cache
 
 import torch
+from jaxtyping import Float
 from scipy.spatial import KDTree
 from torch import Tensor
 
@@ -83,8 +84,8 @@ def world_radius(
 
 def lens_samples(
     count: int, overlap: float = 1.0, blades: int = 0, rotation: float = 0.0, settled: bool = False
-) -> Tensor:
-    """(count, 2) points of the aperture, a sunflower of equal areas, for the lens's sub-apertures.
+) -> Float[Tensor, "{count} 2"]:
+    """Points of the aperture, a sunflower of equal areas, for the lens's sub-apertures.
 
     Coordinates x right and y down, in radii of the circle of the aperture's area: the unit disc, or the
     regular polygon of area pi. Each point stands for a sub-aperture of radius sqrt(overlap / count), drawn
@@ -110,13 +111,13 @@ def lens_samples(
     return (points * math.sqrt(left / float(variance))).float()
 
 
-def _sunflower(count: int, blades: int) -> Tensor:
+def _sunflower(count: int, blades: int) -> Float[Tensor, "{count} 2"]:
     index = torch.arange(count, dtype=torch.float64) + 0.5
     return torch.sqrt(index / count)[:, None] * _rim(index * (3 - math.sqrt(5)) / 2, blades)
 
 
 @cache
-def _settled(count: int, blades: int) -> Tensor:
+def _settled(count: int, blades: int) -> Float[Tensor, "{count} 2"]:
     points, aperture = _sunflower(count, blades), _sunflower(32 * count, blades)
     for _ in range(20):
         nearest = torch.from_numpy(KDTree(points.numpy()).query(aperture.numpy())[1])
@@ -125,8 +126,8 @@ def _settled(count: int, blades: int) -> Tensor:
     return points
 
 
-def _rim(turns: Tensor, blades: int) -> Tensor:
-    """(..., 2) points of the aperture's rim, `turns` times around it: scaled towards the centre by the root
+def _rim(turns: Float[Tensor, " *P"], blades: int) -> Float[Tensor, "*P 2"]:
+    """Points of the aperture's rim, `turns` times around it: scaled towards the centre by the root
     of a uniform number, points spread evenly along the rim spread evenly over the area."""
     angle = 2 * math.pi * turns
     if blades == 0:
@@ -152,8 +153,10 @@ def _variance(blades: int) -> float:
     return _corner_radius(blades) ** 2 * (2 + math.cos(2 * math.pi / blades)) / 12
 
 
-def camera_depth(points: Tensor, cam_from_world: Tensor, depth: str = "z") -> Tensor:
-    """Depth (N,) of world points (N, 3): along the optical axis, or the paper's Euclidean distance.
+def camera_depth(
+    points: Float[Tensor, "N 3"], cam_from_world: Float[Tensor, "4 4"], depth: str = "z"
+) -> Float[Tensor, " N"]:
+    """Depth of world points: along the optical axis, or the paper's Euclidean distance.
 
     Raises:
         ValueError: `depth` is neither "z" nor "euclidean".

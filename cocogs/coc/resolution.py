@@ -3,6 +3,7 @@
 import math
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from cocogs.camera import Camera
@@ -11,13 +12,13 @@ from cocogs.coc.lens import MIN_DEPTH, blur_variance, coc_diameter
 
 
 @torch.no_grad()
-def least_blur(means: Tensor, cameras: list[Camera], focus: FocusPlanes) -> Tensor:
-    """(N,) standard deviation, in scene units, of the blur that the sharpest photo of each place has there.
+def least_blur(means: Float[Tensor, "N 3"], cameras: list[Camera], focus: FocusPlanes) -> Float[Tensor, " N"]:
+    """Standard deviation, in scene units, of the blur that the sharpest photo of each place has there.
 
     A photo counts for the places inside its picture, hidden ones too. 0 where no photo looks.
 
     Args:
-        means: (N, 3) places.
+        means: the places.
         cameras: of the photos that `focus` knows, in its order.
     """
     least = torch.full_like(means[:, 0], math.inf)

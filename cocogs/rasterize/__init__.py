@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from cocogs.camera import Camera
@@ -21,34 +22,34 @@ class Render:
     """What a camera sees of S sets of N Gaussians.
 
     Attributes:
-        colors: (S, 3, H, W) colours, not clamped above.
-        alphas: (S, H, W) 1 - transmittance, in [0, 1].
-        depths: (S, H, W) expected z-depth in scene units, where it was asked for: the mean depth of the
+        colors: not clamped above.
+        alphas: 1 - transmittance, in [0, 1].
+        depths: expected z-depth in scene units, where it was asked for: the mean depth of the
             splats by their weight, 0 where nothing is.
-        radii: (S, N) px, half the larger side of the box around the visible part of a splat, 0 where the
+        radii: px, half the larger side of the box around the visible part of a splat, 0 where the
             Gaussian is not drawn; not differentiable.
     """
 
-    colors: Tensor
-    alphas: Tensor
-    depths: Tensor | None
-    radii: Tensor
+    colors: Float[Tensor, "S 3 H W"]
+    alphas: Float[Tensor, "S H W"]
+    depths: Float[Tensor, "S H W"] | None
+    radii: Float[Tensor, "S N"]
 
 
 def rasterize(
-    means: Tensor,
-    quats: Tensor,
-    scales: Tensor,
-    opacities: Tensor,
-    sh0: Tensor,
-    shN: Tensor,
+    means: Float[Tensor, "*#S N 3"],
+    quats: Float[Tensor, "*#S N 4"],
+    scales: Float[Tensor, "*#S N 3"],
+    opacities: Float[Tensor, "*#S N"],
+    sh0: Float[Tensor, "N 1 3"],
+    shN: Float[Tensor, "N 15 3"],
     camera: Camera,
     *,
-    blur: Tensor | None = None,
+    blur: Float[Tensor, "*#S N"] | None = None,
     sh_degree: int = 3,
-    background: Tensor | None = None,
+    background: Float[Tensor, "3"] | None = None,
     with_depth: bool = False,
-    means2d_probe: Tensor | None = None,
+    means2d_probe: Float[Tensor, "S N 2"] | None = None,
     backend: Backend = "native",
 ) -> Render:
     """Draws S sets of N Gaussians.
@@ -57,21 +58,21 @@ def rasterize(
     sets share the others, whose gradient is the sum over the sets.
 
     Args:
-        means: (S, N, 3) or (N, 3) centres in the world.
-        quats: (S, N, 4) or (N, 4) wxyz, of any positive length.
-        scales: (S, N, 3) or (N, 3) standard deviations along the axes, scene units, > 0.
-        opacities: (S, N) or (N,) in [0, 1].
-        sh0: (N, 1, 3) colour of degree 0.
-        shN: (N, 15, 3) colour of degrees 1 to 3.
+        means: centres in the world.
+        quats: wxyz, of any positive length.
+        scales: standard deviations along the axes, scene units, > 0.
+        opacities: in [0, 1].
+        sh0: colour of degree 0.
+        shN: colour of degrees 1 to 3.
         camera: the pinhole camera; no gradient flows to it.
-        blur: (S, N) or (N,) variance in px^2, >= 0, by which each projected Gaussian is widened on both
-            axes; its opacity falls so that its integral stays. None = 0. For a circle of confusion
-            see `cocogs.coc.lens.blur_variance`.
+        blur: variance in px^2, >= 0, by which each projected Gaussian is widened on both axes; its opacity
+            falls so that its integral stays. None = 0. For a circle of confusion see
+            `cocogs.coc.lens.blur_variance`.
         sh_degree: bands of colour that are used, 0 to 3; the gradient of the others is zero.
-        background: (3,) colour behind everything; None = black.
+        background: colour behind everything; None = black.
         with_depth: also renders depth.
-        means2d_probe: (S, N, 2) zeros that require a gradient; after the backward pass their gradient is
-            that of the projected means, in 1/px, as densification wants it.
+        means2d_probe: zeros that require a gradient; after the backward pass their gradient is that of the
+            projected means, in 1/px, as densification wants it.
         backend: "native"; or, asked for explicitly, "reference" (slow) or "gsplat" (without blur).
 
     Raises:

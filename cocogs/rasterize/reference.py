@@ -9,6 +9,7 @@ Ours are `blur` (see `add_blur`) and a field-of-view limit measured from the tru
 import math
 
 import torch
+from jaxtyping import Float, Float64
 from torch import Tensor
 
 from cocogs.camera import Camera
@@ -32,8 +33,8 @@ DEPTH_ALPHA_MIN = 1e-10
 _PIXELS_AT_ONCE = 1024
 
 
-def quat_to_rotation(quats: Tensor) -> Tensor:
-    """Rotation matrices (N, 3, 3) of quaternions (N, 4) in wxyz order and of any positive length."""
+def quat_to_rotation(quats: Float[Tensor, "N 4"]) -> Float[Tensor, "N 3 3"]:
+    """Rotation matrices of quaternions in wxyz order and of any positive length."""
     w, x, y, z = (quats / quats.norm(dim=-1, keepdim=True)).unbind(-1)
     rows = [
         torch.stack([1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)], -1),
@@ -43,24 +44,26 @@ def quat_to_rotation(quats: Tensor) -> Tensor:
     return torch.stack(rows, -2)
 
 
-def covariance_factor(quats: Tensor, scales: Tensor) -> Tensor:
-    """Factors F (N, 3, 3) of the covariances F F^T, for quaternions (N, 4) and scales (N, 3) >= 0."""
+def covariance_factor(quats: Float[Tensor, "N 4"], scales: Float[Tensor, "N 3"]) -> Float[Tensor, "N 3 3"]:
+    """Factors F of the covariances F F^T, for scales >= 0."""
     return quat_to_rotation(quats) * scales[:, None, :]
 
 
-def project_ewa(local: Tensor, factors: Tensor, camera: Camera) -> tuple[Tensor, Tensor, Tensor]:
+def project_ewa(
+    local: Float[Tensor, "N 3"], factors: Float[Tensor, "N 3 3"], camera: Camera
+) -> tuple[Float[Tensor, "N 2"], Float[Tensor, "N 3"], Float[Tensor, " N"]]:
     """Project ellipsoids to the image, to first order around their means, and dilate them.
 
     The derivative of the projection grows without bound towards the sides. It is therefore taken at
     x/z and y/z clamped to the field of view plus `VIEW_MARGIN`; the clamp has no slope outside.
 
     Args:
-        local: (N, 3) means in camera coordinates, z > 0.
-        factors: (N, 3, 3) F of the covariances F F^T in world coordinates, in scene units.
+        local: means in camera coordinates, z > 0.
+        factors: F of the covariances F F^T in world coordinates, in scene units.
 
     Returns:
-        means2d (N, 2) in px; covars2d (N, 3) in px^2, the entries xx, xy, yy; determinants (N,) in px^4.
-        The determinant comes apart because xx yy - xy^2 cancels for needles.
+        means2d in px; covars2d in px^2, the entries xx, xy, yy; determinants in px^4. They come apart because
+        xx yy - xy^2 cancels for needles.
     """
     z = local[:, 2]
     slope_x, slope_y = local[:, 0] / z, local[:, 1] / z
@@ -81,33 +84,38 @@ def project_ewa(local: Tensor, factors: Tensor, camera: Camera) -> tuple[Tensor,
     return means2d, *widen(products.sum(-1), determinants, DILATION)
 
 
-def widen(covars2d: Tensor, determinants: Tensor, variances: Tensor | float) -> tuple[Tensor, Tensor]:
-    """Add isotropic variances (N,) >= 0 in px^2 to covariances (N, 3); also the new determinants (N,)."""
+def widen(
+    covars2d: Float[Tensor, "N 3"], determinants: Float[Tensor, " N"], variances: Float[Tensor, " N"] | float
+) -> tuple[Float[Tensor, "N 3"], Float[Tensor, " N"]]:
+    """Add isotropic variances >= 0 in px^2 to covariances; also the new determinants."""
     xx, xy, yy = covars2d.unbind(-1)
     wider = torch.stack([xx + variances, xy, yy + variances], -1)
     return wider, determinants + variances * (xx + yy + variances)
 
 
 def add_blur(
-    covars2d: Tensor, determinants: Tensor, opacities: Tensor, blur: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Widen splats by a blur (N,) >= 0 in px^2 per axis and keep the integral of each.
+    covars2d: Float[Tensor, "N 3"],
+    determinants: Float[Tensor, " N"],
+    opacities: Float[Tensor, " N"],
+    blur: Float[Tensor, " N"],
+) -> tuple[Float[Tensor, "N 3"], Float[Tensor, " N"], Float[Tensor, " N"]]:
+    """Widen splats by a blur >= 0 in px^2 per axis and keep the integral of each.
 
-    That integral is 2 pi opacity sqrt(determinant). Returns what was given, blurred: covars2d (N, 3),
-    determinants (N,), opacities (N,).
+    That integral is 2 pi opacity sqrt(determinant). Returns what was given, blurred: covars2d,
+    determinants, opacities.
     """
     covars2d, blurred = widen(covars2d, determinants, blur)
     return covars2d, blurred, opacities * (determinants / blurred).sqrt()
 
 
-def conic_of(covars2d: Tensor, determinants: Tensor) -> Tensor:
-    """Inverses (N, 3) of covariances (N, 3), the entries xx, xy, yy."""
+def conic_of(covars2d: Float[Tensor, "N 3"], determinants: Float[Tensor, " N"]) -> Float[Tensor, "N 3"]:
+    """Inverses of covariances, the entries xx, xy, yy."""
     xx, xy, yy = covars2d.unbind(-1)
     return torch.stack([yy, -xy, xx], -1) / determinants[:, None]
 
 
-def sh_basis(degree: int, directions: Tensor) -> Tensor:
-    """Real spherical harmonics (N, (degree + 1)^2) at unit directions (N, 3), in 3DGS's order and signs.
+def sh_basis(degree: int, directions: Float[Tensor, "N 3"]) -> Float[Tensor, "N {(degree+1)**2}"]:
+    """Real spherical harmonics at unit directions, in 3DGS's order and signs.
 
     Factors are square roots of rationals over pi, written out as in Sloan, *Stupid Spherical Harmonics
     Tricks*, 2008.
@@ -143,28 +151,35 @@ def sh_basis(degree: int, directions: Tensor) -> Tensor:
     return torch.stack(basis, -1)
 
 
-def eval_sh(degree: int, directions: Tensor, sh0: Tensor, shN: Tensor) -> Tensor:
-    """Colours (N, 3) >= 0 seen along directions (N, 3) of any positive length.
+def eval_sh(
+    degree: int,
+    directions: Float[Tensor, "N 3"],
+    sh0: Float[Tensor, "N 1 3"],
+    shN: Float[Tensor, "N 15 3"],
+) -> Float[Tensor, "N 3"]:
+    """Colours >= 0 seen along directions of any positive length.
 
-    `sh0` (N, 1, 3) and `shN` (N, 15, 3) hold the coefficients; those above `degree` are not used.
+    `sh0` and `shN` hold the coefficients; those above `degree` are not used.
     """
     basis = sh_basis(degree, directions / directions.norm(dim=-1, keepdim=True))
     coefficients = torch.cat([sh0, shN], dim=1)[:, : basis.shape[1]]
     return ((basis[:, :, None] * coefficients).sum(1) + 0.5).relu()
 
 
-def squared_reach(opacities: Tensor) -> Tensor:
-    """Squared distance (N,), in standard deviations, where alpha has fallen to `ALPHA_MIN`, at least 0."""
+def squared_reach(opacities: Float[Tensor, " N"]) -> Float[Tensor, " N"]:
+    """Squared distance, in standard deviations, where alpha has fallen to `ALPHA_MIN`, at least 0."""
     return 2 * (opacities.clamp_min(ALPHA_MIN) / ALPHA_MIN).log()
 
 
-def splat_alpha(offsets: Tensor, conics: Tensor, opacities: Tensor) -> Tensor:
-    """Alpha (P, N) of N splats at P pixels; 0 where it would be under `ALPHA_MIN`.
+def splat_alpha(
+    offsets: Float[Tensor, "P N 2"], conics: Float[Tensor, "N 3"], opacities: Float[Tensor, " N"]
+) -> Float[Tensor, "P N"]:
+    """Alpha of N splats at P pixels; 0 where it would be under `ALPHA_MIN`.
 
     Args:
-        offsets: (P, N, 2) pixel centre minus mean, in px.
-        conics: (N, 3) inverse covariances in px^-2, the entries xx, xy, yy.
-        opacities: (N,) in [0, 1].
+        offsets: pixel centre minus mean, in px.
+        conics: inverse covariances in px^-2, the entries xx, xy, yy.
+        opacities: in [0, 1].
     """
     dx, dy = offsets.unbind(-1)
     sigma = 0.5 * (conics[:, 0] * dx * dx + conics[:, 2] * dy * dy) + conics[:, 1] * dx * dy
@@ -172,18 +187,20 @@ def splat_alpha(offsets: Tensor, conics: Tensor, opacities: Tensor) -> Tensor:
     return alpha.where(alpha >= ALPHA_MIN, 0)
 
 
-def composite(alpha: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+def composite(
+    alpha: Float[Tensor, "P N"], values: Float[Tensor, "N V"]
+) -> tuple[Float[Tensor, "P V"], Float[Tensor, " P"]]:
     """Blend N splats, nearest first, at P pixels.
 
     Transmittance only falls, so that the splats before a pixel's end are those that leave it at
     `TRANSMITTANCE_MIN` or above.
 
     Args:
-        alpha: (P, N), nearest splat first.
-        values: (N, V) what each splat carries: colour, depth.
+        alpha: nearest splat first.
+        values: what each splat carries: colour, depth.
 
     Returns:
-        sums (P, V) of weight x value, and the transmittance (P,) that is left.
+        sums of weight x value, and the transmittance that is left.
     """
     drawn = (1 - alpha.detach()).cumprod(1) >= TRANSMITTANCE_MIN
     alpha = alpha.where(drawn, 0)
@@ -191,30 +208,30 @@ def composite(alpha: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
     return (alpha * transmittance[:, :-1]) @ values, transmittance[:, -1]
 
 
-def pixel_centres(width: int, height: int) -> Tensor:
-    """(H W, 2) float64 x, y of the pixel centres, row by row."""
+def pixel_centres(width: int, height: int) -> Float64[Tensor, "{width*height} 2"]:
+    """x, y of the pixel centres, row by row."""
     x = torch.arange(width, dtype=torch.float64) + 0.5
     y = torch.arange(height, dtype=torch.float64) + 0.5
     return torch.cartesian_prod(y, x).flip(-1)
 
 
 def rasterize_set(
-    means: Tensor,
-    quats: Tensor,
-    scales: Tensor,
-    opacities: Tensor,
-    sh0: Tensor,
-    shN: Tensor,
+    means: Float[Tensor, "N 3"],
+    quats: Float[Tensor, "N 4"],
+    scales: Float[Tensor, "N 3"],
+    opacities: Float[Tensor, " N"],
+    sh0: Float[Tensor, "N 1 3"],
+    shN: Float[Tensor, "N 15 3"],
     camera: Camera,
-    blur: Tensor | None,
+    blur: Float[Tensor, " N"] | None,
     sh_degree: int,
-    background: Tensor,
-    means2d_probe: Tensor | None,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    background: Float[Tensor, "3"],
+    means2d_probe: Float[Tensor, "N 2"] | None,
+) -> tuple[Float[Tensor, "3 H W"], Float[Tensor, "H W"], Float[Tensor, "H W"], Float[Tensor, " N"]]:
     """Render one set of N splats; arguments as `rasterize`, without the leading S.
 
     Returns:
-        colors (3, H, W), alphas (H, W), depths (H, W), radii (N,).
+        colors, alphas, depths, radii.
     """
     count, (width, height) = len(means), (camera.width, camera.height)
     transform = camera.cam_from_world.to(means)
@@ -258,35 +275,37 @@ def rasterize_set(
 
 
 def rasterize(
-    means: Tensor,
-    quats: Tensor,
-    scales: Tensor,
-    opacities: Tensor,
-    sh0: Tensor,
-    shN: Tensor,
+    means: Float[Tensor, "S N 3"],
+    quats: Float[Tensor, "S N 4"],
+    scales: Float[Tensor, "S N 3"],
+    opacities: Float[Tensor, "S N"],
+    sh0: Float[Tensor, "N 1 3"],
+    shN: Float[Tensor, "N 15 3"],
     camera: Camera,
-    blur: Tensor | None,
+    blur: Float[Tensor, "S N"] | None,
     sh_degree: int,
-    background: Tensor,
+    background: Float[Tensor, "3"],
     with_depth: bool,
-    means2d_probe: Tensor | None,
-) -> tuple[Tensor, Tensor, Tensor | None, Tensor]:
+    means2d_probe: Float[Tensor, "S N 2"] | None,
+) -> tuple[
+    Float[Tensor, "S 3 H W"], Float[Tensor, "S H W"], Float[Tensor, "S H W"] | None, Float[Tensor, "S N"]
+]:
     """Render S sets of N splats; every tensor of one floating dtype and on one device.
 
     Args:
-        means: (S, N, 3) in scene units.
-        quats: (S, N, 4) wxyz, of any positive length.
-        scales: (S, N, 3) standard deviations in scene units, >= 0.
-        opacities: (S, N) in [0, 1].
-        sh0: (N, 1, 3), shN: (N, 15, 3) colour coefficients, shared by all sets.
-        blur: (S, N) px^2 >= 0 added to each projected variance at equal integral, or None for 0.
+        means: in scene units.
+        quats: wxyz, of any positive length.
+        scales: standard deviations in scene units, >= 0.
+        opacities: in [0, 1].
+        sh0, shN: colour coefficients, shared by all sets.
+        blur: px^2 >= 0 added to each projected variance at equal integral, or None for 0.
         sh_degree: 0..3, the highest band that is used.
-        background: (3,) colour behind all splats.
+        background: colour behind all splats.
         with_depth: also give the expected z-depth.
-        means2d_probe: (S, N, 2) zeros whose gradient is that of the projected means in px, or None.
+        means2d_probe: zeros whose gradient is that of the projected means in px, or None.
 
     Returns:
-        colors (S, 3, H, W), alphas (S, H, W), depths (S, H, W) or None, radii (S, N) in px.
+        colors, alphas, depths or None, radii in px.
     """
     sets = []
     for index in range(len(means)):

@@ -5,6 +5,7 @@ chooses CPU or GPU. `reference.py` is the specification, in plain torch.
 """
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from cocogs.rasterize import native
@@ -56,13 +57,13 @@ def _backward(ctx, v_values, _):
 ssim_op.register_autograd(_backward, setup_context=_setup_context)
 
 
-def ssim_map(image: Tensor, photo: Tensor) -> Tensor:
-    """Structural similarity of each pixel, (C, H, W), at most 1: Wang et al. 2004 with a Gaussian window of
+def ssim_map(image: Float[Tensor, "C H W"], photo: Float[Tensor, "C H W"]) -> Float[Tensor, "C H W"]:
+    """Structural similarity of each pixel, at most 1: Wang et al. 2004 with a Gaussian window of
     11 px (sigma 1.5), where all outside the pictures is 0, as in 3DGS.
 
     Args:
-        image: (C, H, W), for values in [0, 1]; has a gradient, but no second one.
-        photo: (C, H, W), of the same type, without gradient.
+        image: for values in [0, 1]; has a gradient, but no second one.
+        photo: of the same type, without gradient.
 
     Raises:
         ValueError: the pictures differ in shape, type or device, or the photo asks for a gradient; or, on

@@ -4,6 +4,7 @@ Its native twin is cuda_ext/math/ssim.h.
 """
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -12,14 +13,14 @@ SIGMA = 1.5
 C1, C2 = 0.01**2, 0.03**2  # Wang et al. 2004, for a data range of 1
 
 
-def gaussian_window(like: Tensor) -> Tensor:
+def gaussian_window(like: Tensor) -> Float[Tensor, "11"]:
     x = torch.arange(WINDOW, dtype=like.dtype, device=like.device) - WINDOW // 2
     window = torch.exp(-x.square() / (2 * SIGMA**2))
     return window / window.sum()
 
 
-def window_mean(images: Tensor) -> Tensor:
-    """Gaussian-weighted local mean of (B, H, W), zero-padded like 3DGS's SSIM."""
+def window_mean(images: Float[Tensor, "B H W"]) -> Float[Tensor, "B H W"]:
+    """Gaussian-weighted local mean, zero-padded like 3DGS's SSIM."""
     window, half, count = gaussian_window(images), WINDOW // 2, len(images)
     # One depthwise pass per axis: torch on CPU takes 8 times longer with the B images as a batch.
     rows = window.view(1, 1, 1, -1).expand(count, -1, -1, -1)
@@ -28,7 +29,7 @@ def window_mean(images: Tensor) -> Tensor:
     return F.conv2d(images, columns, padding=(half, 0), groups=count)[0]
 
 
-def ssim_map(image: Tensor, photo: Tensor) -> Tensor:
+def ssim_map(image: Float[Tensor, "C H W"], photo: Float[Tensor, "C H W"]) -> Float[Tensor, "C H W"]:
     """As `cocogs.ssim.ssim_map`."""
     mean_a, aa, ab = window_mean(torch.cat([image, image * image, image * photo])).chunk(3)
     mean_b, bb = window_mean(torch.cat([photo, photo * photo])).chunk(2)  # apart: needs no backward pass
