@@ -81,7 +81,8 @@ def masked_mean(values: Tensor, mask: Tensor | None) -> Tensor:
     return (values * weights).sum() / weights.sum().clamp_min(1e-10)
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(path: Path) -> Any:
+    """What the file holds: weights by name, if it is the right one."""
     if not path.is_file():
         raise InputError(f"{path} does not exist: {HOW_TO_GET}.")
     try:
