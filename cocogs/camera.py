@@ -9,7 +9,7 @@
   (aperture diameter in scene units) x fx, in px x scene unit; see `cocogs.coc.lens`.
 - Images are (3, H, W), sRGB-encoded, in [0, 1].
 - Shapes stand in the signatures (jaxtyping). One letter is one size throughout a call; `#M` is M or 1,
-  `*P` any axes, `*#S` axes that broadcast, `_` whatever; `""` is a single number.
+  `*P` any axes, `*#S` axes that broadcast, `_` whatever; `""` is a single number. Only the tests check them.
 """
 
 from dataclasses import dataclass, replace

@@ -9,10 +9,15 @@ from functools import cache
 from pathlib import Path
 from types import ModuleType
 
+import jaxtyping
 import pytest
 import torch
 
-from cocogs.rasterize import native, native_cuda
+# Types and shapes in the package's signatures are checked here, and only here: in this process, before the
+# first import.
+jaxtyping.install_import_hook("cocogs", "checker.check")
+
+from cocogs.rasterize import native, native_cuda  # noqa: E402
 
 # The tensors of the tests are small, and threads that wait by spinning on shared cores cost ten times more.
 torch.set_num_threads(1)
@@ -113,6 +118,12 @@ def kernels_on_host() -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture
+def unchecked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Annotations count for nothing, as outside the tests: for what the package itself does with misuse."""
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
 
 
 @pytest.fixture

@@ -47,7 +47,7 @@ def test_finds_how_photos_were_exposed(name: str, tmp_path: Path) -> None:
     description = DataConfig(str(data))
     scene = open_data(description, tmp_path / "run", 0, lambda line: None)
     write_config(tmp_path / "run", config, description)
-    Trainer(config, scene, tmp_path / "run").train(Losses())  # type: ignore[arg-type]
+    Trainer(config, scene, tmp_path / "run").train(Losses())
 
     exposure = load_run(tmp_path / "run").model.exposure  # and the checkpoint holds it
     assert exposure is not None

@@ -384,12 +384,14 @@ def test_gradcheck(backend: Backend) -> None:
         ("blur", (60,)),
     ],
 )
+@pytest.mark.usefixtures("unchecked")
 def test_wrong_shapes_are_refused(name: str, shape: tuple[int, ...], backend: Backend) -> None:
     inputs = ordinary().splats.tensors(backend.dtype) | {name: torch.ones(shape, dtype=backend.dtype)}
     with pytest.raises(ValueError, match="must have shape"):
         render(ordinary(), inputs, backend)
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_different_numbers_of_sets_are_refused(backend: Backend) -> None:
     inputs = ordinary().splats.tensors(backend.dtype)
     inputs["means"] = inputs["means"].expand(2, -1, -1)
@@ -405,6 +407,7 @@ def test_unknown_degrees_are_refused(degree: int, backend: Backend) -> None:
         render(case, case.splats.tensors(backend.dtype), backend)
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_unknown_backend_is_refused() -> None:
     case = ordinary()
     with pytest.raises(ValueError, match="backend"):

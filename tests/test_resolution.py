@@ -48,7 +48,7 @@ def test_trained_splats_are_no_thinner(
     trainer = Trainer(
         replace(config, optim=optim, strategy=strategy), open_tiny_scene(tmp_path_factory), tmp_path
     )
-    trainer.train(Losses())  # type: ignore[arg-type]
+    trainer.train(Losses())
     thinnest = trainer.model.gaussians.scales.detach().exp().amin(1)
     if name == "3dgs":
         assert torch.equal(trainer.finest, torch.zeros_like(thinnest))

@@ -190,6 +190,7 @@ def test_opcheck() -> None:
     torch.library.opcheck(ssim_backward_op, (image, photo, slopes, values))
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_pictures_that_cannot_be_compared() -> None:
     image, photo = pictures(dtype=torch.float32)
     for wrong in (photo[:, 1:], photo[0], photo[None]):

@@ -93,8 +93,8 @@ def photo(gradient: Tensor, radii: Tensor, width: int = 40, height: int = 20) ->
     """A photo whose probe (S, N, 2) has received `gradient`."""
     probe = torch.zeros_like(gradient, requires_grad=True)
     probe.grad = gradient
-    image = torch.zeros(3, height, width)
-    return Photo(image, Render(image[None], image[:1], None, radii), probe, image[0])
+    colors, alphas = torch.zeros(len(radii), 3, height, width), torch.zeros(len(radii), height, width)
+    return Photo(colors[0], Render(colors, alphas, None, radii), probe, alphas[0])
 
 
 def test_observe_accumulates_gradients_of_what_was_drawn() -> None:

@@ -9,12 +9,14 @@ from tiny_run import TEST_EVERY, tiny_run, tiny_scene
 from torch import Tensor
 
 from cocogs.config import PRESETS, preset
+from cocogs.model import DefocusModel
+from cocogs.monitor import Monitor
 from cocogs.run import DataConfig, load_run, open_data
 from cocogs.scene import LensFacts, Scene
 from cocogs.trainer import Trainer, exif_aperture, start_focus
 
 
-class Losses:
+class Losses(Monitor):
     """Stands in for the monitor and keeps the losses."""
 
     def __init__(self) -> None:
@@ -23,7 +25,7 @@ class Losses:
     def step(self, step: int, loss: Tensor, mse: Tensor, count: int) -> None:
         self.values.append(float(loss))
 
-    def evaluate(self, *_: object) -> None:
+    def evaluate(self, step: int, model: DefocusModel, scene: Scene) -> None:
         pass
 
 
@@ -36,7 +38,7 @@ def test_loss_falls(name: str, tmp_path: Path, tmp_path_factory: pytest.TempPath
     config = preset(name, optim=optim, strategy=strategy)
     scene = open_data(DataConfig(str(data), test_every=TEST_EVERY), tmp_path, 0, lambda line: None)
     losses = Losses()
-    assert Trainer(config, scene, tmp_path).train(losses)  # type: ignore[arg-type]
+    assert Trainer(config, scene, tmp_path).train(losses)
     passes = torch.tensor(losses.values[:48]).view(-1, len(scene.train_views)).mean(1)
     assert passes[-1] < 0.75 * passes[0], passes
     assert all(parameter.isfinite().all() for parameter in load_parameters(tmp_path))

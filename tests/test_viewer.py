@@ -306,7 +306,8 @@ def session(run: Exhibit) -> Iterator[Session]:
         wxyz=np.array([1.0, 0, 0, 0]), position=np.zeros(3), fov=0.8, aspect=4 / 3,
         image_width=48, image_height=36, on_update=lambda callback: callback,
     )  # fmt: skip
-    client: Any = SimpleNamespace(scene=server.scene, gui=server.gui, camera=camera, atomic=nullcontext)
+    client: Any = object.__new__(viser.ClientHandle)  # no connection, and what it would need of one
+    vars(client).update(scene=server.scene, gui=server.gui, camera=camera, atomic=nullcontext)
     session = Session(client, run, ViewerSpace(1.0))
     yield session
     session.close()
