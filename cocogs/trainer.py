@@ -237,8 +237,6 @@ def start_focus(config: Config, scene: Scene) -> FocusPlanes:
     distances, aperture, _ = find_lens(evidence, gather_blurs(cameras, photos, evidence, scene.points))
     # What the maker says of the aperture is surer than what the photos show of it.
     aperture = exif_aperture(views, middle) or aperture
-    if config.model.lens == "paper":  # which knows no evidence
-        distances = middle
     if config.model.units == "paper":
         # The paper's offset is K |1/z - 1/z_f| itself: start where it equals the physical one.
         aperture *= typical / views[0].camera.fx

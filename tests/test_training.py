@@ -90,6 +90,20 @@ def test_training_starts_with_the_aperture_of_exif(tmp_path_factory: pytest.Temp
     assert start(LensFacts(50.0, None, 4.0, None, 2.0)) == pytest.approx(by_exif / 2, rel=1e-5)
 
 
+def test_every_lens_starts_where_the_search_for_it_ends(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene = open_tiny_scene(tmp_path_factory)
+    found = torch.linspace(2.0, 7.0, len(scene.train_views))
+    monkeypatch.setattr("cocogs.trainer.find_lens", lambda evidence, blurs: (found, 20.0, "compared"))
+    for name in ("lens", "full", "paper"):
+        focus = start_focus(preset(name), scene)
+        torch.testing.assert_close(focus.focus_distances.detach(), found)
+        # In the paper's units K is a length in the scene at the typical depth, and not px.
+        px_per_unit = scene.train_views[0].camera.fx / float(focus.typical_depth) if name == "paper" else 1.0
+        assert float(focus.aperture(0).detach()) * px_per_unit == pytest.approx(20.0, rel=1e-5)
+
+
 def open_tiny_scene(tmp_path_factory: pytest.TempPathFactory) -> Scene:
     root = tmp_path_factory.getbasetemp()
     return open_data(DataConfig(str(tiny_scene(root))), root / "opened", 0, lambda line: None)
