@@ -261,6 +261,9 @@ class Render:
     """Blades of the aperture: highlights out of focus become polygons with so many sides; 0 is round."""
     blade_rotation: Annotated[float, arg(metavar="DEGREES")] = 0.0
     """Turns the blades."""
+    highlights: float = 1.0
+    """How much light there was where the photos are white, which they cannot tell: with 4 or so, bright
+    points out of focus stand out as discs."""
     samples: int = 64
     """Points of the lens to look through: more is smoother and slower; 0 is quick, and rough where a blurred
     edge lies before something else."""

@@ -19,7 +19,7 @@ from cocogs.coc.lens import MIN_DEPTH, blur_variance, coc_diameter, lens_samples
 from cocogs.errors import InputError
 from cocogs.gaussians import Gaussians, cross_section
 from cocogs.rasterize import rasterize, reference
-from cocogs.srgb import to_linear, to_srgb
+from cocogs.srgb import compress_highlights, expand_highlights, to_linear, to_srgb
 
 OVERLAP = 2.0  # of the sub-apertures: at 1, highlights far out of focus show the separate samples
 FAINT = 4 / 255  # blurred opacity under which not all splats are drawn
@@ -38,6 +38,9 @@ class Lens:
         blades: number of aperture blades, 0 for a round opening, else at least 3. The polygon has the
             area of the circle with this diameter, so that blades change the shape and not the light.
         blade_rotation: turns the polygon, degrees, clockwise in the picture.
+        highlights: how much light there was where the photos are white, from 1 (no more than they show) on.
+            They cannot tell; with 4 or so, bright points out of focus stand out as discs, as in photos. What
+            is in focus keeps its brightness.
 
     Raises:
         InputError: a value is out of its range.
@@ -47,6 +50,7 @@ class Lens:
     aperture: float
     blades: int = 0
     blade_rotation: float = 0.0
+    highlights: float = 1.0
 
     def __post_init__(self) -> None:
         if not self.focus_distance > 0:
@@ -59,6 +63,8 @@ class Lens:
             raise InputError(
                 f"The blades' rotation must be an angle in degrees, not {self.blade_rotation:g}."
             )
+        if not 1 <= self.highlights < math.inf:
+            raise InputError(f"The light of highlights must be 1 or more, not {self.highlights:g}.")
 
     def of(self, camera: Camera) -> PhotoLens:
         """The same as the formulas take it, for pictures of this camera."""
@@ -78,9 +84,9 @@ def refocus(
     With `lens.aperture` 0 both qualities give the sharp view, to the bit.
 
     Args:
-        samples: 0 for interactive quality, which draws round apertures only; else the number of points of
-            the aperture. Time grows with it, memory does not. 16 are close (docs/benchmarks.md), 64 good;
-            small highlights spread over 50 px and more want 256.
+        samples: 0 for interactive quality, which knows neither blades nor highlights; else the number of
+            points of the aperture. Time grows with it, memory does not. 16 are close (docs/benchmarks.md), 64
+            good; small highlights spread over 50 px and more want 256.
         check: called before each sample; may raise, to give up a picture that is no longer wanted.
 
     Raises:
@@ -100,8 +106,9 @@ def refocus(
     points = lens_samples(samples, overlap, lens.blades, lens.blade_rotation, settled=True)
     for index, point in enumerate(points):
         check()
-        light += to_linear(_render(gaussians, seen_from(camera, lens, point), blur, index))
-    return to_srgb(light / samples)
+        shown = to_linear(_render(gaussians, seen_from(camera, lens, point), blur, index))
+        light += expand_highlights(shown, lens.highlights)
+    return to_srgb(compress_highlights(light / samples, lens.highlights))
 
 
 def seen_from(camera: Camera, lens: Lens, point: Float[Tensor, "2"]) -> Camera:

@@ -14,3 +14,28 @@ def to_srgb(light: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
     """sRGB-encoded values of linear light >= 0: the inverse of `to_linear`."""
     curved = light.clamp_min(0.0031308)  # the power's slope at 0 is infinite: NaN in a backward pass
     return torch.where(light <= 0.0031308, light * 12.92, 1.055 * curved ** (1 / 2.4) - 0.055)
+
+
+SHOULDER = (
+    0.7  # linear light, 87 % of an 8-bit value: what a photo shows brighter than this was brighter still
+)
+
+
+def expand_highlights(light: Float[Tensor, "..."], white: float) -> Float[Tensor, "..."]:
+    """The light that was there, where photos that cannot show so much show `light`: the same up to
+    `SHOULDER`, then more and more, `white` >= 1 at their white 1. Above 1 counts as 1, unless `white` is 1.
+    """
+    if white == 1:
+        return light
+    squeeze = 1 - (1 - SHOULDER) / (white - SHOULDER)
+    over = ((light - SHOULDER) / (1 - SHOULDER)).clamp(0, 1)
+    return torch.where(light > SHOULDER, SHOULDER + (1 - SHOULDER) * over / (1 - squeeze * over), light)
+
+
+def compress_highlights(light: Float[Tensor, "..."], white: float) -> Float[Tensor, "..."]:
+    """What the photos show of this light: the inverse of `expand_highlights`."""
+    if white == 1:
+        return light
+    squeeze = 1 - (1 - SHOULDER) / (white - SHOULDER)
+    over = (light - SHOULDER).clamp_min(0) / (1 - SHOULDER)
+    return torch.where(light > SHOULDER, SHOULDER + (1 - SHOULDER) * over / (1 + squeeze * over), light)

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -14,7 +15,7 @@ from cocogs.errors import InputError
 from cocogs.gaussians import SH_C0, Gaussians
 from cocogs.rasterize import rasterize
 from cocogs.refocusing import Lens, along_ray, depth_at, refocus, seen_from
-from cocogs.srgb import to_linear, to_srgb
+from cocogs.srgb import compress_highlights, expand_highlights, to_linear, to_srgb
 
 CAMERA = Camera(
     torch.tensor([[100.0, 0, 40.0], [0, 100.0, 30.0], [0, 0, 1]]).double(), torch.eye(4).double(), 80, 60
@@ -156,13 +157,41 @@ def test_blades_show_as_polygons() -> None:
     assert float(bladed.sum()) == pytest.approx(float(round_.sum()), rel=0.05)
 
 
+def test_highlights_are_brighter_out_of_focus_and_as_they_were_in_focus() -> None:
+    """A white patch of 8 px and a grey one: of the light of the white one there was four times as much."""
+    lens, bright = Lens(1.0, 0.4), Lens(1.0, 0.4, highlights=4.0)
+    patch = [(x / 20, y / 20, 4.0) for x in range(-3, 4) for y in range(-3, 4)]
+    white, grey = splats(*patch, size=0.05), splats(*patch, size=0.05, color=0.5)
+    blurred, glowing = (to_linear(refocus(white, CAMERA, x, 64)) for x in (lens, bright))
+    assert float(glowing.sum()) > 2 * float(blurred.sum()) and bool((glowing > blurred - 1e-6).all())
+    assert float(glowing.max()) < 1
+    torch.testing.assert_close(refocus(grey, CAMERA, bright, 64), refocus(grey, CAMERA, lens, 64))
+    in_focus, shown = (refocus(white, CAMERA, replace(x, focus_distance=4.0), 64) for x in (lens, bright))
+    torch.testing.assert_close(shown, in_focus.clamp(max=1), atol=2e-3, rtol=0)
+
+
+@pytest.mark.parametrize("white", [1.0, 1.5, 4.0, 100.0])
+def test_highlights_come_back_from_the_light_that_was_there(white: float) -> None:
+    light = torch.linspace(0, 1, 201)
+    there = expand_highlights(light, white)
+    torch.testing.assert_close(compress_highlights(there, white), light)
+    assert torch.equal(there[light < 0.69], light[light < 0.69]) and float(there[-1]) == pytest.approx(white)
+    slopes = there.diff() / light.diff()
+    assert bool((slopes.diff() > -1e-3).all())  # no step and no kink downwards
+    above = float(expand_highlights(torch.tensor([1.7]), white))
+    assert above == pytest.approx(1.7 if white == 1 else white)
+
+
 @pytest.mark.parametrize(
     "values",
     [(0.0, 1.0), (-1.0, 1.0), (math.nan, 1.0), (1.0, -0.1), (1.0, math.inf), (1.0, math.nan),
-     (1.0, 1.0, 2), (1.0, 1.0, -3), (1.0, 1.0, 5, math.nan)],
+     (1.0, 1.0, 2), (1.0, 1.0, -3), (1.0, 1.0, 5, math.nan), (1.0, 1.0, 0, 0.0, 0.5),
+     (1.0, 1.0, 0, 0.0, math.inf)],
 )  # fmt: skip
 def test_impossible_lenses(values: tuple) -> None:
-    with pytest.raises(InputError, match=r"^(The focus|The aperture|A lens|The blades).*not \S+\.$"):
+    with pytest.raises(
+        InputError, match=r"^(The focus|The aperture|A lens|The blades|The light).*not \S+\.$"
+    ):
         Lens(*values)
 
 

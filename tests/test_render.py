@@ -367,6 +367,8 @@ def test_an_interrupted_film_keeps_its_frames(
         ({"format": "mp4"}, r"does not end in \.mp4"),
         ({"coc": True}, "give --focus with it"),
         ({"focus": 2.0, "samples": 0, "blades": 6}, "--blades need lens samples"),
+        ({"focus": 2.0, "samples": 0, "highlights": 4.0}, "--highlights need lens samples"),
+        ({"focus": 2.0, "highlights": 0.5}, "light of highlights must be 1 or more"),
     ],
 )
 def test_options_that_do_not_fit(run: Run, tmp_path: Path, options: dict, message: str) -> None:

@@ -319,6 +319,7 @@ def test_blades_are_offered_only_where_they_act(session: Session) -> None:
     panel = session._panel
 
     def offered() -> tuple[bool, bool]:
+        assert panel._glow.visible == panel._blades.visible
         return panel._blades.visible, panel._turn.visible
 
     session.turn_lens(Lens(4.0, 0.2))
@@ -333,8 +334,11 @@ def test_blades_are_offered_only_where_they_act(session: Session) -> None:
     assert offered() == (False, False)
     session.turn_lens(replace(session.lens, aperture=0.1, focus_distance=3.0))
     assert session.lens == Lens(3.0, 0.1, 6, 20.0) and offered() == (True, True)
+    panel._set_highlights(4.0)
+    assert session.lens == Lens(3.0, 0.1, 6, 20.0, 4.0) and panel._glow.value == 4.0
     session.reset_lens()
     assert session.lens.blades == 0 and panel._blades.value == "Round" and offered() == (True, False)
+    assert session.lens.highlights == panel._glow.value == 1.0
 
 
 def test_still_pictures_are_drawn_through_the_blades(session: Session) -> None:

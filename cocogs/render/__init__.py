@@ -26,8 +26,9 @@ def render(run: Run, options: RenderOptions) -> list[Path]:
     check_writer(kind)
     if options.samples < 0:
         raise InputError(f"--samples {options.samples} cannot be: give 0 (quick) or a number such as 64.")
-    if options.samples == 0 and options.blades:
-        raise InputError("--blades need lens samples to show: leave out --samples 0, or --blades.")
+    for name, acts in (("blades", options.blades > 0), ("highlights", options.highlights != 1)):
+        if options.samples == 0 and acts:
+            raise InputError(f"--{name} need lens samples to show: leave out --samples 0, or --{name}.")
     shots, fps = plan(run, options)
     if kind not in FILMS:
         return write_pictures(run, shots, options, options.out, kind)

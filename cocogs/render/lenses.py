@@ -14,20 +14,20 @@ from cocogs.scene import View
 def choose_lenses(run: Run, frames: list[PathFrame], options: RenderOptions) -> list[Lens | None]:
     """The lens of every picture."""
     count = len(frames)
+    looks = (options.blades, options.blade_rotation, options.highlights)
     distances = _focus_distances(run, options, count)
     if distances is None:
         check_aperture_alone(options)
         return [
             None
             if frame.focus_distance is None or frame.aperture is None
-            else Lens(frame.focus_distance, frame.aperture, options.blades, options.blade_rotation)
+            else Lens(frame.focus_distance, frame.aperture, *looks)
             for frame in frames
         ]
     learned = run.lens().aperture
     factors = _aperture_factors(run, options, count)
     return [
-        Lens(distance, factor * learned, options.blades, options.blade_rotation)
-        for distance, factor in zip(distances, factors, strict=True)
+        Lens(distance, factor * learned, *looks) for distance, factor in zip(distances, factors, strict=True)
     ]
 
 

@@ -32,6 +32,7 @@ class RenderOptions:
     aperture_sweep: str | None = None
     blades: int = 0
     blade_rotation: float = 0.0
+    highlights: float = 1.0
     samples: int = 64
     frames: int | None = None
     fps: float | None = None

@@ -24,11 +24,13 @@ SMALLEST_OPENING = 16.0  # f-number
 ROUND = "Round"
 BLADES = (ROUND, *map(str, range(3, 13)))
 FULL_TURN = 120.0  # degrees; after it even three blades look as before
+BRIGHTEST = 16.0  # times white; beyond it single splats light up
 SHARP_ENOUGH = 1 / 1200  # circle of confusion as a part of the picture's width that still looks sharp
 PICTURE_WIDTH, LARGEST_PICTURE = 1600, 8192  # px
 FOCUS_HINT = "The distance that is sharp. Or click in the picture: what you click becomes sharp."
 APERTURE_HINT = "Diameter of the lens in scene units: the wider, the softer what is out of focus."
 BLADES_HINT = "Of the aperture. Highlights out of focus take its shape, as soon as the picture stands still."
+HIGHLIGHTS_HINT = "How much light there was where the photos are white: bright points out of focus stand out."
 STOP_HINT = "As on a camera: the smaller, the softer what is out of focus."
 
 
@@ -64,10 +66,11 @@ class Panel:
         self._sharp_range.content = self._describe_sharp_range(self._session.lens)
         self._blades.value = str(self._session.lens.blades or ROUND)
 
-    def show_blades(self, visible: bool) -> None:
-        """Show the blades' controls, or hide them where blades do not act."""
+    def show_looks(self, visible: bool) -> None:
+        """Show the controls of blades and highlights, or hide them where these do not act."""
         has_corners = self._session.lens.blades > 0
-        for control, shown in ((self._blades, visible), (self._turn, visible and has_corners)):
+        controls = (self._blades, visible), (self._turn, visible and has_corners), (self._glow, visible)
+        for control, shown in controls:
             if control.visible != shown:
                 control.visible = shown
 
@@ -83,7 +86,7 @@ class Panel:
     def _add_lens(self) -> None:
         gui, session = self._gui, self._session
         scene, camera = self._scene_dials(), self._camera_dials()
-        self._dials = scene + camera + [self._add_blades()]
+        self._dials = scene + camera + [self._add_blades(), self._add_highlights()]
         self._metres: float | None = None  # in which distances are told
         self._sharp_range = gui.add_markdown("")
         if camera:
@@ -142,6 +145,14 @@ class Panel:
         self._turn = dial.handle
         return dial
 
+    def _add_highlights(self) -> Dial:
+        dial = Dial(
+            self._gui, "Highlights", HIGHLIGHTS_HINT, (1.0, BRIGHTEST),
+            lambda lens: lens.highlights, self._set_highlights, self._session.lens,
+        )  # fmt: skip
+        self._glow = dial.handle
+        return dial
+
     @property
     def _widest(self) -> float:
         """The largest aperture on offer, scene units."""
@@ -176,6 +187,9 @@ class Panel:
 
     def _set_blade_rotation(self, degrees: float) -> None:
         self._session.turn_lens(replace(self._session.lens, blade_rotation=degrees))
+
+    def _set_highlights(self, white: float) -> None:
+        self._session.turn_lens(replace(self._session.lens, highlights=white))
 
     def _describe_sharp_range(self, lens: Lens) -> str:
         camera = self._exhibit.start

@@ -55,7 +55,8 @@ class Request:
 
     @property
     def looks_through_lens(self) -> bool:
-        """Whether lens samples and blades change the picture: where there is blur, and no photo before it."""
+        """Whether lens samples, blades and highlights change the picture: where there is blur, and no photo
+        before it."""
         return self.show == REFOCUSED and self.lens.aperture > 0
 
     @property
@@ -271,7 +272,7 @@ class Session:
         request = self._request()
         with self._lock:
             self._landmarks.hide(request.photo)
-            self._panel.show_blades(request.looks_through_lens)
+            self._panel.show_looks(request.looks_through_lens)
             self._fit(request.photo)
         self._loop.submit(request, request.refinements)
 
