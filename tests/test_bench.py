@@ -341,6 +341,11 @@ def test_one_seed_has_no_spread_and_a_missing_scene_is_told() -> None:
     assert heads_and_cells(rows, SUITE)[1][0] == ["1 of 2 scenes", "lens", "1", "30.00"]
 
 
+def test_nothing_has_no_sign() -> None:
+    rows = make_rows([result("a", "3dgs", 0, -1e-15)], ("3dgs",), SUITE)
+    assert heads_and_cells(rows, SUITE)[1][0][-1] == "0.00"
+
+
 def test_seed_that_lacks_a_scene_is_no_part_of_the_spread() -> None:
     results = [result("a", "lens", 0, 30.0), result("b", "lens", 0, 20.0), result("a", "lens", 1, 40.0)]
     assert make_rows(results, ("lens",), SUITE)[0].figures["psnr"] == (27.5, None)

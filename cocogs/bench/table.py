@@ -71,6 +71,7 @@ def cell(row: Row, column: str) -> str:
     if mean is None:
         return ""
     form = COLUMNS[column][1]
+    mean = round(mean, 9) + 0.0  # a mean of -1e-15 reads 0.0, not -0.0
     return format(mean, form) + (f" ± {format(spread, form)}" if spread is not None else "")
 
 
