@@ -263,7 +263,7 @@ class Render:
     """Turns the blades."""
     highlights: float = 1.0
     """How much light there was where the photos are white, which they cannot tell: with 4 or so, bright
-    points out of focus stand out as discs."""
+    points out of focus stand out as discs. Small ones want --samples 256."""
     samples: int = 64
     """Points of the lens to look through: more is smoother and slower; 0 is quick, and rough where a blurred
     edge lies before something else."""
