@@ -74,7 +74,8 @@ class Visit:
         return self.page.get_by_role("button", name=name, exact=True)
 
     def number(self, row: int) -> Any:
-        """The number beside a slider of the lens: 0 is the focus, 1 the aperture, 2 the blades' rotation."""
+        """The number beside a slider of the lens: 0 is the focus, 1 the aperture, 2 the blades' rotation,
+        3 the highlights."""
         return self.page.locator("input[inputmode=decimal]").nth(row)
 
 
@@ -242,7 +243,7 @@ def test_the_lens_is_set_as_on_a_camera_and_in_scene_units(walls: Visit) -> None
     eventually(lambda: walls.session.lens == Lens(6.0, APERTURE))
 
 
-def test_blades_are_chosen_where_there_is_blur(walls: Visit) -> None:
+def test_blades_and_highlights_are_chosen_where_there_is_blur(walls: Visit) -> None:
     walls.session.turn_lens(Lens(NEAR, APERTURE))
     walls.page.get_by_label("Blades").click()
     walls.page.get_by_role("option", name="6", exact=True).click()
@@ -251,6 +252,9 @@ def test_blades_are_chosen_where_there_is_blur(walls: Visit) -> None:
     walls.number(2).fill("20")
     walls.number(2).press("Enter")
     eventually(lambda: walls.session.lens == Lens(NEAR, APERTURE, 6, 20.0))
+    walls.number(3).fill("4")
+    walls.number(3).press("Enter")
+    eventually(lambda: walls.session.lens == Lens(NEAR, APERTURE, 6, 20.0, 4.0))
     walls.wait_for_still()
     walls.button("Sharp").click()
     eventually(lambda: not walls.page.get_by_label("Blades").is_visible())
