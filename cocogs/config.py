@@ -35,7 +35,7 @@ class ModelConfig:
 class OptimConfig:
     """Learning rates are Adam's; rates of positions scale with the scene."""
 
-    iterations: int = 3000
+    iterations: int = 4500
     """Steps; one photo each."""
     ssim_weight: float = 0.2
     """Share lambda of D-SSIM in the loss."""
@@ -131,7 +131,7 @@ PRESETS = {
     ),
     "full": Config("full", ModelConfig(lens="sampled", linear_light=True, exposure=True)),
 }
-DEFAULT_PRESET = "full"
+DEFAULT_PRESET = "lens"  # docs/presets.md says why
 
 
 def preset(name: str, **changes: Any) -> Config:

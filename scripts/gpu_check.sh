@@ -56,7 +56,7 @@ print(*pathlib.Path(torch.__file__).parents[1].glob("nvidia/*/include"), sep=":"
 }
 # A training on the GPU with its evaluation; the figures are in the log.
 train() {
-  "$python" -m cocogs train data/demo --out "$logs/run" --iterations 1000 --max-gaussians 60000 --device cuda &&
+  "$python" -m cocogs train data/demo --out "$logs/run" --preset full --iterations 1000 --max-gaussians 60000 --device cuda &&
     "$python" -m cocogs eval "$logs/run"
 }
 export -f build build_gsplat train

@@ -14,8 +14,8 @@ import demo_report  # pyright: ignore[reportMissingImports]
 from cocogs.errors import InputError
 
 DATA = Path("data/demo")
-ITERATIONS, MAX_GAUSSIANS = 2000, 60_000
-"""Fewer than the defaults: enough for pictures of this size, and done in minutes on two cores."""
+MAX_GAUSSIANS = 60_000
+"""Fewer than the default: enough for pictures of this size, and done in minutes on two cores."""
 FOCUS_DISTANCES = (0.75, 1.05, 1.7)
 """Metres; test view 006 has a true picture for each."""
 
@@ -41,7 +41,7 @@ def cocogs(*arguments: object, output: Path | None = None) -> str:
 
 def run_demo(run: Path) -> int:
     started = (run / "checkpoint.pt").exists()
-    options = ["--resume"] if started else ["--iterations", ITERATIONS, "--max-gaussians", MAX_GAUSSIANS]
+    options = ["--resume"] if started else ["--max-gaussians", MAX_GAUSSIANS]
     commands = [cocogs("train", DATA, "--out", run, *options)]
     commands.append(cocogs("eval", run, "--json", output=run / "eval.json"))
     commands.append(cocogs("render", run, "--views", "all", "--out", run / "sharp"))
