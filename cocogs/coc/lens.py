@@ -13,7 +13,6 @@ from functools import cache
 
 import torch
 from jaxtyping import Float
-from scipy.spatial import KDTree
 from torch import Tensor
 
 MIN_DEPTH = 1e-2  # scene units; the rasterizer's near plane: nothing nearer is drawn
@@ -118,6 +117,8 @@ def _sunflower(count: int, blades: int) -> Float[Tensor, "{count} 2"]:
 
 @cache
 def _settled(count: int, blades: int) -> Float[Tensor, "{count} 2"]:
+    from scipy.spatial import KDTree  # .3 s, for final pictures only
+
     points, aperture = _sunflower(count, blades), _sunflower(32 * count, blades)
     for _ in range(20):
         nearest = torch.from_numpy(KDTree(points.numpy()).query(aperture.numpy())[1])
