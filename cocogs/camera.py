@@ -15,7 +15,7 @@
 from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 
@@ -70,6 +70,11 @@ class Camera:
         local = points @ transform[:3, :3].T + transform[:3, 3]
         pixels = local @ K.T
         return pixels[..., :2] / pixels[..., 2:], local[..., 2]
+
+    def shows(self, pixels: Float[Tensor, "*P 2"], margin: float = 0) -> Bool[Tensor, " *P"]:
+        """Whether pixel positions lie within the picture, more than `margin` px from its border."""
+        x, y = pixels.unbind(-1)
+        return (x > margin) & (x < self.width - margin) & (y > margin) & (y < self.height - margin)
 
     def resized(self, width: int, height: int) -> "Camera":
         """The same camera sampled by another pixel grid."""

@@ -77,3 +77,12 @@ def test_resized_scales_every_pixel_position() -> None:
 
 def test_resized_to_its_own_size_changes_nothing() -> None:
     assert torch.equal(camera().resized(64, 40).K, camera().K)
+
+
+def test_shows_what_lies_within_its_borders() -> None:
+    pixels = double([[0.1, 0.1], [63.9, 39.9], [-0.1, 5], [5, -0.1], [64.1, 5], [5, 40.1]])
+    assert camera().shows(pixels).tolist() == [True, True, False, False, False, False]
+    near_the_border = double([[4.1, 4.1], [59.9, 35.9], [3.9, 5], [5, 3.9], [60.1, 5], [5, 36.1]])
+    assert camera().shows(near_the_border).all()
+    assert camera().shows(near_the_border, margin=4).tolist() == [True, True, False, False, False, False]
+    assert camera().shows(torch.zeros(2, 5, 2)).shape == (2, 5)

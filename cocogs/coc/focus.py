@@ -81,11 +81,8 @@ def gather_evidence(
     depths, energies = [], []
     for camera, photo, mask in zip(cameras, photos, masks, strict=True):
         pixels, z = camera.project(points)
+        inside = (z > 0) & camera.shows(pixels, margin=4)
         x, y = pixels.unbind(-1)
-        margin = 4
-        inside = (
-            (z > 0) & (x > margin) & (x < camera.width - margin) & (y > margin) & (y < camera.height - margin)
-        )
         if mask is not None:
             inside[inside.clone()] = mask[y[inside].long(), x[inside].long()] > 0
         energy = gradient_energy(photo)

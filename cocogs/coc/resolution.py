@@ -24,8 +24,7 @@ def least_blur(means: Float[Tensor, "N 3"], cameras: list[Camera], focus: FocusP
     least = torch.full_like(means[:, 0], math.inf)
     for index, camera in enumerate(cameras):
         pixels, z = camera.project(means)
-        x, y = pixels.unbind(-1)
-        seen = (z > MIN_DEPTH) & (x > 0) & (x < camera.width) & (y > 0) & (y < camera.height)
+        seen = (z > MIN_DEPTH) & camera.shows(pixels)
         coc = coc_diameter(z, focus.focus_distance(index), focus.aperture(index))
         blur = blur_variance(coc).sqrt() * z / camera.fx
         least = torch.where(seen & (blur < least), blur, least)
