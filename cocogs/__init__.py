@@ -15,6 +15,7 @@ The files in the order in which data flows through them:
     camera.py               Camera, and every convention: axes, pixels, units
     scene.py                Scene: views, photos, SfM points, the test split
     gaussians.py            Gaussians: raw parameters, activations, start from points
+    start_points.py         more points to start from: around those of SfM, and on what photos show
     coc/lens.py             thin-lens formulas, without state
     coc/focus.py            FocusPlanes: focus distance per photo and aperture, learned
     coc/expand.py           one Gaussian -> its circle-of-confusion copies

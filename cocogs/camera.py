@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
+from torch.nn import functional as F
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,14 @@ class Camera:
         local = points @ transform[:3, :3].T + transform[:3, 3]
         pixels = local @ K.T
         return pixels[..., :2] / pixels[..., 2:], local[..., 2]
+
+    def unproject(
+        self, pixels: Float[Tensor, "*#P 2"], depths: Float[Tensor, "*#P"]
+    ) -> Float[Tensor, "*P 3"]:
+        """World points at pixel positions and z-depths: the inverse of `project`."""
+        transform, K = self.cam_from_world.to(pixels), self.K.to(pixels)
+        rays = F.pad(pixels, (0, 1), value=1.0) @ K.inverse().T
+        return (rays * depths[..., None] - transform[:3, 3]) @ transform[:3, :3]
 
     def shows(self, pixels: Float[Tensor, "*P 2"], margin: float = 0) -> Bool[Tensor, " *P"]:
         """Whether pixel positions lie within the picture, more than `margin` px from its border."""

@@ -72,7 +72,7 @@ class StrategyConfig:
     max_gaussians: int = 150_000
     """No Gaussian is added beyond this number."""
     extra_points: int = 20_000
-    """Start points scattered around the SfM points: SfM finds few of them on blurred photos."""
+    """Start points beside the SfM points, of which blurred photos have few: see start_points.py."""
     every: int = 100
     begin: float = 0.13
     """Share of the run after which densification starts."""

@@ -107,17 +107,3 @@ def share_opacity(opacities: torch.nn.Parameter, mask: Tensor) -> None:
     """
     opacity = opacities[mask].sigmoid().clamp(1e-4, 1 - 1e-4)
     opacities[mask] = torch.logit(1 - torch.sqrt(1 - opacity))
-
-
-def scatter_points(points: Tensor, colors: Tensor, count: int, spacing: Tensor) -> tuple[Tensor, Tensor]:
-    """`count` more start points around the SfM points, which are few on blurred photos.
-
-    Each is drawn around a random SfM point with a standard deviation of twice the distance to that
-    point's neighbours, and takes its colour. Uses torch's global generator.
-
-    Args:
-        points, colors: (P, 3); spacing: (P,) scene units.
-    """
-    chosen = torch.randint(len(points), (count,))
-    scattered = points[chosen] + 2 * spacing[chosen, None] * torch.randn(count, 3)
-    return torch.cat([points, scattered]), torch.cat([colors, colors[chosen]])

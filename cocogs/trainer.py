@@ -20,7 +20,7 @@ from cocogs.coc.focus import (
 from cocogs.coc.resolution import least_blur
 from cocogs.config import Config
 from cocogs.errors import InputError
-from cocogs.gaussians import Gaussians, neighbour_distance
+from cocogs.gaussians import Gaussians
 from cocogs.losses import photometric_loss
 from cocogs.model import DefocusModel
 from cocogs.monitor import Monitor
@@ -32,7 +32,8 @@ from cocogs.run import (
     write_lens,
 )
 from cocogs.scene import Scene, View
-from cocogs.strategy import Densification, scatter_points
+from cocogs.start_points import add_start_points
+from cocogs.strategy import Densification
 
 CHECKPOINT_EVERY = 500  # steps; about a quarter of a minute of work at risk
 
@@ -212,13 +213,13 @@ class DevicePhotos:
 
 
 def start_model(config: Config, scene: Scene) -> DefocusModel:
-    """Base Gaussians from the SfM points and some more around them; the lens from sharpness evidence."""
+    """Base Gaussians from the SfM points and some more; the lens from sharpness evidence."""
     cap, seeds = config.strategy.max_gaussians, len(scene.points)
     # More points than allowed: a random part of them, because neighbours in the file are one region.
     chosen = torch.randperm(seeds)[:cap] if seeds > cap else torch.arange(seeds)
     points, colors = scene.points[chosen], scene.point_colors[chosen]
     extra = min(config.strategy.extra_points, cap - len(points))
-    gaussians = Gaussians.from_points(*scatter_points(points, colors, extra, neighbour_distance(points)))
+    gaussians = Gaussians.from_points(*add_start_points(scene, points, colors, extra))
     return DefocusModel(
         gaussians, start_focus(config, scene), config.model, scene.points.median(0).values, scene.extent
     )

@@ -56,6 +56,15 @@ def test_depths_are_along_the_axis_and_signed() -> None:
     assert camera().depths(torch.ones(2, 5, 3)).shape == (2, 5)
 
 
+def test_unproject_by_hand_and_back() -> None:
+    assert torch.allclose(camera().unproject(double([130.5, 137.25]), double(2.0)), double([2, 2, 2]))
+    points = double([[0.1, -0.2, 2], [-9, 1, 1]])
+    pixels, depths = camera(turned()).project(points)
+    assert torch.allclose(camera(turned()).unproject(pixels, depths), points)
+    several = camera(turned()).unproject(pixels[:, None], depths[:, None] * double([1, 2, 3]))
+    assert several.shape == (2, 3, 3) and torch.allclose(several[:, 0], points)
+
+
 def test_position_maps_to_the_origin() -> None:
     position = camera(turned()).position
     assert torch.allclose(position, double([3, 2, -0.5]))

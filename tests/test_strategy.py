@@ -10,7 +10,7 @@ from cocogs.config import ModelConfig, StrategyConfig
 from cocogs.gaussians import Gaussians
 from cocogs.model import DefocusModel, Photo
 from cocogs.rasterize import Render
-from cocogs.strategy import Densification, Optimizers, scatter_points, share_opacity
+from cocogs.strategy import Densification, Optimizers, share_opacity
 
 COUNT, EXTENT = 10, 2.0
 SMALL, LARGE, HUGE = 0.01, 0.2, 3.0
@@ -291,24 +291,3 @@ def test_shared_opacity_stays_finite() -> None:
     with torch.no_grad():
         share_opacity(extreme, torch.ones(2, dtype=torch.bool))
     assert extreme.isfinite().all()
-
-
-def test_scattered_points_surround_their_origin_in_its_colour() -> None:
-    torch.manual_seed(0)
-    points = torch.tensor([[0.0, 0.0, 0.0], [100.0, 0.0, 0.0]])
-    colors = torch.tensor([[1.0, 0.0, 0.0], [0.0, 0.0, 1.0]])
-    spacing = torch.tensor([0.5, 2.0])
-    all_points, all_colors = scatter_points(points, colors, 4000, spacing)
-    assert all_points.shape == all_colors.shape == (4002, 3)
-    assert torch.equal(all_points[:2], points) and torch.equal(all_colors[:2], colors)
-    blue = all_colors[2:, 2] == 1
-    assert 0.4 < float(blue.float().mean()) < 0.6
-    for mask, origin, distance in ((~blue, points[0], 0.5), (blue, points[1], 2.0)):
-        offsets = all_points[2:][mask] - origin
-        torch.testing.assert_close(offsets.std(0), torch.full((3,), 2 * distance), rtol=0.1, atol=0)
-
-
-def test_no_scattered_points() -> None:
-    points = torch.rand(4, 3)
-    all_points, all_colors = scatter_points(points, points, 0, torch.ones(4))
-    assert torch.equal(all_points, points) and torch.equal(all_colors, points)

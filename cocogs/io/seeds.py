@@ -63,8 +63,7 @@ def _draw(
     u, v, t = torch.rand(3, count, generator=generator, dtype=torch.float64)
     x, y = u * camera.width, v * camera.height
     depth = 1 / (t / bound[0] + (1 - t) / bound[1])
-    local = torch.stack([(x - camera.cx) / camera.fx, (y - camera.cy) / camera.fy, torch.ones_like(x)], dim=1)
-    world = camera.position + depth[:, None] * local @ camera.cam_from_world[:3, :3]
+    world = camera.unproject(torch.stack([x, y], dim=1), depth)
     return world, photo[:, y.long(), x.long()].T
 
 

@@ -165,11 +165,7 @@ class Landmarks:
 def frame_at(camera: Camera, depth: float) -> torch.Tensor:
     """(4, 3) world points at `depth` under the four corners of the picture, clockwise from the upper left."""
     pixels = torch.tensor([[0, 0], [camera.width, 0], [camera.width, camera.height], [0, camera.height]])
-    rays = (
-        torch.cat([pixels.double(), torch.ones(4, 1, dtype=torch.float64)], dim=1)
-        @ camera.K.double().inverse().T
-    )
-    return camera.position.double() + depth * rays @ camera.cam_from_world[:3, :3].double()
+    return camera.unproject(pixels.double(), torch.full((4,), depth, dtype=torch.float64))
 
 
 def thumbnail(photo: torch.Tensor) -> np.ndarray:
