@@ -78,8 +78,9 @@ class StrategyConfig:
     """Share of the run after which densification starts."""
     end: float = 0.8
     """Share of the run after which it stops."""
-    gradient: float = 1e-4
-    """Mean 2D gradient (in half image widths) above which a Gaussian is split or duplicated."""
+    gradient: float = 3e-4
+    """Mean pull of the pixels at the projected mean (in half image widths) above which a Gaussian is split or
+    duplicated."""
     split_scale: float = 0.01
     """Larger Gaussians (in scene extents) are split, smaller ones duplicated."""
     turnover: float = 0.2

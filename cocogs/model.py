@@ -29,7 +29,7 @@ from cocogs.rasterize import Render, rasterize
 class Photo:
     """A predicted photo: `image` and what was rendered for it.
 
-    `probe` receives the gradient of the projected means when the image is backpropagated.
+    `probe` receives the pixels' pull at the projected means when the image is backpropagated.
     `coc`: diameter of the circle of confusion of what each pixel shows, px, without gradient.
     """
 

@@ -18,8 +18,8 @@ Optimizers = dict[str, torch.optim.Optimizer]
 class Densification:
     """Adds Gaussians where the image pulls hard on them, removes those that do not show.
 
-    State: `gradient` (N,) sum over steps of the 2D gradient's length in halves of the longer side,
-    `seen` (N,) number of steps in which the Gaussian was drawn. Both travel in the checkpoint.
+    State: `gradient` (N,) sum over steps of the pixels' pull at the projected mean, in halves of the longer
+    side; `seen` (N,) number of steps in which the Gaussian was drawn. Both travel in the checkpoint.
     """
 
     def __init__(

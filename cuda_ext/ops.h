@@ -36,7 +36,7 @@ struct Parameters {        // of the Gaussians, or the gradients by them
   PerSet<P> blur;          // (N,) px^2, >= 0; null = 0
   P* sh0 = nullptr;        // (N, 1, 3)
   P* shN = nullptr;        // (N, 15, 3)
-  PerSet<P> means2d;       // (N, 2) px; only as a gradient
+  PerSet<P> means2d;       // (N, 2) px; only as a gradient: its lengths per pixel, summed
 };
 
 template <class R>

@@ -37,7 +37,6 @@ struct Reach {
 constexpr int kWarpSize = 32;
 constexpr int kWarpsPerTile = kTile * kTile / kWarpSize;
 constexpr int kWarpWidth = 8, kWarpHeight = 4;
-constexpr int kMomentStride = 12;  // numbers per slot and per sum: the moments of compositing.h, padded
 
 // What the forward pass leaves for the backward pass, apart from Lists.
 struct Projection {
@@ -78,8 +77,8 @@ struct Listing {
 };
 // Work space of the backward pass.
 struct Gathering {
-  float* slots = nullptr;             // (intersections, kMomentStride)
-  float* sums = nullptr;              // (S N, kMomentStride)
+  float* slots = nullptr;             // (intersections, kMoments)
+  float* sums = nullptr;              // (S N, kMoments)
 };
 
 // Cuts an array out of a block of memory after another; without memory, counts the bytes.

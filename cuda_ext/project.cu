@@ -134,6 +134,7 @@ __global__ void __launch_bounds__(kThreads)
 // or two slots: two at a time, in each of which three lanes take four numbers. The order of the sum is
 // always the same.
 constexpr int kGroup = 8;
+static_assert(kMoments == 12, "three lanes of four numbers");
 __global__ void __launch_bounds__(kThreads)
     sum_moments_kernel(int64_t rows, Projection projection, Gathering gathering) {
   const int64_t row = (int64_t(blockIdx.x) * kThreads + threadIdx.x) / kGroup;
@@ -145,7 +146,7 @@ __global__ void __launch_bounds__(kThreads)
     const uint32_t first = projection.first_slot[row], end = first + count;
     const auto* slots = reinterpret_cast<const float4*>(gathering.slots) + part;
     for (uint32_t k = first + lane / 4; k < end; k += kGroup / 4) {
-      const float4 more = slots[int64_t(k) * (kMomentStride / 4)];
+      const float4 more = slots[int64_t(k) * (kMoments / 4)];
       sum.x += more.x;
       sum.y += more.y;
       sum.z += more.z;
@@ -159,7 +160,7 @@ __global__ void __launch_bounds__(kThreads)
     sum.w += __shfl_xor_sync(~0u, sum.w, offset);
   }
   if (count && lane < 3)
-    reinterpret_cast<float4*>(gathering.sums)[row * (kMomentStride / 4) + lane] = sum;
+    reinterpret_cast<float4*>(gathering.sums)[row * (kMoments / 4) + lane] = sum;
 }
 
 // A gradient that is either written set by set, or summed over the sets and then written.
@@ -199,10 +200,10 @@ __device__ void project_one_vjp(const Scene<float>& scene, int64_t i, const Proj
     const int64_t row = s * scene.count + i;
     GaussianVjp<float> g = {};
     if (projection.tile_count[row]) {
-      alignas(16) float moments[kMomentStride];
-      for (int k = 0; k < kMomentStride / 4; ++k)
+      alignas(16) float moments[kMoments];
+      for (int k = 0; k < kMoments / 4; ++k)
         reinterpret_cast<float4*>(moments)[k] =
-            reinterpret_cast<const float4*>(sums)[row * (kMomentStride / 4) + k];
+            reinterpret_cast<const float4*>(sums)[row * (kMoments / 4) + k];
       const Gaussian<float> gaussian = load_gaussian(scene.gaussians, s, i);
       g = footprint_vjp(scene.camera, gaussian, moments);
       if (sh) {
@@ -220,7 +221,7 @@ __device__ void project_one_vjp(const Scene<float>& scene, int64_t i, const Proj
     v_scales.add(s, {to.scale.x, to.scale.y, to.scale.z});
     v_opacities.add(s, {to.opacity});
     v_blurs.add(s, {to.blur});
-    v_means2d.add(s, {g.mean2d.x, g.mean2d.y});
+    v_means2d.add(s, {g.pull.x, g.pull.y});
   }
   v_means.finish();
   v_quats.finish();
@@ -271,8 +272,8 @@ Projection take_projection(const Scene<float>& scene, Arena& arena) {
 }
 
 Gathering take_gathering(const Scene<float>& scene, int64_t intersections, Arena& arena) {
-  return {arena.take<float>(intersections * kMomentStride),
-          arena.take<float>(scene.sets * scene.count * kMomentStride)};
+  return {arena.take<float>(intersections * kMoments),
+          arena.take<float>(scene.sets * scene.count * kMoments)};
 }
 
 void project(const Scene<float>& scene, const Projection& projection, const Ordering& ordering, float* radii,

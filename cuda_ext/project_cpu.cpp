@@ -290,7 +290,7 @@ void project_block_vjp(const Scene<typename T::Scalar>& scene, Block block,
     v_scales.add(s, block, {keep(v_gaussian.scale.x), keep(v_gaussian.scale.y), keep(v_gaussian.scale.z)});
     v_opacities.add(s, block, {keep(v_gaussian.opacity)});
     v_blurs.add(s, block, {keep(v_gaussian.blur)});
-    v_means2d.add(s, block, {keep(g.mean2d.x), keep(g.mean2d.y)});
+    v_means2d.add(s, block, {keep(g.pull.x), keep(g.pull.y)});
   }
 
   v_means.finish(block);

@@ -114,8 +114,8 @@ __global__ void __launch_bounds__(kThreads, kBlocks)
 
 // ---- Gradients ----------------------------------------------------------------------------------
 
-// Sums of `Count` numbers over a warp in 12 exchanges for 10 numbers, where one sum after another would
-// take 50: at each step the lanes of a pair share out the numbers that are left, and each adds up its own.
+// Sums of `Count` numbers over a warp in 13 exchanges for 12 numbers, where one sum after another would
+// take 60: at each step the lanes of a pair share out the numbers that are left, and each adds up its own.
 // The numbers shrink to one, sums[0], which belongs to number `place` in lanes where that is not -1.
 template <int Count, int Offset = kWarpSize / 2>
 __device__ void fold_warp(float* sums) {
@@ -188,7 +188,7 @@ __device__ OpenPixel open_pixel(const Scene<float>& scene, const Pixel& pixel, c
 // leaves the moments alone, where no pixel of the warp adds any. Lanes that add nothing go along with alpha 0,
 // which makes all their moments 0: cheaper than to part ways and to set the moments to 0 first.
 template <bool Depth>
-__device__ bool warp_moments(const Staged& splat, const Pixel& pixel, OpenPixel& p, float* moments) {
+__device__ bool warp_moments(const Staged& splat, float skew, const Pixel& pixel, OpenPixel& p, float* moments) {
   const float u = splat.white.u(pixel.x, pixel.y), w = splat.white.w(pixel.y);
   Blend<float> blend = splat_alpha(splat.log2_opacity - u * u - w * w, p.transmittance);
   p.open = p.open && !finishes(blend);
@@ -201,8 +201,11 @@ __device__ bool warp_moments(const Staged& splat, const Pixel& pixel, OpenPixel&
   p.transmittance = blend.transmittance;
   const float v = splat_alpha_vjp(blend, own, p.behind), vu = v * u, vw = v * w;
   moments[kSumLog] = v;
-  moments[kSumU] = vu;
-  moments[kSumW] = vw;
+  const Vec2<float> pull = pull_at_centre(skew, vu, vw);
+  moments[kSumX] = pull.x;
+  moments[kSumY] = pull.y;
+  moments[kLengthX] = absolute(pull.x);
+  moments[kLengthY] = absolute(pull.y);
   moments[kSumUU] = vu * u;
   moments[kSumUW] = vu * w;
   moments[kSumWW] = vw * w;
@@ -219,15 +222,14 @@ struct BatchSums {
   uint32_t any[kWarpsPerTile][kBatch / kWarpSize];
 };
 
-// Adds up the warps' sums, always in the same order, into the splats' slots. The padding is written too:
-// whole sectors, which the device need not read before it writes them.
+// Adds up the warps' sums, always in the same order, into the splats' slots.
 __device__ void store_moments(const BatchSums& sums, const uint32_t* slot_of, int count, float* slots) {
-  for (int k = threadIdx.x; k < count * kMomentStride; k += kThreads) {
-    const int member = k / kMomentStride, moment = k % kMomentStride;
+  for (int k = threadIdx.x; k < count * kMoments; k += kThreads) {
+    const int member = k / kMoments, moment = k % kMoments;
     float sum = 0;
-    for (int w = 0; w < kWarpsPerTile && moment < kMoments; ++w)
+    for (int w = 0; w < kWarpsPerTile; ++w)
       if (sums.any[w][member / kWarpSize] >> member % kWarpSize & 1) sum += sums.of_warp[w][member][moment];
-    slots[int64_t(slot_of[member]) * kMomentStride + moment] = sum;
+    slots[int64_t(slot_of[member]) * kMoments + moment] = sum;
   }
 }
 
@@ -236,6 +238,7 @@ __global__ void __launch_bounds__(kThreads)
     rasterize_vjp_kernel(Scene<float> scene, const PackedSplat* splats, Lists lists, Images<const float> out,
                          Images<const float> v_out, float* slots) {
   __shared__ Staged staged[kBatch];
+  __shared__ float skews[kBatch];
   __shared__ uint8_t reached[kBatch];
   __shared__ BatchSums sums;
   const Tile tile = tile_of_block(scene, lists);
@@ -252,6 +255,7 @@ __global__ void __launch_bounds__(kThreads)
       const uint32_t i = first + threadIdx.x;
       const PackedSplat packed = splats[lists.splat_of[i]];
       staged[threadIdx.x] = stage(relative_to(float(tile.x), float(tile.y), packed.splat));
+      skews[threadIdx.x] = staged[threadIdx.x].white.skew();
       reached[threadIdx.x] = lists.warps_of[i];
     }
     __syncthreads();
@@ -261,7 +265,7 @@ __global__ void __launch_bounds__(kThreads)
       for (unsigned left = listed; left; left &= left - 1) {
         const int member = group + __ffs(left) - 1;
         float moments[kMoments];
-        if (!warp_moments<Depth>(staged[member], pixel, p, moments)) continue;
+        if (!warp_moments<Depth>(staged[member], skews[member], pixel, p, moments)) continue;
         fold_warp<kMoments>(moments);
         if (place >= 0) sums.of_warp[warp][member][place] = moments[0];
         any |= 1u << (member - group);

@@ -270,6 +270,7 @@ void rasterize_tile_vjp(const Scene<typename T::Scalar>& scene, int set, int64_t
     const Record<R>& record = state.records[index];
     const Splat<R> splat = relative_to(R(tile.x), R(tile.y), record.splat);
     const Whitener<R> white(splat);
+    const R skew = white.skew();
     T sums[kSlotSize];  // the moments; the rest only fills the slot's cache line
     for (int m = 0; m < kSlotSize; ++m) sums[m] = T(0);
     for (typename B::Set left = blocks_of[i] & open; left; left &= left - 1) {
@@ -292,9 +293,10 @@ void rasterize_tile_vjp(const Scene<typename T::Scalar>& scene, int set, int64_t
       block.transmittance = blend.transmittance;
       block.behind = behind;
       const T vu = v * u, vw = v * w;
+      const Vec2<T> pull = pull_at_centre(skew, vu, vw);
       sums[kSumLog] += v;
-      sums[kSumU] += vu;
-      sums[kSumW] += vw;
+      sums[kSumX] += pull.x;
+      sums[kSumY] += pull.y;
       sums[kSumUU] += vu * u;
       sums[kSumUW] += vu * w;
       sums[kSumWW] += vw * w;
@@ -302,6 +304,8 @@ void rasterize_tile_vjp(const Scene<typename T::Scalar>& scene, int set, int64_t
       sums[kSumGreen] += blend.weight * block.v_green;
       sums[kSumBlue] += blend.weight * block.v_blue;
       if constexpr (Depth) sums[kSumDepth] += blend.weight * block.v_depth;
+      sums[kLengthX] += absolute(pull.x);
+      sums[kLengthY] += absolute(pull.y);
     }
     fold_sums<kMoments>(sums);
     const TileRect& rect = record.tiles;

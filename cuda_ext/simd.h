@@ -179,6 +179,11 @@ COCOGS_HD Simd<R, W> maximum(Simd<R, W> a, Simd<R, W> b) {
 }
 
 template <class R, int W>
+COCOGS_HD Simd<R, W> absolute(Simd<R, W> a) {
+  return maximum(a, Simd<R, W>(R(0)) - a);
+}
+
+template <class R, int W>
 COCOGS_HD Simd<R, W> square_root(Simd<R, W> a) {
   using S = Simd<R, W>;
 #if defined(__AVX512F__)

@@ -57,7 +57,7 @@ def leaves(splats: Splats, dtype: torch.dtype) -> dict[str, Tensor]:
 
 
 def probe_for(case: Case, dtype: torch.dtype) -> Tensor:
-    """Zeros that gather the gradients of the projected means."""
+    """Zeros that gather the pixels' pull at the projected means."""
     return torch.zeros(case.splats.sets(), len(case.splats.sh0), 2, dtype=dtype, requires_grad=True)
 
 

@@ -71,8 +71,9 @@ def rasterize(
         sh_degree: bands of colour that are used, 0 to 3; the gradient of the others is zero.
         background: colour behind everything; None = black.
         with_depth: also renders depth.
-        means2d_probe: zeros that require a gradient; after the backward pass their gradient is that of the
-            projected means, in 1/px, as densification wants it.
+        means2d_probe: zeros that require a gradient; after the backward pass it tells how hard the pixels
+            pull at each projected mean: per axis the sum over pixels of the gradient's length, in 1/px, as
+            densification wants it. Pulls to opposite sides do not cancel.
         backend: "native"; or, asked for explicitly, "reference" (slow) or "gsplat" (without blur).
 
     Raises:
@@ -81,7 +82,8 @@ def rasterize(
         NotImplementedError: the tensors are on a device that the backend does not know yet.
 
     Source:
-        Kerbl et al., 3D Gaussian Splatting (2023); thresholds as gsplat's classic mode.
+        Kerbl et al., 3D Gaussian Splatting (2023); thresholds as gsplat's classic mode. The probe: Ye et al.,
+        AbsGS (2024).
     """
     sets = _check(means, quats, scales, opacities, blur, sh0, shN, background, means2d_probe, sh_degree)
     if backend == "native":

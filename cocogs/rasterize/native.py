@@ -56,7 +56,7 @@ def rasterize_op(
         means, quats, scales, opacities, blur: (S|1, N, ...), contiguous, of one float type.
         sh0, shN: (N, 1, 3) and (N, 15, 3), contiguous.
         background: (3,).
-        means2d_probe: (S, N, 2); its values are not read, its gradient is that of the projected means.
+        means2d_probe: (S, N, 2); its values are not read, its gradient is the pixels' pull at the means.
         camera: 16 numbers: three rows of cam_from_world, then fx, fy, cx, cy.
 
     Returns:

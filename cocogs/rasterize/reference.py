@@ -215,6 +215,19 @@ def pixel_centres(width: int, height: int) -> Float64[Tensor, "{width*height} 2"
     return torch.cartesian_prod(y, x).flip(-1)
 
 
+class PullOfPixels(torch.autograd.Function):
+    """Zeros (N, 2) -> the same for each of P pixels, (P, N, 2). Backward the lengths of the pixels' gradients
+    are added up, so that pulls to opposite sides do not cancel (AbsGS)."""
+
+    @staticmethod
+    def forward(ctx, probe: Tensor, pixels: int) -> Tensor:
+        return probe.expand(pixels, *probe.shape)
+
+    @staticmethod
+    def backward(ctx, *v: Tensor) -> tuple[Tensor, None]:
+        return v[0].abs().sum(0), None
+
+
 def rasterize_set(
     means: Float[Tensor, "N 3"],
     quats: Float[Tensor, "N 4"],
@@ -242,8 +255,6 @@ def rasterize_set(
     local, opacities = all_local[front], opacities[front]
     factors = covariance_factor(quats[front], scales[front])
     means2d, covars2d, determinants = project_ewa(local, factors, camera)
-    if means2d_probe is not None:
-        means2d = means2d + means2d_probe[front]
     if blur is not None:
         covars2d, determinants, opacities = add_blur(covars2d, determinants, opacities, blur[front])
 
@@ -263,7 +274,10 @@ def rasterize_set(
 
     parts = []
     for pixels in pixel_centres(width, height).to(means).split(_PIXELS_AT_ONCE):
-        alpha = splat_alpha(pixels[:, None] - means2d[drawn], conics, opacities[drawn])
+        offsets = pixels[:, None] - means2d[drawn]
+        if means2d_probe is not None:
+            offsets = offsets - PullOfPixels.apply(means2d_probe[shown], len(pixels))
+        alpha = splat_alpha(offsets, conics, opacities[drawn])
         parts.append(composite(alpha, values))
     sums = torch.cat([part[0] for part in parts])
     transmittance = torch.cat([part[1] for part in parts])
@@ -302,7 +316,7 @@ def rasterize(
         sh_degree: 0..3, the highest band that is used.
         background: colour behind all splats.
         with_depth: also give the expected z-depth.
-        means2d_probe: zeros whose gradient is that of the projected means in px, or None.
+        means2d_probe: zeros that gather the pixels' pull at the projected means in 1/px, or None.
 
     Returns:
         colors, alphas, depths or None, radii in px.

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from cocogs.camera import Camera
+from cocogs.rasterize.reference import PullOfPixels
 
 _NEAR_PLANE = 0.01
 _ALPHA_MAX = 0.999
@@ -121,8 +122,6 @@ def _render_on_cpu(
         near_plane=_NEAR_PLANE,
     )
     radii, means2d, depths, conics = radii[0].amax(-1), means2d[0], depths[0], conics[0]
-    if means2d_probe is not None:
-        means2d = means2d + means2d_probe[front]
     directions = means[front] - torch.linalg.inv(camera.cam_from_world)[:3, 3].to(means)
     colors = (_spherical_harmonics(sh_degree, directions, coefficients[front]) + 0.5).clamp_min(0)
 
@@ -134,6 +133,7 @@ def _render_on_cpu(
         opacities[front[nearest_first]],
         torch.cat([colors, depths[:, None]], dim=-1)[nearest_first],
         camera,
+        None if means2d_probe is None else means2d_probe[front[nearest_first]],
     )
     alphas = 1 - transmittance
     all_radii = means.new_zeros(len(means))
@@ -147,7 +147,7 @@ def _render_on_cpu(
 
 
 def _composite(
-    means2d: Tensor, conics: Tensor, opacities: Tensor, values: Tensor, camera: Camera
+    means2d: Tensor, conics: Tensor, opacities: Tensor, values: Tensor, camera: Camera, probe: Tensor | None
 ) -> tuple[Tensor, Tensor]:
     """Sums (4, H, W) of the splats' values and the transmittance (H, W); nearest splat first."""
     columns = torch.arange(camera.width).to(means2d) + 0.5
@@ -155,8 +155,11 @@ def _composite(
     transmittance = means2d.new_ones(camera.height, camera.width)
     sums = means2d.new_zeros(4, camera.height, camera.width)
     alive = torch.ones_like(transmittance, dtype=torch.bool)
-    for (x, y), (a, b, c), opacity, value in zip(means2d, conics, opacities, values, strict=True):
-        dx, dy = columns - x, rows - y
+    if probe is None:
+        probe = torch.zeros_like(means2d)
+    for (x, y), (a, b, c), opacity, value, own in zip(means2d, conics, opacities, values, probe, strict=True):
+        pull = PullOfPixels.apply(own, transmittance.numel()).view(*transmittance.shape, 2)
+        dx, dy = columns - x - pull[..., 0], rows - y - pull[..., 1]
         falloff = torch.exp(-(a * dx**2 + 2 * b * dx * dy + c * dy**2) / 2)
         alpha = (opacity * falloff).clamp(max=_ALPHA_MAX)
         touched = alive & (alpha >= _ALPHA_MIN)

@@ -84,6 +84,7 @@ struct Whitener {
   explicit COCOGS_HD Whitener(const Splat<R>& splat)
       : ux(splat.ux), uy(splat.uy), wy(splat.wy),
         u0(-(splat.ux * splat.x + splat.uy * splat.y)), w0(-(splat.wy * splat.y)) {}
+  COCOGS_HD R skew() const { return uy / wy; }
   template <class T>
   COCOGS_HD T u(const T& x, const T& y) const {
     return T(ux) * x + (T(uy) * y + T(u0));
@@ -127,19 +128,26 @@ COCOGS_HD T splat_alpha_vjp(const Blend<T>& blend, const T& own, const T& behind
 // Sums over pixels that the gradients of one splat are made of, in the order of storage.
 enum Moment {
   kSumLog,                          // v = gradient by log(alpha)
-  kSumU, kSumW,                     // v u, v w
+  kSumX, kSumY,                     // the pull at the centre
   kSumUU, kSumUW, kSumWW,           // v u u, v u w, v w w
   kSumRed, kSumGreen, kSumBlue,     // weight x v_color
   kSumDepth,                        // weight x v_depth
+  kLengthX, kLengthY,               // the pull's lengths on both axes
   kMoments
 };
 
-// Gradient by the centre, from the sums; `white` is scaled as in Splat.
-// log alpha = ln 2 (log2_opacity - u^2 - w^2), and u, w fall with the centre.
+// How a pixel pulls at the centre: log alpha = ln 2 (log2_opacity - u^2 - w^2), and u, w fall with the centre, so
+// that its gradient is 2 ln 2 (ux v u, uy v u + wy v w). Without the factors 2 ln 2, ux > 0 and wy > 0, which all
+// pixels share; skew = uy / wy.
+template <class T, class R>
+COCOGS_HD Vec2<T> pull_at_centre(R skew, const T& vu, const T& vw) {
+  return {vu, T(skew) * vu + vw};
+}
+// The sum of pulls, or of their lengths, with those factors; `white` is scaled as in Splat.
 template <class T>
-COCOGS_HD Vec2<T> mean2d_vjp(const Whitening<T>& white, const T& sum_u, const T& sum_w) {
+COCOGS_HD Vec2<T> mean2d_vjp(const Whitening<T>& white, const T& pull_x, const T& pull_y) {
   const T scale = T(2 * kLn2);
-  return {scale * (white.ux * sum_u), scale * (white.uy * sum_u + white.wy * sum_w)};
+  return {scale * (white.ux * pull_x), scale * (white.wy * pull_y)};
 }
 // Gradient by the covariance, from the sums: log alpha falls by half the squared length of W d.
 template <class T>

@@ -24,6 +24,8 @@ COCOGS_HD double minimum(double a, double b) { return a < b ? a : b; }
 COCOGS_HD float maximum(float a, float b) { return a > b ? a : b; }
 COCOGS_HD double maximum(double a, double b) { return a > b ? a : b; }
 
+COCOGS_HD float absolute(float a) { return ::fabsf(a); }
+COCOGS_HD double absolute(double a) { return ::fabs(a); }
 COCOGS_HD float square_root(float a) { return ::sqrtf(a); }
 COCOGS_HD double square_root(double a) { return ::sqrt(a); }
 

@@ -68,21 +68,23 @@ COCOGS_HD auto visible(const Pinhole<R>& camera, const T& depth, const Box<T>& b
 template <class T>
 struct GaussianVjp {
   Gaussian<T> gaussian;
-  Vec2<T> mean2d;
+  Vec2<T> pull;  // at the projected centre: lengths, which do not cancel
 };
 template <class T, class R>
 COCOGS_HD GaussianVjp<T> footprint_vjp(const Pinhole<R>& camera, const Gaussian<T>& gaussian,
                                        const T* moments) {
   GaussianVjp<T> v;
   const Footprint<T> f = footprint(camera, gaussian);
-  v.mean2d = mean2d_vjp(whitening_of(f), moments[kSumU], moments[kSumW]);
+  const Whitening<T> white = whitening_of(f);
+  const Vec2<T> v_mean2d = mean2d_vjp(white, moments[kSumX], moments[kSumY]);
+  v.pull = mean2d_vjp(white, moments[kLengthX], moments[kLengthY]);
   const Sym2<T> v_wide = covar2d_vjp(f.blurred.covar, f.blurred.determinant, moments[kSumUU],
                                      moments[kSumUW], moments[kSumWW]);
   Sym2<T> v_covar;
   add_blur_vjp(f.sharp.covar, f.sharp.determinant, f.blurred, v_wide, moments[kSumLog], v_covar,
                v.gaussian.blur);
   Mat3<T> v_factor;
-  project_ewa_vjp(camera, gaussian.mean, f.factor, v.mean2d, moments[kSumDepth], v_covar,
+  project_ewa_vjp(camera, gaussian.mean, f.factor, v_mean2d, moments[kSumDepth], v_covar,
                   v.gaussian.mean, v_factor);
   covariance_factor_vjp(gaussian.quat, gaussian.scale, v_factor, v.gaussian.quat, v.gaussian.scale);
   v.gaussian.opacity = moments[kSumLog] / gaussian.opacity;
