@@ -85,12 +85,6 @@ def test_neighbour_distance_is_the_root_mean_square_of_three() -> None:
     torch.testing.assert_close(neighbour_distance(points)[:4], expected, rtol=1e-4, atol=0)
 
 
-def test_neighbour_distance_does_not_depend_on_chunks() -> None:
-    points = cloud()
-    chunked = neighbour_distance(points, chunk=7)
-    torch.testing.assert_close(chunked, neighbour_distance(points), rtol=1e-3, atol=0)
-
-
 @pytest.mark.parametrize("scale", [1e-3, 50.0])
 def test_neighbour_distance_scales_with_the_scene(scale: float) -> None:
     points = cloud()
