@@ -19,6 +19,7 @@ from cocogs.coc.focus import (
     find_lens,
     gather_blurs,
     gather_evidence,
+    thin_out,
     variation,
 )
 from cocogs.coc.lens import coc_diameter, depth_of_field
@@ -159,8 +160,9 @@ def inspect_scene(scene: Scene) -> Inspection:
     views = scene.train_views
     cameras = [view.camera for view in views]
     photos = [scene.photo(view) for view in views]
-    evidence = gather_evidence(cameras, photos, [scene.mask(view) for view in views], scene.points)
-    blurs = gather_blurs(cameras, photos, evidence, scene.points)
+    points = thin_out(scene.points)
+    evidence = gather_evidence(cameras, photos, [scene.mask(view) for view in views], points)
+    blurs = gather_blurs(cameras, photos, evidence, points)
     focus, aperture, method = find_lens(evidence, blurs)
     near, far = in_focus_range(focus, aperture)
     softest = sharpest_blurs(blurs)

@@ -16,6 +16,7 @@ from cocogs.coc.focus import (
     gather_blurs,
     gather_evidence,
     mean_depths,
+    thin_out,
 )
 from cocogs.coc.resolution import least_blur
 from cocogs.config import Config
@@ -229,13 +230,14 @@ def start_focus(config: Config, scene: Scene) -> FocusPlanes:
     """Raises InputError when no training photo sees a seed point: cameras and points do not fit."""
     views = scene.train_views
     cameras, photos = [v.camera for v in views], [scene.photo(v) for v in views]
-    evidence = gather_evidence(cameras, photos, [scene.mask(v) for v in views], scene.points)
+    points = thin_out(scene.points)
+    evidence = gather_evidence(cameras, photos, [scene.mask(v) for v in views], points)
     if evidence.depths.isnan().all():
         raise InputError(f"No photo of {scene.source} sees its points: give cameras and points of one model.")
     middle, typical = mean_depths(evidence), float(evidence.depths.nanmedian())
     if config.model.lens == "pinhole":  # which has no use for one
         return FocusPlanes(middle, 1.0, typical)
-    distances, aperture, _ = find_lens(evidence, gather_blurs(cameras, photos, evidence, scene.points))
+    distances, aperture, _ = find_lens(evidence, gather_blurs(cameras, photos, evidence, points))
     # What the maker says of the aperture is surer than what the photos show of it.
     aperture = exif_aperture(views, middle) or aperture
     if config.model.units == "paper":

@@ -19,6 +19,7 @@ from cocogs.coc.focus import (
     gather_evidence,
     gradient_energy,
     mean_depths,
+    thin_out,
 )
 from cocogs.coc.lens import coc_diameter
 
@@ -283,3 +284,11 @@ def test_sharp_photos_get_no_visible_blur() -> None:
     assert method == "none"
     coc = coc_diameter(evidence.depths, focus[:, None], torch.tensor(aperture)).abs()
     assert coc.nanmedian() < IN_FOCUS
+
+
+def test_only_many_points_are_thinned_out() -> None:
+    """Evenly: what lies next to each other in a file is one region of the scene."""
+    few, many = torch.rand(4_999, 3), torch.rand(12_000, 3)
+    assert torch.equal(thin_out(few), few)
+    assert torch.equal(thin_out(many), many[[3 * k for k in range(4_000)]])
+    assert len(thin_out(torch.rand(0, 3))) == 0

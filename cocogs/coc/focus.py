@@ -68,6 +68,15 @@ class Evidence:
     width: int
 
 
+MOST_POINTS = 5_000
+
+
+def thin_out(points: Float[Tensor, "P 3"]) -> Float[Tensor, "Q 3"]:
+    """Every k-th of the SfM points, at most `MOST_POINTS`: the search for the lens takes the longer the more
+    there are, and 100,000 tell it no more."""
+    return points[:: max(1, math.ceil(len(points) / MOST_POINTS))]
+
+
 def gather_evidence(
     cameras: list[Camera],
     photos: list[Float[Tensor, "3 _ _"]],
