@@ -67,9 +67,9 @@ def lift_pixels(
 
 
 def draw_pixels(camera: Camera, mask: Float[Tensor, "H W"] | None, count: int) -> Float[Tensor, "Q 2"]:
-    """`count` random places in the picture; none where the mask allows none."""
+    """Centres of `count` random pixels; of none where the mask allows none."""
     if mask is None:
-        return torch.rand(count, 2) * torch.tensor([camera.width, camera.height])
+        return torch.stack([torch.randint(size, (count,)) for size in (camera.width, camera.height)], 1) + 0.5
     allowed = mask.nonzero()
     chosen = torch.randint(len(allowed), (count,)) if len(allowed) else torch.empty(0, dtype=torch.long)
     return allowed[chosen].flip(1) + 0.5
