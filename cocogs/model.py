@@ -78,16 +78,19 @@ class DefocusModel(nn.Module):
         """What training photo `view_index`'s lens setting gives from `camera`."""
         return self.photo(camera, view_index).image
 
-    def photo(self, camera: Camera, view_index: int, sh_degree: int = 3, sets: bool = True) -> Photo:
+    def photo(
+        self, camera: Camera, view_index: int, sh_degree: int = 3, sets: bool = True, probed: bool = True
+    ) -> Photo:
         """The photo as training sees it.
 
         `sets=False` leaves the learned expansion out: the widened lens for `sampled`, the pinhole
-        for `paper`. Training begins so, while the scene is still forming.
+        for `paper`. Training begins so, while the scene is still forming. `probed=False` leaves the probe
+        without gradient, which saves time.
         """
         copies = self._copies(camera, view_index, sets)
         count = len(copies.means)
         probe = self.gaussians.means.new_zeros(count, len(self.gaussians), 2)
-        probe.requires_grad_(torch.is_grad_enabled())
+        probe.requires_grad_(probed and torch.is_grad_enabled())
         render = self._render(copies, camera, sh_degree, self.coc_in_px, probe)
         if count == 1:
             image = render.colors[0]

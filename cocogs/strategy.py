@@ -34,9 +34,14 @@ class Densification:
         self.begin, self.end = int(config.begin * iterations), int(config.end * iterations)
         self.gradient, self.seen = torch.zeros(count, device=device), torch.zeros(count, device=device)
 
+    def observes(self, step: int) -> bool:
+        """Whether a step's gradients will be asked for."""
+        return step <= self.end
+
     @torch.no_grad()
     def observe(self, photo: Photo) -> None:
-        """Take note of one step's gradients, after backward. Sets add up: they share the Gaussian."""
+        """Take note of one step's gradients, after backward, if there are any. Sets add up: they share the
+        Gaussian."""
         if photo.probe.grad is None:
             return
         height, width = photo.image.shape[1:]

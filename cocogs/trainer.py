@@ -97,7 +97,8 @@ class Trainer:
         """One step on one training photo: predict it, compare, move everything a little."""
         view = self.scene.train_views[index]
         truth, mask = self.photos[view]
-        photo = self.model.photo(view.camera, index, self.sh_degree, self.with_sets)
+        probed = self.densification.observes(self.step)
+        photo = self.model.photo(view.camera, index, self.sh_degree, self.with_sets, probed)
         per_pixel = photometric_loss(photo.image, truth, self.config.optim.ssim_weight)
         loss = masked_mean(per_pixel * self.focus_weight(photo.coc), mask)
         (loss + self.aperture_penalty()).backward()

@@ -73,10 +73,11 @@ void backward(const Call& call, int64_t intersections, Address kept, Address kep
   const Projection projection = take_projection(scene, keep);
   const Lists lists = take_lists(scene, intersections, keep_lists);
   const Gathering gathering = take_gathering(scene, intersections, use);
+  const Parameters<float> wanted = parameters<float>(v, v_strides);
   rasterize_vjp(scene, projection, lists, images<const float>(out), images<const float>(v_out),
-                gathering.slots, stream_at(stream));
+                wanted.means2d.data != nullptr, gathering.slots, stream_at(stream));
   sum_moments(scene, projection, gathering, stream_at(stream));
-  project_vjp(scene, projection, gathering.sums, parameters<float>(v, v_strides), stream_at(stream));
+  project_vjp(scene, projection, gathering.sums, wanted, stream_at(stream));
 }
 
 // Two pictures of `size` = channels, height, width; slopes: see ops.h, 0 if not wanted.

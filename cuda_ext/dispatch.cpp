@@ -185,7 +185,7 @@ void rasterize_backward(const Scene<R>& scene, int threads, const Saved<R>& save
     {
       Timer timer(kRasterizeVjp);
       parallel_for(threads, scene.tiles(), [&](int64_t tile) {
-        kernels.rasterize_vjp(scene, s, tile, state, out, v_out, slots.data());
+        kernels.rasterize_vjp(scene, s, tile, state, out, v_out, v.means2d.data != nullptr, slots.data());
       });
     }
     // The last set's slots stay where they are; the others' are needed for the next set.

@@ -142,9 +142,10 @@ struct Kernels {
                   R* radii);
   // Draws a tile.
   void (*rasterize)(const Scene<R>&, int set, int64_t tile, const SetState<R>&, const Images<R>& out);
-  // Fills the slots of all intersections of a tile. A null image in v_out is a zero gradient.
+  // Fills the slots of all intersections of a tile. A null image in v_out is a zero gradient. Without
+  // `lengths` those of the pixels' pulls (compositing.h) are 0.
   void (*rasterize_vjp)(const Scene<R>&, int set, int64_t tile, const SetState<R>&,
-                        const Images<const R>& out, const Images<const R>& v_out, R* slots);
+                        const Images<const R>& out, const Images<const R>& v_out, bool lengths, R* slots);
   // Adds up the slots of each Gaussian of a chunk: sums (N, kSlotSize).
   void (*sum_moments)(const Scene<R>&, int64_t chunk, const SetState<R>&, const R* slots, R* sums);
   // Gradients of a chunk of Gaussians; states, moments: (S,). Null arrays in v are not wanted.

@@ -116,9 +116,9 @@ void list_tiles(const Scene<float>& scene, const Ordering& ordering, const Listi
 void rasterize(const Scene<float>& scene, const Projection& projection, const Lists& lists,
                const Images<float>& out, cudaStream_t stream);
 
-// Fills all slots. A null image in v_out is a zero gradient.
+// Fills all slots. A null image in v_out is a zero gradient; without `lengths` those of the pulls are 0.
 void rasterize_vjp(const Scene<float>& scene, const Projection& projection, const Lists& lists,
-                   const Images<const float>& out, const Images<const float>& v_out, float* slots,
+                   const Images<const float>& out, const Images<const float>& v_out, bool lengths, float* slots,
                    cudaStream_t stream);
 void sum_moments(const Scene<float>& scene, const Projection& projection, const Gathering& gathering,
                  cudaStream_t stream);

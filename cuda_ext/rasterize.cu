@@ -132,8 +132,9 @@ __device__ void fold_warp(float* sums) {
   }
   if constexpr (Offset > 1) fold_warp<kKept, Offset / 2>(sums);
 }
+template <int Count>
 __device__ int place_of_lane(int lane) {
-  int place = 0, valid = kMoments, kept = kMoments;  // numbers of this lane: valid of the kept ones
+  int place = 0, valid = Count, kept = Count;  // numbers of this lane: valid of the kept ones
   for (int offset = kWarpSize / 2; offset >= 1; offset /= 2) {
     if (kept == 1) {
       if (lane & offset) return -1;
@@ -150,6 +151,10 @@ __device__ int place_of_lane(int lane) {
   }
   return place;
 }
+
+// Who wants no lengths pays for none: they stand last.
+template <bool Lengths>
+constexpr int kSumsOf = Lengths ? kMoments : kLengthX;
 
 constexpr int kBatch = 64;  // splats that a tile handles at a time, backward
 static_assert(kBatch % kWarpSize == 0 && kBatch <= kThreads);
@@ -187,7 +192,7 @@ __device__ OpenPixel open_pixel(const Scene<float>& scene, const Pixel& pixel, c
 // One splat over the pixels of a warp: moments[k] = what this lane's pixel adds to moment k. Returns false, and
 // leaves the moments alone, where no pixel of the warp adds any. Lanes that add nothing go along with alpha 0,
 // which makes all their moments 0: cheaper than to part ways and to set the moments to 0 first.
-template <bool Depth>
+template <bool Depth, bool Lengths>
 __device__ bool warp_moments(const Staged& splat, float skew, const Pixel& pixel, OpenPixel& p, float* moments) {
   const float u = splat.white.u(pixel.x, pixel.y), w = splat.white.w(pixel.y);
   Blend<float> blend = splat_alpha(splat.log2_opacity - u * u - w * w, p.transmittance);
@@ -204,8 +209,10 @@ __device__ bool warp_moments(const Staged& splat, float skew, const Pixel& pixel
   const Vec2<float> pull = pull_at_centre(skew, vu, vw);
   moments[kSumX] = pull.x;
   moments[kSumY] = pull.y;
-  moments[kLengthX] = absolute(pull.x);
-  moments[kLengthY] = absolute(pull.y);
+  if constexpr (Lengths) {
+    moments[kLengthX] = absolute(pull.x);
+    moments[kLengthY] = absolute(pull.y);
+  }
   moments[kSumUU] = vu * u;
   moments[kSumUW] = vu * w;
   moments[kSumWW] = vw * w;
@@ -222,18 +229,19 @@ struct BatchSums {
   uint32_t any[kWarpsPerTile][kBatch / kWarpSize];
 };
 
-// Adds up the warps' sums, always in the same order, into the splats' slots.
+// Adds up the warps' sums, always in the same order, into the splats' slots; 0 for those that were not made.
+template <int Count>
 __device__ void store_moments(const BatchSums& sums, const uint32_t* slot_of, int count, float* slots) {
   for (int k = threadIdx.x; k < count * kMoments; k += kThreads) {
     const int member = k / kMoments, moment = k % kMoments;
     float sum = 0;
-    for (int w = 0; w < kWarpsPerTile; ++w)
+    for (int w = 0; w < kWarpsPerTile && moment < Count; ++w)
       if (sums.any[w][member / kWarpSize] >> member % kWarpSize & 1) sum += sums.of_warp[w][member][moment];
     slots[int64_t(slot_of[member]) * kMoments + moment] = sum;
   }
 }
 
-template <bool Depth>
+template <bool Depth, bool Lengths>
 __global__ void __launch_bounds__(kThreads)
     rasterize_vjp_kernel(Scene<float> scene, const PackedSplat* splats, Lists lists, Images<const float> out,
                          Images<const float> v_out, float* slots) {
@@ -243,7 +251,8 @@ __global__ void __launch_bounds__(kThreads)
   __shared__ BatchSums sums;
   const Tile tile = tile_of_block(scene, lists);
   const Pixel pixel = pixel_of_thread(scene, tile);
-  const int warp = threadIdx.x / kWarpSize, lane = threadIdx.x % kWarpSize, place = place_of_lane(lane);
+  constexpr int kSums = kSumsOf<Lengths>;
+  const int warp = threadIdx.x / kWarpSize, lane = threadIdx.x % kWarpSize, place = place_of_lane<kSums>(lane);
   OpenPixel p = open_pixel<Depth>(scene, pixel, out, v_out);
 
   for (uint32_t first = tile.list.begin; first < tile.list.end; first += kBatch) {
@@ -264,16 +273,16 @@ __global__ void __launch_bounds__(kThreads)
       uint32_t any = 0;
       for (unsigned left = listed; left; left &= left - 1) {
         const int member = group + __ffs(left) - 1;
-        float moments[kMoments];
-        if (!warp_moments<Depth>(staged[member], skews[member], pixel, p, moments)) continue;
-        fold_warp<kMoments>(moments);
+        float moments[kSums];
+        if (!warp_moments<Depth, Lengths>(staged[member], skews[member], pixel, p, moments)) continue;
+        fold_warp<kSums>(moments);
         if (place >= 0) sums.of_warp[warp][member][place] = moments[0];
         any |= 1u << (member - group);
       }
       if (lane == 0) sums.any[warp][group / kWarpSize] = any;
     }
     __syncthreads();
-    store_moments(sums, lists.slot_of + first, count, slots);
+    store_moments<kSums>(sums, lists.slot_of + first, count, slots);
   }
 }
 
@@ -286,10 +295,12 @@ void rasterize(const Scene<float>& scene, const Projection& projection, const Li
 }
 
 void rasterize_vjp(const Scene<float>& scene, const Projection& projection, const Lists& lists,
-                   const Images<const float>& out, const Images<const float>& v_out, float* slots,
+                   const Images<const float>& out, const Images<const float>& v_out, bool lengths, float* slots,
                    cudaStream_t stream) {
-  launch("compute the gradients of the tiles",
-         v_out.depths ? rasterize_vjp_kernel<true> : rasterize_vjp_kernel<false>,
+  constexpr decltype(&rasterize_vjp_kernel<false, false>) kKernels[2][2] = {
+      {rasterize_vjp_kernel<false, false>, rasterize_vjp_kernel<false, true>},
+      {rasterize_vjp_kernel<true, false>, rasterize_vjp_kernel<true, true>}};
+  launch("compute the gradients of the tiles", kKernels[v_out.depths != nullptr][lengths],
          unsigned(scene.sets * scene.tiles()), kThreads, stream, scene, projection.splats, lists, out, v_out,
          slots);
 }

@@ -221,7 +221,7 @@ void rasterize_tile(const Scene<typename T::Scalar>& scene, int set, int64_t til
   }
 }
 
-template <bool Depth, class T>
+template <bool Depth, bool Lengths, class T>
 void rasterize_tile_vjp(const Scene<typename T::Scalar>& scene, int set, int64_t tile_index,
                         const SetState<typename T::Scalar>& state,
                         const Images<const typename T::Scalar>& out,
@@ -304,8 +304,10 @@ void rasterize_tile_vjp(const Scene<typename T::Scalar>& scene, int set, int64_t
       sums[kSumGreen] += blend.weight * block.v_green;
       sums[kSumBlue] += blend.weight * block.v_blue;
       if constexpr (Depth) sums[kSumDepth] += blend.weight * block.v_depth;
-      sums[kLengthX] += absolute(pull.x);
-      sums[kLengthY] += absolute(pull.y);
+      if constexpr (Lengths) {
+        sums[kLengthX] += absolute(pull.x);
+        sums[kLengthY] += absolute(pull.y);
+      }
     }
     fold_sums<kMoments>(sums);
     const TileRect& rect = record.tiles;
@@ -326,9 +328,12 @@ template <class T>
 void rasterize_vjp(const Scene<typename T::Scalar>& scene, int set, int64_t tile,
                    const SetState<typename T::Scalar>& state,
                    const Images<const typename T::Scalar>& out,
-                   const Images<const typename T::Scalar>& v_out, typename T::Scalar* slots) {
-  v_out.depths ? rasterize_tile_vjp<true, T>(scene, set, tile, state, out, v_out, slots)
-               : rasterize_tile_vjp<false, T>(scene, set, tile, state, out, v_out, slots);
+                   const Images<const typename T::Scalar>& v_out, bool lengths,
+                   typename T::Scalar* slots) {
+  constexpr decltype(&rasterize_tile_vjp<false, false, T>) kTasks[2][2] = {
+      {rasterize_tile_vjp<false, false, T>, rasterize_tile_vjp<false, true, T>},
+      {rasterize_tile_vjp<true, false, T>, rasterize_tile_vjp<true, true, T>}};
+  kTasks[v_out.depths != nullptr][lengths](scene, set, tile, state, out, v_out, slots);
 }
 
 }  // namespace

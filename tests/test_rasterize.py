@@ -216,6 +216,24 @@ def test_gradients_match_reference(name: str, backend: Backend) -> None:
 
 
 @pytest.mark.parametrize("name", CASES)
+def test_the_probe_changes_no_gradient(name: str, backend: Backend) -> None:
+    """Who does not ask for the pixels' pull gets the other gradients to the same bits."""
+    case, truth = CASES[name](), expected(name)
+    skip_unsupported(case, backend)
+    found = []
+    for probe in (probe_for(case, backend.dtype), None):
+        inputs = leaves(case.splats, backend.dtype)
+        picture = render(case, inputs, backend, probe)
+        total = loss({key: getattr(picture, key) for key in truth.weights}, truth.weights)
+        if total.requires_grad:  # gsplat's picture of nothing depends on nothing
+            total.backward()
+        found.append({key: leaf.grad for key, leaf in inputs.items()})
+    for key, probed in found[0].items():
+        assert (probed is None) == (found[1][key] is None)
+        assert probed is None or torch.equal(probed, found[1][key]), key
+
+
+@pytest.mark.parametrize("name", CASES)
 def test_radii(name: str, backend: Backend) -> None:
     case, truth = CASES[name](), expected(name).radii
     skip_unsupported(case, backend)

@@ -109,11 +109,10 @@ def test_observe_accumulates_gradients_of_what_was_drawn() -> None:
 
 
 def test_observe_adds_the_sets_of_one_photo() -> None:
-    """Copies pulled in opposite directions leave their Gaussian alone."""
     state = Densification(CONFIG, ITERATIONS, EXTENT, 2)
-    gradient = torch.tensor([[[1.0, 0.0], [1.0, 0.0]], [[-1.0, 0.0], [2.0, 0.0]]])
+    gradient = torch.tensor([[[1.0, 0.0], [1.0, 4.0]], [[0.5, 2.0], [2.0, 0.0]]])
     state.observe(photo(gradient, torch.tensor([[1.0, 0.0], [1.0, 3.0]])))
-    torch.testing.assert_close(state.gradient, torch.tensor([0.0, 3.0]) * 20)
+    torch.testing.assert_close(state.gradient, torch.tensor([2.5, 5.0]) * 20)
     torch.testing.assert_close(state.seen, torch.ones(2))
 
 

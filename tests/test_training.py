@@ -44,6 +44,20 @@ def test_loss_falls(name: str, tmp_path: Path, tmp_path_factory: pytest.TempPath
     assert all(parameter.isfinite().all() for parameter in load_parameters(tmp_path))
 
 
+@pytest.mark.parametrize(("end", "gathers"), [(0.5, False), (1.0, True)])
+def test_pulls_are_gathered_only_while_splats_are_added(
+    end: float, gathers: bool, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    config = preset("3dgs")
+    optim = replace(config.optim, iterations=40)
+    strategy = replace(config.strategy, max_gaussians=400, every=10, end=end)
+    data = tiny_scene(tmp_path_factory.getbasetemp())
+    scene = open_data(DataConfig(str(data), test_every=TEST_EVERY), tmp_path, 0, lambda line: None)
+    trainer = Trainer(replace(config, optim=optim, strategy=strategy), scene, tmp_path)
+    trainer.train(Losses())
+    assert bool(trainer.densification.gradient.any()) == gathers  # since the last edit
+
+
 def load_parameters(folder: Path) -> list[Tensor]:
     state = torch.load(folder / "checkpoint.pt", weights_only=True)
     return [value for value in state["model"].values() if value.is_floating_point()]
