@@ -25,6 +25,8 @@ class ModelConfig:
     """Depth along the optical axis (a lens focuses on a plane) or distance to the camera (the paper)."""
     per_photo_aperture: bool = False
     """Learn an aperture for every photo instead of one for the camera."""
+    antialiased: bool = False
+    """Pixels average over what they cover, instead of widening every splat as 3DGS and the paper do."""
     exposure: bool = False
     """Learn how bright and of what tint every photo is: cameras change exposure and white balance."""
     ablation: Ablation = field(default_factory=Ablation)
@@ -123,14 +125,14 @@ def _build(cls: type, values: dict[str, Any]) -> Any:
 
 PRESETS = {
     "3dgs": Config("3dgs", ModelConfig(lens="pinhole")),
-    "lens": Config("lens", ModelConfig(lens="widened", exposure=True)),
+    "lens": Config("lens", ModelConfig(lens="widened", antialiased=True, exposure=True)),
     "paper": Config(
         "paper",
         ModelConfig(lens="paper", copies=4, blend_channels=64, units="paper", depth="euclidean"),
         # Its 1,500 steps of plain 3DGS are 5 % of its run; of so short a run as ours that is too little.
         OptimConfig(ssim_weight=0.3, sets_from=0.2, aperture_prior=0.0, sharp_coc=1e9),
     ),
-    "full": Config("full", ModelConfig(lens="sampled", linear_light=True, exposure=True)),
+    "full": Config("full", ModelConfig(lens="sampled", linear_light=True, antialiased=True, exposure=True)),
 }
 DEFAULT_PRESET = "lens"  # docs/presets.md says why
 

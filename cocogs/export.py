@@ -101,7 +101,8 @@ def choose(gaussians: Gaussians, options: ExportOptions) -> Gaussians:
         keep &= keep_largest(visibility, options.max_splats)
     if not keep.any():
         raise InputError("No splat is left to export: widen --crop, or lower --min-opacity.")
-    return Gaussians(**{name: getattr(gaussians, name)[keep] for name in Gaussians.names})
+    kept = {name: getattr(gaussians, name)[keep] for name in Gaussians.names}
+    return Gaussians(gaussians.antialiased, **kept)
 
 
 def _write_with_gsplat(path: Path, gaussians: Gaussians, kind: Literal["splat", "ply_compressed"]) -> None:

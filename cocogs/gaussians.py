@@ -17,12 +17,16 @@ class Gaussians(nn.Module):
 
     Raw parameters, as the standard 3DGS .ply stores them: `means` in scene units, `quats` wxyz of any
     length, `scales` logarithms of standard deviations in scene units, `opacities` logits, `sh0`, `shN`.
+
+    `antialiased` tells how they are to be drawn (see `cocogs.rasterize.rasterize`): as they were trained. It
+    is part of the state.
     """
 
     names = ("means", "quats", "scales", "opacities", "sh0", "shN")
 
-    def __init__(self, **raw: Tensor) -> None:
+    def __init__(self, antialiased: bool = False, /, **raw: Tensor) -> None:
         super().__init__()
+        self.antialiased = antialiased
         for name in self.names:
             self.register_parameter(name, nn.Parameter(raw[name].detach().clone().contiguous()))
 
@@ -37,7 +41,9 @@ class Gaussians(nn.Module):
         return len(self.means)
 
     @classmethod
-    def from_points(cls, points: Float[Tensor, "N 3"], colors: Float[Tensor, "N 3"]) -> "Gaussians":
+    def from_points(
+        cls, points: Float[Tensor, "N 3"], colors: Float[Tensor, "N 3"], antialiased: bool = False
+    ) -> "Gaussians":
         """One round Gaussian per point, as wide as the distance to its neighbours (3DGS's start).
 
         Args:
@@ -49,6 +55,7 @@ class Gaussians(nn.Module):
         count = len(points)
         spacing = neighbour_distance(points)
         return cls(
+            antialiased,
             means=points,
             quats=nn.functional.normalize(torch.randn(count, 4), dim=-1),
             scales=spacing.log()[:, None].repeat(1, 3),
@@ -56,6 +63,12 @@ class Gaussians(nn.Module):
             sh0=((colors - 0.5) / SH_C0)[:, None],
             shN=torch.zeros(count, 15, 3),
         )
+
+    def get_extra_state(self) -> dict[str, bool]:
+        return {"antialiased": self.antialiased}
+
+    def set_extra_state(self, state: dict[str, bool]) -> None:
+        self.antialiased = state["antialiased"]
 
     def activated(self) -> Activated:
         return self.means, self.quats, self.scales.exp(), self.opacities.sigmoid()

@@ -170,6 +170,7 @@ class DefocusModel(nn.Module):
             camera,
             blur=copies.blur,
             sh_degree=sh_degree,
+            antialiased=self.gaussians.antialiased,
             with_depth=with_depth,
             means2d_probe=probe,
         )

@@ -127,28 +127,27 @@ def _render(
     """The scene with every splat widened by `blur` px^2; `index` numbers the samples of a picture."""
     means, quats, scales, opacities = gaussians.activated()
     px_per_unit = camera.fx / camera.depths(means).clamp_min(MIN_DEPTH)
-    opacities, g = _thinned(scales, opacities, px_per_unit, blur, index), gaussians
-    return rasterize(means, quats, scales, opacities, g.sh0, g.shN, camera, blur=blur).colors[0]
+    g, pixels = gaussians, reference.pixel_filter(gaussians.antialiased)
+    area = cross_section(scales) * px_per_unit.square() + pixels[0]
+    opacities = _thinned(opacities, area / (area + pixels[1] + blur), index)
+    splats = means, quats, scales, opacities, g.sh0, g.shN
+    return rasterize(*splats, camera, blur=blur, antialiased=g.antialiased).colors[0]
 
 
-def _thinned(
-    scales: Float[Tensor, "N 3"],
-    opacities: Float[Tensor, " N"],
-    px_per_unit: Float[Tensor, " N"],
-    blur: Float[Tensor, " N"],
-    index: int,
-) -> Float[Tensor, " N"]:
+def _thinned(opacities: Float[Tensor, " N"], left: Float[Tensor, " N"], index: int) -> Float[Tensor, " N"]:
     """Opacities before the blur (which may exceed 1), 0 for splats that are left out.
 
     A splat so wide that its opacity falls under 1/255 is not drawn, and a scene of such splats would vanish.
     Of splats that faint a part is drawn instead, stronger in proportion: the same light, and in less time.
+
+    Args:
+        left: the share of the opacities that the blur leaves.
     """
-    area = cross_section(scales) * px_per_unit.square() + reference.DILATION
-    blurred = opacities * area / (area + blur)
+    blurred = opacities * left
     # Of a splat of opacity FAINT as much is seen as of one of FAINT - 1/255 that is drawn to its end.
     share = blurred / (FAINT - reference.ALPHA_MIN)
     # Where a splat falls on [0, 1): fixed, so that films do not flicker, and spread evenly over the samples.
-    number = torch.arange(len(opacities), dtype=torch.float64, device=blur.device)
+    number = torch.arange(len(opacities), dtype=torch.float64, device=left.device)
     place = (number * GOLDEN + index * GOLDEN**2).frac()
     drawn = torch.where(place < share, opacities * FAINT / blurred, 0)
     return torch.where((share < 1) & (opacities >= FAINT), drawn, opacities)
@@ -158,7 +157,7 @@ def _thinned(
 def sharp_depth(gaussians: Gaussians, camera: Camera) -> Float[Tensor, "H W"]:
     """Mean z-depth in scene units, infinite where nothing is."""
     g = gaussians
-    render = rasterize(*g.activated(), g.sh0, g.shN, camera, with_depth=True)
+    render = rasterize(*g.activated(), g.sh0, g.shN, camera, antialiased=g.antialiased, with_depth=True)
     assert render.depths is not None
     return torch.where(render.alphas[0] > SOLID, render.depths[0], math.inf).cpu()
 
@@ -197,10 +196,14 @@ def along_ray(
     local = means @ transform[:3, :3].T + transform[:3, 3]
     front = local[:, 2] > reference.NEAR_PLANE
     factors = reference.covariance_factor(quats[front], scales[front])
-    means2d, covars2d, determinants = reference.project_ewa(local[front], factors, camera)
+    dilation, blur = reference.pixel_filter(gaussians.antialiased)
+    means2d, covars2d, determinants = reference.project_ewa(local[front], factors, camera, dilation)
+    pixel_blur = torch.full_like(determinants, blur)
+    ellipses = reference.add_blur(covars2d, determinants, opacities[front], pixel_blur)
+    covars2d, determinants, opacities = ellipses
     offsets = torch.tensor([x, y]).to(means) - means2d
     conics = reference.conic_of(covars2d, determinants)
-    alpha = reference.splat_alpha(offsets[None], conics, opacities[front])[0]
+    alpha = reference.splat_alpha(offsets[None], conics, opacities)[0]
     met = alpha > 0
     depths, order = local[front, 2][met].sort(stable=True)
     alpha = alpha[met][order]
@@ -210,7 +213,8 @@ def along_ray(
 
 def _nearest_place(gaussians: Gaussians, camera: Camera, x: float, y: float) -> str:
     """Advice that names the nearest pixel where something is."""
-    render = rasterize(*gaussians.activated(), gaussians.sh0, gaussians.shN, camera)
+    g = gaussians
+    render = rasterize(*g.activated(), g.sh0, g.shN, camera, antialiased=g.antialiased)
     rows, columns = (render.alphas[0] > SOLID).nonzero(as_tuple=True)
     if len(rows) == 0:
         return "nothing is seen from there at all, choose another view."

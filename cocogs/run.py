@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from cocogs.camera import Camera
 from cocogs.coc.focus import FocusPlanes
@@ -28,6 +27,8 @@ from cocogs.io.atomic import replacing
 from cocogs.model import DefocusModel
 from cocogs.refocusing import Lens
 from cocogs.scene import LensFacts, Scene, open_scene
+
+DRAWN = "gaussians._extra_state"  # of a checkpoint's model: how its Gaussians are drawn
 
 
 @dataclass(frozen=True)
@@ -172,6 +173,7 @@ def read_checkpoint(folder: Path) -> dict[str, Any]:
         state = torch.load(path, map_location="cpu", weights_only=True)
         if not {"step", "model", "fingerprint"} <= state.keys():
             raise ValueError("parts are missing")
+        state["model"].setdefault(DRAWN, {"antialiased": False})  # runs of before there was a choice
     except Exception as error:  # torch raises a different type for every way a file can be broken
         reason = str(error).splitlines()[0][:80] if str(error) else type(error).__name__
         raise InputError(f"{path} is damaged ({reason}): delete it and train again.") from error
@@ -188,7 +190,7 @@ def check_same_photos(state: dict[str, Any], scene: Scene, folder: Path) -> None
 
 def restore_model(state: dict[str, Any], config: Config, scene: Scene, folder: Path) -> DefocusModel:
     """The model with the sizes and values of a checkpoint's `model` part."""
-    values: dict[str, Tensor] = state["model"]
+    values: dict[str, Any] = state["model"]
     try:
         gaussians = _gaussians(values)
         count = len(scene.train_views)
@@ -202,8 +204,9 @@ def restore_model(state: dict[str, Any], config: Config, scene: Scene, folder: P
     return model
 
 
-def _gaussians(values: dict[str, Tensor]) -> Gaussians:
-    return Gaussians(**{name: values[f"gaussians.{name}"] for name in Gaussians.names})
+def _gaussians(values: dict[str, Any]) -> Gaussians:
+    raw = {name: values[f"gaussians.{name}"] for name in Gaussians.names}
+    return Gaussians(values[DRAWN]["antialiased"], **raw)
 
 
 def load_gaussians(folder: Path) -> Gaussians:

@@ -221,7 +221,8 @@ def start_model(config: Config, scene: Scene) -> DefocusModel:
     chosen = torch.randperm(seeds)[:cap] if seeds > cap else torch.arange(seeds)
     points, colors = scene.points[chosen], scene.point_colors[chosen]
     extra = min(config.strategy.extra_points, cap - len(points))
-    gaussians = Gaussians.from_points(*add_start_points(scene, points, colors, extra))
+    points, colors = add_start_points(scene, points, colors, extra)
+    gaussians = Gaussians.from_points(points, colors, config.model.antialiased)
     return DefocusModel(
         gaussians, start_focus(config, scene), config.model, scene.points.median(0).values, scene.extent
     )

@@ -50,7 +50,7 @@ struct Call {
   int sets, sh_degree, width, height;
   std::array<double, 16> camera;            // rows of (rotation | translation), then fx fy cx cy
   Address background;
-  bool with_depth;
+  bool antialiased, with_depth;
 };
 
 template <class R>
@@ -72,6 +72,9 @@ Scene<R> scene_of(const Call& call) {
   scene.camera.cy = R(c[15]);
   scene.camera.width = R(call.width);
   scene.camera.height = R(call.height);
+  const PixelFilter filter = call.antialiased ? kAntialiased : kClassic;
+  scene.camera.dilation = R(filter.dilation);
+  scene.camera.blur = R(filter.blur);
   scene.count = call.count;
   scene.sets = call.sets;
   scene.sh_degree = call.sh_degree;
@@ -107,13 +110,13 @@ inline void define_call(nanobind::module_& m) {
       .def("__init__",
            [](Call* call, Addresses inputs, std::array<int64_t, kArguments> strides, int64_t count, int sets,
               int sh_degree, int width, int height, std::array<double, 16> camera,
-              Address background, bool with_depth) {
-             new (call) Call{inputs, strides,   count,  sets,       sh_degree,
-                             width,  height,    camera, background, with_depth};
+              Address background, bool antialiased, bool with_depth) {
+             new (call) Call{inputs, strides, count,      sets,        sh_degree, width,
+                             height, camera,  background, antialiased, with_depth};
            },
            nb::arg("inputs"), nb::arg("strides"), nb::arg("count"), nb::arg("sets"), nb::arg("sh_degree"),
            nb::arg("width"), nb::arg("height"), nb::arg("camera"),
-           nb::arg("background"), nb::arg("with_depth"));
+           nb::arg("background"), nb::arg("antialiased"), nb::arg("with_depth"));
 }
 
 }  // namespace cocogs

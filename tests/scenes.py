@@ -209,7 +209,7 @@ def huge() -> Case:
 
 @listed
 def tiny() -> Case:
-    """Splats a thousandth of a pixel wide: the dilation alone shows them."""
+    """Splats a thousandth of a pixel wide: what pixels add alone shows them."""
     camera = tilted_camera()
     return Case(random_splats(200, camera, 8, size_px=1e-3), camera)
 
@@ -381,3 +381,25 @@ def coloured(degree: int) -> Case:
 
 
 CASES |= {f"sh_degree_{degree}": partial(coloured, degree) for degree in range(4)}
+
+
+def antialiased(name: str) -> Case:
+    """Another case, drawn by pixels that average."""
+    case = CASES[name]()
+    return replace(case, options=case.options | {"antialiased": True})
+
+
+STRAINED = (
+    "background",
+    "dense",
+    "border",
+    "tiny",
+    "flat",
+    "needles",
+    "all_or_nothing",
+    "nothing",
+    "own_sets",
+)
+CASES |= {
+    f"antialiased_{name}": partial(antialiased, name) for name in (*STRAINED, "blurred", "blurred_sets")
+}

@@ -68,6 +68,7 @@ def test_ply_draws_the_same_through_gsplats_conventions(gaussians: Gaussians, tm
 
 @needs_transform
 def test_splat_transform_reads_our_ply(gaussians: Gaussians, tmp_path: Path) -> None:
+    gaussians.antialiased = True  # the header has a comment
     export_splats(gaussians, tmp_path / "a.ply", ExportOptions())
     again = read_ply(converted(tmp_path / "a.ply", tmp_path / "b.ply"))
     assert difference(again, gaussians) < 1e-5
@@ -109,6 +110,12 @@ def test_splat_layout(gaussians: Gaussians, tmp_path: Path) -> None:
     np.testing.assert_allclose(records["rgba"][:, 3], (opacities * 255)[order].numpy(), atol=1.01)
     unit = torch.nn.functional.normalize(quats, dim=-1)[order]
     np.testing.assert_allclose((records["quat"].astype(float) - 128) / 128, unit.numpy(), atol=0.0101)
+
+
+def test_options_keep_how_splats_are_drawn(gaussians: Gaussians) -> None:
+    for antialiased in (False, True):
+        gaussians.antialiased = antialiased
+        assert choose(gaussians, ExportOptions(max_splats=3)).antialiased == antialiased
 
 
 def test_options_choose_splats(gaussians: Gaussians) -> None:

@@ -179,6 +179,7 @@ def op_arguments(scene: Splats, camera: Camera, with_depth: bool) -> tuple:
         camera.width,
         camera.height,
         3,
+        True,
         with_depth,
     )
 

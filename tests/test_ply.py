@@ -40,6 +40,15 @@ def test_round_trip_keeps_every_bit(tmp_path: Path, count: int) -> None:
         assert torch.equal(getattr(read, name), getattr(gaussians, name)), name
 
 
+@pytest.mark.parametrize("antialiased", [False, True])
+def test_file_tells_how_it_is_drawn(tmp_path: Path, antialiased: bool) -> None:
+    gaussians = some_gaussians()
+    gaussians.antialiased = antialiased
+    write_ply(tmp_path / "scene.ply", gaussians)
+    assert PlyData.read(str(tmp_path / "scene.ply")).comments == ["antialiased"] * antialiased
+    assert read_ply(tmp_path / "scene.ply").antialiased == antialiased
+
+
 def test_layout_is_the_standard_one(tmp_path: Path) -> None:
     gaussians = some_gaussians()
     write_ply(tmp_path / "scene.ply", gaussians)

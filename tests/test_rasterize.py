@@ -28,6 +28,7 @@ from scenes import (
 )
 from torch import Tensor
 
+from cocogs.camera import Camera
 from cocogs.rasterize import Render, rasterize, reference
 
 NUDGE = 5e-5
@@ -90,6 +91,7 @@ def render_reference(case: Case, inputs: dict[str, Tensor], probe: Tensor | None
         blur,
         case.options.get("sh_degree", 3),
         case.options.get("background", torch.zeros(3)).to(means),
+        case.options.get("antialiased", False),
         case.options.get("with_depth", False),
         probe,
     )
@@ -162,6 +164,8 @@ def slope(leaf: Tensor) -> Tensor:
 def skip_unsupported(case: Case, backend: Backend) -> None:
     if backend.name == "gsplat" and case.splats.blur is not None:
         pytest.skip("gsplat has no blur")
+    if backend.name == "gsplat" and backend.device == "cuda" and "antialiased" in case.options:
+        pytest.skip("gsplat's own antialiasing is another")
 
 
 def rounding(case: Case, backend: Backend) -> float:
@@ -430,6 +434,22 @@ def test_unknown_backend_is_refused() -> None:
     case = ordinary()
     with pytest.raises(ValueError, match="backend"):
         render(case, case.splats.tensors(torch.float32), Backend("opengl", torch.float32))
+
+
+@pytest.mark.parametrize("size_px", [0.1, 0.5, 2.0])
+def test_antialiased_pictures_of_all_sizes_are_alike(size_px: float) -> None:
+    """A picture shows what a four times finer one shows on average; classic ones of thin splats do not."""
+    camera = tilted_camera(48, 36)
+    K = camera.K.clone()
+    K[:2] *= 4
+    fine = Camera(K, camera.cam_from_world, 4 * camera.width, 4 * camera.height)
+    splats = random_splats(300, camera, 22, size_px=size_px).tensors().values()
+
+    def difference(antialiased: bool) -> float:
+        colors = [rasterize(*splats, camera=c, antialiased=antialiased).colors for c in (camera, fine)]
+        return float((colors[0] - torch.nn.functional.avg_pool2d(colors[1], 4)).abs().mean())
+
+    assert difference(antialiased=True) < 0.004 < difference(antialiased=False)
 
 
 def test_gsplat_refuses_blur() -> None:

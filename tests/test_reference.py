@@ -43,6 +43,7 @@ def render(
         blur,
         3,
         means.new_zeros(3) if background is None else background,
+        False,
         None,
     )
 
@@ -217,6 +218,7 @@ def test_eval_sh_looks_from_the_camera_to_the_splat() -> None:
         None,
         1,
         torch.zeros(3).double(),
+        False,
         None,
     )
     expected = 0.5 + math.sqrt(3 / (4 * math.pi))
@@ -383,7 +385,7 @@ def call(case: Case, inputs: list[Tensor], probe: Tensor) -> tuple[Tensor, Tenso
     own = means, quats, scales, opacities, sh0, shN
     background = double([0.3, 0.6, 0.1])
     colors, alphas, depths, _ = reference.rasterize_set(
-        *own, case.camera, blur[0] if blur else None, 3, background, probe
+        *own, case.camera, blur[0] if blur else None, 3, background, False, probe
     )
     return colors, alphas, depths
 
@@ -454,6 +456,6 @@ def test_float32_stays_float32() -> None:
     camera = tilted_camera()
     means, quats, scales, opacities, sh0, shN = random_splats(5, camera).tensors(torch.float32).values()
     pictures = reference.rasterize_set(
-        means, quats, scales, opacities, sh0, shN, camera, None, 3, torch.zeros(3), None
+        means, quats, scales, opacities, sh0, shN, camera, None, 3, torch.zeros(3), False, None
     )
     assert {picture.dtype for picture in pictures} == {torch.float32}

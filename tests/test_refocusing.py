@@ -41,9 +41,16 @@ def splats(*places: tuple[float, float, float], size: float = 0.02, color: float
     )
 
 
+def thinner(scene: Gaussians, antialiased: bool) -> Gaussians:
+    """Splats of about a pixel, so that it matters how pixels see."""
+    raw = {name: getattr(scene, name) for name in Gaussians.names}
+    return Gaussians(antialiased, **raw | {"scales": scene.scales - math.log(5)})
+
+
 def sharp(gaussians: Gaussians, camera: Camera) -> Tensor:
     with torch.no_grad():
-        return rasterize(*gaussians.activated(), gaussians.sh0, gaussians.shN, camera).colors[0]
+        splats = *gaussians.activated(), gaussians.sh0, gaussians.shN
+        return rasterize(*splats, camera, antialiased=gaussians.antialiased).colors[0]
 
 
 def rms(a: Tensor, b: Tensor) -> float:
@@ -213,11 +220,14 @@ def test_depth_is_that_of_what_is_seen() -> None:
     assert depth_at(scene, CAMERA, 48.0, 30.0) == pytest.approx(5.0)
 
 
-def test_a_ray_meets_what_the_rasterizer_draws(scene: Gaussians) -> None:
+@pytest.mark.parametrize("antialiased", [False, True])
+def test_a_ray_meets_what_the_rasterizer_draws(scene: Gaussians, antialiased: bool) -> None:
     """The weights sum to its alpha and average the depths to its expected depth."""
     camera = tiny_camera(0)
+    scene = thinner(scene, antialiased)
     with torch.no_grad():
-        render = rasterize(*scene.activated(), scene.sh0, scene.shN, camera, with_depth=True)
+        splats = *scene.activated(), scene.sh0, scene.shN
+        render = rasterize(*splats, camera, antialiased=antialiased, with_depth=True)
         assert render.depths is not None
         for x, y in torch.cartesian_prod(torch.arange(0, 48, 5), torch.arange(0, 36, 5)).tolist():
             depths, weights = along_ray(scene, camera, x + 0.5, y + 0.5)

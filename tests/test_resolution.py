@@ -1,5 +1,6 @@
 """What even the sharpest photo blurs away."""
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from cocogs.coc.focus import FocusPlanes
 from cocogs.coc.lens import DISC_SIGMA
 from cocogs.coc.resolution import least_blur
 from cocogs.config import preset
+from cocogs.rasterize.reference import PIXEL_VARIANCE
 from cocogs.trainer import Trainer
 
 CAMERAS = [tiny_camera(index) for index in range(3)]
@@ -22,14 +24,16 @@ def planes() -> FocusPlanes:
 
 
 def test_sharpest_photo_counts() -> None:
-    """In focus in one photo: nothing is lost. Else the least circle of confusion, in scene units there."""
+    """In focus in one photo: a pixel blurs. Else also the least circle of confusion, in scene units there."""
     middle = torch.tensor([0.0, 0.0, 4.5])  # on which all cameras look, from about the same distance
     depths = torch.stack([camera.depths(middle) for camera in CAMERAS])
     least = (APERTURE * (1 / depths - 1 / torch.tensor(FOCUS_DISTANCES))).abs().min()
-    expected = DISC_SIGMA / 2 * least * depths[1] / FX  # the second, focused on 4, is the sharpest
+    px = ((DISC_SIGMA / 2 * least).square() + PIXEL_VARIANCE).sqrt()
+    expected = px * depths[1] / FX  # the second, focused on 4, is the sharpest
     torch.testing.assert_close(least_blur(middle[None], CAMERAS, planes()), expected[None].float())
     in_focus = middle + (4.0 - CAMERAS[1].depths(middle)) * CAMERAS[1].cam_from_world[2, :3].float()
-    assert least_blur(in_focus[None], CAMERAS, planes()) < 1e-4
+    one_pixel = math.sqrt(PIXEL_VARIANCE) * 4.0 / FX
+    torch.testing.assert_close(least_blur(in_focus[None], CAMERAS, planes()), torch.tensor([one_pixel]))
     assert least_blur(middle[None], CAMERAS[:1], planes()) > 2 * expected
 
 

@@ -1,13 +1,17 @@
 """A run read back: its learned lens as one to set."""
 
 import json
+import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
+import torch
 from tiny_run import FX, tiny_run
 
 from cocogs.errors import InputError
-from cocogs.run import Run, load_run
+from cocogs.refocusing import Lens, refocus
+from cocogs.run import Run, load_gaussians, load_run
 from cocogs.scene import LensFacts
 
 
@@ -51,3 +55,24 @@ def test_the_papers_units_agree_at_the_typical_depth(tmp_path_factory: pytest.Te
     focus = run.model.focus
     raw, typical = float(focus.log_aperture[0].detach().exp()), float(focus.typical_depth)
     assert run.lens().aperture * FX == pytest.approx(raw * FX / typical)
+
+
+def test_a_scene_is_drawn_as_it_was_trained(run: Run, tmp_path_factory: pytest.TempPathFactory) -> None:
+    assert run.model.gaussians.antialiased and load_gaussians(run.folder).antialiased
+    classic = load_run(tiny_run(tmp_path_factory.getbasetemp(), "3dgs"))
+    assert not classic.model.gaussians.antialiased
+    camera, gaussians = run.scene.views[0].camera, run.model.gaussians
+    with torch.no_grad():
+        pictures = [run.model.sharp(camera).colors[0], refocus(gaussians, camera, Lens(4.0, 0.0))]
+        gaussians.antialiased = False
+        others = [run.model.sharp(camera).colors[0], refocus(gaussians, camera, Lens(4.0, 0.0))]
+    assert torch.equal(*pictures) and torch.equal(*others) and not torch.equal(pictures[0], others[0])
+
+
+def test_runs_of_before_there_was_a_choice_are_drawn_as_they_were(run: Run, tmp_path: Path) -> None:
+    folder = tmp_path / "old"
+    shutil.copytree(run.folder, folder)
+    state = torch.load(folder / "checkpoint.pt", weights_only=True)
+    del state["model"]["gaussians._extra_state"]
+    torch.save(state, folder / "checkpoint.pt")
+    assert not load_run(folder).model.gaussians.antialiased

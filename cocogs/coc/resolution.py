@@ -9,11 +9,13 @@ from torch import Tensor
 from cocogs.camera import Camera
 from cocogs.coc.focus import FocusPlanes
 from cocogs.coc.lens import MIN_DEPTH, blur_variance, coc_diameter
+from cocogs.rasterize.reference import PIXEL_VARIANCE
 
 
 @torch.no_grad()
 def least_blur(means: Float[Tensor, "N 3"], cameras: list[Camera], focus: FocusPlanes) -> Float[Tensor, " N"]:
-    """Standard deviation, in scene units, of the blur that the sharpest photo of each place has there.
+    """Standard deviation, in scene units, of the blur that the sharpest photo of each place has there: by
+    its lens and by its pixels.
 
     A photo counts for the places inside its picture, hidden ones too. 0 where no photo looks.
 
@@ -26,6 +28,6 @@ def least_blur(means: Float[Tensor, "N 3"], cameras: list[Camera], focus: FocusP
         pixels, z = camera.project(means)
         seen = (z > MIN_DEPTH) & camera.shows(pixels)
         coc = coc_diameter(z, focus.focus_distance(index), focus.aperture(index))
-        blur = blur_variance(coc).sqrt() * z / camera.fx
+        blur = (blur_variance(coc) + PIXEL_VARIANCE).sqrt() * z / camera.fx
         least = torch.where(seen & (blur < least), blur, least)
     return torch.where(least.isfinite(), least, 0)

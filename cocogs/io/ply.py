@@ -3,6 +3,7 @@
 One vertex per Gaussian, little-endian float32: x y z, nx ny nz (zeros), f_dc_0..2, f_rest_0..44,
 opacity, scale_0..2, rot_0..3. Raw values: opacities are logits, scales logarithms, rotations wxyz.
 The 45 higher harmonics go colour by colour: 15 for red, 15 for green, 15 for blue.
+A comment `antialiased` tells that the scene was trained so, and is to be drawn so where a viewer can.
 """
 
 from pathlib import Path
@@ -22,6 +23,7 @@ SHN = tuple(f"f_rest_{i}" for i in range(45))
 OPACITY = ("opacity",)
 SCALES = tuple(f"scale_{i}" for i in range(3))
 QUATS = tuple(f"rot_{i}" for i in range(4))
+ANTIALIASED = "antialiased"
 SHN_COUNTS = (0, 9, 24, 45)  # of spherical harmonics of degree 0, 1, 2, 3
 
 
@@ -41,7 +43,9 @@ def write_ply(path: Path, gaussians: Gaussians) -> None:
     for index, name in enumerate(names):
         vertices[name] = columns[:, index]
     with replacing(path) as temporary:
-        PlyData([PlyElement.describe(vertices, "vertex")], byte_order="<").write(str(temporary))
+        comments = [ANTIALIASED] if g.antialiased else []
+        elements = [PlyElement.describe(vertices, "vertex")]
+        PlyData(elements, byte_order="<", comments=comments).write(str(temporary))
 
 
 def read_ply(path: Path) -> Gaussians:
@@ -50,7 +54,7 @@ def read_ply(path: Path) -> Gaussians:
     Raises:
         InputError: no such file, not a .ply, properties missing, or values that are not finite.
     """
-    vertices = _read_vertices(path)
+    vertices, antialiased = _read_vertices(path)
     names = vertices.dtype.names or ()
     needed = (*MEANS, *SH0, *OPACITY, *SCALES, *QUATS)
     if missing := [name for name in needed if name not in names]:
@@ -75,6 +79,7 @@ def read_ply(path: Path) -> Gaussians:
     if count:
         shN[:, : count // 3] = columns(SHN[:count]).unflatten(1, (3, count // 3)).transpose(1, 2)
     return Gaussians(
+        antialiased,
         means=columns(MEANS),
         quats=columns(QUATS),
         scales=columns(SCALES),
@@ -84,14 +89,15 @@ def read_ply(path: Path) -> Gaussians:
     )
 
 
-def _read_vertices(path: Path) -> np.ndarray:
-    """The structured array of the element `vertex`, scalar properties only."""
+def _read_vertices(path: Path) -> tuple[np.ndarray, bool]:
+    """The structured array of the element `vertex`, scalar properties only; and whether it is antialiased."""
     if not path.is_file():
         raise InputError(f"{path} does not exist: give a .ply of 3D Gaussians.")
     try:
-        vertices = PlyData.read(str(path))["vertex"].data
+        file = PlyData.read(str(path))
+        vertices = file["vertex"].data
     except Exception as error:  # plyfile raises a different type for every way a file can be broken
         reason = (str(error) or type(error).__name__).splitlines()[0][:80]
         raise InputError(f"{path} is not a whole .ply ({reason}): export it again.") from error
     scalars = [name for name in vertices.dtype.names or () if vertices.dtype[name].kind in "fiu"]
-    return vertices[scalars]
+    return vertices[scalars], ANTIALIASED in file.comments

@@ -48,6 +48,7 @@ def rasterize(
     blur: Float[Tensor, "*#S N"] | None = None,
     sh_degree: int = 3,
     background: Float[Tensor, "3"] | None = None,
+    antialiased: bool = False,
     with_depth: bool = False,
     means2d_probe: Float[Tensor, "S N 2"] | None = None,
     backend: Backend = "native",
@@ -70,11 +71,15 @@ def rasterize(
             `cocogs.coc.lens.blur_variance`.
         sh_degree: bands of colour that are used, 0 to 3; the gradient of the others is zero.
         background: colour behind everything; None = black.
+        antialiased: pixels average over what they cover: splats thinner than a pixel get fainter, and a scene
+            looks alike in pictures of every size. Else, as 3DGS draws, such splats get wider instead. A scene
+            is to be drawn as it was trained.
         with_depth: also renders depth.
         means2d_probe: zeros that require a gradient; after the backward pass it tells how hard the pixels
             pull at each projected mean: per axis the sum over pixels of the gradient's length, in 1/px, as
             densification wants it. Pulls to opposite sides do not cancel.
-        backend: "native"; or, asked for explicitly, "reference" (slow) or "gsplat" (without blur).
+        backend: "native"; or, asked for explicitly, "reference" (slow) or "gsplat" (without blur, and on CUDA
+            without antialiasing).
 
     Raises:
         ValueError: shapes, types or devices do not fit together.
@@ -82,8 +87,8 @@ def rasterize(
         NotImplementedError: the tensors are on a device that the backend does not know yet.
 
     Source:
-        Kerbl et al., 3D Gaussian Splatting (2023); thresholds as gsplat's classic mode. The probe: Ye et al.,
-        AbsGS (2024).
+        Kerbl et al., 3D Gaussian Splatting (2023); thresholds as gsplat's classic mode. Antialiasing: Yu et
+        al., Mip-Splatting (2024). The probe: Ye et al., AbsGS (2024).
     """
     sets = _check(means, quats, scales, opacities, blur, sh0, shN, background, means2d_probe, sh_degree)
     if backend == "native":
@@ -108,6 +113,7 @@ def rasterize(
             None if blur is None else _with_sets(blur, 1, sets),
             sh_degree,
             means.new_zeros(3) if background is None else background,
+            antialiased,
             with_depth,
             means2d_probe,
         )

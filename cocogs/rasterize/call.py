@@ -17,6 +17,7 @@ class Pass:
         sh: sh0 (N, 1, 3) and shN (N, 15, 3), contiguous.
         background: (3,).
         camera: 16 numbers: three rows of cam_from_world, then fx, fy, cx, cy.
+        antialiased: how pixels see, see `cocogs.rasterize.rasterize`.
     """
 
     inputs: tuple[Tensor | None, ...]
@@ -26,6 +27,7 @@ class Pass:
     width: int
     height: int
     sh_degree: int
+    antialiased: bool
     with_depth: bool
 
     def call(self, module: ModuleType) -> Any:
@@ -40,6 +42,7 @@ class Pass:
             height=self.height,
             camera=self.camera,
             background=self.background.data_ptr(),
+            antialiased=self.antialiased,
             with_depth=self.with_depth,
         )
 

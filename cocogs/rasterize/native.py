@@ -48,6 +48,7 @@ def rasterize_op(
     width: int,
     height: int,
     sh_degree: int,
+    antialiased: bool,
     with_depth: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Draws all sets.
@@ -58,6 +59,7 @@ def rasterize_op(
         background: (3,).
         means2d_probe: (S, N, 2); its values are not read, its gradient is the pixels' pull at the means.
         camera: 16 numbers: three rows of cam_from_world, then fx, fy, cx, cy.
+        antialiased: see `cocogs.rasterize.rasterize`.
 
     Returns:
         colors (S, 3, H, W), alphas (S, H, W), depth sums (S, H, W) (the sum of weight x depth; empty
@@ -65,7 +67,7 @@ def rasterize_op(
     """
     inputs = (means, quats, scales, opacities, blur)
     colors, alphas, depths, radii = _empty_images(inputs, width, height, with_depth)
-    scene = Pass(inputs, (sh0, shN), background, camera, width, height, sh_degree, with_depth)
+    scene = Pass(inputs, (sh0, shN), background, camera, width, height, sh_degree, antialiased, with_depth)
     kept = passes_on(means.device).forward(scene, (colors, alphas, depths), radii)
     return colors, alphas, depths, radii, *kept
 
@@ -98,6 +100,7 @@ def _(
     width,
     height,
     sh_degree,
+    antialiased,
     with_depth,
 ):
     images = _empty_images((means, quats, scales, opacities, blur), width, height, with_depth)
@@ -131,6 +134,7 @@ def rasterize_backward_op(
     width: int,
     height: int,
     sh_degree: int,
+    antialiased: bool,
     wanted: Sequence[bool],
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Gradients by means, quats, scales, opacities, blur, sh0, shN and the projected means.
@@ -140,7 +144,7 @@ def rasterize_backward_op(
     """
     inputs = (means, quats, scales, opacities, blur)
     with_depth = v_depths is not None
-    scene = Pass(inputs, (sh0, shN), background, camera, width, height, sh_degree, with_depth)
+    scene = Pass(inputs, (sh0, shN), background, camera, width, height, sh_degree, antialiased, with_depth)
     grads = _empty_gradients((*inputs, sh0, shN), wanted)
     passes_on(means.device).backward(
         scene,
@@ -175,6 +179,7 @@ def _(
     width,
     height,
     sh_degree,
+    antialiased,
     wanted,
 ):
     return _empty_gradients((means, quats, scales, opacities, blur, sh0, shN), wanted)
@@ -194,13 +199,13 @@ def _empty_gradients(
 
 
 def _setup_context(ctx, inputs, output):
-    means, quats, scales, opacities, blur, sh0, shN, background, _, camera, width, height, degree, _ = inputs
+    means, quats, scales, opacities, blur, sh0, shN, background, _, camera, width, height, *rest = inputs
     colors, alphas, depths, radii, *kept = output
     ctx.set_materialize_grads(False)
     ctx.mark_non_differentiable(radii, *kept)
     inputs = (means, quats, scales, opacities, blur, sh0, shN, background)
     ctx.save_for_backward(*kept, colors, alphas, depths, *inputs)
-    ctx.camera, ctx.size, ctx.degree = camera, (width, height), degree
+    ctx.camera, ctx.size, (ctx.degree, ctx.antialiased, _) = camera, (width, height), rest
 
 
 def _backward(ctx, v_colors, v_alphas, v_depths, *_):
@@ -211,13 +216,13 @@ def _backward(ctx, v_colors, v_alphas, v_depths, *_):
     if depths.numel() == 0:
         incoming[2] = None
     pictures = (state, splats, lists, colors, alphas, depths)
-    view = (ctx.camera, *ctx.size, ctx.degree)
+    view = (ctx.camera, *ctx.size, ctx.degree, ctx.antialiased)
     grads = rasterize_backward_op(*pictures, *incoming, *inputs, background, *view, wanted)
     v_inputs = [grad if want else None for grad, want in zip(grads, wanted, strict=True)]
     v_background = None
     if needs[7] and v_colors is not None:
         v_background = (v_colors * (1 - alphas)[:, None]).sum((0, 2, 3))
-    return (*v_inputs[:7], v_background, v_inputs[7], *[None] * 5)
+    return (*v_inputs[:7], v_background, v_inputs[7], *[None] * 6)
 
 
 rasterize_op.register_autograd(_backward, setup_context=_setup_context)
@@ -234,6 +239,7 @@ def rasterize(
     blur: Tensor | None,
     sh_degree: int,
     background: Tensor,
+    antialiased: bool,
     with_depth: bool,
     means2d_probe: Tensor | None,
 ) -> tuple[Tensor, Tensor, Tensor | None, Tensor]:
@@ -260,6 +266,7 @@ def rasterize(
         camera.width,
         camera.height,
         sh_degree,
+        antialiased,
         with_depth,
     )
     depths = depth_sums / alphas.clamp_min(1e-10) if with_depth else None

@@ -18,8 +18,14 @@ NEAR_PLANE = 0.01
 """z-depth in scene units; a splat whose mean lies at or before it is not drawn."""
 VIEW_MARGIN = 0.15
 """Part of the image size, on each side, up to which the projection's derivative follows the mean."""
-DILATION = 0.3
-"""px^2 added to every projected covariance: a splat never falls between the pixel centres."""
+CLASSIC = (0.3, 0.0)
+"""How pixels see, in px^2: a dilation, added to every projected variance as it is, so that no splat falls
+between the pixel centres; and a blur, added at equal integral, as a pixel averages over what it covers."""
+PIXEL_VARIANCE = 1 / 12
+"""px^2 per axis, of a square of 1 px."""
+ANTIALIASED = (0.01, PIXEL_VARIANCE)
+"""The same where pixels average: splats thinner than a pixel get fainter instead of wider (Yu et al.,
+*Mip-Splatting*, 2024). The dilation only keeps the thinnest from vanishing."""
 ALPHA_MAX = 0.999
 """A splat never hides all behind it, so that those keep a gradient."""
 ALPHA_MIN = 1 / 255
@@ -31,6 +37,11 @@ DEPTH_ALPHA_MIN = 1e-10
 
 # Pixels composited together: bounds the memory, changes nothing else.
 _PIXELS_AT_ONCE = 1024
+
+
+def pixel_filter(antialiased: bool) -> tuple[float, float]:
+    """Dilation and blur, px^2."""
+    return ANTIALIASED if antialiased else CLASSIC
 
 
 def quat_to_rotation(quats: Float[Tensor, "N 4"]) -> Float[Tensor, "N 3 3"]:
@@ -50,7 +61,7 @@ def covariance_factor(quats: Float[Tensor, "N 4"], scales: Float[Tensor, "N 3"])
 
 
 def project_ewa(
-    local: Float[Tensor, "N 3"], factors: Float[Tensor, "N 3 3"], camera: Camera
+    local: Float[Tensor, "N 3"], factors: Float[Tensor, "N 3 3"], camera: Camera, dilation: float = CLASSIC[0]
 ) -> tuple[Float[Tensor, "N 2"], Float[Tensor, "N 3"], Float[Tensor, " N"]]:
     """Project ellipsoids to the image, to first order around their means, and dilate them.
 
@@ -60,6 +71,7 @@ def project_ewa(
     Args:
         local: means in camera coordinates, z > 0.
         factors: F of the covariances F F^T in world coordinates, in scene units.
+        dilation: px^2.
 
     Returns:
         means2d in px; covars2d in px^2, the entries xx, xy, yy; determinants in px^4. They come apart because
@@ -81,7 +93,7 @@ def project_ewa(
     products = torch.stack([axes_x * axes_x, axes_x * axes_y, axes_y * axes_y], -2)
     # Lagrange's identity: |u|^2 |v|^2 - (u.v)^2 = |u x v|^2, which cannot come out negative.
     determinants = torch.linalg.cross(axes_x, axes_y).square().sum(-1)
-    return means2d, *widen(products.sum(-1), determinants, DILATION)
+    return means2d, *widen(products.sum(-1), determinants, dilation)
 
 
 def widen(
@@ -239,6 +251,7 @@ def rasterize_set(
     blur: Float[Tensor, " N"] | None,
     sh_degree: int,
     background: Float[Tensor, "3"],
+    antialiased: bool,
     means2d_probe: Float[Tensor, "N 2"] | None,
 ) -> tuple[Float[Tensor, "3 H W"], Float[Tensor, "H W"], Float[Tensor, "H W"], Float[Tensor, " N"]]:
     """Render one set of N splats; arguments as `rasterize`, without the leading S.
@@ -254,9 +267,10 @@ def rasterize_set(
     front = (all_local[:, 2] > NEAR_PLANE).nonzero()[:, 0]
     local, opacities = all_local[front], opacities[front]
     factors = covariance_factor(quats[front], scales[front])
-    means2d, covars2d, determinants = project_ewa(local, factors, camera)
-    if blur is not None:
-        covars2d, determinants, opacities = add_blur(covars2d, determinants, opacities, blur[front])
+    dilation, pixel_blur = pixel_filter(antialiased)
+    means2d, covars2d, determinants = project_ewa(local, factors, camera, dilation)
+    all_blur = pixel_blur + (means.new_zeros(count) if blur is None else blur)
+    covars2d, determinants, opacities = add_blur(covars2d, determinants, opacities, all_blur[front])
 
     # Half width and height of the box around the visible ellipse.
     extents = (squared_reach(opacities)[:, None] * covars2d[:, [0, 2]]).detach().sqrt()
@@ -299,6 +313,7 @@ def rasterize(
     blur: Float[Tensor, "S N"] | None,
     sh_degree: int,
     background: Float[Tensor, "3"],
+    antialiased: bool,
     with_depth: bool,
     means2d_probe: Float[Tensor, "S N 2"] | None,
 ) -> tuple[
@@ -315,6 +330,7 @@ def rasterize(
         blur: px^2 >= 0 added to each projected variance at equal integral, or None for 0.
         sh_degree: 0..3, the highest band that is used.
         background: colour behind all splats.
+        antialiased: pixels see as `ANTIALIASED`, not as `CLASSIC`, tells.
         with_depth: also give the expected z-depth.
         means2d_probe: zeros that gather the pixels' pull at the projected means in 1/px, or None.
 
@@ -326,6 +342,8 @@ def rasterize(
         set_blur = None if blur is None else blur[index]
         probe = None if means2d_probe is None else means2d_probe[index]
         own = means[index], quats[index], scales[index], opacities[index]
-        sets.append(rasterize_set(*own, sh0, shN, camera, set_blur, sh_degree, background, probe))
+        sets.append(
+            rasterize_set(*own, sh0, shN, camera, set_blur, sh_degree, background, antialiased, probe)
+        )
     colors, alphas, depths, radii = (torch.stack(parts) for parts in zip(*sets, strict=True))
     return colors, alphas, depths if with_depth else None, radii

@@ -5,7 +5,7 @@ splats in this file composites. On CUDA, `gsplat.rasterization` does all; that b
 interface of 1.5.3 and has not been run on a GPU yet.
 
 Where gsplat differs from `reference`:
-- no blur;
+- no blur, and on CUDA no antialiasing (its own one keeps nothing of splats that a pixel cannot see);
 - `radii` are gsplat's: 3.33 standard deviations, rounded up, whatever the opacity;
 - its determinant is xx yy - xy^2, at least 1e-10, so needles of extreme length come out different.
 """
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from cocogs.camera import Camera
-from cocogs.rasterize.reference import PullOfPixels
+from cocogs.rasterize.reference import PullOfPixels, pixel_filter
 
 _NEAR_PLANE = 0.01
 _ALPHA_MAX = 0.999
@@ -33,19 +33,22 @@ def rasterize(
     blur: Tensor | None,
     sh_degree: int,
     background: Tensor,
+    antialiased: bool,
     with_depth: bool,
     means2d_probe: Tensor | None,
 ) -> tuple[Tensor, Tensor, Tensor | None, Tensor]:
     """Render S sets of N splats; shapes and meanings as `cocogs.rasterize.reference.rasterize`.
 
     Raises:
-        ValueError: blur is given, or a probe is given on CUDA (read gsplat's own `means2d` there).
+        ValueError: blur is given; or a probe (read gsplat's own `means2d`) or antialiasing on CUDA.
         ImportError: gsplat is not installed.
     """
     if blur is not None:
         raise ValueError("The gsplat backend has no blur: leave it out or choose another backend.")
     if means.is_cuda and means2d_probe is not None:
         raise ValueError("The gsplat backend takes no means2d_probe on CUDA: choose another backend.")
+    if means.is_cuda and antialiased:
+        raise ValueError("The gsplat backend is not antialiased on CUDA: choose another backend.")
     coefficients = torch.cat([sh0, shN], dim=1)
     sets = []
     for index in range(len(means)):
@@ -54,7 +57,7 @@ def rasterize(
             sets.append(_render_on_cuda(*own, camera, sh_degree, background))
         else:
             probe = None if means2d_probe is None else means2d_probe[index]
-            sets.append(_render_on_cpu(*own, camera, sh_degree, background, probe))
+            sets.append(_render_on_cpu(*own, camera, sh_degree, background, antialiased, probe))
     colors, alphas, depths, radii = (torch.stack(parts) for parts in zip(*sets, strict=True))
     return colors, alphas, depths if with_depth else None, radii
 
@@ -100,6 +103,7 @@ def _render_on_cpu(
     camera: Camera,
     sh_degree: int,
     background: Tensor,
+    antialiased: bool,
     means2d_probe: Tensor | None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     from gsplat.cuda._torch_impl import (
@@ -112,6 +116,7 @@ def _render_on_cpu(
     front = (camera.depths(means.detach()) > _NEAR_PLANE).nonzero()[:, 0]
     covars, _ = _quat_scale_to_covar_preci(quats[front], scales[front], compute_preci=False)
     assert covars is not None
+    dilation, blur = pixel_filter(antialiased)
     radii, means2d, depths, conics, _ = _fully_fused_projection(
         means[front],
         covars,
@@ -119,6 +124,7 @@ def _render_on_cpu(
         camera.K.to(means)[None],
         camera.width,
         camera.height,
+        eps2d=dilation + blur,
         near_plane=_NEAR_PLANE,
     )
     radii, means2d, depths, conics = radii[0].amax(-1), means2d[0], depths[0], conics[0]
@@ -130,7 +136,7 @@ def _render_on_cpu(
     image, transmittance = _composite(
         means2d[nearest_first],
         conics[nearest_first],
-        opacities[front[nearest_first]],
+        (opacities[front] * _share_kept(conics, blur))[nearest_first],
         torch.cat([colors, depths[:, None]], dim=-1)[nearest_first],
         camera,
         None if means2d_probe is None else means2d_probe[front[nearest_first]],
@@ -144,6 +150,13 @@ def _render_on_cpu(
         image[3] / alphas.clamp_min(1e-10),
         all_radii,
     )
+
+
+def _share_kept(conics: Tensor, blur: float) -> Tensor:
+    """What a blur of so many px^2, which the inverse covariances hold already, leaves of opacities (N,)."""
+    xx, xy, yy = conics.unbind(-1)
+    # With C the covariance: det(C - blur) / det(C), by the entries of its inverse.
+    return (1 - blur * (xx + yy) + blur**2 * (xx * yy - xy**2)).clamp_min(0).sqrt()
 
 
 def _composite(

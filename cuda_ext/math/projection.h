@@ -10,8 +10,13 @@ namespace cocogs {
 
 // Gaussians nearer than this (z-depth, scene units) are not drawn.
 constexpr double kNearPlane = 0.01;
-// Variance (px^2) that every projected Gaussian gains, so that none falls between pixels.
-constexpr double kDilation = 0.3;
+// How pixels see: `dilation` (px^2) is added to the variance of every projected Gaussian as it is, so that none falls
+// between pixels; `blur` (px^2) so that the integral stays, because a pixel averages over what it covers.
+struct PixelFilter {
+  double dilation, blur;
+};
+constexpr PixelFilter kClassic = {0.3, 0};
+constexpr PixelFilter kAntialiased = {0.01, 1.0 / 12};  // a square of 1 px
 // The projection is linearised at a point no farther outside the image than this part of its size,
 // on each side: farther out the linear approximation explodes.
 constexpr double kViewMargin = 0.15;
@@ -91,6 +96,7 @@ struct Pinhole {
   Vec3<R> position;     // of the camera in the world
   R fx, fy, cx, cy;     // px
   R width, height;      // px
+  R dilation, blur;     // see PixelFilter
 
   // Bounds of x/z and y/z between which the projection is linearised.
   COCOGS_HD R min_ratio_x() const { return -(cx + R(kViewMargin) * width) / fx; }
@@ -195,7 +201,7 @@ COCOGS_HD Projected<T> project_ewa(const Pinhole<R>& camera, const Vec3<T>& mean
   const Vec3<T> u = row_times(l.axis_x, factor), v = row_times(l.axis_y, factor);
   const T xx = dot(u, u), xy = dot(u, v), yy = dot(v, v);
   const Vec3<T> minors = cross(u, v);
-  const T dilation = T(kDilation);
+  const T dilation = T(camera.dilation);
   return {{T(camera.fx) * l.ratio_x + T(camera.cx), T(camera.fy) * l.ratio_y + T(camera.cy)},
           l.depth,
           {xx + dilation, xy, yy + dilation},

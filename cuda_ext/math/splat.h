@@ -27,7 +27,7 @@ COCOGS_HD Footprint<T> footprint(const Pinhole<R>& camera, const Gaussian<T>& ga
   Footprint<T> f;
   f.factor = covariance_factor(gaussian.quat, gaussian.scale);
   f.sharp = project_ewa(camera, gaussian.mean, f.factor);
-  f.blurred = add_blur(f.sharp.covar, f.sharp.determinant, gaussian.opacity, gaussian.blur);
+  f.blurred = add_blur(f.sharp.covar, f.sharp.determinant, gaussian.opacity, gaussian.blur + T(camera.blur));
   return f;
 }
 template <class T>
