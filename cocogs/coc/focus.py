@@ -196,6 +196,7 @@ def fit_lens(
     centre = middle if start is None else 1 / start
     focus, aperture = centre, apertures[0]
     for _ in range(SWEEPS):
+        before = focus
         costs = [misfit(detail, inverse - focus[:, None], k).nanmean() for k in apertures]
         aperture = apertures[torch.stack(costs).argmin()]
         texture = (detail + lost_detail(inverse - focus[:, None], aperture)).nanmedian(0).values
@@ -205,6 +206,8 @@ def fit_lens(
                 for v in range(len(focus))
             ]
         )
+        if torch.equal(focus, before):  # and so would K be the next time, and all that follows
+            break
     return 1 / focus, float(aperture)
 
 
