@@ -127,30 +127,29 @@ def _render(
     """The scene with every splat widened by `blur` px^2; `index` numbers the samples of a picture."""
     means, quats, scales, opacities = gaussians.activated()
     px_per_unit = camera.fx / camera.depths(means).clamp_min(MIN_DEPTH)
-    g, pixels = gaussians, reference.pixel_filter(gaussians.antialiased)
-    area = cross_section(scales) * px_per_unit.square() + pixels[0]
-    opacities = _thinned(opacities, area / (area + pixels[1] + blur), index)
-    splats = means, quats, scales, opacities, g.sh0, g.shN
+    g, (dilation, pixel_blur) = gaussians, reference.pixel_filter(gaussians.antialiased)
+    area = cross_section(scales) * px_per_unit.square() + dilation
+    sharp, blurred = (opacities * area / (area + pixel_blur + more) for more in (0, blur))
+    splats = means, quats, scales, opacities * _thinned(sharp, blurred, index), g.sh0, g.shN
     return rasterize(*splats, camera, blur=blur, antialiased=g.antialiased).colors[0]
 
 
-def _thinned(opacities: Float[Tensor, " N"], left: Float[Tensor, " N"], index: int) -> Float[Tensor, " N"]:
-    """Opacities before the blur (which may exceed 1), 0 for splats that are left out.
+def _thinned(sharp: Float[Tensor, " N"], blurred: Float[Tensor, " N"], index: int) -> Float[Tensor, " N"]:
+    """Factors of the opacities (which may then exceed 1), 0 for splats that are left out.
 
     A splat so wide that its opacity falls under 1/255 is not drawn, and a scene of such splats would vanish.
     Of splats that faint a part is drawn instead, stronger in proportion: the same light, and in less time.
 
     Args:
-        left: the share of the opacities that the blur leaves.
+        sharp, blurred: opacities as they are seen without and with the lens.
     """
-    blurred = opacities * left
     # Of a splat of opacity FAINT as much is seen as of one of FAINT - 1/255 that is drawn to its end.
     share = blurred / (FAINT - reference.ALPHA_MIN)
     # Where a splat falls on [0, 1): fixed, so that films do not flicker, and spread evenly over the samples.
-    number = torch.arange(len(opacities), dtype=torch.float64, device=left.device)
+    number = torch.arange(len(blurred), dtype=torch.float64, device=blurred.device)
     place = (number * GOLDEN + index * GOLDEN**2).frac()
-    drawn = torch.where(place < share, opacities * FAINT / blurred, 0)
-    return torch.where((share < 1) & (opacities >= FAINT), drawn, opacities)
+    drawn = torch.where(place < share, FAINT / blurred, 0)
+    return torch.where((share < 1) & (sharp >= FAINT), drawn, 1)
 
 
 @torch.no_grad()

@@ -63,10 +63,11 @@ def centroid(light: Tensor) -> tuple[float, float]:
     return float((light.sum(0) * x).sum()), float((light.sum(1) * y).sum())
 
 
+@pytest.mark.parametrize("antialiased", [False, True])
 @pytest.mark.parametrize("samples", [0, 7])
-def test_aperture_zero_is_the_sharp_view_to_the_bit(samples: int) -> None:
+def test_aperture_zero_is_the_sharp_view_to_the_bit(samples: int, antialiased: bool) -> None:
     """Down to the faintest splats."""
-    scene = tiny_gaussians(400)
+    scene = thinner(tiny_gaussians(400), antialiased)
     with torch.no_grad():
         scene.opacities.copy_(torch.linspace(-8, 4, 400))
     assert torch.equal(refocus(scene, tiny_camera(2), Lens(4.0, 0.0), samples), sharp(scene, tiny_camera(2)))
