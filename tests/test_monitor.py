@@ -87,11 +87,12 @@ def test_training_goes_on_without_curves(tmp_path: Path) -> None:
 
 
 def test_evaluation_leaves_no_trace(run: Run, tmp_path: Path) -> None:
-    random, values = torch.get_rng_state(), {k: v.clone() for k, v in run.model.state_dict().items()}
+    values = [*run.model.parameters(), *run.model.buffers()]
+    random, before = torch.get_rng_state(), [value.clone() for value in values]
     with Monitor(tmp_path, 0, 100, print) as monitor:
         monitor.evaluate(100, run.model, run.scene)
     assert torch.equal(torch.get_rng_state(), random)
-    assert all(torch.equal(value, values[name]) for name, value in run.model.state_dict().items())
+    assert all(map(torch.equal, values, before))
     assert all(parameter.grad is None for parameter in run.model.parameters())
 
 
