@@ -197,8 +197,7 @@ def along_ray(
     factors = reference.covariance_factor(quats[front], scales[front])
     dilation, blur = reference.pixel_filter(gaussians.antialiased)
     means2d, covars2d, determinants = reference.project_ewa(local[front], factors, camera, dilation)
-    pixel_blur = torch.full_like(determinants, blur)
-    ellipses = reference.add_blur(covars2d, determinants, opacities[front], pixel_blur)
+    ellipses = reference.add_blur(covars2d, determinants, opacities[front], blur)
     covars2d, determinants, opacities = ellipses
     offsets = torch.tensor([x, y]).to(means) - means2d
     conics = reference.conic_of(covars2d, determinants)

@@ -109,7 +109,7 @@ def add_blur(
     covars2d: Float[Tensor, "N 3"],
     determinants: Float[Tensor, " N"],
     opacities: Float[Tensor, " N"],
-    blur: Float[Tensor, " N"],
+    blur: Float[Tensor, " N"] | float,
 ) -> tuple[Float[Tensor, "N 3"], Float[Tensor, " N"], Float[Tensor, " N"]]:
     """Widen splats by a blur >= 0 in px^2 per axis and keep the integral of each.
 
@@ -269,8 +269,8 @@ def rasterize_set(
     factors = covariance_factor(quats[front], scales[front])
     dilation, pixel_blur = pixel_filter(antialiased)
     means2d, covars2d, determinants = project_ewa(local, factors, camera, dilation)
-    all_blur = pixel_blur + (means.new_zeros(count) if blur is None else blur)
-    covars2d, determinants, opacities = add_blur(covars2d, determinants, opacities, all_blur[front])
+    all_blur = pixel_blur + (0 if blur is None else blur[front])
+    covars2d, determinants, opacities = add_blur(covars2d, determinants, opacities, all_blur)
 
     # Half width and height of the box around the visible ellipse.
     extents = (squared_reach(opacities)[:, None] * covars2d[:, [0, 2]]).detach().sqrt()
