@@ -53,6 +53,10 @@ class OptimConfig:
     vergence: float = 6e-3
     """Focus distances (as typical depth / z_f)."""
     log_aperture: float = 5e-3
+    softness: float = 2e-2
+    """Variance of what blurs all of a photo alike, px^2."""
+    softness_price: float = 5e-4
+    """What a px^2 of it costs in the loss: photos that need none get none."""
     exposure: float = 5e-3
     """Log gains of the photos' exposures; falls as that of positions."""
     sh_interval: int = 500

@@ -117,6 +117,7 @@ class DefocusModel(nn.Module):
             self.focus.aperture(view_index),
             self.config.units,
             self.config.depth,
+            self.focus.softness[view_index],
         )
 
     @property

@@ -194,6 +194,7 @@ def restore_model(state: dict[str, Any], config: Config, scene: Scene, folder: P
     try:
         gaussians = _gaussians(values)
         count = len(scene.train_views)
+        values.setdefault("focus.softness", torch.zeros(count))  # of before photos had one
         focus = FocusPlanes(torch.ones(count), 1.0, 1.0, config.model.per_photo_aperture)
         model = DefocusModel(gaussians, focus, config.model, torch.zeros(3), 1.0)
         model.load_state_dict(values)
@@ -222,7 +223,7 @@ def write_lens(folder: Path, model: DefocusModel, scene: Scene) -> None:
     if model.config.lens == "pinhole":
         return
     views = scene.train_views
-    distances = model.focus.focus_distances.tolist()
+    distances, softness = model.focus.focus_distances.tolist(), model.focus.softness.sqrt().tolist()
     photos = []
     for index, (view, distance) in enumerate(zip(views, distances, strict=True)):
         aperture = model.aperture(view.camera, index)
@@ -232,6 +233,7 @@ def write_lens(folder: Path, model: DefocusModel, scene: Scene) -> None:
                 "focus_distance": distance,
                 "aperture_px": aperture,
                 "aperture_diameter": aperture / view.camera.fx if model.config.units == "world" else None,
+                "softness_px": softness[index],
                 "fx": view.camera.fx,
                 "width": view.camera.width,
                 "height": view.camera.height,

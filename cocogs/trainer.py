@@ -71,7 +71,7 @@ class Trainer:
             config.strategy, config.optim.iterations, scene.extent, len(self.model.gaussians), self.device
         )
         self.step, self.order = 0, torch.empty(0, dtype=torch.long)
-        # (N,) least standard deviation of every splat, scene units; see keep_resolvable.
+        # (N,) least standard deviation of every splat, scene units; see keep_physical.
         self.finest = torch.zeros(len(self.model.gaussians), device=self.device)
         if saved is not None:
             self.restore(saved)
@@ -101,25 +101,27 @@ class Trainer:
         photo = self.model.photo(view.camera, index, self.sh_degree, self.with_sets, probed)
         per_pixel = photometric_loss(photo.image, truth, self.config.optim.ssim_weight)
         loss = masked_mean(per_pixel * self.focus_weight(photo.coc), mask)
-        (loss + self.aperture_penalty()).backward()
+        (loss + self.aperture_penalty() + self.softness_price(index)).backward()
         self.densification.observe(photo)
         self.set_rates()
         for optimizer in self.optimizers.values():
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
         if self.model.coc_in_px:
-            self.keep_resolvable()
+            self.keep_physical()
         return loss.detach(), masked_mean((photo.image.detach() - truth).square(), mask)
 
     @torch.no_grad()
-    def keep_resolvable(self) -> None:
-        """No splat gets thinner than a share of the blur of the sharpest photo of it. Finer detail is in no
-        photo, and left alone training makes up ripples there, which the blur of every photo hides."""
+    def keep_physical(self) -> None:
+        """No photo is sharper than sharp, and no splat thinner than a share of the blur of the sharpest photo
+        of it. Finer detail is in no photo, and left alone training makes up ripples there, which the blur of
+        every photo hides."""
         if (self.step - 1) % self.config.strategy.every == 0:  # also right after splats were added or removed
             cameras = [view.camera for view in self.scene.train_views]
             self.finest = self.config.strategy.finest * least_blur(
                 self.model.gaussians.means, cameras, self.model.focus
             )
+        self.model.focus.softness.clamp_(min=0)
         self.model.gaussians.scales.clamp_(min=self.finest.log()[:, None])
 
     def focus_weight(self, coc: Tensor) -> Tensor:
@@ -130,6 +132,10 @@ class Trainer:
     def aperture_penalty(self) -> Tensor:
         focus = self.model.focus
         return self.config.optim.aperture_prior * (focus.log_aperture - focus.log_start).square().mean()
+
+    def softness_price(self, index: int) -> Tensor:
+        """Keeps at exactly 0 every photo that needs none: where all are a little soft the scene is."""
+        return self.config.optim.softness_price * self.model.focus.softness[index]
 
     @property
     def sh_degree(self) -> int:
@@ -153,6 +159,7 @@ class Trainer:
             "means": optim.means * self.scene.extent * 0.01**progress,
             "exposure": optim.exposure * 0.01**progress,
             "vergence": optim.vergence * lens,
+            "softness": optim.softness * lens,
             "log_aperture": optim.log_aperture * lens,
             "network": optim.network * 0.1**progress,
         }
@@ -277,6 +284,8 @@ def make_optimizers(model: DefocusModel, config: Config, extent: float) -> dict[
         groups["vergence"] = ([model.focus.vergence], optim.vergence)
         if not config.model.ablation.aperture:
             groups["log_aperture"] = ([model.focus.log_aperture], optim.log_aperture)
+    if model.coc_in_px:
+        groups["softness"] = ([model.focus.softness], optim.softness)
     if model.exposure is not None:
         groups["exposure"] = ([model.exposure.log_gains], optim.exposure)
     networks = [p for part in (model.expansion, model.blend) if part is not None for p in part.parameters()]

@@ -1,6 +1,7 @@
 """From base Gaussians to CoC copies: what holds whatever was learned, and what holds at the start."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -54,6 +55,18 @@ def test_sampled_lens_starts_at_the_physical_one(base):
     # The spread of the copies plus each one's own blur is the whole disc's.
     total = shift_px.square().mean((0, 2)) + copies.blur.mean(0)
     torch.testing.assert_close(total, coc.square() / 16, rtol=1e-3, atol=1e-6)
+
+
+def test_a_soft_photo_blurs_every_copy_alike(base):
+    soft = replace(LENS, softness=torch.tensor(0.7))
+    learned = ResidualExpansion(COPIES, torch.zeros(3), 1.0)(base, torch.zeros(3))
+    for still, shaken in (
+        (widen(base, CAMERA, LENS), widen(base, CAMERA, soft)),
+        (sample_lens(base, CAMERA, FX, LENS, learned), sample_lens(base, CAMERA, FX, soft, learned)),
+    ):
+        assert still.blur is not None and shaken.blur is not None
+        torch.testing.assert_close(shaken.blur, still.blur + 0.7)
+        torch.testing.assert_close(shaken.means, still.means)
 
 
 def test_sampled_copies_move_sideways_in_the_camera_s_frame(base):

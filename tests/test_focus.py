@@ -107,6 +107,10 @@ def test_state_round_trip() -> None:
     torch.testing.assert_close(other.log_start, one.log_start)
 
 
+def test_photos_start_without_softness() -> None:
+    assert torch.equal(FocusPlanes(torch.ones(3), 70.0, 4.0).softness, torch.zeros(3))
+
+
 # --- evidence
 
 

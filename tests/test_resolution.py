@@ -37,6 +37,18 @@ def test_sharpest_photo_counts() -> None:
     assert least_blur(middle[None], CAMERAS[:1], planes()) > 2 * expected
 
 
+def test_a_soft_photo_tells_less() -> None:
+    middle = torch.tensor([[0.0, 0.0, 4.5]])
+    focus = planes()
+    still = least_blur(middle, CAMERAS, focus)
+    with torch.no_grad():
+        focus.softness[1] = 1.0  # of the photo that is sharpest there
+    depth = CAMERAS[1].depths(middle).float()
+    shaken = least_blur(middle, CAMERAS[1:2], FocusPlanes(torch.tensor([4.0]), APERTURE, 4.0))
+    torch.testing.assert_close(shaken, still)
+    assert still < least_blur(middle, CAMERAS, focus) <= (still.square() + (depth / FX).square()).sqrt()
+
+
 def test_only_photos_that_look_there_count() -> None:
     nowhere = torch.tensor([[0.0, 0.0, -5.0], [50.0, 0.0, 4.5]])  # behind, and beside the picture
     assert torch.equal(least_blur(nowhere, CAMERAS, planes()), torch.zeros(2))

@@ -26,6 +26,8 @@ def test_the_lens_is_that_of_lens_json(run: Run) -> None:
         lens = run.lens(photo["name"])
         assert lens.focus_distance == pytest.approx(photo["focus_distance"])
         assert lens.aperture == pytest.approx(photo["aperture_diameter"])
+        index = [view.name for view in run.scene.train_views].index(photo["name"])
+        assert photo["softness_px"] ** 2 == pytest.approx(float(run.model.focus.softness[index].detach()))
     distances = sorted(photo["focus_distance"] for photo in photos)
     assert run.lens().focus_distance == pytest.approx(distances[(len(distances) - 1) // 2])
     assert run.lens().aperture == pytest.approx(photos[0]["aperture_diameter"])  # one for all
@@ -76,3 +78,12 @@ def test_runs_of_before_there_was_a_choice_are_drawn_as_they_were(run: Run, tmp_
     del state["model"]["gaussians._extra_state"]
     torch.save(state, folder / "checkpoint.pt")
     assert not load_run(folder).model.gaussians.antialiased
+
+
+def test_runs_of_before_photos_could_be_soft_hold_none(run: Run, tmp_path: Path) -> None:
+    folder = tmp_path / "old"
+    shutil.copytree(run.folder, folder)
+    state = torch.load(folder / "checkpoint.pt", weights_only=True)
+    del state["model"]["focus.softness"]
+    torch.save(state, folder / "checkpoint.pt")
+    assert not load_run(folder).model.focus.softness.any()

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_run import TEST_EVERY, tiny_run, tiny_scene
+from PIL import Image, ImageFilter
+from tiny_run import TEST_EVERY, tiny_run, tiny_scene, write_tiny_scene
 from torch import Tensor
 
 from cocogs.config import PRESETS, preset
@@ -72,6 +73,23 @@ def test_sharp_view_resembles_the_photo(tmp_path_factory: pytest.TempPathFactory
         error = (run.model.sharp(view.camera).colors[0].detach() - photo).square().mean()
         grey = (photo.mean() - photo).square().mean()
         assert error < 0.8 * grey
+
+
+def test_a_shaken_photo_is_found(tmp_path: Path) -> None:
+    """One photo blurred by a Gaussian of 1 px: it is called the softest by far, about as soft as it is."""
+    data = write_tiny_scene(tmp_path / "scene")
+    photo = data / "images/view_2.png"
+    Image.open(photo).filter(ImageFilter.GaussianBlur(1.0)).save(photo)
+    scene = open_data(DataConfig(str(data), test_every=TEST_EVERY), tmp_path / "run", 0, lambda line: None)
+    config = preset("lens")
+    optim = replace(config.optim, iterations=900)
+    strategy = replace(config.strategy, max_gaussians=1000, extra_points=300)
+    trainer = Trainer(replace(config, optim=optim, strategy=strategy), scene, tmp_path / "run")
+    trainer.train(Losses())
+    softness = trainer.model.focus.softness.tolist()
+    found = softness.pop([view.name for view in scene.train_views].index("view_2.png"))
+    assert 0.4 < found**0.5 < 1.2, (found, softness)
+    assert max(softness) < found / 2, softness
 
 
 def test_exif_tells_the_aperture(tmp_path_factory: pytest.TempPathFactory) -> None:

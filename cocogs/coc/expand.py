@@ -40,12 +40,14 @@ class Copies:
 
 @dataclass(frozen=True)
 class PhotoLens:
-    """What one photo was taken with: focus distance and aperture K, and their units."""
+    """What one photo was taken with: focus distance and aperture K, and their units; `softness` is the
+    variance, px^2, of what blurs all of it alike."""
 
     focus_distance: Float[Tensor, ""]
     aperture: Float[Tensor, ""]
     units: str = "world"
     depth: str = "z"
+    softness: Float[Tensor, ""] | float = 0.0
 
 
 def widen(base: Activated, cam_from_world: Float[Tensor, "4 4"], lens: PhotoLens) -> Copies:
@@ -56,7 +58,7 @@ def widen(base: Activated, cam_from_world: Float[Tensor, "4 4"], lens: PhotoLens
     """
     means, quats, scales, opacities = base
     z = camera_depth(means, cam_from_world, lens.depth)
-    blur = blur_variance(coc_diameter(z, lens.focus_distance, lens.aperture))
+    blur = blur_variance(coc_diameter(z, lens.focus_distance, lens.aperture)) + lens.softness
     return Copies(means[None], quats[None], scales[None], opacities[None], blur[None])
 
 
@@ -79,7 +81,8 @@ def sample_lens(
     # -r u in the camera's x and y; the rows of the rotation are its axes in the world.
     offsets = (-radius[:, None] * residuals.directions) @ rotation[:2]
     sub_aperture = coc_diameter(z, lens.focus_distance, aperture) * residuals.widths
-    return Copies(means + offsets, quats[None], scales[None], opacities[None], blur_variance(sub_aperture))
+    blur = blur_variance(sub_aperture) + lens.softness
+    return Copies(means + offsets, quats[None], scales[None], opacities[None], blur)
 
 
 @dataclass

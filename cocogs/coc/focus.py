@@ -1,4 +1,5 @@
-"""What the camera was set to: a focus distance per photo and the aperture, and where they start."""
+"""What the camera was set to, and how still it was held: a focus distance and a softness per photo, the
+aperture, and where they start."""
 
 import math
 from dataclasses import dataclass
@@ -16,6 +17,9 @@ class FocusPlanes(nn.Module):
 
     Kept as the unitless numbers that behave well under one learning rate in every scene:
     `vergence` (V,) = typical depth / z_f, and `log_aperture` (1,) or, per photo, (V,).
+
+    `softness` (V,) is the variance, px^2 and never negative, of what blurs all of a photo alike, near and
+    far: a hand that shook. Without it such a photo's focus flees from what it shows, to either side.
     """
 
     def __init__(
@@ -38,6 +42,7 @@ class FocusPlanes(nn.Module):
         count = len(focus_distances) if per_photo_aperture else 1
         self.log_aperture = nn.Parameter(torch.full((count,), math.log(aperture)))
         self.register_buffer("log_start", torch.tensor(math.log(aperture)))
+        self.softness = nn.Parameter(torch.zeros(len(focus_distances)))
 
     typical_depth: Float[Tensor, ""]
     log_start: Float[Tensor, ""]

@@ -15,7 +15,7 @@ from cocogs.rasterize.reference import PIXEL_VARIANCE
 @torch.no_grad()
 def least_blur(means: Float[Tensor, "N 3"], cameras: list[Camera], focus: FocusPlanes) -> Float[Tensor, " N"]:
     """Standard deviation, in scene units, of the blur that the sharpest photo of each place has there: by
-    its lens and by its pixels.
+    its lens, by its softness and by its pixels.
 
     A photo counts for the places inside its picture, hidden ones too. 0 where no photo looks.
 
@@ -28,6 +28,6 @@ def least_blur(means: Float[Tensor, "N 3"], cameras: list[Camera], focus: FocusP
         pixels, z = camera.project(means)
         seen = (z > MIN_DEPTH) & camera.shows(pixels)
         coc = coc_diameter(z, focus.focus_distance(index), focus.aperture(index))
-        blur = (blur_variance(coc) + PIXEL_VARIANCE).sqrt() * z / camera.fx
+        blur = (blur_variance(coc) + focus.softness[index] + PIXEL_VARIANCE).sqrt() * z / camera.fx
         least = torch.where(seen & (blur < least), blur, least)
     return torch.where(least.isfinite(), least, 0)
