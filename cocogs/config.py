@@ -55,7 +55,7 @@ class OptimConfig:
     log_aperture: float = 5e-3
     softness: float = 2e-2
     """Variance of what blurs all of a photo alike, px^2."""
-    softness_price: float = 5e-4
+    softness_price: float = 1e-3
     """What a px^2 of it costs in the loss: photos that need none get none."""
     exposure: float = 5e-3
     """Log gains of the photos' exposures; falls as that of positions."""

@@ -35,8 +35,10 @@ from cocogs.run import (
 from cocogs.scene import Scene, View
 from cocogs.start_points import add_start_points
 from cocogs.strategy import Densification
+from cocogs.threads import torch_on_one
 
 CHECKPOINT_EVERY = 500  # steps; about a quarter of a minute of work at risk
+LIGHT = 150_000  # splats; up to here a second thread gains torch's operations nothing (docs/benchmarks.md)
 
 
 class Trainer:
@@ -84,7 +86,8 @@ class Trainer:
                 # Before a step, not after one: what is saved and shown has got over the last change.
                 self.densification.edit(self.step, self.model.gaussians, self.optimizers)
                 self.step += 1
-                loss, mse = self.optimize(self.next_view())
+                with torch_on_one(self.is_light):
+                    loss, mse = self.optimize(self.next_view())
                 monitor.step(self.step, loss, mse, len(self.model.gaussians))
                 if self.step % CHECKPOINT_EVERY == 0 and self.step < iterations and not stop.is_set:
                     self.save()
@@ -144,6 +147,12 @@ class Trainer:
     @property
     def with_sets(self) -> bool:
         return self.step > self.config.optim.sets_from * self.config.optim.iterations
+
+    @property
+    def is_light(self) -> bool:
+        """Whether all that torch does in a step is small: networks are not, nor are many splats."""
+        networks = self.model.expansion is not None and self.with_sets
+        return len(self.model.gaussians) <= LIGHT and not networks
 
     def next_view(self) -> int:
         if len(self.order) == 0:

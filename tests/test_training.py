@@ -59,6 +59,34 @@ def test_pulls_are_gathered_only_while_splats_are_added(
     assert bool(trainer.densification.gradient.any()) == gathers  # since the last edit
 
 
+@pytest.mark.parametrize(("name", "threads"), [("lens", [1, 1]), ("full", [1, 3])])
+def test_torch_works_alone_while_steps_are_light(
+    name: str, threads: list[int], tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """On one of three threads until networks, which are worth more, take part (second half of `full`)."""
+    config = preset(name)
+    optim = replace(config.optim, iterations=20, sets_from=0.5)
+    scene = open_tiny_scene(tmp_path_factory)
+    trainer = Trainer(replace(config, optim=optim), scene, tmp_path)
+    seen: list[int] = []
+
+    optimize = trainer.optimize
+
+    def counted(index: int) -> tuple[Tensor, Tensor]:
+        seen.append(torch.get_num_threads())
+        return optimize(index)
+
+    trainer.optimize = counted
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(3)
+        trainer.train(Losses())
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
+    assert [seen[0], seen[-1]] == threads
+
+
 def load_parameters(folder: Path) -> list[Tensor]:
     state = torch.load(folder / "checkpoint.pt", weights_only=True)
     values = state["model"].values()

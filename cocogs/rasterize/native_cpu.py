@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from cocogs.rasterize.call import Pass, addresses, gradient_strides
+from cocogs.threads import pass_threads
 
 REMEDY = (
     "The native rasterizer of cocogs (cocogs._native) cannot be loaded: {reason}. Reinstall cocogs with a "
@@ -42,14 +43,14 @@ def native() -> ModuleType:
 
 
 class CpuPasses:
-    """The passes in float32 and float64, on as many threads as torch uses."""
+    """The passes in float32 and float64."""
 
     def forward(self, scene: Pass, out: tuple[Tensor, ...], radii: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Fill `out` (colors, alphas, depth sums or empty) and `radii`; return what `backward` needs."""
         state = native().forward(
             radii.dtype == torch.float64,
             scene.call(native()),
-            torch.get_num_threads(),
+            pass_threads(),
             addresses(out),
             radii.data_ptr(),
         )
@@ -68,7 +69,7 @@ class CpuPasses:
         native().backward(
             int(kept[0]),
             scene.call(native()),
-            torch.get_num_threads(),
+            pass_threads(),
             addresses(out),
             addresses(v_out),
             addresses(grads),
@@ -80,7 +81,7 @@ class CpuPasses:
         native().ssim(
             image.dtype == torch.float64,
             image.shape,
-            torch.get_num_threads(),
+            pass_threads(),
             *addresses((image, photo, values, slopes)),
         )
 
@@ -91,6 +92,6 @@ class CpuPasses:
         native().ssim_backward(
             image.dtype == torch.float64,
             image.shape,
-            torch.get_num_threads(),
+            pass_threads(),
             *addresses((image, photo, slopes, v_values, v_image)),
         )
