@@ -12,6 +12,7 @@ The files in the order in which data flows through them:
     io/seeds.py             start points where the source has none
     io/prepare.py           photos as training wants them, made once
     device.py               CPU or GPU, and what is fast on it
+    threads.py              how many threads torch and the compiled passes take
     camera.py               Camera, and every convention: axes, pixels, units
     scene.py                Scene: views, photos, SfM points, the test split
     gaussians.py            Gaussians: raw parameters, activations, start from points

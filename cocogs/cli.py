@@ -45,10 +45,10 @@ class Train:
     """The photos: a folder."""
     out: Annotated[Path, arg(metavar="RUN")]
     """Folder for the result."""
-    preset: Annotated[str | None, arg(metavar="NAME", help_behavior_hint="(default: lens)")] = None
-    """How a photo is modelled: lens (by the lens alone; the best pictures for the time), full (with learned
-    corrections; a step takes three times as long), paper (CoCoGaussian as published), 3dgs (no lens, for
-    comparison)."""
+    preset: Annotated[str | None, arg(metavar="NAME", help_behavior_hint="(default: full)")] = None
+    """How a photo is modelled: full (by the lens, its last fifth through five points of it and with learned
+    corrections: the best pictures), lens (by the lens alone, in half the time), paper (CoCoGaussian as
+    published), 3dgs (no lens, for comparison)."""
     iterations: Annotated[int | None, arg(metavar="N", help_behavior_hint=PRESET_DECIDES)] = None
     """Training steps, one photo each. More is sharper, with diminishing returns."""
     max_gaussians: Annotated[int | None, arg(metavar="N", help_behavior_hint=PRESET_DECIDES)] = None

@@ -67,8 +67,9 @@ class OptimConfig:
     """Pixels count by 1 / (1 + (c / this)^2), c their CoC in px: those in focus hold the detail."""
     lens_from: float = 0.07
     """Share of the run after which lens parameters start to move: the scene has to form first."""
-    sets_from: float = 0.5
-    """Share of the run trained with the widened lens before its M copies are rendered (sampled)."""
+    sets_from: float = 0.8
+    """Share of the run trained with the widened lens before its M copies are rendered (sampled): until no more
+    splats are added."""
 
 
 @dataclass(frozen=True)
@@ -138,7 +139,7 @@ PRESETS = {
     ),
     "full": Config("full", ModelConfig(lens="sampled", linear_light=True, antialiased=True, exposure=True)),
 }
-DEFAULT_PRESET = "lens"  # docs/presets.md says why
+DEFAULT_PRESET = "full"  # docs/presets.md says why
 
 
 def preset(name: str, **changes: Any) -> Config:
