@@ -63,13 +63,13 @@ class OptimConfig:
     """One more band of spherical harmonics every so many steps, up to degree 3."""
     aperture_prior: float = 2.5e-3
     """Weight of log(K / K_start)^2 in the loss: else fat splats explain the blur and K vanishes."""
-    sharp_coc: float = 1.5
+    sharp_coc: float = 3.0
     """Pixels count by 1 / (1 + (c / this)^2), c their CoC in px: those in focus hold the detail."""
     lens_from: float = 0.07
     """Share of the run after which lens parameters start to move: the scene has to form first."""
     sets_from: float = 0.8
-    """Share of the run trained with the widened lens before its M copies are rendered (sampled): until no more
-    splats are added."""
+    """Share of the run trained with the widened lens before its M copies are rendered (sampled): while splats
+    are added, one render will do."""
 
 
 @dataclass(frozen=True)

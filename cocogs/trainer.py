@@ -150,7 +150,7 @@ class Trainer:
 
     @property
     def is_light(self) -> bool:
-        """Whether all that torch does in a step is small: networks are not, nor are many splats."""
+        """Whether all that torch does in a step is small: the networks are not, nor are many splats."""
         networks = self.model.expansion is not None and self.with_sets
         return len(self.model.gaussians) <= LIGHT and not networks
 
