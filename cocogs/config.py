@@ -61,7 +61,7 @@ class OptimConfig:
     """Log gains of the photos' exposures; falls as that of positions."""
     sh_interval: int = 500
     """One more band of spherical harmonics every so many steps, up to degree 3."""
-    aperture_prior: float = 2.5e-3
+    aperture_prior: float = 5e-3
     """Weight of log(K / K_start)^2 in the loss: else fat splats explain the blur and K vanishes."""
     sharp_coc: float = 3.0
     """Pixels count by 1 / (1 + (c / this)^2), c their CoC in px: those in focus hold the detail."""

@@ -79,6 +79,16 @@ def test_sampled_copies_move_sideways_in_the_camera_s_frame(base):
     torch.testing.assert_close(depth, (base[0] @ turn[2, :3]).expand(COPIES, -1))
 
 
+def test_residuals_leave_the_aperture_to_its_k(base):
+    expansion = ResidualExpansion(COPIES, torch.zeros(3), 1.0)
+    with torch.no_grad():
+        for parameter in expansion.parameters():
+            parameter.add_(torch.rand(parameter.shape, generator=torch.Generator().manual_seed(1)) - 0.3)
+    factors = expansion(base, torch.zeros(3)).aperture_factor.detach()
+    assert factors.std() > 1e-3
+    torch.testing.assert_close(factors.log().mean(), torch.tensor(0.0), atol=1e-5, rtol=0)
+
+
 def test_the_mlp_never_moves_the_scene(base):
     base = tuple(x.clone().requires_grad_() for x in base)
     expansion = PaperExpansion(COPIES, torch.zeros(3), 1.0, Ablation())

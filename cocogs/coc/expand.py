@@ -90,7 +90,7 @@ class LensResiduals:
     """Where the learned lens departs from the physical one.
 
     directions: points of the unit disc; widths: sub-aperture radius as a part of the aperture radius,
-    1/sqrt(M) by physics; aperture_factor: factor on K, 1 by physics.
+    1/sqrt(M) by physics; aperture_factor: factor on K, 1 by physics and in the geometric mean.
     """
 
     directions: Float[Tensor, "M N 2"]
@@ -131,7 +131,9 @@ class ResidualExpansion(nn.Module):
         count, copies = len(raw), self.copies
         shift = raw[:, : 2 * copies].view(count, copies, 2).transpose(0, 1)
         width = raw[:, 2 * copies : 3 * copies].T.exp() / math.sqrt(copies)
-        return LensResiduals(self.samples[:, None] + shift, width, raw[:, -1].exp())
+        # How wide the lens is altogether is K's to say; the factors say where it acts wider or narrower.
+        factor = (raw[:, -1] - raw[:, -1].mean()).exp()
+        return LensResiduals(self.samples[:, None] + shift, width, factor)
 
 
 @dataclass
