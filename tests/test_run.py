@@ -71,19 +71,18 @@ def test_a_scene_is_drawn_as_it_was_trained(run: Run, tmp_path_factory: pytest.T
     assert torch.equal(*pictures) and torch.equal(*others) and not torch.equal(pictures[0], others[0])
 
 
-def test_runs_of_before_there_was_a_choice_are_drawn_as_they_were(run: Run, tmp_path: Path) -> None:
-    folder = tmp_path / "old"
+def as_of_before(run: Run, name: str, folder: Path) -> Run:
+    """The run with a checkpoint that lacks a part of the model."""
     shutil.copytree(run.folder, folder)
     state = torch.load(folder / "checkpoint.pt", weights_only=True)
-    del state["model"]["gaussians._extra_state"]
+    del state["model"][name]
     torch.save(state, folder / "checkpoint.pt")
-    assert not load_run(folder).model.gaussians.antialiased
+    return load_run(folder)
+
+
+def test_runs_of_before_there_was_a_choice_are_drawn_as_they_were(run: Run, tmp_path: Path) -> None:
+    assert not as_of_before(run, "gaussians._extra_state", tmp_path / "old").model.gaussians.antialiased
 
 
 def test_runs_of_before_photos_could_be_soft_hold_none(run: Run, tmp_path: Path) -> None:
-    folder = tmp_path / "old"
-    shutil.copytree(run.folder, folder)
-    state = torch.load(folder / "checkpoint.pt", weights_only=True)
-    del state["model"]["focus.softness"]
-    torch.save(state, folder / "checkpoint.pt")
-    assert not load_run(folder).model.focus.softness.any()
+    assert not as_of_before(run, "focus.softness", tmp_path / "old").model.focus.softness.any()
