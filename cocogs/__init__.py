@@ -18,7 +18,7 @@ The files in the order in which data flows through them:
     gaussians.py            Gaussians: raw parameters, activations, start from points
     start_points.py         more points to start from: around those of SfM, and on what photos show
     coc/lens.py             thin-lens formulas, without state
-    coc/focus.py            FocusPlanes: focus distance per photo and aperture, learned
+    coc/focus.py            FocusPlanes: focus distance and softness per photo, and aperture, learned
     coc/expand.py           one Gaussian -> its circle-of-confusion copies
     coc/resolution.py       what even the sharpest photo of a place blurs away
     rasterize/__init__.py   rasterize(): splats and a camera -> pictures

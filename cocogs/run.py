@@ -225,7 +225,7 @@ def write_lens(folder: Path, model: DefocusModel, scene: Scene) -> None:
     views = scene.train_views
     distances, softness = model.focus.focus_distances.tolist(), model.focus.softness.sqrt().tolist()
     photos = []
-    for index, (view, distance) in enumerate(zip(views, distances, strict=True)):
+    for index, (view, distance, soft) in enumerate(zip(views, distances, softness, strict=True)):
         aperture = model.aperture(view.camera, index)
         photos.append(
             {
@@ -233,7 +233,7 @@ def write_lens(folder: Path, model: DefocusModel, scene: Scene) -> None:
                 "focus_distance": distance,
                 "aperture_px": aperture,
                 "aperture_diameter": aperture / view.camera.fx if model.config.units == "world" else None,
-                "softness_px": softness[index],
+                "softness_px": soft,
                 "fx": view.camera.fx,
                 "width": view.camera.width,
                 "height": view.camera.height,
