@@ -13,6 +13,7 @@ from cocogs.coc.lens import (
     depth_of_field,
     focus_between,
     lens_samples,
+    sampled_disc,
     world_radius,
 )
 
@@ -73,6 +74,28 @@ def test_disc_sigma_is_that_of_the_nearest_gaussian():
     gaussians = torch.exp(-((sigmas[:, None] * f) ** 2) / 2)
     distances = torch.trapezoid((disc - gaussians).square(), log_f)
     assert float(sigmas[distances.argmin()]) == pytest.approx(DISC_SIGMA, abs=1e-3)
+
+
+@pytest.mark.parametrize("count", [1, 5, 9])
+def test_sampled_disc_is_the_scale_at_which_the_samples_blur_most_nearly_as_a_disc(count: int):
+    """By pictures: a texture whose power falls with the square of the frequency, blurred by both."""
+    size, radius = 256, 12.0
+    frequency = 2 * math.pi * torch.fft.fftfreq(size, dtype=torch.float64)
+    fy, fx = torch.meshgrid(frequency, frequency, indexing="ij")
+    f = (fx.square() + fy.square()).sqrt()
+    f[0, 0] = 1.0  # the mean, which no blur changes
+    disc = 2 * torch.special.bessel_j1(radius * f) / (radius * f)
+    disc[0, 0] = 1.0
+
+    def misfit(scale: float) -> float:
+        shifts = scale * radius * lens_samples(count).double()
+        waves = torch.exp(1j * (shifts[:, 0, None, None] * fx + shifts[:, 1, None, None] * fy)).mean(0)
+        pattern = waves * torch.exp(-((DISC_SIGMA * scale * radius * f) ** 2) / count / 2)
+        pattern[0, 0] = 1.0
+        return float(((pattern - disc).abs() / f).square().sum())
+
+    scales = torch.arange(0.95, 1.1, 0.002).tolist()
+    assert min(scales, key=misfit) == pytest.approx(sampled_disc(count), abs=4e-3)
 
 
 def test_blur_variance_is_that_of_the_disc_s_gaussian():

@@ -11,7 +11,7 @@ from torch import Tensor
 from cocogs.camera import Camera
 from cocogs.coc.expand import Ablation
 from cocogs.coc.focus import FocusPlanes
-from cocogs.coc.lens import DISC_SIGMA, coc_diameter
+from cocogs.coc.lens import DISC_SIGMA, coc_diameter, sampled_disc
 from cocogs.config import PRESETS, ModelConfig, preset
 from cocogs.gaussians import SH_C0, Gaussians
 from cocogs.model import DefocusModel
@@ -168,7 +168,8 @@ def test_sampled_lens_starts_as_wide_as_the_disc(index: int) -> None:
     widened_light, *widened = light_and_variance(lens.defocused(CAMERA, index))
     assert light == pytest.approx(widened_light, rel=0.03)
     radius = float(aperture * (1 / depth - 1 / FOCUS_DISTANCES[index])) / 2
-    assert sum(sampled) - sum(sharp) == pytest.approx(2 * (radius / 2) ** 2, rel=0.05)  # x and y together
+    disc = 2 * (sampled_disc(full.config.copies) * radius / 2) ** 2  # x and y together
+    assert sum(sampled) - sum(sharp) == pytest.approx(disc, rel=0.05)
     single = 2 * (DISC_SIGMA * radius) ** 2
     assert sum(widened) - sum(sharp) == pytest.approx(single, rel=0.1)  # its faint rim is not drawn
 
@@ -248,7 +249,7 @@ def test_reported_aperture_starts_as_the_lens_s(name: str) -> None:
 
 
 def test_reported_aperture_is_the_one_the_copies_act_with() -> None:
-    """Whatever the residuals: the variance of one splat's light is that of a disc of this aperture."""
+    """Whatever the residuals: the variance of one splat's light is that of samples of this aperture."""
     depth = 4.0
     config = replace(preset("full").model, blend_channels=0, linear_light=False)
     model = away_from_start(make(config, one_splat(depth, opacity=0.99), 70.0))
@@ -256,7 +257,8 @@ def test_reported_aperture_is_the_one_the_copies_act_with() -> None:
     assert abs(aperture / 70.0 - 1) > 0.05  # else there is nothing to see
     _, *sharp = light_and_variance(model.sharp(CAMERA).colors[0])
     _, *sampled = light_and_variance(model.defocused(CAMERA, 0))
-    disc = 2 * float(aperture * (1 / depth - 1 / FOCUS_DISTANCES[0])) ** 2 / 16
+    radius = float(aperture * (1 / depth - 1 / FOCUS_DISTANCES[0])) / 2
+    disc = 2 * (sampled_disc(config.copies) * radius / 2) ** 2  # x and y together
     assert sum(sampled) - sum(sharp) == pytest.approx(disc, rel=0.07)
 
 

@@ -19,6 +19,7 @@ from cocogs.coc.lens import (
     camera_depth,
     coc_diameter,
     lens_samples,
+    sampled_disc,
     world_radius,
 )
 from cocogs.device import bf16_where_fast
@@ -71,12 +72,12 @@ def sample_lens(
 ) -> Copies:
     """M copies, each seen through one sub-aperture: shifted sideways and widened by the sub-aperture.
 
-    `residuals` at zero give the physical lens.
+    `residuals` at zero give the physical lens: what is nearest to its disc (`sampled_disc`).
     """
     means, quats, scales, opacities = base
     rotation = cam_from_world[:3, :3]
     z = camera_depth(means, cam_from_world, lens.depth)
-    aperture = lens.aperture * residuals.aperture_factor
+    aperture = lens.aperture * residuals.aperture_factor * sampled_disc(len(residuals.widths))
     radius = world_radius(z, lens.focus_distance, aperture, fx, lens.units)
     # -r u in the camera's x and y; the rows of the rotation are its axes in the world.
     offsets = (-radius[:, None] * residuals.directions) @ rotation[:2]
