@@ -112,9 +112,10 @@ def lens_samples(
 
 @cache
 def sampled_disc(count: int) -> float:
-    """How much wider than the disc `lens_samples(count)` and their Gaussians come nearest to it, by least
-    squares: 1 for a single sample, 1.11 for 5, 1.04 for 16. Few samples of the disc's own variance blur too
-    little, because they leave gaps.
+    """How many times as wide as the disc `lens_samples(count)` and their Gaussians come nearest to it.
+
+    By least squares, as `DISC_SIGMA`: 1 for a single sample, 1.11 for 5, 1.04 for 16. Few samples of the
+    disc's own variance blur too little, because they leave gaps.
     """
     if count == 1:
         return 1.0
