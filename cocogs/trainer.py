@@ -39,6 +39,9 @@ from cocogs.threads import torch_on_one
 
 CHECKPOINT_EVERY = 500  # steps; about a quarter of a minute of work at risk
 LIGHT = 150_000  # splats; up to here a second thread gains torch's operations nothing (docs/benchmarks.md)
+# Of the aperture found before training: from too wide a start focus distances end twice as far off
+# (docs/what-we-learned.md, "A disc is not a Gaussian").
+START_APERTURE = 0.93
 
 
 class Trainer:
@@ -261,6 +264,8 @@ def start_focus(config: Config, scene: Scene) -> FocusPlanes:
     if config.model.units == "paper":
         # The paper's offset is K |1/z - 1/z_f| itself: start where it equals the physical one.
         aperture *= typical / views[0].camera.fx
+    else:
+        aperture *= START_APERTURE
     return FocusPlanes(distances, aperture, typical, config.model.per_photo_aperture)
 
 
