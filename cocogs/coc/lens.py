@@ -112,7 +112,7 @@ def lens_samples(
 
 @cache
 def sampled_disc(count: int) -> float:
-    """How many times as wide as the disc `lens_samples(count)` and their Gaussians come nearest to it.
+    """The width, in widths of the disc, at which `lens_samples(count)` and their Gaussians come nearest to it.
 
     By least squares, as `DISC_SIGMA`: 1 for a single sample, 1.11 for 5, 1.04 for 16. Few samples of the
     disc's own variance blur too little, because they leave gaps.
@@ -131,7 +131,7 @@ def sampled_disc(count: int) -> float:
         samples = torch.exp(-away / (2 * variance)).mean(1) / (2 * math.pi * variance)
         return float((samples - disc).square().sum())
 
-    return minimize_scalar(distance, bounds=(0.9, 1.3), method="bounded").x
+    return float(minimize_scalar(distance, bounds=(0.9, 1.3), method="bounded").x)
 
 
 def _sunflower(count: int, blades: int) -> Float[Tensor, "{count} 2"]:
