@@ -112,7 +112,7 @@ def lens_samples(
 
 @cache
 def sampled_disc(count: int) -> float:
-    """The width, in widths of the disc, at which `lens_samples(count)` and their Gaussians come nearest to it.
+    """The width, in discs, at which `lens_samples(count)` and their Gaussians come nearest to the disc.
 
     By least squares, as `DISC_SIGMA`: 1 for a single sample, 1.11 for 5, 1.04 for 16. Few samples of the
     disc's own variance blur too little, because they leave gaps.
