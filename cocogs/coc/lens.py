@@ -131,7 +131,7 @@ def sampled_disc(count: int) -> float:
         samples = torch.exp(-away / (2 * variance)).mean(1) / (2 * math.pi * variance)
         return float((samples - disc).square().sum())
 
-    return float(minimize_scalar(distance, bounds=(0.9, 1.3), method="bounded").x)
+    return minimize_scalar(distance, bounds=(0.9, 1.3), method="bounded").x
 
 
 def _sunflower(count: int, blades: int) -> Float[Tensor, "{count} 2"]:
