@@ -90,13 +90,29 @@ def test_every_camera_model_is_read_and_undistorted(tmp_path: Path, name: str) -
 def test_undistortion_agrees_with_pycolmap() -> None:
     lens = _lens("OPENCV")
     intrinsics = Intrinsics("OPENCV", 240, 180, tuple(map(float, lens.params)))
-    rough = np.random.default_rng(0).integers(0, 256, (180, 240, 3), dtype=np.uint8)
+    y, x, channel = np.mgrid[:180, :240, :3]
+    smooth = np.rint(127 + 120 * np.sin(x / 20 + channel) * np.cos(y / 30)).astype(np.uint8)
     options = pycolmap.UndistortCameraOptions()
-    theirs, camera = pycolmap.undistort_image(options, pycolmap.Bitmap.from_array(rough), lens)
-    ours = colmap.undistort(rough.astype(np.float32), intrinsics, colmap.pinhole(intrinsics))
+    theirs, camera = pycolmap.undistort_image(options, pycolmap.Bitmap.from_array(smooth), lens)
+    ours = colmap.undistort(smooth.astype(np.float32), intrinsics, colmap.pinhole(intrinsics))
     assert np.allclose(camera.params, colmap.pinhole(intrinsics).params)
     inner = (slice(2, -2), slice(2, -2))
     assert np.abs(ours - theirs.to_array().astype(np.float32))[inner].max() < 1.0
+
+
+def test_undistortion_keeps_fine_stripes() -> None:
+    """Stripes 4 px wide in the pinhole picture come back with their contrast; bilinear sampling takes 20 %."""
+    lens = _lens("OPENCV")
+    intrinsics = Intrinsics("OPENCV", 240, 180, tuple(map(float, lens.params)))
+    flat = colmap.pinhole(intrinsics)
+    fx, _, cx, _ = flat.params
+    y, x = np.mgrid[:180, :240] + 0.5
+    rays = np.asarray(lens.cam_from_img(np.stack([x.ravel(), y.ravel()], axis=1))).reshape(180, 240, 2)
+    distorted = np.cos((rays[..., :1] * fx + cx) * (np.pi / 2))
+    truth = np.cos((np.arange(flat.width) + 0.5) * (np.pi / 2))
+    sampled = colmap.undistort(distorted.astype(np.float32), intrinsics, flat)[4:-4, 4:-4, 0]
+    contrast = (sampled * truth[4:-4]).mean() / (truth[4:-4] ** 2).mean()
+    assert contrast == pytest.approx(1, abs=0.03)
 
 
 def test_resized_lens_scales_focal_length_and_centre() -> None:

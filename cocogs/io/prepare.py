@@ -16,7 +16,7 @@ from cocogs.io.atomic import replacing
 from cocogs.io.source import Intrinsics, Shot
 
 # Raise it when the same inputs give other pictures than before.
-_VERSION = 1
+_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -145,14 +145,14 @@ def _flatten(picture: Picture, pixels: np.ndarray, flat: Intrinsics) -> np.ndarr
         return photos.resize_area(pixels, flat.width, flat.height)
     shrink = lens.width / flat.width
     if shrink < 1.5:
-        return colmap.undistort(pixels, lens, flat)
+        return colmap.undistort(pixels, lens, flat).clip(0, 1)
     # Undistorting samples single points; to average over whole areas, it goes to twice the training
     # resolution, from a photo reduced to about that, and the area filter takes the last step.
     reduce = max(1, int(shrink / 2))
     small = colmap.resized(lens, round(lens.width / reduce), round(lens.height / reduce))
     fine = colmap.resized(flat, 2 * flat.width, 2 * flat.height)
     reduced = photos.resize_area(pixels, small.width, small.height)
-    return photos.resize_area(colmap.undistort(reduced, small, fine), flat.width, flat.height)
+    return photos.resize_area(colmap.undistort(reduced, small, fine).clip(0, 1), flat.width, flat.height)
 
 
 def _write(path: Path, pixels: np.ndarray) -> None:
