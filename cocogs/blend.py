@@ -37,7 +37,7 @@ class BlendNet(nn.Module):
 
     def __init__(self, channels: int, paper: bool = False) -> None:
         super().__init__()
-        self.shrink = 1 if paper else 2
+        self.shrink, self.normed = (1, True) if paper else (2, False)
         first = 5 if paper else 3
 
         def norm() -> nn.Module:
@@ -62,7 +62,10 @@ class BlendNet(nn.Module):
         images = F.avg_pool2d(renders.detach(), self.shrink, ceil_mode=True)
         # The weights of a mean need no more precision than bf16 has.
         with bf16_where_fast(images.device):
-            logits = self.logit(self.features(images.contiguous(memory_format=torch.channels_last))).float()
+            images = images.contiguous(memory_format=torch.channels_last)
+            # One at a time where they are normalised: torch copies a batch several times to do that.
+            parts = images.split(1 if self.normed else len(images))
+            logits = torch.cat([self.logit(self.features(part)) for part in parts]).float()
         if self.shrink > 1:
             # Almost bilinear, whose backward pass adds up in any order on a GPU.
             logits = F.interpolate(logits, scale_factor=self.shrink)[..., :height, :width]
