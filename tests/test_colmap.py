@@ -101,7 +101,7 @@ def test_undistortion_agrees_with_pycolmap() -> None:
 
 
 def test_undistortion_keeps_fine_stripes() -> None:
-    """Stripes 4 px wide in the pinhole picture come back with their contrast; bilinear sampling takes 20 %."""
+    """Stripes 4 px apart come back with their contrast; bilinear sampling takes 20 % of it."""
     lens = _lens("OPENCV")
     intrinsics = Intrinsics("OPENCV", 240, 180, tuple(map(float, lens.params)))
     flat = colmap.pinhole(intrinsics)
