@@ -195,6 +195,7 @@ def restore_model(state: dict[str, Any], config: Config, scene: Scene, folder: P
         gaussians = _gaussians(values)
         count = len(scene.train_views)
         values.setdefault("focus.softness", torch.zeros(count))  # of before photos had one
+        values.setdefault("focus.held", torch.ones(()))  # of before it could be free
         focus = FocusPlanes(torch.ones(count), 1.0, 1.0, config.model.per_photo_aperture)
         model = DefocusModel(gaussians, focus, config.model, torch.zeros(3), 1.0)
         model.load_state_dict(values)

@@ -39,9 +39,6 @@ from cocogs.threads import torch_on_one
 
 CHECKPOINT_EVERY = 500  # steps; about a quarter of a minute of work at risk
 LIGHT = 150_000  # splats; up to here a second thread gains torch's operations nothing (docs/benchmarks.md)
-# Of the aperture found before training: from too wide a start focus distances end twice as far off
-# (docs/what-we-learned.md, "A disc is not a Gaussian").
-START_APERTURE = 0.93
 
 
 class Trainer:
@@ -137,7 +134,8 @@ class Trainer:
 
     def aperture_penalty(self) -> Tensor:
         focus = self.model.focus
-        return self.config.optim.aperture_prior * (focus.log_aperture - focus.log_start).square().mean()
+        shift = (focus.log_aperture - focus.log_start).square().mean()
+        return self.config.optim.aperture_prior * focus.held * shift
 
     def softness_price(self, index: int) -> Tensor:
         """Keeps at exactly 0 every photo that needs none: where all are a little soft the scene is."""
@@ -258,15 +256,15 @@ def start_focus(config: Config, scene: Scene) -> FocusPlanes:
     middle, typical = mean_depths(evidence), float(evidence.depths.nanmedian())
     if config.model.lens == "pinhole":  # which has no use for one
         return FocusPlanes(middle, 1.0, typical)
-    distances, aperture, _ = find_lens(evidence, gather_blurs(cameras, photos, evidence, points))
+    distances, aperture, method = find_lens(evidence, gather_blurs(cameras, photos, evidence, points))
     # What the maker says of the aperture is surer than what the photos show of it.
     aperture = exif_aperture(views, middle) or aperture
     if config.model.units == "paper":
         # The paper's offset is K |1/z - 1/z_f| itself: start where it equals the physical one.
         aperture *= typical / views[0].camera.fx
-    else:
-        aperture *= START_APERTURE
-    return FocusPlanes(distances, aperture, typical, config.model.per_photo_aperture)
+    # Photos that differ in focus tell K, and better than the search; others would let it drift off.
+    per_photo = config.model.per_photo_aperture
+    return FocusPlanes(distances, aperture, typical, per_photo, held=per_photo or method != "compared")
 
 
 def exif_aperture(views: list[View], depths: Tensor) -> float | None:

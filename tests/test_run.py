@@ -84,5 +84,9 @@ def test_runs_of_before_there_was_a_choice_are_drawn_as_they_were(run: Run, tmp_
     assert not as_of_before(run, "gaussians._extra_state", tmp_path / "old").model.gaussians.antialiased
 
 
+def test_runs_of_before_the_aperture_could_be_free_hold_it(run: Run, tmp_path: Path) -> None:
+    assert float(as_of_before(run, "focus.held", tmp_path / "old").model.focus.held) == 1
+
+
 def test_runs_of_before_photos_could_be_soft_hold_none(run: Run, tmp_path: Path) -> None:
     assert not as_of_before(run, "focus.softness", tmp_path / "old").model.focus.softness.any()

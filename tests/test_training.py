@@ -14,7 +14,7 @@ from cocogs.model import DefocusModel
 from cocogs.monitor import Monitor
 from cocogs.run import DataConfig, load_run, open_data
 from cocogs.scene import LensFacts, Scene
-from cocogs.trainer import START_APERTURE, Trainer, exif_aperture, start_focus
+from cocogs.trainer import Trainer, exif_aperture, start_focus
 
 
 class Losses(Monitor):
@@ -162,8 +162,29 @@ def test_every_lens_starts_where_the_search_for_it_ends(
         torch.testing.assert_close(focus.focus_distances.detach(), found)
         # In the paper's units K is a length in the scene at the typical depth, and not px.
         px_per_unit = scene.train_views[0].camera.fx / float(focus.typical_depth) if name == "paper" else 1.0
-        start = 20.0 if name == "paper" else START_APERTURE * 20.0
-        assert float(focus.aperture(0).detach()) * px_per_unit == pytest.approx(start, rel=1e-5)
+        assert float(focus.aperture(0).detach()) * px_per_unit == pytest.approx(20.0, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("method", "per_photo", "held"),
+    [("compared", False, 0), ("compared", True, 1), ("each alone", False, 1), ("none", False, 1)],
+)
+def test_aperture_is_free_where_photos_differ_in_focus(
+    tmp_path: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    monkeypatch: pytest.MonkeyPatch,
+    method: str,
+    per_photo: bool,
+    held: int,
+) -> None:
+    scene, config = open_tiny_scene(tmp_path_factory), preset("lens")
+    found = torch.full((len(scene.train_views),), 4.0)
+    monkeypatch.setattr("cocogs.trainer.find_lens", lambda evidence, blurs: (found, 20.0, method))
+    config = replace(config, model=replace(config.model, per_photo_aperture=per_photo))
+    trainer = Trainer(config, scene, tmp_path)
+    with torch.no_grad():
+        trainer.model.focus.log_aperture += 2.0
+    assert float(trainer.aperture_penalty().detach()) == pytest.approx(held * 4 * config.optim.aperture_prior)
 
 
 def open_tiny_scene(tmp_path_factory: pytest.TempPathFactory) -> Scene:

@@ -28,6 +28,7 @@ class FocusPlanes(nn.Module):
         aperture: float,
         typical_depth: float,
         per_photo_aperture: bool = False,
+        held: bool = True,
     ) -> None:
         """
         Args:
@@ -35,6 +36,7 @@ class FocusPlanes(nn.Module):
             aperture: start value of K > 0 in px x scene unit.
             typical_depth: scene units; makes `vergence` about 1.
             per_photo_aperture: one K for every photo instead of one for all.
+            held: training keeps K near its start value (see `OptimConfig.aperture_prior`).
         """
         super().__init__()
         self.register_buffer("typical_depth", torch.tensor(float(typical_depth)))
@@ -42,10 +44,12 @@ class FocusPlanes(nn.Module):
         count = len(focus_distances) if per_photo_aperture else 1
         self.log_aperture = nn.Parameter(torch.full((count,), math.log(aperture)))
         self.register_buffer("log_start", torch.tensor(math.log(aperture)))
+        self.register_buffer("held", torch.tensor(float(held)))
         self.softness = nn.Parameter(torch.zeros(len(focus_distances)))
 
     typical_depth: Float[Tensor, ""]
     log_start: Float[Tensor, ""]
+    held: Float[Tensor, ""]
 
     @property
     def focus_distances(self) -> Float[Tensor, " V"]:
