@@ -62,7 +62,7 @@ class OptimConfig:
     sh_interval: int = 500
     """One more band of spherical harmonics every so many steps, up to degree 3."""
     aperture_prior: float = 5e-3
-    """Weight of log(K / K_start)^2 in the loss where photos do not differ in focus, or each has a K of its own:
+    """Weight of log(K / K_start)^2 in the loss where photos do not differ in focus, or each has its own K:
     there fat splats can explain the blur, and K drifts off."""
     sharp_coc: float = 3.0
     """Pixels count by 1 / (1 + (c / this)^2), c their CoC in px: those in focus hold the detail."""
