@@ -183,7 +183,7 @@ def test_aperture_is_free_where_photos_differ_in_focus(
     config = replace(config, model=replace(config.model, per_photo_aperture=per_photo))
     trainer = Trainer(config, scene, tmp_path)
     with torch.no_grad():
-        trainer.model.focus.log_aperture += 2.0
+        trainer.model.focus.log_aperture.add_(2.0)
     assert float(trainer.aperture_penalty().detach()) == pytest.approx(held * 4 * config.optim.aperture_prior)
 
 
