@@ -63,6 +63,12 @@ def test_empty_observation_lines_in_text_models(tmp_path: Path) -> None:
     assert len(colmap.read_model(folder).shots) == 3
 
 
+def _directions(lens: pycolmap.Camera) -> np.ndarray:
+    """(180, 240, 2) x/z and y/z of what every pixel sees."""
+    y, x = np.mgrid[:180, :240] + 0.5
+    return np.asarray(lens.cam_from_img(np.stack([x.ravel(), y.ravel()], axis=1))).reshape(180, 240, 2)
+
+
 @pytest.mark.parametrize("name", PERSPECTIVE)
 def test_every_camera_model_is_read_and_undistorted(tmp_path: Path, name: str) -> None:
     lens = _lens(name)
@@ -75,8 +81,7 @@ def test_every_camera_model_is_read_and_undistorted(tmp_path: Path, name: str) -
     if colmap.is_pinhole(intrinsics):
         return
     # A picture whose colours are directions: undistorted, each pixel must show its own direction.
-    y, x = np.mgrid[:180, :240] + 0.5
-    rays = np.asarray(lens.cam_from_img(np.stack([x.ravel(), y.ravel()], axis=1))).reshape(180, 240, 2)
+    rays = _directions(lens)
     sampled = colmap.undistort(rays.astype(np.float32), intrinsics, flat)
     fx, fy, cx, cy = flat.params
     columns, rows = np.meshgrid(
@@ -106,8 +111,7 @@ def test_undistortion_keeps_fine_stripes() -> None:
     intrinsics = Intrinsics("OPENCV", 240, 180, tuple(map(float, lens.params)))
     flat = colmap.pinhole(intrinsics)
     fx, _, cx, _ = flat.params
-    y, x = np.mgrid[:180, :240] + 0.5
-    rays = np.asarray(lens.cam_from_img(np.stack([x.ravel(), y.ravel()], axis=1))).reshape(180, 240, 2)
+    rays = _directions(lens)
     distorted = np.cos((rays[..., :1] * fx + cx) * (np.pi / 2))
     truth = np.cos((np.arange(flat.width) + 0.5) * (np.pi / 2))
     sampled = colmap.undistort(distorted.astype(np.float32), intrinsics, flat)[4:-4, 4:-4, 0]
