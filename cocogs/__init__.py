@@ -40,6 +40,7 @@ The files in the order in which data flows through them:
     strategy.py             where Gaussians are added and removed
     config.py               every setting, and the presets
     run.py                  the run folder: checkpoint, settings, lens.json
+    replay.py               steps on a GPU, recorded and replayed
     trainer.py              the training loop
     monitor.py              progress line, curves, picture strips
     evaluate.py             PSNR, SSIM, FLIP, LPIPS on sharp test views

@@ -13,6 +13,7 @@
 """
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 from jaxtyping import Bool, Float
@@ -52,10 +53,26 @@ class Camera:
     def cy(self) -> float:
         return float(self.K[1, 2])
 
-    @property
+    @cached_property
     def position(self) -> Float[Tensor, "3"]:
         """Camera centre in the world."""
         return -self.cam_from_world[:3, :3].T @ self.cam_from_world[:3, 3]
+
+    @cached_property
+    def numbers(self) -> tuple[float, ...]:
+        """The three rows of `cam_from_world` that matter, then fx, fy, cx, cy."""
+        return (*self.cam_from_world[:3].flatten().tolist(), self.fx, self.fy, self.cx, self.cy)
+
+    def pose_like(self, tensor: Tensor) -> tuple[Float[Tensor, "4 4"], Float[Tensor, "3"]]:
+        """`cam_from_world` and `position` as a tensor is: kept, for on its way to a GPU a tensor waits."""
+        kind = (tensor.dtype, tensor.device)
+        if kind not in self._poses:
+            self._poses[kind] = self.cam_from_world.to(tensor), self.position.to(tensor)
+        return self._poses[kind]
+
+    @cached_property
+    def _poses(self) -> dict[tuple[torch.dtype, torch.device], tuple[Tensor, Tensor]]:
+        return {}
 
     def depths(self, points: Float[Tensor, "*P 3"]) -> Float[Tensor, " *P"]:
         """z-depth of world points, in scene units; negative behind the camera."""

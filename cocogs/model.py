@@ -137,7 +137,7 @@ class DefocusModel(nn.Module):
 
     def _copies(self, camera: Camera, view_index: int, sets: bool) -> Copies:
         base = self.gaussians.activated()
-        transform, position = (x.to(base[0]) for x in (camera.cam_from_world, camera.position))
+        transform, position = camera.pose_like(base[0])
         lens, config = self.lens(view_index), self.config
         if config.lens == "pinhole" or (config.lens == "paper" and not sets):
             return self._base()

@@ -82,17 +82,18 @@ class Monitor:
 
     def _facts(self, step: int, count: int) -> str:
         rate = (step - self.start) / max(time.monotonic() - self.began, 1e-9)
+        on_gpu = torch.cuda.max_memory_reserved() if torch.cuda.is_initialized() else 0
         return "  ".join((
             f"{sum(self.psnrs) / len(self.psnrs):.2f} dB",
             f"{count:,} Gaussians",
             f"{rate:.1f} it/s",
             f"{duration((self.iterations - step) / rate)} left",
-            f"peak {peak_memory() / 2**30:.1f} GiB",
+            f"peak {peak_memory() / 2**30:.1f} GiB" + (f" + GPU {on_gpu / 2**30:.1f} GiB" if on_gpu else ""),
         ))  # fmt: skip
 
     @torch.no_grad()
     def evaluate(self, step: int, model: DefocusModel, scene: Scene) -> None:
-        """Curves of the test views and the lens, and picture strips of one or two training photos."""
+        """Curves of the test views and the lens."""
         scores = []
         for view in scene.test_views:
             render = model.sharp(view.camera).colors[0].clamp(0, 1).cpu()
@@ -104,6 +105,10 @@ class Monitor:
         if model.exposure is not None:
             for view, gain in zip(scene.train_views, model.exposure.gains().mean(1).tolist(), strict=True):
                 self.curves.add_number(f"gain/{view.name}", gain, step)
+
+    @torch.no_grad()
+    def show(self, step: int, model: DefocusModel, scene: Scene) -> None:
+        """Picture strips of one or two training photos."""
         count = len(scene.train_views)
         for index in sorted({i * count // STRIP_VIEWS for i in range(STRIP_VIEWS)}):
             name = scene.train_views[index].name

@@ -51,10 +51,11 @@ class Densification:
         self.seen += drawn
 
     @torch.no_grad()
-    def edit(self, step: int, gaussians: Gaussians, optimizers: Optimizers) -> None:
-        """Every so many steps: duplicate small, split large, remove faint and oversized Gaussians."""
+    def edit(self, step: int, gaussians: Gaussians, optimizers: Optimizers) -> bool:
+        """Every so many steps: duplicate small, split large, remove faint and oversized Gaussians. Whether it
+        was time; parameters and optimizers have new tensors then."""
         if not (self.begin < step <= self.end and step % self.config.every == 0):
-            return
+            return False
         params = {name: getattr(gaussians, name) for name in gaussians.names}
         mean = self.gradient / self.seen.clamp_min(1)
         # Faint ones go first: sharing its opacity would make a growing one look faint.
@@ -65,6 +66,7 @@ class Densification:
         for name, value in params.items():
             setattr(gaussians, name, value)
         self.gradient, self.seen = (self.gradient.new_zeros(len(gaussians)) for _ in range(2))
+        return True
 
     def _superfluous(self, params: dict[str, torch.nn.Parameter], mean: Tensor) -> Tensor:
         """Mask (N,) of those to remove, given the mean gradients (N,)."""

@@ -1,6 +1,8 @@
 """The training loop, and all that must survive a crash."""
 
 import signal
+import time
+from collections.abc import Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
@@ -25,6 +27,7 @@ from cocogs.gaussians import Gaussians
 from cocogs.losses import photometric_loss
 from cocogs.model import DefocusModel
 from cocogs.monitor import Monitor
+from cocogs.replay import Replay
 from cocogs.run import (
     check_same_photos,
     read_checkpoint,
@@ -37,7 +40,8 @@ from cocogs.start_points import add_start_points
 from cocogs.strategy import Densification
 from cocogs.threads import torch_on_one
 
-CHECKPOINT_EVERY = 500  # steps; about a quarter of a minute of work at risk
+CHECKPOINT_EVERY = 500  # steps; on a CPU about a quarter of a minute of work at risk
+CHECKPOINT_SECONDS = 10  # at least, in between: a GPU takes 500 steps in the time that writing one takes
 LIGHT = 150_000  # splats; up to here a second thread gains torch's operations nothing (docs/benchmarks.md)
 
 
@@ -59,71 +63,100 @@ class Trainer:
         self.config, self.scene, self.folder = config, scene, folder
         self.device = torch.device(device)
         torch.backends.cudnn.deterministic = True  # else a GPU's convolutions add up in any order
+        torch.backends.cudnn.allow_tf32 = False  # with 10 bits; where they are enough bf16 is asked for
         self.photos = DevicePhotos(scene, self.device)
+        self.views, self.extent = scene.train_views, scene.extent
         torch.manual_seed(config.seed)
         saved = read_checkpoint(folder) if resume else None
         if saved is not None:
             check_same_photos(saved, scene, folder)
             self.model = restore_model(saved, config, scene, folder)
         else:
-            self.model = start_model(config, scene)
+            self.model = start_model(config, scene, self.device)
         self.model.to(self.device)
-        self.optimizers = make_optimizers(self.model, config, scene.extent)
+        self.optimizers = make_optimizers(self.model, config, self.extent)
         self.densification = Densification(
-            config.strategy, config.optim.iterations, scene.extent, len(self.model.gaussians), self.device
+            config.strategy, config.optim.iterations, self.extent, len(self.model.gaussians), self.device
         )
         self.step, self.order = 0, torch.empty(0, dtype=torch.long)
+        # Learning rates that change, where recorded steps read them.
+        self.rates = torch.zeros(6, device=self.device)
         # (N,) least standard deviation of every splat, scene units; see keep_physical.
         self.finest = torch.zeros(len(self.model.gaussians), device=self.device)
         if saved is not None:
             self.restore(saved)
+        on_gpu = self.device.type == "cuda"
+        self.replay = Replay(self.optimize, self.optimizers, self.device) if on_gpu else None
 
     def train(self, monitor: Monitor) -> bool:
         """Run to the last step; False when Ctrl-C ended it early (everything is saved either way)."""
-        iterations = self.config.optim.iterations
+        iterations, saved = self.config.optim.iterations, time.monotonic()
         with stop_on_interrupt() as stop:
             while self.step < iterations and not stop.is_set:
                 # Before a step, not after one: what is saved and shown has got over the last change.
-                self.densification.edit(self.step, self.model.gaussians, self.optimizers)
+                edited = self.densification.edit(self.step, self.model.gaussians, self.optimizers)
+                if edited and self.replay is not None:
+                    self.replay.forget()
                 self.step += 1
                 with torch_on_one(self.is_light):
-                    loss, mse = self.optimize(self.next_view())
+                    loss, mse = self.advance(self.next_view())
                 monitor.step(self.step, loss, mse, len(self.model.gaussians))
-                if self.step % CHECKPOINT_EVERY == 0 and self.step < iterations and not stop.is_set:
+                if self.step % CHECKPOINT_EVERY or self.step == iterations or stop.is_set:
+                    continue
+                monitor.evaluate(self.step, self.model, self.scene)
+                if time.monotonic() - saved >= CHECKPOINT_SECONDS:
                     self.save()
-                    monitor.evaluate(self.step, self.model, self.scene)
+                    monitor.show(self.step, self.model, self.scene)
+                    saved = time.monotonic()
         self.save()
         monitor.evaluate(self.step, self.model, self.scene)
+        monitor.show(self.step, self.model, self.scene)
         return self.step >= iterations
 
-    def optimize(self, index: int) -> tuple[Tensor, Tensor]:
-        """One step on one training photo: predict it, compare, move everything a little."""
-        view = self.scene.train_views[index]
+    def advance(self, index: int) -> tuple[Tensor, Tensor]:
+        """One step on one training photo; its loss and mean squared error."""
+        self.set_rates()
+        if self.model.coc_in_px and (self.step - 1) % self.config.strategy.every == 0:
+            self.find_finest()  # also right after splats were added or removed
+        kind = (index, self.sh_degree, self.with_sets, self.densification.observes(self.step))
+        if self.replay is not None and self.photos.keep(self.views[index]):
+            loss, mse = self.replay.run(*kind)
+        else:
+            loss, mse = self.optimize(*kind)
+        return loss, mse
+
+    def optimize(self, index: int, sh_degree: int, with_sets: bool, probed: bool) -> Tensor:
+        """Predict a photo, compare, move everything a little. (2,): loss and mean squared error."""
+        view = self.views[index]
         truth, mask = self.photos[view]
-        probed = self.densification.observes(self.step)
-        photo = self.model.photo(view.camera, index, self.sh_degree, self.with_sets, probed)
+        photo = self.model.photo(view.camera, index, sh_degree, with_sets, probed)
         per_pixel = photometric_loss(photo.image, truth, self.config.optim.ssim_weight)
         loss = masked_mean(per_pixel * self.focus_weight(photo.coc), mask)
         (loss + self.aperture_penalty() + self.softness_price(index)).backward()
         self.densification.observe(photo)
-        self.set_rates()
         for optimizer in self.optimizers.values():
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
         if self.model.coc_in_px:
             self.keep_physical()
-        return loss.detach(), masked_mean((photo.image.detach() - truth).square(), mask)
+        return torch.stack([loss.detach(), masked_mean((photo.image.detach() - truth).square(), mask)])
+
+    @torch.no_grad()
+    def find_finest(self) -> None:
+        cameras = [view.camera for view in self.views]
+        finest = self.config.strategy.finest * least_blur(
+            self.model.gaussians.means, cameras, self.model.focus
+        )
+        if finest.shape == self.finest.shape:
+            self.finest.copy_(finest)  # recorded steps read it there
+        else:
+            self.finest = finest
 
     @torch.no_grad()
     def keep_physical(self) -> None:
         """No photo is sharper than sharp, and no splat thinner than a share of the blur of the sharpest photo
         of it. Finer detail is in no photo, and left alone training makes up ripples there, which the blur of
         every photo hides."""
-        if (self.step - 1) % self.config.strategy.every == 0:  # also right after splats were added or removed
-            cameras = [view.camera for view in self.scene.train_views]
-            self.finest = self.config.strategy.finest * least_blur(
-                self.model.gaussians.means, cameras, self.model.focus
-            )
         self.model.focus.softness.clamp_(min=0)
         self.model.gaussians.scales.clamp_(min=self.finest.log()[:, None])
 
@@ -157,7 +190,7 @@ class Trainer:
 
     def next_view(self) -> int:
         if len(self.order) == 0:
-            self.order = torch.randperm(len(self.scene.train_views))
+            self.order = torch.randperm(len(self.views))
         index, self.order = int(self.order[0]), self.order[1:]
         return index
 
@@ -166,14 +199,18 @@ class Trainer:
         optim, progress = self.config.optim, self.step / self.config.optim.iterations
         lens = 0.0 if progress < optim.lens_from else 0.001**progress
         rates = {
-            "means": optim.means * self.scene.extent * 0.01**progress,
+            "means": optim.means * self.extent * 0.01**progress,
             "exposure": optim.exposure * 0.01**progress,
             "vergence": optim.vergence * lens,
             "softness": optim.softness * lens,
             "log_aperture": optim.log_aperture * lens,
             "network": optim.network * 0.1**progress,
         }
-        for name, rate in rates.items():
+        values: Sequence[float | Tensor] = list(rates.values())
+        if self.device.type == "cuda":
+            self.rates.copy_(torch.tensor(values), non_blocking=True)  # else it waits for the device
+            values = self.rates.unbind()
+        for name, rate in zip(rates, values, strict=True):
             if name in self.optimizers:
                 self.optimizers[name].param_groups[0]["lr"] = rate
 
@@ -230,9 +267,15 @@ class DevicePhotos:
             self.kept[view.name] = pair
         return pair
 
+    def keep(self, view: View) -> bool:
+        """Whether a photo stays; it is fetched if need be."""
+        self[view]
+        return view.name in self.kept
 
-def start_model(config: Config, scene: Scene) -> DefocusModel:
-    """Base Gaussians from the SfM points and some more; the lens from sharpness evidence."""
+
+def start_model(config: Config, scene: Scene, device: torch.device) -> DefocusModel:
+    """Base Gaussians from the SfM points and some more; the lens from sharpness evidence, sought
+    on `device`."""
     cap, seeds = config.strategy.max_gaussians, len(scene.points)
     # More points than allowed: a random part of them, because neighbours in the file are one region.
     chosen = torch.randperm(seeds)[:cap] if seeds > cap else torch.arange(seeds)
@@ -240,23 +283,30 @@ def start_model(config: Config, scene: Scene) -> DefocusModel:
     extra = min(config.strategy.extra_points, cap - len(points))
     points, colors = add_start_points(scene, points, colors, extra)
     gaussians = Gaussians.from_points(points, colors, config.model.antialiased)
-    return DefocusModel(
-        gaussians, start_focus(config, scene), config.model, scene.points.median(0).values, scene.extent
-    )
+    focus, middle = start_focus(config, scene, device), scene.points.median(0).values
+    return DefocusModel(gaussians, focus, config.model, middle, scene.extent)
 
 
-def start_focus(config: Config, scene: Scene) -> FocusPlanes:
-    """Raises InputError when no training photo sees a seed point: cameras and points do not fit."""
+def start_focus(config: Config, scene: Scene, device: torch.device | str = "cpu") -> FocusPlanes:
+    """On a CPU, after a search on `device`.
+
+    Raises:
+        InputError: no training photo sees a seed point: cameras and points do not fit.
+    """
     views = scene.train_views
-    cameras, photos = [v.camera for v in views], [scene.photo(v) for v in views]
-    points = thin_out(scene.points)
-    evidence = gather_evidence(cameras, photos, [scene.mask(v) for v in views], points)
-    if evidence.depths.isnan().all():
-        raise InputError(f"No photo of {scene.source} sees its points: give cameras and points of one model.")
-    middle, typical = mean_depths(evidence), float(evidence.depths.nanmedian())
-    if config.model.lens == "pinhole":  # which has no use for one
-        return FocusPlanes(middle, 1.0, typical)
-    distances, aperture, method = find_lens(evidence, gather_blurs(cameras, photos, evidence, points))
+    cameras, photos = [v.camera for v in views], [scene.photo(v).to(device) for v in views]
+    masks = [None if mask is None else mask.to(device) for mask in map(scene.mask, views)]
+    points = thin_out(scene.points).to(device)
+    with torch.device(device):  # also what is made on the way
+        evidence = gather_evidence(cameras, photos, masks, points)
+        if evidence.depths.isnan().all():
+            raise InputError(
+                f"No photo of {scene.source} sees its points: give cameras and points of one model."
+            )
+        middle, typical = mean_depths(evidence).cpu(), float(evidence.depths.nanmedian())
+        if config.model.lens == "pinhole":  # which has no use for one
+            return FocusPlanes(middle, 1.0, typical).cpu()
+        distances, aperture, method = find_lens(evidence, gather_blurs(cameras, photos, evidence, points))
     # What the maker says of the aperture is surer than what the photos show of it.
     aperture = exif_aperture(views, middle) or aperture
     if config.model.units == "paper":
@@ -264,7 +314,8 @@ def start_focus(config: Config, scene: Scene) -> FocusPlanes:
         aperture *= typical / views[0].camera.fx
     # Photos that differ in focus tell K, and better than the search; others would let it drift off.
     per_photo = config.model.per_photo_aperture
-    return FocusPlanes(distances, aperture, typical, per_photo, held=per_photo or method != "compared")
+    held = per_photo or method != "compared"
+    return FocusPlanes(distances.cpu(), aperture, typical, per_photo, held)
 
 
 def exif_aperture(views: list[View], depths: Tensor) -> float | None:

@@ -4,6 +4,7 @@
 #include <nanobind/stl/array.h>
 #include <nanobind/stl/pair.h>
 
+#include <limits>
 #include <utility>
 
 #include "call.h"
@@ -44,14 +45,19 @@ size_t backward_size(const Call& call, int64_t intersections) {
   return bytes_of([&](Arena& arena) { take_gathering(scene, intersections, arena); });
 }
 
-// Projects and sorts the splats; returns the number of intersections. Waits for the device.
-int64_t project_and_order(const Call& call, Address kept, Address work, Address radii, Address stream) {
+// Projects and sorts the splats, and returns the number of intersections, for which it waits. Given a `total`
+// it writes the number there, on the device, does not wait, and returns `room`, to which it keeps.
+int64_t project_and_order(const Call& call, Address kept, Address work, Address radii, int64_t room,
+                          Address total, Address stream) {
   const Scene<float> scene = scene_of<float>(call);
   Arena keep(memory(kept)), use(memory(work));
   const Projection projection = take_projection(scene, keep);
   const Ordering ordering = take_ordering(scene, use);
   project(scene, projection, ordering, reinterpret_cast<float*>(radii), stream_at(stream));
-  return order(scene, projection, ordering, stream_at(stream));
+  order(scene, projection, ordering, total ? room : std::numeric_limits<int64_t>::max(), stream_at(stream));
+  if (!total) return count(scene, ordering, stream_at(stream));
+  count_into(reinterpret_cast<uint64_t*>(total), scene, ordering, stream_at(stream));
+  return room;
 }
 
 void draw(const Call& call, int64_t intersections, Address kept, Address work, Address kept_lists,
@@ -101,7 +107,7 @@ NB_MODULE(_cuda, m) {
   m.def("list_sizes", &list_sizes, nb::arg("call"), nb::arg("intersections"));
   m.def("backward_size", &backward_size, nb::arg("call"), nb::arg("intersections"));
   m.def("project_and_order", &project_and_order, nb::arg("call"), nb::arg("kept"), nb::arg("work"),
-        nb::arg("radii"), nb::arg("stream"), release);
+        nb::arg("radii"), nb::arg("room"), nb::arg("total"), nb::arg("stream"), release);
   m.def("draw", &draw, nb::arg("call"), nb::arg("intersections"), nb::arg("kept"), nb::arg("work"),
         nb::arg("kept_lists"), nb::arg("list_work"), nb::arg("out"), nb::arg("stream"), release);
   m.def("backward", &backward, nb::arg("call"), nb::arg("intersections"), nb::arg("kept"),

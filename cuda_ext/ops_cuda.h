@@ -1,8 +1,9 @@
 // The contract between the stages of the rasterizer on a GPU: what ops.h is on a CPU. All sets go
 // through each stage together. Every stage works in the caller's stream, on memory of the caller; only
-// `order` waits for the device, once, for the number of intersections.
+// `count` waits for the device, for the number of intersections. Who has memory for some number of them
+// needs not know it.
 //
-// Forward:   project -> order -> list_tiles -> rasterize.
+// Forward:   project -> order (-> count) -> list_tiles -> rasterize.
 // Backward:  rasterize_vjp -> sum_moments -> project_vjp.
 // And, apart from these, two pictures compared: ssim, ssim_vjp.
 //
@@ -68,7 +69,7 @@ struct Lists {
   int64_t intersections = 0;
 };
 struct Listing {
-  uint32_t* tiles = nullptr;          // (intersections,) set x tiles + tile, slot by slot
+  uint32_t* tiles = nullptr;          // (intersections,) set x tiles + tile, slot by slot; all ones: nobody's
   uint32_t* other_tiles = nullptr;    // (intersections,) work space
   uint32_t* slots = nullptr;          // (intersections,) 0, 1, 2, ...
   uint32_t* owners = nullptr;         // (intersections,) row of the splat of each slot
@@ -108,9 +109,14 @@ Gathering take_gathering(const Scene<float>& scene, int64_t intersections, Arena
 // radii: (S, N) px.
 void project(const Scene<float>& scene, const Projection& projection, const Ordering& ordering, float* radii,
              cudaStream_t stream);
-// Sorts the splats by depth and numbers their slots. Returns the number of intersections.
-int64_t order(const Scene<float>& scene, const Projection& projection, const Ordering& ordering,
-              cudaStream_t stream);
+// Sorts the splats by depth and numbers their slots. Those with slots beyond `room`, the farthest, are not
+// drawn.
+void order(const Scene<float>& scene, const Projection& projection, const Ordering& ordering, int64_t room,
+           cudaStream_t stream);
+// The number of intersections, also of what is not drawn for want of room: waits for it, or writes it to
+// `total` on the device.
+int64_t count(const Scene<float>& scene, const Ordering& ordering, cudaStream_t stream);
+void count_into(uint64_t* total, const Scene<float>& scene, const Ordering& ordering, cudaStream_t stream);
 void list_tiles(const Scene<float>& scene, const Ordering& ordering, const Listing& listing, const Lists& lists,
                 cudaStream_t stream);
 void rasterize(const Scene<float>& scene, const Projection& projection, const Lists& lists,

@@ -11,8 +11,8 @@ namespace {
 
 constexpr int kThreads = 256;
 
-// Bits of the numbers below `count`.
-int bits_below(int64_t count) {
+// Bits of the numbers up to `count`; with all of them set a number is at least that.
+int bits_to(int64_t count) {
   int bits = 1;
   while (bits < 32 && count >> bits) ++bits;
   return bits;
@@ -41,9 +41,13 @@ __global__ void __launch_bounds__(kThreads)
 }
 
 __global__ void __launch_bounds__(kThreads)
-    number_slots_kernel(int64_t rows, Projection projection, Ordering ordering) {
+    number_slots_kernel(int64_t rows, int64_t room, Projection projection, Ordering ordering) {
   const int64_t k = int64_t(blockIdx.x) * kThreads + threadIdx.x;
-  if (k < rows) projection.first_slot[ordering.sorted[k]] = uint32_t(ordering.offsets[k]);
+  if (k >= rows) return;
+  const uint32_t row = ordering.sorted[k];
+  projection.first_slot[row] = uint32_t(ordering.offsets[k]);
+  if (int64_t(ordering.offsets[k] + ordering.counts[k]) > room)
+    ordering.counts[k] = projection.tile_count[row] = 0;
 }
 
 // One thread per splat, near to far: its tiles, in its slots.
@@ -71,9 +75,9 @@ __global__ void __launch_bounds__(kThreads)
 
 // Where each tile's list begins and ends, and whose the slots in it are. `tiles`: of the sorted slots.
 __global__ void __launch_bounds__(kThreads)
-    find_lists_kernel(Listing listing, Lists lists, const uint32_t* tiles) {
+    find_lists_kernel(int64_t tile_count, Listing listing, Lists lists, const uint32_t* tiles) {
   const int64_t i = int64_t(blockIdx.x) * kThreads + threadIdx.x;
-  if (i >= lists.intersections) return;
+  if (i >= lists.intersections || tiles[i] >= tile_count) return;
   lists.splat_of[i] = listing.owners[lists.slot_of[i]];
   lists.warps_of[i] = 0;  // rasterize leaves out what lies behind the last open pixel
   const uint32_t tile = tiles[i];
@@ -120,27 +124,36 @@ Listing take_listing(const Scene<float>& scene, int64_t intersections, Arena& ar
   listing.slots = arena.take<uint32_t>(intersections);
   listing.owners = arena.take<uint32_t>(intersections);
   listing.work_bytes = sort_pairs(nullptr, 0, nullptr, nullptr, nullptr, nullptr, intersections,
-                                  bits_below(scene.sets * scene.tiles()), nullptr);
+                                  bits_to(scene.sets * scene.tiles()), nullptr);
   listing.work = arena.take<char>(int64_t(listing.work_bytes));
   return listing;
 }
 
-int64_t order(const Scene<float>& scene, const Projection& projection, const Ordering& ordering,
-              cudaStream_t stream) {
+void order(const Scene<float>& scene, const Projection& projection, const Ordering& ordering, int64_t room,
+           cudaStream_t stream) {
   const int64_t rows = scene.sets * scene.count;
-  if (rows == 0) return 0;
+  if (rows == 0) return;
   sort_pairs(ordering.work, ordering.work_bytes, ordering.keys, ordering.other_keys, ordering.rows,
              ordering.sorted, rows, 32, stream);
   launch("count the tiles of the splats", gather_counts_kernel, blocks_for(rows + 1, kThreads), kThreads,
          stream, rows, projection, ordering);
   running_sum(ordering.work, ordering.work_bytes, ordering.counts, ordering.offsets, rows + 1, stream);
   launch("number the tiles of the splats", number_slots_kernel, blocks_for(rows, kThreads), kThreads, stream,
-         rows, projection, ordering);
+         rows, room, projection, ordering);
+}
+
+int64_t count(const Scene<float>& scene, const Ordering& ordering, cudaStream_t stream) {
+  if (scene.count == 0) return 0;
   uint64_t* const total = pinned_number();
-  check(cudaMemcpyAsync(total, ordering.offsets + rows, sizeof *total, cudaMemcpyDeviceToHost, stream),
-        "read the number of intersections");
+  count_into(total, scene, ordering, stream);
   check(cudaStreamSynchronize(stream), "project and sort the Gaussians");
   return int64_t(*total);
+}
+void count_into(uint64_t* total, const Scene<float>& scene, const Ordering& ordering, cudaStream_t stream) {
+  if (scene.count == 0) return;
+  check(cudaMemcpyAsync(total, ordering.offsets + scene.sets * scene.count, sizeof *total, cudaMemcpyDefault,
+                        stream),
+        "read the number of intersections");
 }
 
 void list_tiles(const Scene<float>& scene, const Ordering& ordering, const Listing& listing, const Lists& lists,
@@ -148,12 +161,14 @@ void list_tiles(const Scene<float>& scene, const Ordering& ordering, const Listi
   const int64_t tiles = scene.sets * scene.tiles();
   check(cudaMemsetAsync(lists.of_tile, 0, size_t(tiles) * sizeof(Range), stream), "clear");  // empty lists
   if (lists.intersections == 0) return;
+  // Slots that nobody takes sort last.
+  check(cudaMemsetAsync(listing.tiles, 0xff, size_t(lists.intersections) * sizeof(uint32_t), stream), "clear");
   launch("list the tiles of the splats", list_slots_kernel, blocks_for(scene.sets * scene.count, kThreads),
          kThreads, stream, scene, ordering, listing);
   sort_pairs(listing.work, listing.work_bytes, listing.tiles, listing.other_tiles, listing.slots, lists.slot_of,
-             lists.intersections, bits_below(tiles), stream);
+             lists.intersections, bits_to(tiles), stream);
   launch("find the lists of the tiles", find_lists_kernel, blocks_for(lists.intersections, kThreads), kThreads,
-         stream, listing, lists, static_cast<const uint32_t*>(listing.other_tiles));
+         stream, tiles, listing, lists, static_cast<const uint32_t*>(listing.other_tiles));
 }
 
 }  // namespace cocogs

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from cocogs.camera import Camera
 from cocogs.rasterize import rasterize
+from cocogs.replay import Replay
 
 WARM_UP, REPEATS = 10, 50
 
@@ -20,6 +21,7 @@ class CudaTiming:
     """Milliseconds on the device, medians; NaN where it could not be run.
 
     Attributes:
+        replayed: forward + backward as training does it, recorded once.
         floor: what moving each input, gradient and picture once would take at the device's copy speed.
         apart: mean difference of the two pictures, which shows that both drew the same scene.
     """
@@ -28,6 +30,7 @@ class CudaTiming:
     sets: int
     forward: float
     both: float
+    replayed: float
     gsplat_forward: float
     gsplat_both: float
     floor: float
@@ -35,16 +38,17 @@ class CudaTiming:
     apart: float
 
     def row(self) -> str:
-        ratio = self.gsplat_both / self.both
+        ratios = "".join(f"{self.gsplat_both / ours:9.2f}" for ours in (self.both, self.replayed))
         return (
-            f"{self.scene:16}{self.sets:5}{self.forward:10.3f}{self.both:10.3f}{self.floor:10.3f}"
-            f"{self.gsplat_forward:12.3f}{self.gsplat_both:12.3f}{ratio:9.2f}{self.peak_gib:9.2f}{self.apart:9.1e}"
+            f"{self.scene:16}{self.sets:5}{self.forward:10.3f}{self.both:10.3f}{self.replayed:10.3f}"
+            f"{self.floor:10.3f}{self.gsplat_forward:12.3f}{self.gsplat_both:12.3f}{ratios}"
+            f"{self.peak_gib:9.2f}{self.apart:9.1e}"
         )
 
 
 HEADER = (
-    f"{'scene':16}{'sets':>5}{'forward':>10}{'and back':>10}{'floor':>10}{'gsplat fwd':>12}{'and back':>12}"
-    f"{'ratio':>9}{'GiB':>9}{'apart':>9}"
+    f"{'scene':16}{'sets':>5}{'forward':>10}{'and back':>10}{'replayed':>10}{'floor':>10}"
+    f"{'gsplat fwd':>12}{'and back':>12}{'ratio':>9}{'replayed':>9}{'GiB':>9}{'apart':>9}"
 )
 
 
@@ -103,22 +107,27 @@ def gsplat_scene(
     return leaves, render
 
 
-def passes(render: Callable[[], Tensor], leaves: dict[str, Tensor]) -> tuple[float, float]:
-    """Forward, and forward + backward, ms."""
+@dataclass
+class Passes:
+    """Forward, and forward + backward with random gradients of the picture."""
 
-    def forward() -> None:
+    render: Callable[[], Tensor]
+    leaves: dict[str, Tensor]
+
+    def __post_init__(self) -> None:
         with torch.no_grad():
-            render()
+            self.v_picture = 1e-3 * torch.randn_like(self.render())
 
-    def both() -> None:
-        for leaf in leaves.values():
+    @torch.no_grad()
+    def forward(self) -> None:
+        self.render()
+
+    def both(self) -> Tensor:
+        for leaf in self.leaves.values():
             leaf.grad = None
-        picture = render()
-        picture.backward(v_picture)
-
-    with torch.no_grad():
-        v_picture = 1e-3 * torch.randn_like(render())
-    return median_ms(forward), median_ms(both)
+        picture = self.render()
+        picture.backward(self.v_picture)
+        return picture.flatten()[:1]
 
 
 def measure_cuda(
@@ -128,16 +137,22 @@ def measure_cuda(
     leaves: dict[str, Any] = {key: value.cuda().requires_grad_() for key, value in tensors.items()}
     sets = len(leaves["means"])
     torch.cuda.reset_peak_memory_stats()
-    forward, both = passes(lambda: rasterize(**leaves, camera=camera).colors, leaves)
+    ours = Passes(lambda: rasterize(**leaves, camera=camera).colors, leaves)
+    forward, both = median_ms(ours.forward), median_ms(ours.both)
     peak = torch.cuda.max_memory_allocated() / 2**30
     moved = 2 * sum(leaf.numel() for leaf in leaves.values()) + 2 * sets * 4 * camera.width * camera.height
+    replayed = median_ms(Replay(ours.both, {}, torch.device("cuda")).run)
     theirs, apart = (float("nan"), float("nan")), float("nan")
     if beside_gsplat:
         try:
             gsplat_leaves, render = gsplat_scene(leaves, camera)
             with torch.no_grad():
                 difference = render()[:, 0].movedim(-1, 1) - rasterize(**leaves, camera=camera).colors
-            theirs, apart = passes(render, gsplat_leaves), difference.abs().mean().item()
+            passes = Passes(render, gsplat_leaves)
+            theirs, apart = (
+                (median_ms(passes.forward), median_ms(passes.both)),
+                difference.abs().mean().item(),
+            )
         except Exception as error:
             print(f"gsplat could not be run: {type(error).__name__}: {str(error)[:300]}", file=sys.stderr)
-    return CudaTiming(name, sets, forward, both, *theirs, 1e3 * 4 * moved / speed, peak, apart)
+    return CudaTiming(name, sets, forward, both, replayed, *theirs, 1e3 * 4 * moved / speed, peak, apart)

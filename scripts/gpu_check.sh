@@ -68,8 +68,10 @@ timeout -k 5 330 nice -n 19 bash -c build_gsplat >$logs/gsplat.log 2>&1 &  # bes
 gsplat=$!
 # Warnings of a torch newer than the one at hand here are no errors.
 tests=("$python" -m pytest -q -W default -m cuda -p no:cacheprovider)
-part "tests marked cuda" 120 tests.log "${tests[@]}" \
-  tests/test_cuda.py tests/test_device.py tests/test_rasterize.py tests/test_ssim.py
+"$python" -c 'import xdist' 2>/dev/null && beside=(-n 8) || beside=()
+part "tests marked cuda" 120 tests.log "${tests[@]}" "${beside[@]}" \
+  tests/test_cuda.py tests/test_device.py tests/test_rasterize.py tests/test_ssim.py tests/test_replay.py \
+  tests/test_training.py
 if command -v compute-sanitizer >/dev/null; then
   checked="ordinary or own_sets or dense or large_image"
   for tool in memcheck racecheck; do

@@ -212,6 +212,7 @@ def test_disk_full_while_saving(
     The system is told to let no file grow beyond 10 kB, so that it is torch who meets the error.
     """
     monkeypatch.setattr("cocogs.trainer.CHECKPOINT_EVERY", 10)
+    monkeypatch.setattr("cocogs.trainer.CHECKPOINT_SECONDS", 0)
     out, save, limits = tmp_path / "run", Trainer.save, resource.getrlimit(resource.RLIMIT_FSIZE)
 
     def save_on_a_full_disk(trainer: Trainer) -> None:

@@ -159,8 +159,8 @@ class Training:
     def __init__(self, data: Path, out: Path) -> None:
         arguments = ["train", str(data), "--out", str(out), "--resume"]
         code = (
-            "import sys, cocogs.trainer as t; t.CHECKPOINT_EVERY = 20; from cocogs.cli import main; "
-            f"sys.exit(main({arguments!r}))"
+            "import sys, cocogs.trainer as t; t.CHECKPOINT_EVERY, t.CHECKPOINT_SECONDS = 20, 0; "
+            f"from cocogs.cli import main; sys.exit(main({arguments!r}))"
         )
         self.out = out
         self.process = subprocess.Popen(

@@ -50,6 +50,52 @@ def test_too_many_intersections_are_refused(backend: Backend, monkeypatch: pytes
 
 
 @on_host
+def test_with_room_to_spare_nothing_changes(backend: Backend) -> None:
+    splats, camera = dense().splats, dense().camera
+    room = native_cuda.Room(torch.device("cpu"))
+    with native_cuda.use_room(room):
+        expected = pictures_and_gradients(splats, camera, "cpu")
+    needed = room.most
+    assert needed is not None and needed > 100
+    for room.most in (needed, needed + 1, 2 * needed):
+        with native_cuda.use_room(room):
+            found = pictures_and_gradients(splats, camera, "cpu")
+        assert room.needed.tolist() == [needed]
+        assert all(torch.equal(found[name], value) for name, value in expected.items())
+
+
+@on_host
+@pytest.mark.parametrize("most", [0, 1, 50])
+def test_what_finds_no_room_is_not_drawn(backend: Backend, most: int) -> None:
+    """The picture is that of the nearest splats alone."""
+    camera = tilted_camera(70, 50)
+    splats = random_splats(40, camera, 1, size_px=6)
+    room = native_cuda.Room(torch.device("cpu"))
+
+    def of(chosen: Tensor) -> dict[str, Tensor]:
+        return {name: value[chosen] for name, value in splats.tensors(torch.float32).items()}
+
+    near_to_far = camera.depths(splats.means).argsort()
+    tiles = []
+    for splat in near_to_far:
+        room.most = None
+        with native_cuda.use_room(room):
+            draw(of(splat[None]), camera)
+        tiles.append(room.most)
+    assert sum(tiles) > most
+    fits = torch.tensor(tiles).cumsum(0) <= most
+    near, far = (near_to_far[chosen] for chosen in (fits, ~fits))
+
+    room.most = most
+    with native_cuda.use_room(room):
+        found = pictures_and_gradients(splats, camera, "cpu")
+    assert room.needed.item() == sum(tiles)
+    torch.testing.assert_close(found["colors"], draw(of(near.sort().values), camera).colors)
+    assert not found["v_means"][far].any()
+    assert found["v_means"][near].any() == (len(near) > 0)
+
+
+@on_host
 def test_double_is_refused(backend: Backend) -> None:
     with pytest.raises(ValueError, match="float32"):
         draw(dense().splats.tensors(torch.float64), dense().camera)

@@ -91,5 +91,5 @@ def test_a_step_on_a_gpu_is_that_of_the_cpu(name: str) -> None:
         assert slope is not None
         images.append((image.detach().cpu(), slope.cpu()))
     (image, slope), (other, other_slope) = images
-    assert (image - other).abs().max() < 2e-3  # the networks compute in bf16 there
+    assert (image - other).abs().max() < 4e-3  # the networks compute in bf16 there, which has 8 bits
     assert torch.cosine_similarity(slope.flatten(), other_slope.flatten(), dim=0) > 0.999

@@ -91,6 +91,7 @@ def test_evaluation_leaves_no_trace(run: Run, tmp_path: Path) -> None:
     random, before = torch.get_rng_state(), [value.clone() for value in values]
     with Monitor(tmp_path, 0, 100, print) as monitor:
         monitor.evaluate(100, run.model, run.scene)
+        monitor.show(100, run.model, run.scene)
     assert torch.equal(torch.get_rng_state(), random)
     assert all(map(torch.equal, values, before))
     assert all(parameter.grad is None for parameter in run.model.parameters())
@@ -99,6 +100,7 @@ def test_evaluation_leaves_no_trace(run: Run, tmp_path: Path) -> None:
 def test_evaluation_draws_curves_and_strips(run: Run, tmp_path: Path) -> None:
     with Monitor(tmp_path, 0, 100, print) as monitor:
         monitor.evaluate(100, run.model, run.scene)
+        monitor.show(100, run.model, run.scene)
     tags = curves(tmp_path).Tags()
     views = run.scene.train_views
     lens = {"lens/aperture", *(f"focus_distance/{view.name}" for view in views)}

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -27,6 +28,9 @@ class Losses(Monitor):
         self.values.append(float(loss))
 
     def evaluate(self, step: int, model: DefocusModel, scene: Scene) -> None:
+        pass
+
+    def show(self, step: int, model: DefocusModel, scene: Scene) -> None:
         pass
 
 
@@ -61,7 +65,11 @@ def test_pulls_are_gathered_only_while_splats_are_added(
 
 @pytest.mark.parametrize(("name", "threads"), [("lens", [1, 1]), ("full", [1, 3])])
 def test_torch_works_alone_while_steps_are_light(
-    name: str, threads: list[int], tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+    name: str,
+    threads: list[int],
+    tmp_path: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """On one of three threads until networks, which are worth more, take part (second half of `full`)."""
     config = preset(name)
@@ -72,11 +80,11 @@ def test_torch_works_alone_while_steps_are_light(
 
     optimize = trainer.optimize
 
-    def counted(index: int) -> tuple[Tensor, Tensor]:
+    def counted(*kind: Any) -> Tensor:
         seen.append(torch.get_num_threads())
-        return optimize(index)
+        return optimize(*kind)
 
-    trainer.optimize = counted
+    monkeypatch.setattr(trainer, "optimize", counted)
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(3)
@@ -85,6 +93,16 @@ def test_torch_works_alone_while_steps_are_light(
     finally:
         torch.set_num_threads(before)
     assert [seen[0], seen[-1]] == threads
+
+
+@pytest.mark.cuda
+def test_the_lens_is_found_on_a_gpu_as_on_a_cpu(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    scene = open_tiny_scene(tmp_path_factory)
+    one, other = (start_focus(preset("full"), scene, device) for device in ("cpu", "cuda"))
+    for name, value in one.state_dict().items():
+        torch.testing.assert_close(other.state_dict()[name], value, rtol=1e-3, atol=1e-6)
 
 
 def load_parameters(folder: Path) -> list[Tensor]:

@@ -251,7 +251,6 @@ def rasterize(
         NotImplementedError: the tensors are neither on a CPU nor on an NVIDIA GPU.
         ValueError: on a GPU, the tensors are not float32, or the splats cover too many tiles.
     """
-    pose = camera.cam_from_world[:3].flatten().tolist()
     colors, alphas, depth_sums, radii, *_ = rasterize_op(
         means.contiguous(),
         quats.contiguous(),
@@ -262,7 +261,7 @@ def rasterize(
         shN.contiguous(),
         background.contiguous(),
         means2d_probe,
-        [*pose, camera.fx, camera.fy, camera.cx, camera.cy],
+        camera.numbers,
         camera.width,
         camera.height,
         sh_degree,

@@ -2,11 +2,13 @@
 
 What the forward pass keeps for the backward pass are two blocks of device memory, the splats and the tiles'
 lists. `state` is a (1,) int64 tensor on the CPU with the number of intersections, by which both passes
-size their memory: reading it is the one time that a step waits for the device.
+size their memory: reading it is the one time that a step waits for the device. Within `use_room` there is
+no need to.
 """
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from types import ModuleType
 
@@ -21,6 +23,34 @@ REMEDY = (
 )
 MOST_INTERSECTIONS = 2**31 - 1
 """Splats and tiles meet at most so often in one call: they are numbered with 32 bits."""
+
+
+class Room:
+    """Memory for so many intersections of a call: where it is given beforehand, as for a CUDA graph, none
+    waits for their number. Splats that find no room, the farthest, are not drawn.
+
+    Attributes:
+        most: None where it is not known yet: the call waits then, and notes the number here.
+        needed: (1,) int64 on the device: the last call's number; larger than `most` where some found none.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.most: int | None = None
+        self.needed = torch.zeros(1, dtype=torch.int64, device=device)
+
+
+_room: Room | None = None
+
+
+@contextmanager
+def use_room(room: Room) -> Iterator[None]:
+    """Calls of `rasterize` on a GPU keep to this room."""
+    global _room
+    _room = room
+    try:
+        yield
+    finally:
+        _room = None
 
 
 @cache
@@ -72,9 +102,18 @@ class CudaPasses:
         with torch.cuda.device_of(radii):
             call, stream = scene.call(self.module), self.stream_of(radii.device)
             splats, work = _memory(radii, self.module.projection_sizes(call))
+            room = _room if _room is not None and _room.most is not None else None
             intersections = self.module.project_and_order(
-                call, splats.data_ptr(), work.data_ptr(), radii.data_ptr(), stream
+                call,
+                splats.data_ptr(),
+                work.data_ptr(),
+                radii.data_ptr(),
+                0 if room is None else room.most,
+                0 if room is None else room.needed.data_ptr(),
+                stream,
             )
+            if _room is not None:
+                _room.most = intersections
             if intersections > MOST_INTERSECTIONS:
                 raise ValueError(
                     f"The Gaussians touch {intersections:,} image tiles in all, more than 2^31: they are "
