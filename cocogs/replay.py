@@ -7,14 +7,24 @@ is.
 
 from collections.abc import Callable, Hashable
 from contextlib import suppress
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from cocogs.rasterize.native_cuda import Room, use_room
 
-SPARE = 1.5  # a recording's memory for intersections, as a multiple of what the step before it needed
+SPARE = 1.5  # a recording's memory for intersections, as a multiple of what its kind needed last
 CHECK_EVERY = 20  # replays; reading how full the memory is waits for the device, so not after every one
+
+
+@dataclass
+class Recording:
+    """A step of one kind: replaying `graph` leaves its numbers in `numbers`, within the memory of `room`."""
+
+    graph: torch.cuda.CUDAGraph
+    numbers: Tensor
+    room: Room
 
 
 class Replay:
@@ -33,46 +43,48 @@ class Replay:
         device: torch.device,
     ) -> None:
         self.step, self.optimizers, self.device = step, optimizers, device
-        self.rooms: dict[Hashable, Room] = {}
-        self.recordings: dict[Hashable, tuple[torch.cuda.CUDAGraph, Tensor]] = {}
+        self.needs: dict[Hashable, float] = {}  # intersections, by kind
+        self.recordings: dict[Hashable, Recording] = {}
         self.count = 0
         self.stream = torch.cuda.Stream(device)
         # All recordings use the same memory, one after another. It lives as long as one of them does.
         self.pool = torch.cuda.graph_pool_handle()
         self.keeper, _ = self._record(lambda: torch.zeros(1, device=device))
 
-    def forget(self) -> None:
-        """To be called when tensors of the step were replaced."""
-        self.rooms.clear()
-        self.recordings.clear()
-
-    def run(self, *arguments: Hashable) -> Tensor:
+    def run(self, *kind: Hashable) -> Tensor:
         """One step, of the kind that its arguments name."""
-        if arguments not in self.rooms:
+        if kind not in self.needs:
             room = Room(self.device)
             with use_room(room):
-                numbers = self.step(*arguments)
-            self.rooms[arguments] = room
+                numbers = self.step(*kind)
+            self.needs[kind] = room.most or 0
             return numbers
-        if arguments not in self.recordings:
-            room = self.rooms[arguments]
-            assert room.most is not None
-            room.most = int(SPARE * room.most)
+        if kind not in self.recordings:
+            room = Room(self.device, int(SPARE * self.needs[kind]))
             with use_room(room):
-                self.recordings[arguments] = self._record(lambda: self.step(*arguments))
-        graph, numbers = self.recordings[arguments]
-        graph.replay()
+                self.recordings[kind] = Recording(*self._record(lambda: self.step(*kind)), room)
+        recording = self.recordings[kind]
+        recording.graph.replay()
         self.count += 1
         if self.count % CHECK_EVERY == 0:
-            self._check_rooms()
-        return numbers.clone()
+            self._make_room()
+        return recording.numbers.clone()
+
+    def forget(self, growth: float = 1.0) -> None:
+        """To be called when tensors of the step were replaced: all is recorded anew.
+
+        Args:
+            growth: by how much more memory that will want, as a guess.
+        """
+        self._look()
+        self.needs = {kind: growth * need for kind, need in self.needs.items()}
+        self.recordings.clear()
 
     def _record(self, step: Callable[[], Tensor]) -> tuple[torch.cuda.CUDAGraph, Tensor]:
         # Not torch.cuda.graph, which empties torch's cache of memory each time.
         graph = torch.cuda.CUDAGraph()
         self.stream.wait_stream(torch.cuda.current_stream(self.device))
-        for optimizer in self.optimizers.values():
-            optimizer.param_groups[0]["capturable"] = True
+        self._expect_recording(True)
         with torch.cuda.stream(self.stream):
             graph.capture_begin(pool=self.pool)
             try:
@@ -82,17 +94,25 @@ class Replay:
                     graph.capture_end()
                 raise
             graph.capture_end()
-        for optimizer in self.optimizers.values():
-            optimizer.param_groups[0]["capturable"] = False
+        self._expect_recording(False)
         return graph, numbers
 
-    def _check_rooms(self) -> None:
-        """Records anew what is about to need more memory than it has."""
-        kinds = list(self.recordings)
-        needed = torch.cat([self.rooms[kind].needed for kind in kinds]).tolist()
-        for kind, need in zip(kinds, needed, strict=True):
-            most = self.rooms[kind].most
-            assert most is not None
-            if need > 0.9 * most:
+    def _expect_recording(self, expect: bool) -> None:
+        """torch wants to be told, and warns when told for nothing."""
+        for optimizer in self.optimizers.values():
+            for group in optimizer.param_groups:
+                group["capturable"] = expect
+
+    def _look(self) -> None:
+        """Note what the recordings needed last."""
+        if self.recordings:
+            needed = torch.cat([recording.room.needed for recording in self.recordings.values()])
+            self.needs |= zip(self.recordings, needed.tolist(), strict=True)
+
+    def _make_room(self) -> None:
+        """What is about to need more memory than it has will be recorded anew."""
+        self._look()
+        for kind, recording in list(self.recordings.items()):
+            assert recording.room.most is not None
+            if self.needs[kind] > 0.9 * recording.room.most:
                 del self.recordings[kind]
-                self.rooms[kind].most = need

@@ -94,9 +94,7 @@ class Trainer:
         with stop_on_interrupt() as stop:
             while self.step < iterations and not stop.is_set:
                 # Before a step, not after one: what is saved and shown has got over the last change.
-                edited = self.densification.edit(self.step, self.model.gaussians, self.optimizers)
-                if edited and self.replay is not None:
-                    self.replay.forget()
+                self.edit()
                 self.step += 1
                 with torch_on_one(self.is_light):
                     loss, mse = self.advance(self.next_view())
@@ -112,6 +110,12 @@ class Trainer:
         monitor.evaluate(self.step, self.model, self.scene)
         monitor.show(self.step, self.model, self.scene)
         return self.step >= iterations
+
+    def edit(self) -> None:
+        """Splats are added and removed, where it is time."""
+        gaussians, before = self.model.gaussians, len(self.model.gaussians)
+        if self.densification.edit(self.step, gaussians, self.optimizers) and self.replay is not None:
+            self.replay.forget(len(gaussians) / before)
 
     def advance(self, index: int) -> tuple[Tensor, Tensor]:
         """One step on one training photo; its loss and mean squared error."""

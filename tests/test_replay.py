@@ -50,19 +50,22 @@ def test_replayed_steps_end_in_the_same_bits(
 @pytest.mark.cuda
 def test_what_needs_more_room_is_recorded_anew() -> None:
     device = torch.device("cuda")
-    total = torch.zeros(2, device=device)
-    replay = Replay(lambda kind: total.add_(kind).clone(), {}, device)
+    total = torch.zeros(1, device=device)
+    replay = Replay(lambda number: total.add_(number).clone(), {}, device)
 
-    def run(times: int, kind: int) -> float:
-        return [replay.run(kind) for _ in range(times)][-1][0].item()
+    def run(times: int) -> float:
+        return [replay.run(2) for _ in range(times)][-1].item()
 
-    assert run(1, 2) == 2
-    replay.rooms[(2,)].most = 100
-    assert run(10, 2) == 22
+    assert run(1) == 2 and not replay.recordings
+    replay.needs[(2,)] = 100
+    assert run(40) == 82
     first = replay.recordings[(2,)]
-    assert run(30, 2) == 82 and replay.recordings[(2,)] is first and replay.rooms[(2,)].most == 150
-    replay.rooms[(2,)].needed.fill_(140)
-    assert run(25, 2) == 132
-    assert replay.recordings[(2,)] is not first and replay.rooms[(2,)].most == 210
-    replay.forget()
-    assert not replay.recordings and not replay.rooms
+    assert first.room.most == 150
+    first.room.needed.fill_(140)
+    assert run(25) == 132
+    second = replay.recordings[(2,)]
+    assert second is not first and second.room.most == 210
+    second.room.needed.fill_(100)
+    replay.forget(1.2)
+    assert replay.needs == {(2,): 120} and not replay.recordings
+    assert run(1) == 134 and replay.recordings[(2,)].room.most == 180

@@ -34,8 +34,8 @@ class Room:
         needed: (1,) int64 on the device: the last call's number; larger than `most` where some found none.
     """
 
-    def __init__(self, device: torch.device) -> None:
-        self.most: int | None = None
+    def __init__(self, device: torch.device, most: int | None = None) -> None:
+        self.most = most
         self.needed = torch.zeros(1, dtype=torch.int64, device=device)
 
 
