@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from cocogs.rasterize.native_cuda import Room, use_room
+from cocogs.rasterize.native_cuda import MOST_INTERSECTIONS, Room, use_room
 
 SPARE = 1.5  # a recording's memory for intersections, as a multiple of what its kind needed last
 CHECK_EVERY = 20  # replays; reading how full the memory is waits for the device, so not after every one
@@ -28,7 +28,7 @@ class Recording:
 
 
 class Replay:
-    """Runs steps of a few kinds again and again: the first of each kind as it is, while its need of memory
+    """Runs steps of some kinds again and again: the first of each kind as it is, while its need of memory
     is noted; the second is recorded; from then on they are replayed.
 
     Args:
@@ -60,7 +60,7 @@ class Replay:
             self.needs[kind] = room.most or 0
             return numbers
         if kind not in self.recordings:
-            room = Room(self.device, int(SPARE * self.needs[kind]))
+            room = Room(self.device, min(int(SPARE * self.needs[kind]), MOST_INTERSECTIONS))
             with use_room(room):
                 self.recordings[kind] = Recording(*self._record(lambda: self.step(*kind)), room)
         recording = self.recordings[kind]

@@ -79,7 +79,7 @@ class Trainer:
             config.strategy, config.optim.iterations, self.extent, len(self.model.gaussians), self.device
         )
         self.step, self.order = 0, torch.empty(0, dtype=torch.long)
-        # Learning rates that change, where recorded steps read them.
+        # Those of set_rates, where recorded steps read them.
         self.rates = torch.zeros(6, device=self.device)
         # (N,) least standard deviation of every splat, scene units; see keep_physical.
         self.finest = torch.zeros(len(self.model.gaussians), device=self.device)
@@ -123,7 +123,7 @@ class Trainer:
         if self.model.coc_in_px and (self.step - 1) % self.config.strategy.every == 0:
             self.find_finest()  # also right after splats were added or removed
         kind = (index, self.sh_degree, self.with_sets, self.densification.observes(self.step))
-        if self.replay is not None and self.photos.keep(self.views[index]):
+        if self.replay is not None and self.is_repeated and self.photos.keep(self.views[index]):
             loss, mse = self.replay.run(*kind)
         else:
             loss, mse = self.optimize(*kind)
@@ -147,6 +147,7 @@ class Trainer:
 
     @torch.no_grad()
     def find_finest(self) -> None:
+        """See `keep_physical`."""
         cameras = [view.camera for view in self.views]
         finest = self.config.strategy.finest * least_blur(
             self.model.gaussians.means, cameras, self.model.focus
@@ -185,6 +186,11 @@ class Trainer:
     @property
     def with_sets(self) -> bool:
         return self.step > self.config.optim.sets_from * self.config.optim.iterations
+
+    @property
+    def is_repeated(self) -> bool:
+        """Whether the same step comes again before splats are added or removed: else recording it is lost."""
+        return self.step > self.densification.end or 2 * len(self.views) <= self.config.strategy.every
 
     @property
     def is_light(self) -> bool:
