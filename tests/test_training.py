@@ -95,15 +95,15 @@ def test_torch_works_alone_while_steps_are_light(
     assert [seen[0], seen[-1]] == threads
 
 
-@pytest.mark.parametrize(("every", "repeated"), [(12, True), (11, False)])
+@pytest.mark.parametrize(("every", "repeated"), [(16, True), (15, False)])
 def test_steps_are_recorded_where_they_come_again(
     every: int, repeated: bool, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    """Six photos come twice before splats are added; all come again once no more are."""
+    """Eight photos come twice before splats are added; all come again once no more are."""
     config = preset("lens")
     strategy = replace(config.strategy, every=every)
     trainer = Trainer(replace(config, strategy=strategy), open_tiny_scene(tmp_path_factory), tmp_path)
-    assert len(trainer.views) == 6
+    assert len(trainer.views) == 8
     trainer.step = trainer.densification.end
     assert trainer.is_repeated == repeated
     trainer.step += 1
