@@ -107,7 +107,8 @@ class DefocusModel(nn.Module):
         typical Gaussian's copies do. The learned residuals shift it by some per cent."""
         aperture = float(self.focus.aperture(view_index))
         if self.config.lens == "sampled" and self.expansion is not None:
-            learned = self.expansion(self.gaussians.activated(), camera.position.to(self.gaussians.means))
+            _, position = camera.pose_like(self.gaussians.means)
+            learned = self.expansion(self.gaussians.activated(), position)
             aperture *= float(learned.spread().median())
         return aperture
 

@@ -70,7 +70,7 @@ class Replay:
             self._make_room()
         return recording.numbers.clone()
 
-    def forget(self, growth: float = 1.0) -> None:
+    def forget(self, growth: float) -> None:
         """To be called when tensors of the step were replaced: all is recorded anew.
 
         Args:

@@ -190,7 +190,8 @@ class Trainer:
     @property
     def is_repeated(self) -> bool:
         """Whether the same step comes again before splats are added or removed: else recording it is lost."""
-        return self.step > self.densification.end or 2 * len(self.views) <= self.config.strategy.every
+        rarely_edited = 2 * len(self.views) <= self.config.strategy.every
+        return rarely_edited or not self.densification.observes(self.step)
 
     @property
     def is_light(self) -> bool:

@@ -38,6 +38,10 @@ class Room:
         self.most = most
         self.needed = torch.zeros(1, dtype=torch.int64, device=device)
 
+    def limit(self) -> tuple[int, int]:
+        """`most` and the address of `needed`, by which a call does not wait; zeros where it has to."""
+        return (0, 0) if self.most is None else (self.most, self.needed.data_ptr())
+
 
 _room: Room | None = None
 
@@ -102,15 +106,9 @@ class CudaPasses:
         with torch.cuda.device_of(radii):
             call, stream = scene.call(self.module), self.stream_of(radii.device)
             splats, work = _memory(radii, self.module.projection_sizes(call))
-            room = _room if _room is not None and _room.most is not None else None
+            limit = (0, 0) if _room is None else _room.limit()
             intersections = self.module.project_and_order(
-                call,
-                splats.data_ptr(),
-                work.data_ptr(),
-                radii.data_ptr(),
-                0 if room is None else room.most,
-                0 if room is None else room.needed.data_ptr(),
-                stream,
+                call, splats.data_ptr(), work.data_ptr(), radii.data_ptr(), *limit, stream
             )
             if _room is not None:
                 _room.most = intersections
