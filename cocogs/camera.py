@@ -104,5 +104,5 @@ class Camera:
 
     def resized(self, width: int, height: int) -> "Camera":
         """The same camera sampled by another pixel grid."""
-        scale = torch.tensor([width / self.width, height / self.height, 1.0]).to(self.K)
+        scale = self.K.new_tensor([width / self.width, height / self.height, 1.0])
         return replace(self, K=self.K * scale[:, None], width=width, height=height)

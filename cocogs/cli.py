@@ -499,7 +499,7 @@ def listed(option: str, text: str) -> tuple[str, ...]:
 
 def whole_number(option: str, text: str, least: int) -> int:
     """A whole number from `least` on; raises InputError otherwise."""
-    if not text.lstrip("-").isdecimal() or int(text) < least:
+    if not text.removeprefix("-").isdecimal() or int(text) < least:
         raise InputError(f"{option} {text} cannot be: give a whole number from {least} on.")
     return int(text)
 

@@ -17,14 +17,13 @@ from cocogs.coc.focus import (
     IN_FOCUS,
     Evidence,
     find_lens,
-    gather_blurs,
-    gather_evidence,
-    thin_out,
+    measure_photos,
     variation,
 )
 from cocogs.coc.lens import coc_diameter, depth_of_field
 from cocogs.io import folders
 from cocogs.io.photos import LensFacts, list_photos
+from cocogs.quantiles import quantiles
 from cocogs.scene import Scene
 
 LOST = 3.0
@@ -156,13 +155,13 @@ class Inspection:
 
 
 def inspect_scene(scene: Scene) -> Inspection:
-    """Find what the training photos of a scene have in focus."""
+    """Find what the training photos of a scene have in focus.
+
+    Raises:
+        InputError: none sees a point of the scene.
+    """
     views = scene.train_views
-    cameras = [view.camera for view in views]
-    photos = [scene.photo(view) for view in views]
-    points = thin_out(scene.points)
-    evidence = gather_evidence(cameras, photos, [scene.mask(view) for view in views], points)
-    blurs = gather_blurs(cameras, photos, evidence, points)
+    evidence, blurs = measure_photos(scene)
     focus, aperture, method = find_lens(evidence, blurs)
     near, far = in_focus_range(focus, aperture)
     softest = sharpest_blurs(blurs)
@@ -206,8 +205,8 @@ def depth_steps(evidence: Evidence, focus: Tensor, aperture: float) -> list[Dept
     least = coc.nan_to_num(math.inf).amin(0)
     in_focus = (coc <= IN_FOCUS).sum(0)
     inverse = 1 / evidence.depths.nanmedian(0).values
-    edges = torch.quantile(inverse[seen], torch.tensor([0.99, 0.01]))
-    borders = torch.linspace(float(edges[0]), float(edges[1]), DEPTH_STEPS + 1)
+    far, near = quantiles(inverse, 0.01, 0.99).tolist()
+    borders = torch.linspace(near, far, DEPTH_STEPS + 1)
     steps = []
     for high, low in pairwise(borders.tolist()):
         here = seen & (inverse <= high) & (inverse >= low)

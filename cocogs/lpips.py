@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from cocogs.errors import InputError
 
 BACKBONE_FILE = "alexnet-owt-7be5be79.pth"  # torchvision's name for its ImageNet weights
+SHORTEST_SIDE = 31  # px; of anything smaller AlexNet's poolings leave nothing
 LINEAR_FILE = "alex.pth"  # from lpips/weights/v0.1 of the lpips package
 HOW_TO_GET = f"put torchvision's {BACKBONE_FILE} and the lpips package's weights/v0.1/{LINEAR_FILE} there"
 
@@ -60,7 +61,15 @@ class Lpips(nn.Module):
         return model.requires_grad_(False)
 
     def forward(self, a: Tensor, b: Tensor, mask: Tensor | None = None) -> Tensor:
-        """0-d distance of two (3, H, W) pictures in [0, 1]; mean over `mask` (H, W) where given."""
+        """0-d distance of two (3, H, W) pictures in [0, 1]; mean over `mask` (H, W) where given.
+
+        Raises:
+            InputError: a side is shorter than `SHORTEST_SIDE`.
+        """
+        if min(a.shape[1:]) < SHORTEST_SIDE:
+            raise InputError(
+                f"LPIPS needs pictures of {SHORTEST_SIDE} px and more: leave --lpips-weights out."
+            )
         x = (torch.stack([a, b]) * 2 - 1 - self.shift) / self.scale
         total, level = x.new_zeros(()), 0
         for layer in self.features:

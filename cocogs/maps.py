@@ -7,6 +7,7 @@ from torch import Tensor
 from cocogs.camera import Camera
 from cocogs.coc.expand import PhotoLens
 from cocogs.coc.lens import MIN_DEPTH, world_radius
+from cocogs.quantiles import quantiles
 
 FULL_COLOR = 0.02  # the circle of confusion, as a part of the image width, that gets the full colour
 NEAR_COLOR, FAR_COLOR = (1.0, 0.45, 0.0), (0.0, 0.4, 1.0)
@@ -54,6 +55,6 @@ def colored_depth(depths: Float[Tensor, "H W"]) -> Float[Tensor, "3 H W"]:
     if not there.any():
         return torch.zeros(3, *depths.shape)
     inverse = 1 / depths
-    low, high = inverse[there].quantile(torch.tensor([0.02, 0.98]).to(depths))
+    low, high = quantiles(inverse[there], 0.02, 0.98)
     nearness = ((inverse - low) / (high - low).clamp_min(1e-12) * 2 - 1).clamp(-1, 1)
     return colored_coc(nearness * FULL_COLOR * depths.shape[1], there.to(depths))

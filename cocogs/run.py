@@ -199,6 +199,7 @@ def restore_model(state: dict[str, Any], config: Config, scene: Scene, folder: P
         focus = FocusPlanes(torch.ones(count), 1.0, 1.0, config.model.per_photo_aperture)
         model = DefocusModel(gaussians, focus, config.model, torch.zeros(3), 1.0)
         model.load_state_dict(values)
+        focus.keep_possible()  # of before training held it so
     except (KeyError, RuntimeError) as error:
         raise InputError(
             f"{folder / 'checkpoint.pt'} does not fit {folder / 'config.json'}: train again."

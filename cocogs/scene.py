@@ -165,12 +165,22 @@ def open_scene(
     views = _views(data, cache, source, pictures, downscale, _tests(data, source, test_every), say)
     points, colors = source.points, source.point_colors
     if points is None or colors is None:
-        cameras = [view.camera for view in views]
-        points, colors = draw_points(cameras, source.bounds, lambda i: _read_photo(views[i].image_path), seed)
+        points, colors = _draw_points(views, source, seed)
         say(f"The dataset has no points: {len(points)} drawn at random where the photos look.")
     scene = Scene(views, points, colors, data, memory_budget)
     _check_photos(scene, cache, say)
     return scene
+
+
+def _draw_points(views: list[View], source: Source, seed: int) -> tuple[Tensor, Tensor]:
+    """Where the training photos look: colours of test photos would be a part of what they are to measure."""
+    known = [index for index, view in enumerate(views) if not view.is_test]
+    return draw_points(
+        [views[index].camera for index in known],
+        None if source.bounds is None else source.bounds[known],
+        lambda i: _read_photo(views[known[i]].image_path),
+        seed,
+    )
 
 
 def _check_request(data: Path, downscale: int | None, test_every: int | None) -> None:
@@ -315,12 +325,27 @@ def _check_photos(scene: Scene, cache: Path, say: Say) -> None:
     for view in scene.views:
         if view.image_path.parent != cache / "photos":
             scene.photo(view)
+    _check_masks(scene, say)
     needed = sum(3 * 4 * view.camera.width * view.camera.height for view in scene.train_views)
     if needed > scene.memory_budget:
         say(
             f"The photos need {needed / 2**30:.1f} GiB of memory, more than the "
             f"{scene.memory_budget / 2**30:.1f} GiB set aside: some are read from disk at every use."
         )
+
+
+def _check_masks(scene: Scene, say: Say) -> None:
+    """A mask of 0 and 1 instead of 0 and 255 is black, and nobody sees why nothing is learned."""
+    black = [
+        view.name for view in scene.train_views if (mask := scene.mask(view)) is not None and not mask.any()
+    ]
+    if not black:
+        return
+    if len(black) == len(scene.train_views):
+        raise InputError(
+            f"All masks in {scene.source / 'masks'} are black: make white, 255, what is to be used."
+        )
+    say(f"Black masks, so that nothing is learned from {', '.join(black)}; white, 255, is what is used.")
 
 
 def _read_photo(path: Path) -> Tensor:

@@ -15,10 +15,8 @@ from torch import Tensor
 from cocogs.coc.focus import (
     FocusPlanes,
     find_lens,
-    gather_blurs,
-    gather_evidence,
     mean_depths,
-    thin_out,
+    measure_photos,
 )
 from cocogs.coc.resolution import least_blur
 from cocogs.config import Config
@@ -135,14 +133,13 @@ class Trainer:
         truth, mask = self.photos[view]
         photo = self.model.photo(view.camera, index, sh_degree, with_sets, probed)
         per_pixel = photometric_loss(photo.image, truth, self.config.optim.ssim_weight)
-        loss = masked_mean(per_pixel * self.focus_weight(photo.coc), mask)
+        loss = masked_mean(per_pixel * self.focus_weight(photo.coc, mask), mask)
         (loss + self.aperture_penalty() + self.softness_price(index)).backward()
         self.densification.observe(photo)
         for optimizer in self.optimizers.values():
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
-        if self.model.coc_in_px:
-            self.keep_physical()
+        self.keep_physical()
         return torch.stack([loss.detach(), masked_mean((photo.image.detach() - truth).square(), mask)])
 
     @torch.no_grad()
@@ -159,16 +156,18 @@ class Trainer:
 
     @torch.no_grad()
     def keep_physical(self) -> None:
-        """No photo is sharper than sharp, and no splat thinner than a share of the blur of the sharpest photo
-        of it. Finer detail is in no photo, and left alone training makes up ripples there, which the blur of
+        """No lens is impossible, and no splat thinner than a share of the blur of the sharpest photo of it.
+        Finer detail is in no photo, and left alone training makes up ripples there, which the blur of
         every photo hides."""
-        self.model.focus.softness.clamp_(min=0)
-        self.model.gaussians.scales.clamp_(min=self.finest.log()[:, None])
+        self.model.focus.keep_possible()
+        if self.model.coc_in_px:
+            self.model.gaussians.scales.clamp_(min=self.finest.log()[:, None])
 
-    def focus_weight(self, coc: Tensor) -> Tensor:
-        """(H, W), mean 1: what is in focus tells the detail, the rest mostly the errors of any lens model."""
-        weight = 1 / (1 + (coc / self.config.optim.sharp_coc).square())
-        return weight / weight.mean()
+    def focus_weight(self, coc: Tensor, mask: Tensor | None) -> Tensor:
+        """(1, H, W), mean 1 within the mask: what is in focus tells the detail, the rest mostly the errors
+        of any lens model."""
+        weight = 1 / (1 + (coc[None] / self.config.optim.sharp_coc).square())
+        return weight / masked_mean(weight, mask).clamp_min(1e-9)  # a mask may be black all over
 
     def aperture_penalty(self) -> Tensor:
         focus = self.model.focus
@@ -305,19 +304,12 @@ def start_focus(config: Config, scene: Scene, device: torch.device | str = "cpu"
         InputError: no training photo sees a seed point: cameras and points do not fit.
     """
     views = scene.train_views
-    cameras, photos = [v.camera for v in views], [scene.photo(v).to(device) for v in views]
-    masks = [None if mask is None else mask.to(device) for mask in map(scene.mask, views)]
-    points = thin_out(scene.points).to(device)
     with torch.device(device):  # also what is made on the way
-        evidence = gather_evidence(cameras, photos, masks, points)
-        if evidence.depths.isnan().all():
-            raise InputError(
-                f"No photo of {scene.source} sees its points: give cameras and points of one model."
-            )
+        evidence, blurs = measure_photos(scene, device)
         middle, typical = mean_depths(evidence).cpu(), float(evidence.depths.nanmedian())
         if config.model.lens == "pinhole":  # which has no use for one
             return FocusPlanes(middle, 1.0, typical).cpu()
-        distances, aperture, method = find_lens(evidence, gather_blurs(cameras, photos, evidence, points))
+        distances, aperture, method = find_lens(evidence, blurs)
     # What the maker says of the aperture is surer than what the photos show of it.
     aperture = exif_aperture(views, middle) or aperture
     if config.model.units == "paper":
@@ -372,7 +364,7 @@ def make_optimizers(model: DefocusModel, config: Config, extent: float) -> dict[
 
 
 def masked_mean(per_pixel: Tensor, mask: Tensor | None) -> Tensor:
-    """Mean of (3, H, W) over all pixels, or over those whose (H, W) mask is 1."""
+    """Mean of (C, H, W) over all pixels, or over those whose (H, W) mask is 1."""
     if mask is None:
         return per_pixel.mean()
     return (per_pixel * mask).sum() / (len(per_pixel) * mask.sum()).clamp_min(1)

@@ -102,6 +102,14 @@ def test_lpips_grows_with_the_error(weights: Path) -> None:
     assert lpips(a, b) == pytest.approx(float(lpips(b, a)))
 
 
+def test_lpips_of_the_smallest_pictures(weights: Path) -> None:
+    a, b = two_pictures()
+    lpips = Lpips.from_folder(weights)
+    assert lpips(a[:, :31, :31], b[:, :31, :31]) > 0
+    with pytest.raises(InputError, match="31 px"):
+        lpips(a[:, :30], b[:, :30])
+
+
 def test_lpips_weights_that_are_not(weights: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=f"{BACKBONE_FILE} does not exist"):
         Lpips.from_folder(tmp_path)

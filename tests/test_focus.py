@@ -84,13 +84,22 @@ def test_gradient_reaches_the_own_focus_distance_only() -> None:
     assert (focus.vergence.grad != 0).tolist() == [False, False, True]
 
 
-def test_focus_stays_positive_and_finite_beyond_infinity() -> None:
-    """A step may carry the vergence below zero, which means no distance at all."""
+def test_a_photo_focused_at_infinity_comes_back() -> None:
+    """A step may carry the vergence below zero, which means no distance at all, and so may the start."""
     focus = FocusPlanes(torch.tensor([math.inf, 5.0]), aperture=70.0, typical_depth=4.0)
     with torch.no_grad():
         focus.vergence[1] = -0.5
+        focus.softness[0] = -1.0
+    focus.keep_possible()
     assert (focus.focus_distances > 100 * 4.0).all() and focus.focus_distances.isfinite().all()
-    assert float(focus.focus_distance(1).detach()) == float(focus.focus_distances[1].detach())
+    assert float(focus.softness.detach().min()) == 0
+    optimizer = torch.optim.Adam([focus.vergence], lr=6e-3)
+    for _ in range(300):
+        optimizer.zero_grad()
+        (1 / focus.focus_distances - 1 / 6.0).square().sum().backward()
+        optimizer.step()
+        focus.keep_possible()
+    torch.testing.assert_close(focus.focus_distances.detach(), torch.full((2,), 6.0), rtol=0.02, atol=0)
 
 
 def test_learned_numbers_do_not_depend_on_the_unit_of_the_scene() -> None:

@@ -4,6 +4,7 @@ import json
 import math
 import re
 import shutil
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,7 @@ from cocogs.inspection import (
     in_focus_range,
     inspect_scene,
 )
+from cocogs.io.makernote import canon_focus_distance
 from cocogs.io.photos import read_header
 from cocogs.scene import open_scene
 
@@ -225,6 +227,18 @@ def test_fit_blurs_and_its_share_explained() -> None:
     assert fit_blurs(evidence, 0.6 * noise)[2] < 0.1
 
 
+def test_a_photo_without_texture_stays_at_the_depth_of_what_it_sees() -> None:
+    """As far as can be it would otherwise start, where the grid does."""
+    depths = 1 + 29 * torch.rand(6, 300, generator=torch.Generator().manual_seed(0))
+    depths[1] = math.nan  # sees nothing
+    blurs = (0.5**2 + (60 * (1 / depths - 1 / 2.5) / 4) ** 2).sqrt()
+    blurs[0] = math.nan
+    focus, _, _ = fit_blurs(Evidence(depths, torch.ones_like(depths), 300), blurs)
+    assert float(focus[0]) == pytest.approx(float(depths[0].mean()), rel=1e-4)
+    assert float(focus[1]) == pytest.approx(float(depths.nanmean()), rel=1e-4)
+    assert (focus[2:] / 2.5 - 1).abs().max() < 0.05
+
+
 def test_variation_tells_focus_that_differs() -> None:
     generator = torch.Generator().manual_seed(0)
     texture = torch.exp(-6 + torch.randn(200, generator=generator)).expand(8, -1)
@@ -265,6 +279,18 @@ def test_lost_ranges_join_neighbours_and_gaps_without_points() -> None:
 
 
 # --- EXIF
+
+
+@pytest.mark.parametrize(("centimetres", "metres"), [(0, None), (1, 0.01), (65534, 655.34), (65535, None)])
+def test_canon_writes_unknown_and_infinity_as_numbers(centimetres: int, metres: float | None) -> None:
+    def directory(tag: int, offset: int) -> bytes:
+        return struct.pack("<HHHII", 1, tag, 4, 1, offset)
+
+    parts = [b"II*\0" + struct.pack("<I", 8)]
+    for tag in (0x8769, 0x927C, 0x0004):  # each points to what comes next
+        parts.append(directory(tag, sum(map(len, parts)) + 14))
+    exif = b"Exif\0\0" + b"".join(parts) + struct.pack("<20H", *[7] * 19, centimetres)
+    assert canon_focus_distance(exif) == metres
 
 
 def test_canon_focus_distance(shared_data: Path, tmp_path: Path) -> None:

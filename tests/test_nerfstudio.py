@@ -9,6 +9,7 @@ import plyfile
 import pytest
 import torch
 from datasets import FOCAL, HEIGHT, WIDTH, make_cameras, make_nerfstudio, opengl_pose, write_photos
+from PIL import Image
 
 from cocogs.errors import InputError
 from cocogs.io import nerfstudio
@@ -62,6 +63,16 @@ def test_without_points_they_are_drawn_before_the_cameras(tmp_path: Path) -> Non
     assert len(scene.points) == 20_000
     for camera in cameras:
         assert (camera.depths(scene.points.double()) > 0).float().mean() > 0.9
+
+
+def test_drawn_points_know_nothing_of_test_photos(tmp_path: Path) -> None:
+    """Those are red all over here."""
+    make_nerfstudio(tmp_path)
+    for name in ("000.png", "002.png"):
+        Image.new("RGB", (WIDTH, HEIGHT), (255, 0, 0)).save(tmp_path / "images" / name)
+    red = torch.tensor([1.0, 0.0, 0.0])
+    assert (_open(tmp_path, tmp_path).point_colors == red).all(1).any()
+    assert not (_open(tmp_path, tmp_path, test_every=2).point_colors == red).all(1).any()
 
 
 def test_angle_of_view_gives_the_focal_length(tmp_path: Path) -> None:

@@ -199,6 +199,17 @@ def test_photos_in_subfolders(tmp_path: Path) -> None:
     assert scene.views[0].image_path != scene.views[1].image_path
 
 
+def test_photos_of_one_name_in_two_folders_are_not_mixed_up(tmp_path: Path) -> None:
+    """images_4 has one 000.png, and nothing says whose."""
+    cameras = make_cameras(2)
+    data = tmp_path / "data"
+    for folder in ("left", "right"):
+        write_photos(data / "images" / folder, cameras[:1])
+    write_photos(data / "images_4", cameras[:1])
+    write_colmap(data / "sparse", cameras, ["left/000.png", "right/000.png"])
+    _refused(data, "images_4 lacks left/000.png, right/000.png", downscale=4)
+
+
 def test_smaller_copies_are_used_when_they_fit(tmp_path: Path) -> None:
     """NeRF-LLFF's images_4 are numbered whatever the photos are called."""
     data = tmp_path / "data"
@@ -330,6 +341,18 @@ def test_masks_are_undistorted_with_their_photos(tmp_path: Path) -> None:
     assert mask is not None and mask.shape == photo.shape[1:]
     assert set(mask.unique().tolist()) == {0.0, 1.0}
     assert ((photo[0] >= 0.5) == (mask == 1)).float().mean() > 0.999
+
+
+def test_black_masks_are_named(data: Path) -> None:
+    """0 and 1 instead of 0 and 255 are as black."""
+    ones = Image.fromarray(np.ones((HEIGHT, WIDTH), dtype=np.uint8))
+    (data / "masks").mkdir()
+    ones.save(data / "masks" / "001.png")
+    _, said = _open(data)
+    assert any("Black masks" in line and "001.png" in line for line in said)
+    for name in ("000.png", "002.png", "003.png"):
+        ones.save(data / "masks" / name)
+    _refused(data, "masks are black: make white, 255, what is to be used")
 
 
 def test_mask_of_another_size_is_refused(data: Path) -> None:

@@ -41,7 +41,7 @@ from cocogs.refocusing import Lens
 from cocogs.run import Run, load_run
 from cocogs.viewer import server
 from cocogs.viewer.dial import fine_step
-from cocogs.viewer.exhibit import Exhibit, exhibit_run, open_exhibit
+from cocogs.viewer.exhibit import Exhibit, depth_range, exhibit_run, open_exhibit
 from cocogs.viewer.landmarks import frame_at
 from cocogs.viewer.schedule import Effort
 from cocogs.viewer.server import FIRST_PORT, free_port, is_loopback
@@ -164,6 +164,14 @@ def test_a_run_is_shown_with_its_photos_and_their_lenses(run: Exhibit) -> None:
     assert all(near < photo.lens.focus_distance < far for photo in run.photos if photo.lens)
     assert run.up[1] < -0.99  # y points down
     assert run.metres is None and run.focal_length is None  # there is no EXIF
+
+
+def test_a_photo_focused_at_infinity_leaves_the_sliders_fine() -> None:
+    depths = torch.linspace(2.0, 10.0, 100)
+    near, far = depth_range(depths, [3.0, 5.0])
+    assert 1 < near < 2 and 10 < far < 14
+    assert depth_range(depths, [3.0, 5.0, 5e3])[0] == near and far < depth_range(depths, [5e3])[1] < 30
+    assert 0.5 < depth_range(depths, [1e-3])[0] < near
 
 
 def test_drawing_asks_between_lens_samples_whether_to_go_on(run: Exhibit) -> None:

@@ -103,7 +103,7 @@ def run_all(jobs: list[Job], settings: BenchSettings, workers: int, say: Say) ->
 
     Interrupted, it stops all of them, waits until they have saved, and raises KeyboardInterrupt.
     """
-    threads = max(1, (os.cpu_count() or 1) // workers)
+    threads = max(1, usable_cores() // workers)
     failures: list[str] = []
     processes = Processes()
 
@@ -125,6 +125,13 @@ def run_all(jobs: list[Job], settings: BenchSettings, workers: int, say: Say) ->
             stop_all(processes, pool)
             raise
     return failures
+
+
+def usable_cores() -> int:
+    """Fewer than the machine has where a container or `taskset` allows fewer."""
+    if hasattr(os, "sched_getaffinity"):  # not on macOS
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def stop_all(processes: Processes, pool: ThreadPoolExecutor) -> None:

@@ -10,6 +10,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cocogs.camera import Camera
+from cocogs.errors import InputError
+from cocogs.quantiles import quantiles
+from cocogs.scene import Scene
+
+MIN_VERGENCE = 1e-3  # of typical depth / z_f: farther is as good as infinity
 
 
 class FocusPlanes(nn.Module):
@@ -40,7 +45,7 @@ class FocusPlanes(nn.Module):
         """
         super().__init__()
         self.register_buffer("typical_depth", torch.tensor(float(typical_depth)))
-        self.vergence = nn.Parameter(typical_depth / focus_distances.float())
+        self.vergence = nn.Parameter((typical_depth / focus_distances.float()).clamp_min(MIN_VERGENCE))
         count = len(focus_distances) if per_photo_aperture else 1
         self.log_aperture = nn.Parameter(torch.full((count,), math.log(aperture)))
         self.register_buffer("log_start", torch.tensor(math.log(aperture)))
@@ -54,7 +59,7 @@ class FocusPlanes(nn.Module):
     @property
     def focus_distances(self) -> Float[Tensor, " V"]:
         """In scene units."""
-        return self.typical_depth / self.vergence.clamp_min(1e-3)
+        return self.typical_depth / self.vergence
 
     def focus_distance(self, view_index: int) -> Float[Tensor, ""]:
         return self.focus_distances[view_index]
@@ -62,6 +67,13 @@ class FocusPlanes(nn.Module):
     def aperture(self, view_index: int) -> Float[Tensor, ""]:
         """K of one photo, px x scene unit."""
         return self.log_aperture[view_index if len(self.log_aperture) > 1 else 0].exp()
+
+    @torch.no_grad()
+    def keep_possible(self) -> None:
+        """After a step: nothing is focused beyond infinity, and no photo is sharper than sharp. The numbers
+        themselves are held there, since what only reads them so would leave them without a gradient."""
+        self.vergence.clamp_(min=MIN_VERGENCE)
+        self.softness.clamp_(min=0)
 
 
 @dataclass(frozen=True)
@@ -78,12 +90,28 @@ class Evidence:
 
 
 MOST_POINTS = 5_000
+FEW_POINTS = 20  # with fewer in a photo nothing is concluded about its focus
+
+
+def measure_photos(scene: Scene, device: torch.device | str = "cpu") -> tuple[Evidence, Float[Tensor, "V P"]]:
+    """What the training photos show of the scene's points: see `gather_evidence` and `gather_blurs`.
+
+    Raises:
+        InputError: none sees any: cameras and points do not fit.
+    """
+    views = scene.train_views
+    cameras, photos = [view.camera for view in views], [scene.photo(view).to(device) for view in views]
+    masks = [None if mask is None else mask.to(device) for mask in map(scene.mask, views)]
+    points = thin_out(scene.points).to(device)
+    evidence = gather_evidence(cameras, photos, masks, points)
+    if evidence.depths.isnan().all():
+        raise InputError(f"No photo of {scene.source} sees its points: give cameras and points of one model.")
+    return evidence, gather_blurs(cameras, photos, evidence, points)
 
 
 def thin_out(points: Float[Tensor, "P 3"]) -> Float[Tensor, "Q 3"]:
     """Every k-th of the SfM points, at most `MOST_POINTS`: the search for the lens takes the longer the more
-    there are, and 100,000 tell it no more. Nor can torch.nanquantile take more than 16 million numbers, which
-    200 photos of 100,000 points are."""
+    there are, and 100,000 tell it no more."""
     return points[:: max(1, math.ceil(len(points) / MOST_POINTS))]
 
 
@@ -150,7 +178,7 @@ def find_lens(evidence: Evidence, blurs: Float[Tensor, "V P"]) -> tuple[Float[Te
         return own_focus, own_aperture, "each alone"
     focus, aperture = fit_lens(evidence)
     inverse = 1 / evidence.depths
-    spread = torch.nanquantile((inverse - inverse.nanmedian()).abs(), 0.9)
+    spread = quantiles((inverse - inverse.nanmedian()).abs(), 0.9)
     # Nothing speaks for more blur than nobody sees.
     return focus, min(aperture, float(IN_FOCUS / spread)), "none"
 
@@ -192,14 +220,10 @@ def fit_lens(
     middle = 1 / mean_depths(evidence)
     # A flat wall photographed head-on has no spread of depths: then 1 % of its vergence stands for it.
     typical = (inverse - middle[:, None]).abs().nanmedian().clamp_min(0.01 * float(middle.median()))
-    if evidence.depths.isnan().all(0).logical_not().sum() < 20 or len(middle) < 3:
+    if evidence.depths.isnan().all(0).logical_not().sum() < FEW_POINTS or len(middle) < 3:
         return 1 / middle, float(0.01 * evidence.width / typical)
     detail = (evidence.energies + DETAIL_FLOOR).log()
-    limits = torch.nanquantile(
-        inverse.flatten()[:: max(1, inverse.numel() // 1_000_000)], torch.tensor([0.01, 0.99])
-    )
-    margin = beyond * float(limits[1] - limits[0])
-    grid = torch.linspace(max(float(limits[0]) - margin, 1e-9), float(limits[1]) + margin, STEPS)
+    grid = grid_of(inverse, beyond, STEPS)
     spread = torch.nanquantile(inverse, 0.9, dim=1) - torch.nanquantile(inverse, 0.1, dim=1)
     apertures = evidence.width / typical * torch.logspace(-3.6, -1.3, 52)
     centre = middle if start is None else 1 / start
@@ -218,6 +242,13 @@ def fit_lens(
         if torch.equal(focus, before):  # and so would K be the next time, and all that follows
             break
     return 1 / focus, float(aperture)
+
+
+def grid_of(inverse: Float[Tensor, "V P"], beyond: float, steps: int) -> Float[Tensor, " G"]:
+    """Values of 1 / z_f to try: the range of the points' 1/z, and a part `beyond` of it to either side."""
+    low, high = quantiles(inverse, 0.01, 0.99).tolist()
+    margin = beyond * (high - low)
+    return torch.linspace(max(low - margin, 1e-9), high + margin, steps)
 
 
 def disc_variance(coc: Tensor) -> Tensor:
@@ -250,7 +281,7 @@ def sharpest(
 ) -> Float[Tensor, ""]:
     """1 / z_f of one photo, from `grid`: `detail` is log energy over the point's own texture."""
     seen = ~detail.isnan()
-    if seen.sum() < 20:
+    if seen.sum() < FEW_POINTS:
         return centre
     costs = huber(detail[seen] + lost_detail(inverse[seen] - grid[:, None], aperture)).mean(1)
     shift = ((grid - centre) / spread.clamp_min(1e-9)).square()
@@ -322,12 +353,12 @@ def fit_blurs(
     """Focus distances and K from `gather_blurs`, and how much of its scatter they explain (0 to 1).
 
     blur^2 = s^2 + `disc_variance`(K (1/z - 1/z_f)) with one softness s and one K for all, under a robust cost
-    of the logarithms. At most `most` points per photo are used.
+    of the logarithms. At most `most` points per photo are used; a photo with hardly any stays at the mean
+    depth of what it sees.
     """
-    inverse = 1 / evidence.depths
-    limits = torch.nanquantile(inverse, torch.tensor([0.01, 0.99]))
-    margin = 0.1 * float(limits[1] - limits[0])
-    grid = torch.linspace(max(float(limits[0]) - margin, 1e-9), float(limits[1]) + margin, 61)
+    inverse, middle = 1 / evidence.depths, 1 / mean_depths(evidence)
+    low, high = quantiles(inverse, 0.01, 0.99).tolist()
+    grid = grid_of(inverse, 0.1, 61)
     known = [(~blurs[v].isnan()).nonzero()[:, 0] for v in range(len(blurs))]
     chosen = [k[:: max(1, len(k) // most)] for k in known]
     logs = [2 * blurs[v, k].log() for v, k in enumerate(chosen)]
@@ -335,7 +366,7 @@ def fit_blurs(
     flat = sum(float(huber(row - row.median()).sum()) for row in logs)
     best = (math.inf, 0.0, torch.zeros(len(blurs)))
     for softness in (0.35, 0.5, 0.7, 1.0):
-        for aperture in evidence.width / float(limits[1] - limits[0]) * torch.logspace(-2.7, -0.7, 61):
+        for aperture in evidence.width / (high - low) * torch.logspace(-2.7, -0.7, 61):
             costs = [
                 huber(row - torch.log(softness**2 + disc_variance(aperture * away))).sum(1)
                 for row, away in zip(logs, defocus, strict=True)
@@ -343,4 +374,5 @@ def fit_blurs(
             total = sum(float(cost.min()) for cost in costs)
             if total < best[0]:
                 best = total, float(aperture), torch.stack([grid[cost.argmin()] for cost in costs])
-    return 1 / best[2], best[1], 1 - best[0] / max(flat, 1e-9)
+    told = torch.tensor([len(k) >= FEW_POINTS for k in known]).to(middle.device)
+    return 1 / torch.where(told, best[2], middle), best[1], 1 - best[0] / max(flat, 1e-9)

@@ -134,13 +134,15 @@ def _longer_side(folder: Path) -> int:
 
 
 def _match(names: list[str], folder: Path, full_size: Path | None) -> dict[str, Path]:
-    """Files of `folder` by the source's names: the same name, else the same stem, else the same place in
-    sorted order (NeRF-LLFF's images_4 are numbered whatever the photos are called)."""
+    """Files of `folder` by the source's names: the same name, else the same stem where no two photos share
+    one, else the same place in sorted order (NeRF-LLFF's images_4 are numbered whatever the photos are
+    called)."""
     if all((folder / name).is_file() for name in names):
         return {name: folder / name for name in names}
     present = list_photos(folder)
-    by_stem = {Path(name).stem: folder / name for name in present}
-    if all(Path(name).stem in by_stem for name in names):
+    stems = {Path(name).stem for name in names}
+    by_stem = {Path(name).stem: folder / name for name in present} if len(stems) == len(names) else {}
+    if stems <= by_stem.keys():
         return {name: by_stem[Path(name).stem] for name in names}
     ordered = sorted(names) if full_size in (None, folder) else list_photos(full_size)
     if folder != full_size and len(ordered) == len(present) and set(names) <= set(ordered):

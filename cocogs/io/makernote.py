@@ -4,6 +4,7 @@ import struct
 
 EXIF_IFD, MAKER_NOTE, SHOT_INFO = 0x8769, 0x927C, 0x0004
 FOCUS_DISTANCE_UPPER = 19  # index into ShotInfo's 16-bit numbers, in cm
+INFINITY = 0xFFFF
 
 
 def read_ifd(tiff: bytes, offset: int, order: str) -> dict[int, tuple[int, int, int]]:
@@ -18,7 +19,8 @@ def read_ifd(tiff: bytes, offset: int, order: str) -> dict[int, tuple[int, int, 
 
 
 def canon_focus_distance(exif: bytes) -> float | None:
-    """FocusDistanceUpper in metres, or None where there is none; `exif` as it stands in a JPEG."""
+    """FocusDistanceUpper in metres, None where there is none or it is infinity; `exif` as it stands in a
+    JPEG."""
     if not exif.startswith(b"Exif\0\0"):
         return None
     tiff = exif[6:]
@@ -35,4 +37,5 @@ def canon_focus_distance(exif: bytes) -> float | None:
         (centimetres,) = struct.unpack_from(order + "H", tiff, start + 2 * FOCUS_DISTANCE_UPPER)
     except (KeyError, struct.error):
         return None
-    return centimetres / 100 or None
+    # Neither 0, unknown, nor the largest number, infinity, is a length.
+    return centimetres / 100 if 0 < centimetres < INFINITY else None

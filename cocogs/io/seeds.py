@@ -16,7 +16,7 @@ def draw_points(
     """Points within the depth bounds that many cameras see, uniform over pixels and over inverse depth.
 
     Args:
-        cameras: all photos' cameras.
+        cameras: of the photos to draw from.
         bounds: (C, 2) nearest and farthest depth in scene units; None to guess them from the cameras.
         photo: gives photo i, (3, H, W), to take the colours from.
         seed: of the drawing.

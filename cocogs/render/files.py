@@ -16,6 +16,7 @@ from cocogs.errors import InputError
 from cocogs.io.atomic import replacing
 from cocogs.io.pictures import linear_channels, write_exr, write_png
 from cocogs.maps import coc_map, colored_coc, colored_depth
+from cocogs.quantiles import quantiles
 from cocogs.refocusing import Lens, refocus, sharp_depth
 from cocogs.render.options import RenderOptions
 from cocogs.render.shots import Shot
@@ -104,7 +105,7 @@ def _far(run: Run, shots: list[Shot]) -> float:
     picture shows but for 1 %."""
     depths = sharp_depth(run.model.gaussians, shots[0].camera)
     seen = depths[depths.isfinite()]
-    return 1.5 * float(seen.quantile(0.99)) if len(seen) else 1.0
+    return 1.5 * float(quantiles(seen, 0.99)) if len(seen) else 1.0
 
 
 def _fingerprint(run: Run, shots: list[Shot], options: RenderOptions, kind: str) -> str:

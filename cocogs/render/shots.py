@@ -4,8 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
 from cocogs.camera import Camera
 from cocogs.errors import InputError
 from cocogs.io.camera_path import PathFrame, read_camera_path
@@ -132,6 +130,6 @@ def sized(camera: Camera, size: tuple[int, int | None]) -> Camera:
     scale = width / camera.width
     natural = camera.height * scale
     height = height or max(1, round(natural))
-    K = camera.K * torch.tensor([[scale], [scale], [1.0]]).to(camera.K)
+    K = camera.K * camera.K.new_tensor([[scale], [scale], [1.0]])
     K[1, 2] += (height - natural) / 2
     return Camera(K, camera.cam_from_world, width, height)

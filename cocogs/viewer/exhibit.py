@@ -14,6 +14,7 @@ from cocogs.errors import InputError
 from cocogs.gaussians import Gaussians
 from cocogs.io.lens_file import LensFile, read_lens_file
 from cocogs.io.ply import read_ply
+from cocogs.quantiles import quantiles
 from cocogs.refocusing import Lens, depth_at, refocus, sharp_depth
 from cocogs.run import Run, load_run
 
@@ -184,9 +185,11 @@ def seen_depths(gaussians: Gaussians, cameras: Sequence[Camera]) -> Tensor:
 
 
 def depth_range(depths: Tensor, focus_distances: Sequence[float]) -> tuple[float, float]:
-    """From a little nearer than what is seen, and than every photo's focus, to a little farther."""
-    near, far = depths.quantile(torch.tensor([0.02, 0.98])).tolist()
-    return 0.7 * min([near, *focus_distances]), 1.3 * max([far, *focus_distances])
+    """From a little nearer than what is seen, and than every photo's focus, to a little farther; a photo
+    focused at infinity does not take it along."""
+    near, far = quantiles(depths, 0.02, 0.98).tolist()
+    focused = [min(max(distance, near / 2), 2 * far) for distance in focus_distances]
+    return 0.7 * min([near, *focused]), 1.3 * max([far, *focused])
 
 
 def guess_lens(depths: Tensor) -> Lens:
