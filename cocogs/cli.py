@@ -468,22 +468,25 @@ class Bench:
     def run(self) -> int:
         from cocogs.bench import bench
         from cocogs.bench.runs import ABLATION, BenchSettings, check_methods
-        from cocogs.bench.suites import open_suite
+        from cocogs.lpips import Lpips
 
         methods = listed("--methods", self.methods)
         methods += tuple(m for m in ABLATION if self.ablation and m not in methods)
         check_methods(methods)
         seeds = tuple(whole_number("--seeds", seed, 0) for seed in listed("--seeds", self.seeds))
+        listed("--seeds", ",".join(map(str, seeds)))  # 0 and 00 are one
         for option, least in (("jobs", 1), ("iterations", 1), ("max_gaussians", 1), ("downscale", 1)):
             if (value := getattr(self, option)) is not None:
                 whole_number(f"--{option.replace('_', '-')}", str(value), least)
         only = listed("--scenes", self.scenes) if self.scenes is not None else ()
-        suite = open_suite(self.suite, self.out / "data", only, self.downscale)
-        weights = None if self.lpips_weights is None else str(self.lpips_weights.resolve())
+        weights = None
+        if self.lpips_weights is not None:
+            Lpips.from_folder(self.lpips_weights)  # now, not after hours of training
+            weights = str(self.lpips_weights.resolve())
         settings = BenchSettings(
             str(self.suite.resolve()), self.downscale, self.iterations, self.max_gaussians, weights
         )
-        failures = bench(suite, settings, methods, seeds, self.out, self.jobs, print)
+        failures = bench(self.suite, settings, methods, seeds, self.out, only, self.jobs, print)
         print((self.out / "table.md").read_text())
         print(f"The page with pictures: {self.out / 'report.html'}")
         return 1 if failures else 0

@@ -205,8 +205,10 @@ def depth_steps(evidence: Evidence, focus: Tensor, aperture: float) -> list[Dept
     least = coc.nan_to_num(math.inf).amin(0)
     in_focus = (coc <= IN_FOCUS).sum(0)
     inverse = 1 / evidence.depths.nanmedian(0).values
-    far, near = quantiles(inverse, 0.01, 0.99).tolist()
-    borders = torch.linspace(near, far, DEPTH_STEPS + 1)
+    low, high = quantiles(inverse, 0.01, 0.99).tolist()
+    if high - low < 1e-6 * high:  # all at one depth
+        low, high = 0.99 * low, 1.01 * high
+    borders = torch.linspace(high, low, DEPTH_STEPS + 1)
     steps = []
     for high, low in pairwise(borders.tolist()):
         here = seen & (inverse <= high) & (inverse >= low)

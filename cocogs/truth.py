@@ -7,7 +7,6 @@ the true ones undistorted like the photos were, and only lengths are converted, 
 maps the run's camera positions to the true ones.
 """
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean, median
@@ -21,6 +20,7 @@ from torch import Tensor
 
 from cocogs.errors import InputError
 from cocogs.evaluate import picture_psnr
+from cocogs.io.truth_file import read_truth
 from cocogs.refocusing import Lens, refocus
 from cocogs.run import Run
 
@@ -66,7 +66,7 @@ def compare_with_truth(run: Run) -> TruthReport:
         InputError: there is no truth beside the photos, or it does not belong to them.
     """
     folder = find_truth(run.scene.source)
-    truth = _read(folder / "truth.json")
+    truth = read_truth(folder / "truth.json")
     frames = {frame["name"]: frame for frame in truth["frames"]}
     views = {view.name: view for view in run.scene.views}
     if foreign := [name for name in views if name not in frames]:
@@ -134,16 +134,6 @@ def _lens_errors(run: Run, truth: dict, frames: dict[str, dict], unit: float) ->
         "vergence_error": mean(abs(1 / z - 1 / true) for z, true in pairs),
         "aperture_ratio": run.lens().aperture * unit / truth["aperture_diameter"],
     }
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        truth = json.loads(path.read_text())
-        if missing := {"frames", "refocus", "aperture_diameter"} - truth.keys():
-            raise ValueError(f"no {', '.join(sorted(missing))}")
-        return truth
-    except (OSError, ValueError, AttributeError) as error:
-        raise InputError(f"{path} is not a scene's truth ({error}): restore the file.") from error
 
 
 def print_truth(report: TruthReport, console: Console) -> None:

@@ -88,7 +88,7 @@ def test_refusal_to_make_the_temporary_file(tmp_path: Path, monkeypatch: pytest.
     def refuse(*_: object, **__: object) -> None:
         raise OSError(errno.EROFS, os.strerror(errno.EROFS))
 
-    monkeypatch.setattr("tempfile.mkstemp", refuse)
+    monkeypatch.setattr("os.open", refuse)
     with (
         pytest.raises(InputError, match=r"lens\.json.*Read-only file system"),
         replacing(tmp_path / "lens.json"),

@@ -4,12 +4,14 @@ import csv
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -27,12 +29,14 @@ from tiny_run import (
 )
 
 from cocogs.bench import runs
+from cocogs.bench.outcome import ALL_SCENES, COLUMNS, Outcome, Result, collect
 from cocogs.bench.processes import Processes, Usage
-from cocogs.bench.runs import BenchSettings, Costs, Job, Result, collect
+from cocogs.bench.runs import BenchSettings, Costs, Job
 from cocogs.bench.suites import PROTOCOLS, BenchScene, Published, Suite
-from cocogs.bench.table import ALL_SCENES, heads_and_cells, make_rows, to_markdown
+from cocogs.bench.table import heads_and_cells, to_markdown
 from cocogs.cli import main
 from cocogs.errors import InputError
+from cocogs.io.lock import alone_in
 from cocogs.render.files import RECORD
 from cocogs.run import read_checkpoint
 
@@ -244,6 +248,39 @@ def test_nothing_is_started_after_the_stop(tmp_path: Path) -> None:
     assert not Costs.read(tmp_path).running  # what was never started was not killed
 
 
+def test_a_call_with_other_methods_keeps_the_table_whole(
+    suite_folder: Path, tmp_path: Path, in_process: list[list[str]]
+) -> None:
+    out = tmp_path / "out"
+    assert bench(suite_folder, out, "--methods", "3dgs,sharp", "--scenes", "one") == 0
+    assert bench(suite_folder, out, "--methods", "lens", "--scenes", "one") == 0
+    table = json.loads((out / "table.json").read_text())
+    assert [run["method"] for run in table["runs"]] == ["3dgs", "lens", "sharp"]
+    assert all(run["code"].startswith("0.") for run in table["runs"])
+    assert "gap_closed" in table["rows"][0]["figures"] and len(table["rows"]) == 3
+
+
+def test_a_refused_benchmark_changes_nothing(
+    suite_folder: Path, tmp_path: Path, in_process: list[list[str]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Another suite with scenes of the same names: its photos must not take the place of the first one's."""
+    out, other = tmp_path / "out", tmp_path / "other"
+    shutil.copytree(suite_folder, other, symlinks=True)
+    assert bench(suite_folder, out, "--methods", "sharp", "--scenes", "one") == 0
+    assert bench(other, out, "--methods", "sharp", "--scenes", "one") == 2
+    twin = (out / "data" / "one-sharp" / "images" / "view_1.png").resolve()
+    assert twin.is_relative_to(suite_folder.resolve())
+    with alone_in(out):
+        assert bench(suite_folder, out, "--methods", "sharp", "--scenes", "one") == 2
+    assert "Another cocogs is at work in" in capsys.readouterr().err
+
+
+def test_weights_are_read_before_the_training(suite_folder: Path, tmp_path: Path, capsys) -> None:
+    options = ("--lpips-weights", str(tmp_path / "nowhere"))
+    assert bench(suite_folder, tmp_path / "out", *options) == 2
+    assert "nowhere" in capsys.readouterr().err and not (tmp_path / "out").exists()
+
+
 def test_other_settings_need_another_folder(
     suite_folder: Path, tmp_path: Path, in_process: list[list[str]], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -266,6 +303,8 @@ def test_ablation_trains_the_paper_without_a_part(tmp_path: Path) -> None:
         (("--methods", "3dgs,nerf"), "--methods nerf: choose among 3dgs,sharp,lens"),
         (("--methods", "3dgs,,lens"), "--methods '3dgs,,lens' is no list"),
         (("--seeds", "0,0"), "--seeds '0,0' is no list"),
+        (("--seeds", "0,00"), "--seeds '0,0' is no list"),
+        (("--seeds", "0,--1"), "--seeds --1 cannot be: give a whole number from 0 on"),
         (("--seeds", "one"), "--seeds one cannot be: give a whole number from 0 on"),
         (("--jobs", "0"), "--jobs 0 cannot be: give a whole number from 1 on"),
         (("--scenes", "three"), "--scenes three: "),
@@ -314,69 +353,93 @@ def test_killed_process_is_a_failure(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 def result(scene: str, method: str, seed: int, psnr: float, **figures: float) -> Result:
-    whole = dict.fromkeys(runs.COLUMNS) | {"psnr": psnr} | figures
-    return Result(scene, method, seed, Path(), whole, {})
+    whole = dict.fromkeys(COLUMNS) | {"psnr": psnr} | figures
+    return Result(scene, method, seed, Path(), "0.1.0 abc", whole, {})
 
 
 SUITE = Suite("Two", [BenchScene("a", Path("a"), 8, 1), BenchScene("b", Path("b"), 8, 1)])
 
 
+def outcome(*results: Result, suite: Suite = SUITE) -> Outcome:
+    return Outcome(suite, BenchSettings("suite", iterations=1500), list(results), [])
+
+
 def test_mean_over_scenes_and_spread_between_seeds() -> None:
-    results = [
+    whole = outcome(
         result("a", "lens", 0, 30.0), result("a", "lens", 1, 32.0),
         result("b", "lens", 0, 20.0), result("b", "lens", 1, 21.0),
-    ]  # fmt: skip
-    rows = make_rows(results, ("lens",), SUITE)
-    figures = {row.scene: row.figures["psnr"] for row in rows}
+    )  # fmt: skip
+    figures = {row.scene: row.figures["psnr"] for row in whole.rows}
     assert figures[ALL_SCENES] == (pytest.approx(25.75), pytest.approx(np.std([25.0, 26.5], ddof=1)))
     assert figures["a"] == (31.0, pytest.approx(2**0.5))
-    heads, cells = heads_and_cells(rows, SUITE)
+    heads, cells = heads_and_cells(whole)
     assert heads == ["scene", "method", "seeds", "PSNR dB"]
     assert cells[0] == [ALL_SCENES, "lens", "2", "25.75 ± 1.06"]
 
 
 def test_one_seed_has_no_spread_and_a_missing_scene_is_told() -> None:
-    rows = make_rows([result("a", "lens", 0, 30.0)], ("lens",), SUITE)
-    assert rows[0].figures["psnr"] == (30.0, None)
-    assert heads_and_cells(rows, SUITE)[1][0] == ["1 of 2 scenes", "lens", "1", "30.00"]
+    whole = outcome(result("a", "lens", 0, 30.0))
+    assert whole.rows[0].figures["psnr"] == (30.0, None)
+    assert heads_and_cells(whole)[1][0] == ["1 of 2 scenes", "lens", "1", "30.00"]
 
 
 def test_nothing_has_no_sign() -> None:
-    rows = make_rows([result("a", "3dgs", 0, -1e-15)], ("3dgs",), SUITE)
-    assert heads_and_cells(rows, SUITE)[1][0][-1] == "0.00"
+    assert heads_and_cells(outcome(result("a", "3dgs", 0, -1e-15)))[1][0][-1] == "0.00"
 
 
 def test_seed_that_lacks_a_scene_is_no_part_of_the_spread() -> None:
-    results = [result("a", "lens", 0, 30.0), result("b", "lens", 0, 20.0), result("a", "lens", 1, 40.0)]
-    assert make_rows(results, ("lens",), SUITE)[0].figures["psnr"] == (27.5, None)
+    results = result("a", "lens", 0, 30.0), result("b", "lens", 0, 20.0), result("a", "lens", 1, 40.0)
+    assert outcome(*results).rows[0].figures["psnr"] == (27.5, None)
+
+
+def test_methods_stand_in_one_order_and_scenes_of_other_calls_come_last() -> None:
+    whole = outcome(result("c", "full", 0, 1.0), result("a", "full", 0, 1.0), result("a", "3dgs", 0, 1.0))
+    assert [(row.scene, row.method) for row in whole.rows] == [
+        (ALL_SCENES, "3dgs"), (ALL_SCENES, "full"), ("a", "3dgs"), ("a", "full"), ("c", "full"),
+    ]  # fmt: skip
+    assert heads_and_cells(whole)[1][1][0] == "2 of 3 scenes"
+
+
+def test_versions_that_differ_are_told() -> None:
+    old = replace(result("a", "full", 0, 1.0), code="0.1.0 old")
+    assert "Trained by cocogs 0.1.0 abc." in to_markdown(outcome(result("a", "lens", 0, 1.0)))
+    assert "different versions of cocogs: 0.1.0 abc, 0.1.0 old" in to_markdown(
+        outcome(result("a", "lens", 0, 1.0), old)
+    )
+
+
+def write_evaluation(folder: Path, psnr: float) -> Path:
+    folder.mkdir(parents=True)
+    path = folder / "eval.json"
+    path.write_text(json.dumps({"gaussians": 5, "views": [], "mean": {"psnr": psnr}}))
+    return path
 
 
 def test_gap_closed(tmp_path: Path) -> None:
     """Between the floor and the ceiling of the same scene."""
-    jobs = []
     for method, psnr in (("3dgs", 24.0), ("sharp", 34.0), ("lens", 32.0)):
-        folder = tmp_path / method
-        folder.mkdir()
-        evaluation = {"gaussians": 5, "views": [], "mean": {"psnr": psnr}}
-        (folder / "eval.json").write_text(json.dumps(evaluation))
-        jobs.append(Job(SUITE.scenes[0], method, 0, folder))
-    closed = {r.method: r.figures["gap_closed"] for r in collect(jobs)}
-    assert closed == {"3dgs": 0.0, "sharp": 100.0, "lens": pytest.approx(80.0)}
-    assert [r.figures["gap_closed"] for r in collect(jobs[1:])] == [None, None]
+        write_evaluation(tmp_path / "runs" / "a" / method / "seed0", psnr)
+    results, damaged = collect(tmp_path)
+    closed = {r.method: r.figures["gap_closed"] for r in results}
+    assert closed == {"3dgs": 0.0, "sharp": 100.0, "lens": pytest.approx(80.0)} and damaged == []
+    shutil.rmtree(tmp_path / "runs" / "a" / "3dgs")
+    assert [r.figures["gap_closed"] for r in collect(tmp_path)[0]] == [None, None]
 
 
-def test_damaged_evaluation_is_named(tmp_path: Path) -> None:
-    (tmp_path / "eval.json").write_text("{")
-    with pytest.raises(InputError, match=r"eval\.json is damaged .*: delete it and start again"):
-        collect([Job(SUITE.scenes[0], "lens", 0, tmp_path)])
+def test_damaged_evaluation_is_named_and_stops_no_other(tmp_path: Path) -> None:
+    write_evaluation(tmp_path / "runs" / "a" / "lens" / "seed0", 30.0)
+    write_evaluation(tmp_path / "runs" / "a" / "lens" / "seed1", 30.0).write_text("{")
+    results, (sentence,) = collect(tmp_path)
+    assert [(r.scene, r.method, r.seed) for r in results] == [("a", "lens", 0)]
+    assert re.search(r"seed1/eval\.json is damaged .*: delete it and start again", sentence)
 
 
 def test_published_figures_are_marked_and_stand_in_their_columns_only() -> None:
     suite = Suite("Two", SUITE.scenes, (Published("CoCoGaussian", 23.70, 0.7531, 0.0825),))
-    rows = make_rows(
-        [result("a", "lens", 0, 30.0, ssim_uniform_7=0.9, ssim_gaussian_11=0.8)], ("lens",), suite
-    )
-    text = to_markdown(rows, suite, BenchSettings("suite", iterations=1500), [])
+    figures = {"ssim_uniform_7": 0.9, "ssim_gaussian_11": 0.8}
+    one, other = result("a", "lens", 0, 30.0, **figures), result("b", "lens", 0, 30.0, **figures)
+    assert "published" not in to_markdown(outcome(one, suite=suite))  # of all scenes
+    text = to_markdown(outcome(one, other, suite=suite))
     assert "| all scenes | CoCoGaussian (published) |  | 23.70 |  | 0.7531 |" in text
     assert "| scene | method | seeds | PSNR dB | SSIM Gaussian 11 | SSIM uniform 7 |" in text
     assert "`suite`, 1,500 steps" in text

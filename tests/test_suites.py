@@ -132,6 +132,27 @@ def test_triplets_train_on_half_foreground_half_background(tmp_path: Path, tripl
     assert [view.name for view in opened.test_views] == ["000.png", "003.png"]
 
 
+def test_triplets_are_counted_over_the_photos_that_have_a_camera(tmp_path: Path, triplets: Path) -> None:
+    """A photo that did not register shifts neither the test views nor the turns."""
+    for part in ("images", "foreground", "background"):
+        shutil.copy(triplets / "amiya" / part / "000.png", triplets / "amiya" / part / "000a.png")
+    scene = open_suite(triplets, tmp_path / "work").scenes[0]
+    opened = open_scene(scene.data, tmp_path / "cache", downscale=1, test_every=3, say=lambda line: None)
+    assert [round(255 * float(opened.photo(view).mean())) for view in opened.views] == [
+        0, 100, 200, 0, 100, 200,
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("hold", [1, 6])
+def test_triplets_need_a_split(tmp_path: Path, triplets: Path, hold: int) -> None:
+    (triplets / "amiya" / "hold=3").rename(triplets / "amiya" / f"hold={hold}")
+    refused(triplets, tmp_path, f"hold={hold} leaves no .* view of 6 photos: rename it")
+
+
+def test_published_figures_are_for_the_size_of_the_protocol(tmp_path: Path, triplets: Path) -> None:
+    assert open_suite(triplets, tmp_path / "work").published == ()  # 240x180, and not 497x331
+
+
 def test_triplet_without_its_background_is_named(tmp_path: Path, triplets: Path) -> None:
     (triplets / "desk" / "background" / "002.png").unlink()
     with pytest.raises(InputError, match=r"desk/background lacks the photo 002\.png of its triplet"):
@@ -177,7 +198,7 @@ def test_sharp_twins_have_the_same_cameras_and_split(tmp_path: Path, truth_scene
 
 
 def test_truth_scene_without_twins_has_no_ceiling(tmp_path: Path, truth_scene: Path) -> None:
-    (truth_scene / "sharp" / "001.png").unlink()
+    shutil.rmtree(truth_scene / "sharp")
     (scene,) = open_suite(truth_scene, tmp_path / "work").scenes
     assert scene.sharp_data is None
 
@@ -240,13 +261,51 @@ def test_poses_for_more_photos_than_there_are(tmp_path: Path, llff_scene: Path) 
     refused(root, tmp_path, "has 12 rows but there are 11 photos", only=("fern",))
 
 
-@pytest.mark.parametrize("gone", ["images/001.png", "refocus/000_f3.png"])
-def test_truth_scene_half_rendered(tmp_path: Path, truth_scene: Path, gone: str) -> None:
+@pytest.mark.parametrize("gone", ["images/001.png", "refocus/000_f3.png", "sharp/001.png"])
+@pytest.mark.parametrize("empty", [True, False])
+def test_truth_scene_half_rendered(tmp_path: Path, truth_scene: Path, gone: str, empty: bool) -> None:
     (truth_scene / gone).unlink()
+    if empty:
+        (truth_scene / gone).touch()
     refused(truth_scene, tmp_path, f"lacks {gone}: render or copy them")
 
 
-@pytest.mark.parametrize("text", ["{", "[]", "{}", '{"frames": [{}]}', '{"frames": []}'])
+def test_truth_scene_without_its_truth(tmp_path: Path, truth_scene: Path) -> None:
+    shutil.copytree(truth_scene, truth_scene.parent / "glass")
+    (truth_scene.parent / "glass" / "truth.json").unlink()
+    refused(truth_scene.parent, tmp_path, r"glass has images but no truth\.json: make the scene again")
+    assert len(open_suite(truth_scene.parent, tmp_path / "work", only=("table",)).scenes) == 1
+
+
+def test_truth_scene_whose_hold_file_contradicts(tmp_path: Path, truth_scene: Path) -> None:
+    (truth_scene / "hold=3").touch()
+    assert open_suite(truth_scene, tmp_path / "work").scenes[0].test_every == 3
+    (truth_scene / "hold=3").rename(truth_scene / "hold=2")
+    refused(truth_scene, tmp_path, r"hold=2 contradicts truth\.json, .* rename it hold=3")
+
+
+@pytest.mark.parametrize(
+    ("part", "key", "value"),
+    [
+        ("refocus", "view", "absent.png"),
+        ("refocus", "name", None),
+        ("frames", "w2c", None),
+    ],
+)
+def test_truth_with_an_impossible_entry(
+    tmp_path: Path, truth_scene: Path, part: str, key: str, value: str | None
+) -> None:
+    truth = json.loads((truth_scene / "truth.json").read_text())
+    truth[part][0][key] = value
+    if value is None:
+        del truth[part][0][key]
+    (truth_scene / "truth.json").write_text(json.dumps(truth))
+    refused(truth_scene, tmp_path, r"truth\.json is no truth\.json of a rendered scene")
+
+
+@pytest.mark.parametrize(
+    "text", ["{", "[]", "{}", '{"frames": [{}]}', '{"frames": [], "refocus": [], "aperture_diameter": 0}']
+)
 def test_broken_truth(tmp_path: Path, truth_scene: Path, text: str) -> None:
     (truth_scene / "truth.json").write_text(text)
     refused(truth_scene, tmp_path, r"truth\.json is no truth\.json of a rendered scene")

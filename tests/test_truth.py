@@ -44,7 +44,8 @@ def write_truth(folder: Path) -> None:
         pose[:3, 3] = UNIT * pose[:3, 3] - pose[:3, :3] @ moved
         sharp = index % 4 == 0
         focus = None if sharp else FOCUS_DISTANCES[index % 3] * UNIT
-        frames.append({"name": f"view_{index}.png", "w2c": pose.tolist(), "focus_distance": focus})
+        name = f"view_{index}.png"
+        frames.append({"name": name, "test": sharp, "w2c": pose.tolist(), "focus_distance": focus})
     torch.manual_seed(0)
     gaussians = tiny_gaussians()
     (folder / "refocus").mkdir()
@@ -136,13 +137,20 @@ def test_no_truth(tmp_path_factory: pytest.TempPathFactory, capsys: pytest.Captu
     assert "has no truth.json to compare with" in capsys.readouterr().err
 
 
+def unregistered(truth: dict) -> None:
+    """A refocused picture from a photo that is not in the run."""
+    truth["frames"].append({**truth["frames"][0], "name": "x.png"})
+    truth["refocus"][0]["view"] = "x.png"
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         (lambda t: t["frames"].pop(), r"lacks the photo view_7\.png"),
-        (lambda t: t["refocus"][0].update(view="x.png"), r"has no view x\.png"),
+        (lambda t: t["refocus"][0].update(view="x.png"), r"refocus names x\.png, which is no frame"),
+        (unregistered, r"has no view x\.png to refocus"),
         (lambda t: t["refocus"][0].update(name="x.png"), r"x\.png does not exist"),
-        (lambda t: t.pop("refocus"), "is not a scene's truth"),
+        (lambda t: t.pop("refocus"), "is no truth.json of a rendered scene"),
     ],
 )
 def test_a_truth_that_does_not_fit(run: Run, change, message: str) -> None:

@@ -6,31 +6,41 @@ OUT/runs/SCENE/METHOD/seedN/   a run folder, with log.txt, costs.json, eval.json
 OUT/table.md, .csv, .json      the figures
 OUT/report.html                the figures and pictures
 
-A finished run is not repeated, an interrupted one goes on, a failed one is tried again. Ctrl-C and SIGTERM
-stop all runs, which save first.
+A finished run is not repeated, an interrupted one goes on, a failed one is tried again. Tables and page show
+all that OUT holds, whichever call ran it. Ctrl-C and SIGTERM stop all runs, which save first.
 """
 
 from pathlib import Path
 
+from cocogs.bench.outcome import Outcome, collect
 from cocogs.bench.report import write_report
-from cocogs.bench.runs import BenchSettings, collect, keep_settings, plan, run_all
-from cocogs.bench.suites import Suite
-from cocogs.bench.table import make_rows, write_tables
+from cocogs.bench.runs import BenchSettings, check_settings, keep_settings, plan, run_all
+from cocogs.bench.suites import open_suite
+from cocogs.bench.table import write_tables
+from cocogs.io.lock import alone_in
 from cocogs.io.progress import Say
 
 
-def bench(suite: Suite, settings: BenchSettings, methods: tuple[str, ...], seeds: tuple[int, ...], out: Path,
-          workers: int, say: Say) -> list[str]:  # fmt: skip
+def bench(folder: Path, settings: BenchSettings, methods: tuple[str, ...], seeds: tuple[int, ...], out: Path,
+          only: tuple[str, ...], workers: int, say: Say) -> list[str]:  # fmt: skip
     """Run what is missing and write the tables and the page; returns a sentence per failed run.
 
+    Args:
+        folder: the suite.
+        only: names of scenes to run; empty for all.
+        workers: runs at the same time.
+
     Raises:
-        InputError: `out` holds a benchmark with other settings, or cannot be written.
+        InputError: no suite, or an incomplete one; `out` holds a benchmark with other settings, is in use, or
+            cannot be written.
     """
-    keep_settings(settings, out)
-    jobs = plan(suite, methods, seeds, out, say)
-    failures = run_all(jobs, settings, workers, say)
-    results = collect(jobs)
-    rows = make_rows(results, methods, suite)
-    write_tables(rows, results, suite, settings, failures, out)
-    write_report(rows, results, suite, settings, failures, out)
-    return failures
+    with alone_in(out):
+        check_settings(settings, out)
+        suite = open_suite(folder, out / "data", only, settings.downscale)
+        keep_settings(settings, out)
+        failures = run_all(plan(suite, methods, seeds, out, say), settings, workers, say)
+        results, damaged = collect(out)
+        outcome = Outcome(suite, settings, results, failures + damaged)
+        write_tables(outcome, out)
+        write_report(outcome, out)
+    return outcome.failures

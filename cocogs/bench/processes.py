@@ -1,6 +1,7 @@
 """The commands of a benchmark, each in a process of its own, measured; none outlives the benchmark."""
 
 import os
+import resource
 import shlex
 import signal
 import subprocess
@@ -56,10 +57,8 @@ class Processes:
             log.flush()
             start = log.tell()
             process = self._start(arguments, stdout=output, stderr=log, env=environment)
-            _, status, used = os.wait4(process.pid, 0)  # what subprocess offers counts all children together
+            status, used = self._wait(process.pid)
             process.returncode = os.waitstatus_to_exitcode(status)
-            with self._lock:
-                self._running.remove(process.pid)
             output.seek(0)
             log.seek(start)
             printed, complaint = output.read(), log.read().strip()
@@ -80,6 +79,16 @@ class Processes:
             for leader in self._running:
                 with suppress(OSError):  # just gone
                     os.killpg(leader, number)
+
+    def _wait(self, pid: int) -> tuple[int, resource.struct_rusage]:
+        """Exit status and usage of one process; what subprocess offers counts all children together."""
+        while True:
+            with self._lock:  # or `stop` might signal whoever gets the number next
+                ended, status, used = os.wait4(pid, os.WNOHANG)
+                if ended:
+                    self._running.remove(pid)
+                    return status, used
+            time.sleep(0.05)
 
     def _start(self, arguments: list[str], **options: Any) -> subprocess.Popen:
         with self._lock:

@@ -5,9 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from cocogs.bench.runs import BenchSettings, Result
-from cocogs.bench.suites import BenchScene, Suite
-from cocogs.bench.table import NOTE, PUBLISHED_NOTE, Row, heads_and_cells, settings_sentence
+from cocogs.bench.outcome import Outcome, Result
+from cocogs.bench.table import heads_and_cells, notes, settings_sentence
 from cocogs.io.atomic import replacing
 from cocogs.io.page import (
     busiest_square,
@@ -39,31 +38,29 @@ class Strip:
     pictures: dict[str, tuple[np.ndarray, str]]
 
 
-def write_report(rows: list[Row], results: list[Result], suite: Suite, settings: BenchSettings,
-                 failures: list[str], out: Path) -> None:  # fmt: skip
+def write_report(outcome: Outcome, out: Path) -> None:
     """report.html in `out`: one file, pictures included."""
-    notes = [settings_sentence(settings), NOTE, PUBLISHED_NOTE if suite.published else ""]
-    sections = [section("Figures", " ".join(notes).replace("`", ""), table(*heads_and_cells(rows, suite)))]
-    for scene in suite.scenes:
-        here = [r for r in results if r.scene == scene.name]
-        sections.append(scene_section(scene, here))
-    if failures:
-        sections.append(section("Failed", "", table(["run"], [[failure] for failure in failures])))
+    text = " ".join([settings_sentence(outcome.settings), *notes(outcome)]).replace("`", "")
+    sections = [section("Figures", text, table(*heads_and_cells(outcome)))]
+    for scene in outcome.scenes:
+        sections.append(scene_section(scene, [r for r in outcome.results if r.scene == scene]))
+    if outcome.failures:
+        sections.append(section("Failed", "", table(["run"], [[failure] for failure in outcome.failures])))
     with replacing(out / "report.html") as path:
-        path.write_text(page(suite.title, sections))
+        path.write_text(page(outcome.suite.title, sections))
 
 
-def scene_section(scene: BenchScene, results: list[Result]) -> str:
+def scene_section(scene: str, results: list[Result]) -> str:
     """Test views: truth, every method's picture, how it differs from the truth, a zoom."""
-    body = "".join(strip_rows(strip) for strip in find_strips(scene, results))
+    body = "".join(strip_rows(strip) for strip in find_strips(results))
     text = (
         "A sharp photo that training never saw, then each method's picture of that place; below, what is too "
         "bright (red) or too dark (blue), four times exaggerated; last, where the methods err most."
     )
-    return section(f"Scene {scene.name}", text, body) if body else ""
+    return section(f"Scene {scene}", text, body) if body else ""
 
 
-def find_strips(scene: BenchScene, results: list[Result]) -> list[Strip]:
+def find_strips(results: list[Result]) -> list[Strip]:
     """At most VIEWS test views with the pictures of every method's first seed."""
     first: dict[str, Result] = {}
     for result in results:

@@ -1,14 +1,16 @@
-"""The runs of a benchmark: each trained, measured and rendered, as far as it was not; their figures."""
+"""The runs of a benchmark: each trained, measured and rendered, as far as it was not."""
 
+import hashlib
 import json
 import os
 import signal
-import statistics
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
+import cocogs
 from cocogs.bench.processes import Processes, signals_interrupt
 from cocogs.bench.suites import BenchScene, Suite
 from cocogs.errors import InputError
@@ -74,25 +76,33 @@ def plan(suite: Suite, methods: tuple[str, ...], seeds: tuple[int, ...], out: Pa
     return jobs
 
 
-def keep_settings(settings: BenchSettings, out: Path) -> None:
-    """Write OUT/bench.json, or find the same settings there.
-
-    Raises:
-        InputError: OUT holds a benchmark run with other settings.
-    """
+def check_settings(settings: BenchSettings, out: Path) -> None:
+    """Raises InputError if OUT holds a benchmark run with other settings."""
     path = out / "bench.json"
-    if path.exists():
-        try:
-            saved = json.loads(path.read_text())
-        except (OSError, ValueError) as error:
-            raise InputError(f"{path} cannot be read ({error}): delete it, or give another --out.") from error
-        if saved != asdict(settings):
-            raise InputError(
-                f"{path} says that other settings were used there: give those, or another --out."
-            )
+    if not path.exists():
         return
-    with replacing(path) as temporary:
+    try:
+        saved = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} cannot be read ({error}): delete it, or give another --out.") from error
+    if saved != asdict(settings):
+        raise InputError(f"{path} says that other settings were used there: give those, or another --out.")
+
+
+def keep_settings(settings: BenchSettings, out: Path) -> None:
+    """Write OUT/bench.json."""
+    with replacing(out / "bench.json") as temporary:
         temporary.write_text(json.dumps(asdict(settings), indent=2) + "\n")
+
+
+@cache
+def code_version() -> str:
+    """Version of cocogs and a hash of its files: what was measured with different ones does not compare."""
+    files = sorted(Path(cocogs.__path__[0]).rglob("*.py"))
+    specs = [find_spec(f"cocogs.{name}") for name in ("_native", "_cuda")]
+    files += [Path(spec.origin) for spec in specs if spec is not None and spec.origin is not None]
+    digest = hashlib.sha256(b"".join(file.read_bytes() for file in files))
+    return f"{cocogs.__version__} {digest.hexdigest()[:8]}"
 
 
 # --------------------------------------------------------------------------------------------- running
@@ -154,7 +164,7 @@ def run_job(job: Job, settings: BenchSettings, threads: int, processes: Processe
     if not costs.finished:
         say(f"Training {job.title}")
         costs.train(train_command(job, settings), processes, environment)
-    if not (job.folder / "eval.json").exists():
+    if not is_measured(job.folder):
         options = ["--lpips-weights", settings.lpips_weights] if settings.lpips_weights else []
         if job.scene.has_truth:
             options.append("--truth")
@@ -169,6 +179,14 @@ def run_job(job: Job, settings: BenchSettings, threads: int, processes: Processe
         processes.run(["render", str(job.folder), *options], job.folder, environment).check()
 
 
+def is_measured(folder: Path) -> bool:
+    """Whether eval.json is there and whole."""
+    try:
+        return {"mean", "views"} <= json.loads((folder / "eval.json").read_text()).keys()
+    except (OSError, ValueError, AttributeError):
+        return False
+
+
 @dataclass
 class Costs:
     """What training one run took so far, kept in RUN/costs.json.
@@ -178,6 +196,7 @@ class Costs:
         running: a training was started whose end was not seen: if it is not running any more, it was
             killed, and nobody knows what it took.
         known: no training was killed like that.
+        code: see `code_version`; None in runs of before it was noted.
     """
 
     folder: Path
@@ -187,6 +206,7 @@ class Costs:
     cpu_seconds: float = 0.0
     wall_seconds: float = 0.0
     peak_bytes: int = 0
+    code: str | None = None
 
     @classmethod
     def read(cls, folder: Path) -> "Costs":
@@ -197,7 +217,7 @@ class Costs:
 
     def train(self, command: list[str], processes: Processes, environment: dict[str, str]) -> None:
         self.known = self.known and not self.running
-        self.running = True
+        self.running, self.code = True, code_version()
         self.write()
         try:
             usage = processes.run(command, self.folder, environment)
@@ -231,89 +251,3 @@ def train_command(job: Job, settings: BenchSettings) -> list[str]:
     if settings.max_gaussians is not None:
         command += ["--max-gaussians", str(settings.max_gaussians)]
     return [*command, "--ablate", without] if without else command
-
-
-# -------------------------------------------------------------------------------------------- results
-
-
-@dataclass(frozen=True)
-class Result:
-    """What a finished run gave.
-
-    Args:
-        figures: PSNR and so on, by the names in COLUMNS; None where a figure has no meaning.
-        view_psnr: dB of every test view.
-    """
-
-    scene: str
-    method: str
-    seed: int
-    folder: Path
-    figures: dict[str, float | None]
-    view_psnr: dict[str, float]
-
-
-COLUMNS = {
-    "psnr": ("PSNR dB", ".2f"),
-    "ssim_gaussian_11": ("SSIM Gaussian 11", ".4f"),
-    "ssim_uniform_7": ("SSIM uniform 7", ".4f"),
-    "flip": ("FLIP", ".4f"),
-    "lpips": ("LPIPS", ".4f"),
-    "gap_closed": ("gap closed %", ".1f"),
-    "aperture_error": ("aperture error %", ".1f"),
-    "focus_error": ("focus error %", ".1f"),
-    "refocus_psnr": ("refocus PSNR dB", ".2f"),
-    "cpu_seconds": ("CPU s", ".0f"),
-    "wall_seconds": ("wall s", ".0f"),
-    "peak_gib": ("peak GiB", ".2f"),
-    "gaussians": ("Gaussians", ",.0f"),
-}
-"""Heading and format of every figure."""
-
-
-def collect(jobs: list[Job]) -> list[Result]:
-    """The figures of the finished runs; gap closed follows from the floor and the ceiling of each scene."""
-    results = [read_result(job) for job in jobs if (job.folder / "eval.json").exists()]
-    for scene in {r.scene for r in results}:
-        here = [r for r in results if r.scene == scene]
-        floor, ceiling = (mean_psnr(here, method) for method in (FLOOR, CEILING))
-        if floor is None or ceiling is None or ceiling <= floor:
-            continue
-        for result in here:
-            psnr = result.figures["psnr"]
-            assert psnr is not None
-            result.figures["gap_closed"] = 100 * (psnr - floor) / (ceiling - floor)
-    return results
-
-
-def mean_psnr(results: list[Result], method: str) -> float | None:
-    values = [r.figures["psnr"] for r in results if r.method == method]
-    return statistics.fmean(v for v in values if v is not None) if values else None
-
-
-def read_result(job: Job) -> Result:
-    path = job.folder / "eval.json"
-    try:
-        evaluation, costs = json.loads(path.read_text()), Costs.read(job.folder)
-        figures: dict[str, float | None] = dict.fromkeys(COLUMNS) | evaluation["mean"]
-        figures |= lens_figures(evaluation)
-        figures["gaussians"] = float(evaluation["gaussians"])
-        view_psnr = {view["name"]: float(view["psnr"]) for view in evaluation["views"]}
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path} is damaged ({error!r}): delete it and start again.") from error
-    if costs.known:
-        figures |= {"cpu_seconds": costs.cpu_seconds, "wall_seconds": costs.wall_seconds}
-        figures["peak_gib"] = costs.peak_bytes / 2**30
-    return Result(job.scene.name, job.method, job.seed, job.folder, figures, view_psnr)
-
-
-def lens_figures(evaluation: dict[str, Any]) -> dict[str, float | None]:
-    """Errors of the lens in per cent, and PSNR of refocused pictures, where a truth was given."""
-    if "truth" not in evaluation:
-        return {}
-    truth = evaluation["truth"]
-    figures: dict[str, float | None] = {"refocus_psnr": truth["mean"]["final"]} if truth["refocused"] else {}
-    if lens := truth["lens"]:
-        figures["aperture_error"] = 100 * abs(lens["aperture_ratio"] - 1)
-        figures["focus_error"] = 100 * lens["focus_error"]
-    return figures

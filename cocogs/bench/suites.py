@@ -6,16 +6,14 @@ data come with cocogs; docs/benchmarks.md says where to get them and how to lay 
 scripts/make_truth_scene.py are the fifth kind: truth.json says what is true of them.
 """
 
-import json
-import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from cocogs.errors import InputError
 from cocogs.io import colmap, folders, llff
-from cocogs.io.photos import list_photos
+from cocogs.io.photos import list_photos, read_header
+from cocogs.io.truth_file import read_truth
 
 
 @dataclass(frozen=True)
@@ -45,6 +43,7 @@ class Protocol:
         downscale: how much smaller than full size the photos are.
         prefix: what the published folders put before a scene's name (allowed, not needed).
         triplets: photos come as all in focus, focused on the foreground, focused on the background.
+        size: width and height of the photos trained with, where the protocol states them, px.
         published: figures of papers that follow this protocol.
     """
 
@@ -53,6 +52,7 @@ class Protocol:
     downscale: int
     prefix: str = ""
     triplets: bool = False
+    size: tuple[int, int] | None = None
     published: tuple[Published, ...] = ()
 
 
@@ -91,6 +91,7 @@ PROTOCOLS = {
         _even(None, "amiya camera desk kendo plant shelf turtle"),
         downscale=1,
         triplets=True,
+        size=(497, 331),
         published=(
             Published("CoCoGaussian", 30.14, 0.9127, 0.0701),
             Published("BAGS", 29.87, 0.8816, 0.1100),
@@ -162,6 +163,7 @@ def open_suite(folder: Path, work: Path, only: tuple[str, ...] = (), downscale: 
     else:
         truths = {path.parent.name: path.parent for path in sorted(folder.glob("*/truth.json"))}
     if truths:
+        _check_others(folder, truths, only)
         chosen = _choose(folder, truths, list(truths), only)
         return Suite(
             "Truth scenes", [_truth_scene(name, truths[name], work, downscale or 1) for name in chosen]
@@ -170,8 +172,17 @@ def open_suite(folder: Path, work: Path, only: tuple[str, ...] = (), downscale: 
     chosen = _choose(folder, found, list(protocol.holds), only)
     factor = downscale or protocol.downscale
     scenes = [_protocol_scene(protocol, name, found[name], work, factor) for name in chosen]
-    same = not only and factor == protocol.downscale
+    same = not only and factor == protocol.downscale and _has_size(protocol, scenes)
     return Suite(protocol.title, scenes, protocol.published if same else ())
+
+
+def _has_size(protocol: Protocol, scenes: list[BenchScene]) -> bool:
+    """Whether the photos are as large as the protocol says, where it does."""
+    if protocol.size is None:
+        return True
+    photos = [folders.photo_folder(scene.data) for scene in scenes]
+    headers = [read_header(folder / list_photos(folder)[0]) for folder in photos]
+    return all((header.width, header.height) == protocol.size for header in headers)
 
 
 def _titles() -> str:
@@ -212,6 +223,16 @@ def _choose(folder: Path, found: dict[str, Path], all_names: list[str], only: tu
     return wanted
 
 
+def _check_others(folder: Path, truths: dict[str, Path], only: tuple[str, ...]) -> None:
+    """Raises InputError for a scene beside truth scenes whose truth is gone."""
+    beside = {path.name for path in folder.iterdir() if (path / "images").is_dir()} - truths.keys()
+    if beside and not only and folder not in truths.values():
+        raise InputError(
+            f"{folder / min(beside)} has images but no truth.json: make the scene again, or name those to "
+            "run with --scenes."
+        )
+
+
 # ----------------------------------------------------------------------------------- the field's datasets
 
 
@@ -220,7 +241,7 @@ def _protocol_scene(protocol: Protocol, name: str, folder: Path, work: Path, dow
     data = folder
     if protocol.triplets:
         data = _arrange_triplets(folder, work / f"{name}-triplets", test_every)
-    _check_photos(data, downscale)
+    folders.find_pictures(data, _photo_names(data), downscale)
     return BenchScene(name, data, test_every, downscale)
 
 
@@ -242,19 +263,22 @@ def _hold(protocol: Protocol, name: str, folder: Path) -> int:
     return hold
 
 
-def _check_photos(data: Path, downscale: int) -> None:
-    """Raises InputError naming what a partial download lacks."""
+def _photo_names(data: Path) -> list[str]:
+    """Names of the photos that have a camera, sorted: the test views are counted over these.
+
+    Raises:
+        InputError: names what a partial download lacks.
+    """
     if model := colmap.find_model(data):
-        names = [shot.name for shot in colmap.read_model(model).shots]
-    elif (data / llff.FILE).is_file():
+        return [shot.name for shot in colmap.read_model(model).shots]
+    if (data / llff.FILE).is_file():
         names = folders.list_largest(data)
         llff.read_poses_bounds(data, names)
-    else:
-        raise InputError(
-            f"{data} has neither {llff.FILE} nor sparse/0/cameras.bin, images.bin and points3D.bin: "
-            "download the scene again."
-        )
-    folders.find_pictures(data, names, downscale)
+        return names
+    raise InputError(
+        f"{data} has neither {llff.FILE} nor sparse/0/cameras.bin, images.bin and points3D.bin: "
+        "download the scene again."
+    )
 
 
 def _arrange_triplets(scene: Path, data: Path, test_every: int) -> Path:
@@ -263,74 +287,73 @@ def _arrange_triplets(scene: Path, data: Path, test_every: int) -> Path:
     for part in ("images", "foreground", "background"):
         if not (scene / part).is_dir():
             raise InputError(f"{scene / part} is missing: put there the photos of {part} of every triplet.")
-    photos = {part: list_photos(scene / part) for part in ("images", "foreground", "background")}
+    stems = {
+        part: {Path(name).stem: name for name in list_photos(scene / part)}
+        for part in ("images", "foreground", "background")
+    }
+    names = _photo_names(scene)
+    if not 2 <= test_every < len(names):
+        kind = "training" if test_every < 2 else "second test"
+        raise InputError(
+            f"{scene / f'hold={test_every}'} leaves no {kind} view of {len(names)} photos: rename it, for "
+            "example, hold=8."
+        )
     files, turn = {}, 0
-    for index, name in enumerate(photos["images"]):
-        if index % test_every == 0:
-            files[name] = scene / "images" / name
-            continue
-        part = ("foreground", "background")[turn % 2]
-        turn += 1
-        stems = {Path(other).stem: other for other in photos[part]}
-        if Path(name).stem not in stems:
+    for index, name in enumerate(names):
+        part = "images" if index % test_every == 0 else ("foreground", "background")[turn % 2]
+        turn += part != "images"
+        if Path(name).stem not in stems[part]:
             raise InputError(f"{scene / part} lacks the photo {name} of its triplet: download it again.")
-        files[name] = scene / part / stems[Path(name).stem]
+        files[name] = scene / part / stems[part][Path(name).stem]
     return _link(data, scene, files)
 
 
 # ------------------------------------------------------------------------------------------ truth scenes
 
 
-def read_truth(path: Path) -> dict[str, Any]:
-    """What truth.json states.
-
-    Raises:
-        InputError: it is not the truth of a rendered scene.
-    """
-    try:
-        document = json.loads(path.read_text())
-        for frame in document["frames"]:
-            if not {"name", "test", "focus_distance", "w2c"} <= frame.keys():
-                raise ValueError("a frame lacks its name, test, focus_distance or w2c")
-        if not {"aperture_diameter", "refocus"} <= document.keys():
-            raise ValueError("aperture_diameter or refocus is missing")
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise InputError(
-            f"{path} is no truth.json of a rendered scene ({error!r}): make it again."
-        ) from error
-    return document
-
-
 def _truth_scene(name: str, folder: Path, work: Path, downscale: int) -> BenchScene:
     path = folder / "truth.json"
     truth = read_truth(path)
     frames = sorted(truth["frames"], key=lambda frame: frame["name"])
+    sharp = {f["name"]: folder / "sharp" / f["name"] for f in frames if not f["test"]}
+    has_twins = (folder / "sharp").is_dir()
     wanted = [folder / "images" / f["name"] for f in frames]
     wanted += [folder / "refocus" / r["name"] for r in truth["refocus"]]
-    if missing := [str(file.relative_to(folder)) for file in wanted if not file.is_file()]:
+    wanted += sharp.values() if has_twins else ()
+    if missing := [str(file.relative_to(folder)) for file in wanted if not _is_whole(file)]:
         more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
         raise InputError(f"{folder} lacks {', '.join(missing[:3])}{more}: render or copy them.")
     tests = [f["name"] for f in frames if f["test"]]
     held = (n for n in range(2, len(frames)) if tests == [f["name"] for f in frames[::n]])
     if (test_every := next(held, None)) is None:
         raise InputError(f"{path} does not keep every N-th view from the first for testing: make it again.")
-    _check_photos(folder, downscale)
+    if (written := folders.read_hold(folder)) not in (None, test_every):
+        raise InputError(
+            f"{folder / f'hold={written}'} contradicts truth.json, which keeps every {test_every}th view for "
+            f"testing: rename it hold={test_every}."
+        )
+    folders.find_pictures(folder, _photo_names(folder), downscale)
     has_truth = bool(truth["refocus"])
-    sharp = {f["name"]: folder / "sharp" / f["name"] for f in frames if not f["test"]}
-    if not all(file.is_file() for file in sharp.values()):
+    if not has_twins:
         return BenchScene(name, folder, test_every, downscale, has_truth)
     sharp |= {test: folder / "images" / test for test in tests}
     twins = _link(work / f"{name}-sharp", folder, sharp)
     return BenchScene(name, folder, test_every, downscale, has_truth, twins)
 
 
+def _is_whole(file: Path) -> bool:
+    """There, and not cut off before it began."""
+    return file.is_file() and file.stat().st_size > 0
+
+
 def _link(data: Path, scene: Path, files: dict[str, Path]) -> Path:
     """A dataset at `data` with the cameras of `scene` and other photos: images/NAME is a link to a file."""
-    shutil.rmtree(data, ignore_errors=True)
-    (data / "images").mkdir(parents=True)
-    for name, file in files.items():
-        os.symlink(file.resolve(), data / "images" / name)
+    links = {data / "images" / name: file.resolve() for name, file in files.items()}
     for part in ("sparse", llff.FILE, "truth.json", "refocus"):
         if (scene / part).exists():
-            os.symlink((scene / part).resolve(), data / part)
+            links[data / part] = (scene / part).resolve()
+    shutil.rmtree(data, ignore_errors=True)
+    for link, file in links.items():
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(file)
     return data

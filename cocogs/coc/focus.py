@@ -375,4 +375,5 @@ def fit_blurs(
             if total < best[0]:
                 best = total, float(aperture), torch.stack([grid[cost.argmin()] for cost in costs])
     told = torch.tensor([len(k) >= FEW_POINTS for k in known]).to(middle.device)
-    return 1 / torch.where(told, best[2], middle), best[1], 1 - best[0] / max(flat, 1e-9)
+    explained = 1 - best[0] / flat if flat > 0 else 0.0  # 0: no photo has texture
+    return 1 / torch.where(told, best[2], middle), best[1], explained

@@ -1,7 +1,7 @@
 """Files that are either whole or absent: write to a temporary name, then rename."""
 
 import os
-import tempfile
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -19,27 +19,24 @@ def replacing(path: Path) -> Iterator[Path]:
         InputError: the folder cannot be made or written, or the disk is full.
     """
     path = Path(path)
+    temporary = path.with_name(f".{path.stem}-{secrets.token_hex(6)}{path.suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix)
-        os.close(handle)
+        # Not tempfile's, which are private to the user: results are for everyone the umask lets in.
+        os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
     except OSError as error:
-        raise _cannot_write(path, error) from error
-    temporary = Path(name)
+        raise cannot_write(path, error) from error
     try:
         yield temporary
-        # mkstemp makes files private to the user; results are for everyone the umask lets in.
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)
         temporary.replace(path)
     except OSError as error:
-        raise _cannot_write(path, error) from error
+        raise cannot_write(path, error) from error
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
 
 
-def _cannot_write(path: Path, error: OSError) -> InputError:
+def cannot_write(path: Path, error: OSError) -> InputError:
+    """What to tell the user."""
     reason = error.strerror or str(error)
     return InputError(f"{path} cannot be written ({reason}): free space or choose a writable folder.")

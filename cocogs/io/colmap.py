@@ -39,7 +39,7 @@ def read_model(folder: Path) -> Source:
     Raises:
         InputError: a file is missing, truncated or garbage, or says impossible things.
     """
-    suffix = ".bin" if (folder / "images.bin").is_file() else ".txt"
+    suffix = ".bin" if any((folder / f"{part}.bin").is_file() for part in _PARTS) else ".txt"
     for part in _PARTS:
         if not (folder / f"{part}{suffix}").is_file():
             raise InputError(
