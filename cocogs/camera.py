@@ -12,6 +12,7 @@
   `*P` any axes, `*#S` axes that broadcast, `_` whatever; `""` is a single number. Only the tests check them.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -79,14 +80,18 @@ class Camera:
         row = self.cam_from_world[2].to(points)
         return points @ row[:3] + row[3]
 
+    def local(self, points: Float[Tensor, "*P 3"]) -> Float[Tensor, "*P 3"]:
+        """World points along the camera's own axes, from its centre, scene units."""
+        transform = self.cam_from_world.to(points)
+        return points @ transform[:3, :3].T + transform[:3, 3]
+
     def project(self, points: Float[Tensor, "*P 3"]) -> tuple[Float[Tensor, "*P 2"], Float[Tensor, " *P"]]:
         """Pixel positions and z-depths of world points.
 
         Positions of points at or behind the camera are meaningless; look at the depth first.
         """
-        transform, K = self.cam_from_world.to(points), self.K.to(points)
-        local = points @ transform[:3, :3].T + transform[:3, 3]
-        pixels = local @ K.T
+        local = self.local(points)
+        pixels = local @ self.K.to(points).T
         return pixels[..., :2] / pixels[..., 2:], local[..., 2]
 
     def unproject(
@@ -106,3 +111,14 @@ class Camera:
         """The same camera sampled by another pixel grid."""
         scale = self.K.new_tensor([width / self.width, height / self.height, 1.0])
         return replace(self, K=self.K * scale[:, None], width=width, height=height)
+
+
+def where_axes_meet(cameras: Sequence[Camera]) -> tuple[Float[Tensor, "3"], float]:
+    """The point nearest to all optical axes, and the condition number of the search for it: large where the
+    axes are parallel and it lies anywhere."""
+    positions = torch.stack([camera.position.double() for camera in cameras])
+    forward = torch.stack([camera.cam_from_world[2, :3].double() for camera in cameras])
+    # Least squares: (I - f f^T) removes what lies along an axis.
+    across = torch.eye(3, dtype=torch.float64) - forward[:, :, None] * forward[:, None, :]
+    normal, right = across.sum(0), (across @ positions[:, :, None]).sum(0)
+    return torch.linalg.lstsq(normal, right).solution[:, 0], float(torch.linalg.cond(normal))

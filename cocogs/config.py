@@ -1,7 +1,7 @@
 """The presets, and every number that shapes a training run. One sentence under each field."""
 
-from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
-from typing import Any, Literal, cast
+from dataclasses import asdict, dataclass, field, is_dataclass, replace
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from cocogs.coc.expand import Ablation
 from cocogs.errors import InputError
@@ -87,7 +87,7 @@ class StrategyConfig:
     end: float = 0.8
     """Share of the run after which it stops."""
     gradient: float = 3e-4
-    """Mean pull of the pixels at the projected mean (in half image widths) above which a Gaussian is split or
+    """Mean pull of the pixels at the projected mean (in halves of the picture's longer side) above which a Gaussian is split or
     duplicated."""
     split_scale: float = 0.01
     """Larger Gaussians (in scene extents) are split, smaller ones duplicated."""
@@ -115,18 +115,42 @@ class Config:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "Config":
-        """Raises TypeError on unknown names."""
-        return _build(cls, values)
+        """Raises TypeError on unknown names and on values of another type."""
+        return build(cls, values)
 
 
-def _build(cls: type, values: dict[str, Any]) -> Any:
-    types = {f.name: f.type for f in fields(cls)}
+T = TypeVar("T")
+
+
+def build(cls: type[T], values: Any) -> T:
+    """A dataclass of dataclasses from what `asdict` made of it.
+
+    Raises:
+        TypeError: unknown names, or values of another type.
+    """
+    if not isinstance(values, dict):
+        raise TypeError(f"{values!r} are no settings")
+    types = get_type_hints(cls)
+    if unfit := [name for name, value in values.items() if not _fits(value, types.get(name))]:
+        raise TypeError(f"{unfit[0]} cannot be {values[unfit[0]]!r}")
     return cls(
         **{
-            name: _build(cast(type, types[name]), value) if is_dataclass(types.get(name)) else value
+            name: build(types[name], value) if is_dataclass(types[name]) else value
             for name, value in values.items()
         }
     )
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    """Whether a value read from JSON is of a type as the fields of our dataclasses have."""
+    if is_dataclass(kind):
+        return isinstance(value, dict)
+    if get_origin(kind) is Literal:
+        return value in get_args(kind)
+    kinds = get_args(kind) or (kind,)
+    if float in kinds:
+        kinds = (*kinds, int)
+    return type(value) in kinds
 
 
 PRESETS = {

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-SH_C0 = 0.28209479177387814  # the constant spherical harmonic, 1 / (2 sqrt(pi))
+SH_C0 = 0.5 / math.sqrt(math.pi)  # the constant spherical harmonic
 
 Activated = tuple[Float[Tensor, "N 3"], Float[Tensor, "N 4"], Float[Tensor, "N 3"], Float[Tensor, " N"]]
 """means, quats (wxyz of any positive length), scales > 0, opacities in (0, 1)."""

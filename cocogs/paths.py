@@ -7,7 +7,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from cocogs.camera import Camera
+from cocogs.camera import Camera, where_axes_meet
 from cocogs.coc.lens import focus_between
 from cocogs.errors import InputError
 from cocogs.io.camera_path import PathFrame
@@ -126,15 +126,11 @@ def orbit(cameras: Sequence[Camera], count: int) -> list[Camera]:
         InputError: the photos look in parallel, at no common point, or all stand at one.
     """
     positions = torch.stack([camera.position.double() for camera in cameras])
-    forward = torch.stack([camera.cam_from_world[2, :3].double() for camera in cameras])
     up = -torch.stack([camera.cam_from_world[1, :3].double() for camera in cameras]).mean(0)
     up = up / up.norm()
-    # The point nearest to all lines of sight.
-    across = torch.eye(3, dtype=torch.float64) - forward[:, :, None] * forward[:, None, :]
-    normal = across.sum(0)
-    if torch.linalg.cond(normal) > 1e6:
+    target, condition = where_axes_meet(cameras)
+    if condition > 1e6:
         raise InputError("The photos look in parallel, there is nothing to orbit: choose --path spiral.")
-    target = torch.linalg.solve(normal, (across @ positions[:, :, None]).sum(0))[:, 0]
     height = float(((positions - target) @ up).mean())
     start = positions[0] - target
     start = start - (start @ up) * up

@@ -190,20 +190,12 @@ def along_ray(
     gaussians: Gaussians, camera: Camera, x: float, y: float
 ) -> tuple[Float[Tensor, " P"], Float[Tensor, " P"]]:
     """Depths of the splats met at (x, y), nearest first, and the share of the light that each one has."""
-    means, quats, scales, opacities = gaussians.activated()
-    transform = camera.cam_from_world.to(means)
-    local = means @ transform[:3, :3].T + transform[:3, 3]
-    front = local[:, 2] > reference.NEAR_PLANE
-    factors = reference.covariance_factor(quats[front], scales[front])
-    dilation, blur = reference.pixel_filter(gaussians.antialiased)
-    means2d, covars2d, determinants = reference.project_ewa(local[front], factors, camera, dilation)
-    ellipses = reference.add_blur(covars2d, determinants, opacities[front], blur)
-    covars2d, determinants, opacities = ellipses
-    offsets = torch.tensor([x, y]).to(means) - means2d
-    conics = reference.conic_of(covars2d, determinants)
-    alpha = reference.splat_alpha(offsets[None], conics, opacities)[0]
+    ellipses = reference.project_set(*gaussians.activated(), camera, None, gaussians.antialiased)
+    offsets = torch.tensor([x, y]).to(ellipses.means2d) - ellipses.means2d
+    conics = reference.conic_of(ellipses.covars2d, ellipses.determinants)
+    alpha = reference.splat_alpha(offsets[None], conics, ellipses.opacities)[0]
     met = alpha > 0
-    depths, order = local[front, 2][met].sort(stable=True)
+    depths, order = ellipses.local[met, 2].sort(stable=True)
     alpha = alpha[met][order]
     before = torch.cat([alpha.new_ones(1), (1 - alpha).cumprod(0)])[:-1]
     return depths, alpha * before

@@ -1,5 +1,5 @@
-// What Python sees: addresses and sizes in, a handle out. cocogs/rasterize/native.py has checked shapes,
-// types and devices before it comes here.
+// What Python sees: addresses and sizes in, a handle out. cocogs/rasterize/__init__.py has checked
+// shapes, types and devices before it comes here.
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
 #include <nanobind/stl/array.h>

@@ -1,5 +1,5 @@
-// The contract between the stages of the rasterizer. Every stage takes plain arrays; nobody but
-// bindings.cpp knows Python, nobody but dispatch.cpp allocates.
+// The contract between the stages of the rasterizer. Every stage takes plain arrays; nobody but call.h and
+// bindings.cpp knows Python, nobody but dispatch.cpp and tiles_cpu.cpp allocates.
 //
 // Forward, for S sets of N Gaussians:   project (all sets) -> per set: bin -> rasterize.
 // Backward:   per set: rasterize_vjp -> sum_moments;   then project_vjp (all sets).
@@ -32,7 +32,7 @@ struct Parameters {        // of the Gaussians, or the gradients by them
   PerSet<P> means;         // (N, 3) world
   PerSet<P> quats;         // (N, 4) wxyz, any positive length
   PerSet<P> scales;        // (N, 3) > 0
-  PerSet<P> opacities;     // (N,) in [0, 1]
+  PerSet<P> opacities;     // (N,) >= 0; a pixel's alpha ends at ALPHA_MAX
   PerSet<P> blur;          // (N,) px^2, >= 0; null = 0
   P* sh0 = nullptr;        // (N, 1, 3)
   P* shN = nullptr;        // (N, 15, 3)

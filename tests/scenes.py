@@ -250,6 +250,13 @@ def all_or_nothing() -> Case:
 
 
 @listed
+def brighter_than_opaque() -> Case:
+    """Splats that stand for many, as refocusing thins them out."""
+    camera = tilted_camera()
+    return Case(random_splats(60, camera, 21, opacities=(1.0, 14.0)), camera, {"with_depth": True})
+
+
+@listed
 def long_quats() -> Case:
     """Quaternions of lengths from 1e-3 to 1e3."""
     camera = tilted_camera()

@@ -164,8 +164,6 @@ def slope(leaf: Tensor) -> Tensor:
 def skip_unsupported(case: Case, backend: Backend) -> None:
     if backend.name == "gsplat" and case.splats.blur is not None:
         pytest.skip("gsplat has no blur")
-    if backend.name == "gsplat" and backend.device == "cuda" and "antialiased" in case.options:
-        pytest.skip("gsplat's own antialiasing is another")
 
 
 def rounding(case: Case, backend: Backend) -> float:
@@ -245,8 +243,8 @@ def test_radii(name: str, backend: Backend) -> None:
     radii = found.radii.double()
     assert radii.shape == truth.shape and not found.radii.requires_grad
     if backend.name == "gsplat":
-        # Its radii know no opacity: they are never less than ours.
-        assert (radii >= truth).all()
+        # Its radii know no opacity: up to opacity 1 they are never less than ours.
+        assert (radii >= truth).all() or name == "brighter_than_opaque"
     else:
         assert torch.allclose(radii, truth, rtol=1e-4, atol=1e-3)
 

@@ -34,6 +34,7 @@ class FocusPlanes(nn.Module):
         typical_depth: float,
         per_photo_aperture: bool = False,
         held: bool = True,
+        zoom: Float[Tensor, " V"] | None = None,
     ) -> None:
         """
         Args:
@@ -42,6 +43,8 @@ class FocusPlanes(nn.Module):
             typical_depth: scene units; makes `vergence` about 1.
             per_photo_aperture: one K for every photo instead of one for all.
             held: training keeps K near its start value (see `OptimConfig.aperture_prior`).
+            zoom: focal length of every photo, in px, over that which K is for; None: they are the same. One
+                opening gives circles that grow with the focal length.
         """
         super().__init__()
         self.register_buffer("typical_depth", torch.tensor(float(typical_depth)))
@@ -51,7 +54,9 @@ class FocusPlanes(nn.Module):
         self.register_buffer("log_start", torch.tensor(math.log(aperture)))
         self.register_buffer("held", torch.tensor(float(held)))
         self.softness = nn.Parameter(torch.zeros(len(focus_distances)))
+        self.register_buffer("zoom", torch.ones(len(focus_distances)) if zoom is None else zoom.float())
 
+    zoom: Float[Tensor, " V"]
     typical_depth: Float[Tensor, ""]
     log_start: Float[Tensor, ""]
     held: Float[Tensor, ""]
@@ -66,7 +71,8 @@ class FocusPlanes(nn.Module):
 
     def aperture(self, view_index: int) -> Float[Tensor, ""]:
         """K of one photo, px x scene unit."""
-        return self.log_aperture[view_index if len(self.log_aperture) > 1 else 0].exp()
+        own = len(self.log_aperture) > 1
+        return self.log_aperture[view_index if own else 0].exp() * self.zoom[view_index]
 
     @torch.no_grad()
     def keep_possible(self) -> None:
@@ -218,10 +224,9 @@ def fit_lens(
     """
     inverse = 1 / evidence.depths
     middle = 1 / mean_depths(evidence)
-    # A flat wall photographed head-on has no spread of depths: then 1 % of its vergence stands for it.
-    typical = (inverse - middle[:, None]).abs().nanmedian().clamp_min(0.01 * float(middle.median()))
     if evidence.depths.isnan().all(0).logical_not().sum() < FEW_POINTS or len(middle) < 3:
-        return 1 / middle, float(0.01 * evidence.width / typical)
+        return unknown_lens(evidence)
+    typical = typical_defocus(inverse, middle)
     detail = (evidence.energies + DETAIL_FLOOR).log()
     grid = grid_of(inverse, beyond, STEPS)
     spread = torch.nanquantile(inverse, 0.9, dim=1) - torch.nanquantile(inverse, 0.1, dim=1)
@@ -242,6 +247,19 @@ def fit_lens(
         if torch.equal(focus, before):  # and so would K be the next time, and all that follows
             break
     return 1 / focus, float(aperture)
+
+
+def unknown_lens(evidence: Evidence) -> tuple[Float[Tensor, " V"], float]:
+    """Focus distances and aperture where nothing is known: mean depths, and a K that blurs by 1 % of the
+    width."""
+    middle = 1 / mean_depths(evidence)
+    return 1 / middle, float(0.01 * evidence.width / typical_defocus(1 / evidence.depths, middle))
+
+
+def typical_defocus(inverse: Float[Tensor, "V P"], middle: Float[Tensor, " V"]) -> Float[Tensor, ""]:
+    """Median of |1/z - 1/z_f| where photos are focused on `middle`. A flat wall photographed head-on has no
+    spread of depths: then 1 % of its vergence stands for it."""
+    return (inverse - middle[:, None]).abs().nanmedian().clamp_min(0.01 * float(middle.median()))
 
 
 def grid_of(inverse: Float[Tensor, "V P"], beyond: float, steps: int) -> Float[Tensor, " G"]:

@@ -15,7 +15,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-MIN_DEPTH = 1e-2  # scene units; the rasterizer's near plane: nothing nearer is drawn
+from cocogs.rasterize.reference import NEAR_PLANE
+
+MIN_DEPTH = NEAR_PLANE  # scene units; nothing nearer is drawn
 
 # Standard deviation, in radii, of the Gaussian nearest to a uniform disc, by least squares over the plane:
 # 1 / (4 pi s^2) - 2 (1 - exp(-1 / (2 s^2))) / pi + 1 / pi is least where exp(-1 / (2 s^2)) = 1/4.

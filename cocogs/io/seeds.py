@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from cocogs.camera import Camera
+from cocogs.camera import Camera, where_axes_meet
 
 COUNT = 20_000
 
@@ -44,11 +44,8 @@ def draw_points(
 def guess_bounds(cameras: Sequence[Camera]) -> Tensor:
     """(C, 2) float64 depth bounds around the point that the cameras' axes come closest to."""
     positions = torch.stack([camera.position for camera in cameras])
-    forward = torch.stack([camera.cam_from_world[2, :3] for camera in cameras])
-    # Least squares: (I - f f^T) removes what lies along an axis.
-    across = torch.eye(3, dtype=torch.float64) - forward[:, :, None] * forward[:, None, :]
-    target = torch.linalg.lstsq(across.sum(0), (across @ positions[:, :, None]).sum(0)).solution[:, 0]
-    depth = ((target - positions) * forward).sum(dim=1)
+    target, _ = where_axes_meet(cameras)
+    depth = torch.stack([camera.depths(target) for camera in cameras])
     spread = float((positions - positions.mean(dim=0)).norm(dim=1).max())
     if not (torch.isfinite(depth).all() and bool((depth > 0.1 * spread).all())):
         # Parallel or diverging axes: the parallax says how far the scene can usefully be.

@@ -62,7 +62,8 @@ def rasterize(
         means: centres in the world.
         quats: wxyz, of any positive length.
         scales: standard deviations along the axes, scene units, > 0.
-        opacities: in [0, 1].
+        opacities: >= 0; above 1 a splat is opaque to farther from its centre, and no pixel's alpha exceeds
+            .999.
         sh0: colour of degree 0.
         shN: colour of degrees 1 to 3.
         camera: the pinhole camera; no gradient flows to it.

@@ -14,6 +14,7 @@ from cocogs.rasterize import native_cpu, native_cuda
 from cocogs.rasterize.call import Pass, set_count
 from cocogs.rasterize.native_cpu import CpuPasses
 from cocogs.rasterize.native_cuda import CudaPasses
+from cocogs.rasterize.reference import DEPTH_ALPHA_MIN
 
 
 def passes_on(device: torch.device) -> CpuPasses | CudaPasses:
@@ -268,5 +269,5 @@ def rasterize(
         antialiased,
         with_depth,
     )
-    depths = depth_sums / alphas.clamp_min(1e-10) if with_depth else None
+    depths = depth_sums / alphas.clamp_min(DEPTH_ALPHA_MIN) if with_depth else None
     return colors, alphas, depths, radii

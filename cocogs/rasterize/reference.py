@@ -7,12 +7,14 @@ Ours are `blur` (see `add_blur`) and a field-of-view limit measured from the tru
 """
 
 import math
+from typing import NamedTuple
 
 import torch
-from jaxtyping import Float, Float64
+from jaxtyping import Float, Float64, Int
 from torch import Tensor
 
 from cocogs.camera import Camera
+from cocogs.gaussians import SH_C0
 
 NEAR_PLANE = 0.01
 """z-depth in scene units; a splat whose mean lies at or before it is not drawn."""
@@ -133,7 +135,7 @@ def sh_basis(degree: int, directions: Float[Tensor, "N 3"]) -> Float[Tensor, "N 
     Tricks*, 2008.
     """
     x, y, z = directions.unbind(-1)
-    basis = [torch.full_like(x, 0.5 / math.sqrt(math.pi))]
+    basis = [torch.full_like(x, SH_C0)]
     if degree >= 1:
         c1 = math.sqrt(3 / (4 * math.pi))
         basis += [-c1 * y, c1 * z, -c1 * x]
@@ -240,6 +242,42 @@ class PullOfPixels(torch.autograd.Function):
         return v[0].abs().sum(0), None
 
 
+class Ellipses(NamedTuple):
+    """Those F of N splats that lie in front of the camera, on the picture plane.
+
+    front: their numbers; local: their centres along the camera's axes, scene units; means2d: px;
+    covars2d: (xx, xy, yy) in px^2 and determinants: of the 2 x 2 matrix; opacities: lowered by the blur.
+    """
+
+    front: Int[Tensor, " F"]
+    local: Float[Tensor, "F 3"]
+    means2d: Float[Tensor, "F 2"]
+    covars2d: Float[Tensor, "F 3"]
+    determinants: Float[Tensor, " F"]
+    opacities: Float[Tensor, " F"]
+
+
+def project_set(
+    means: Float[Tensor, "N 3"],
+    quats: Float[Tensor, "N 4"],
+    scales: Float[Tensor, "N 3"],
+    opacities: Float[Tensor, " N"],
+    camera: Camera,
+    blur: Float[Tensor, " N"] | None,
+    antialiased: bool,
+) -> Ellipses:
+    """From a set's Gaussians to their ellipses; arguments as `rasterize`, without the leading S."""
+    all_local = camera.local(means)
+    # What is not drawn leaves before it is divided by: its gradients are zero, never NaN.
+    front = (all_local[:, 2] > NEAR_PLANE).nonzero()[:, 0]
+    local = all_local[front]
+    factors = covariance_factor(quats[front], scales[front])
+    dilation, pixel_blur = pixel_filter(antialiased)
+    means2d, covars2d, determinants = project_ewa(local, factors, camera, dilation)
+    all_blur = pixel_blur + (0 if blur is None else blur[front])
+    return Ellipses(front, local, means2d, *add_blur(covars2d, determinants, opacities[front], all_blur))
+
+
 def rasterize_set(
     means: Float[Tensor, "N 3"],
     quats: Float[Tensor, "N 4"],
@@ -260,17 +298,8 @@ def rasterize_set(
         colors, alphas, depths, radii.
     """
     count, (width, height) = len(means), (camera.width, camera.height)
-    transform = camera.cam_from_world.to(means)
-    all_local = means @ transform[:3, :3].T + transform[:3, 3]
-
-    # What is not drawn leaves before it is divided by: its gradients are zero, never NaN.
-    front = (all_local[:, 2] > NEAR_PLANE).nonzero()[:, 0]
-    local, opacities = all_local[front], opacities[front]
-    factors = covariance_factor(quats[front], scales[front])
-    dilation, pixel_blur = pixel_filter(antialiased)
-    means2d, covars2d, determinants = project_ewa(local, factors, camera, dilation)
-    all_blur = pixel_blur + (0 if blur is None else blur[front])
-    covars2d, determinants, opacities = add_blur(covars2d, determinants, opacities, all_blur)
+    ellipses = project_set(means, quats, scales, opacities, camera, blur, antialiased)
+    front, local, means2d, covars2d, determinants, opacities = ellipses
 
     # Half width and height of the box around the visible ellipse.
     extents = (squared_reach(opacities)[:, None] * covars2d[:, [0, 2]]).detach().sqrt()
@@ -325,7 +354,8 @@ def rasterize(
         means: in scene units.
         quats: wxyz, of any positive length.
         scales: standard deviations in scene units, >= 0.
-        opacities: in [0, 1].
+        opacities: >= 0; above 1 a splat is opaque to farther from its centre, and a pixel's alpha ends at
+            `ALPHA_MAX`.
         sh0, shN: colour coefficients, shared by all sets.
         blur: px^2 >= 0 added to each projected variance at equal integral, or None for 0.
         sh_degree: 0..3, the highest band that is used.

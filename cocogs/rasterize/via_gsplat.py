@@ -1,11 +1,10 @@
 """The same call through gsplat 1.5.3: an oracle for the tests that shares no line with our own code.
 
-On the CPU, gsplat's torch functions project and colour; its compositing needs CUDA, so a loop over the
-splats in this file composites. On CUDA, `gsplat.rasterization` does all; that branch follows the documented
-interface of 1.5.3 and has not been run on a GPU yet.
+gsplat's torch functions project and colour, on a CPU; its compositing needs CUDA, so a loop over the splats
+in this file composites. (On a GPU, scripts/bench_cuda.py compares with gsplat's own rasterizer.)
 
 Where gsplat differs from `reference`:
-- no blur, and on CUDA no antialiasing (its own one keeps nothing of splats that a pixel cannot see);
+- no blur;
 - `radii` are gsplat's: 3.33 standard deviations, rounded up, whatever the opacity;
 - its determinant is xx yy - xy^2, at least 1e-10, so needles of extreme length come out different.
 """
@@ -40,61 +39,24 @@ def rasterize(
     """Render S sets of N splats; shapes and meanings as `cocogs.rasterize.reference.rasterize`.
 
     Raises:
-        ValueError: blur is given; or a probe (read gsplat's own `means2d`) or antialiasing on CUDA.
+        ValueError: blur is given, or tensors on a GPU.
         ImportError: gsplat is not installed.
     """
     if blur is not None:
         raise ValueError("The gsplat backend has no blur: leave it out or choose another backend.")
-    if means.is_cuda and means2d_probe is not None:
-        raise ValueError("The gsplat backend takes no means2d_probe on CUDA: choose another backend.")
-    if means.is_cuda and antialiased:
-        raise ValueError("The gsplat backend is not antialiased on CUDA: choose another backend.")
+    if means.is_cuda:
+        raise ValueError("The gsplat backend takes CPU tensors: choose another backend.")
     coefficients = torch.cat([sh0, shN], dim=1)
     sets = []
     for index in range(len(means)):
         own = means[index], quats[index], scales[index], opacities[index], coefficients
-        if means.is_cuda:
-            sets.append(_render_on_cuda(*own, camera, sh_degree, background))
-        else:
-            probe = None if means2d_probe is None else means2d_probe[index]
-            sets.append(_render_on_cpu(*own, camera, sh_degree, background, antialiased, probe))
+        probe = None if means2d_probe is None else means2d_probe[index]
+        sets.append(_render_set(*own, camera, sh_degree, background, antialiased, probe))
     colors, alphas, depths, radii = (torch.stack(parts) for parts in zip(*sets, strict=True))
     return colors, alphas, depths if with_depth else None, radii
 
 
-def _render_on_cuda(
-    means: Tensor,
-    quats: Tensor,
-    scales: Tensor,
-    opacities: Tensor,
-    coefficients: Tensor,
-    camera: Camera,
-    sh_degree: int,
-    background: Tensor,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    from gsplat import rasterization
-
-    image, alphas, info = rasterization(
-        means,
-        quats,
-        scales,
-        opacities,
-        coefficients,
-        viewmats=camera.cam_from_world.to(means)[None],
-        Ks=camera.K.to(means)[None],
-        width=camera.width,
-        height=camera.height,
-        near_plane=_NEAR_PLANE,
-        sh_degree=sh_degree,
-        packed=False,
-        backgrounds=background[None],
-        render_mode="RGB+ED",
-    )
-    radii = info["radii"][0].amax(-1).to(means)
-    return image[0, ..., :3].permute(2, 0, 1), alphas[0, ..., 0], image[0, ..., 3], radii
-
-
-def _render_on_cpu(
+def _render_set(
     means: Tensor,
     quats: Tensor,
     scales: Tensor,

@@ -30,6 +30,7 @@ def render(run: Run, options: RenderOptions) -> list[Path]:
         if options.samples == 0 and acts:
             raise InputError(f"--{name} need lens samples to show: leave out --samples 0, or --{name}.")
     shots, fps = plan(run, options)
+    refuse_photo_folder(run, options.out)
     if kind not in FILMS:
         return write_pictures(run, shots, options, options.out, kind)
     if options.depth or options.coc:
@@ -47,3 +48,15 @@ def render(run: Run, options: RenderOptions) -> list[Path]:
     write_film(frames, fps, options.out)
     shutil.rmtree(folder)
     return [options.out]
+
+
+def refuse_photo_folder(run: Run, out: Path) -> None:
+    """Pictures bear the names of the photos, and would take their place.
+
+    Raises:
+        InputError: `out` is the folder, or one, of the photos or masks that the run was trained on.
+    """
+    files = [path for view in run.scene.views for path in (view.original.path, view.mask_path) if path]
+    taken = {place.resolve() for path in files for place in (path, path.parent)}
+    if out.resolve() in taken:
+        raise InputError(f"{out} would overwrite photos of {run.scene.source}: give another --out.")

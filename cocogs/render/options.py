@@ -6,13 +6,13 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from cocogs.errors import InputError
+from cocogs.io.camera_path import MAX_SIDE
 from cocogs.run import Run
 from cocogs.scene import View
 
 FORMATS = ("png", "png16", "exr", "mp4", "gif")
 FILMS = ("mp4", "gif")
 PICTURES = ("png", "exr", "jpg", "jpeg")  # endings that nobody means a folder by
-LARGEST_SIDE = 16384  # px
 
 
 @dataclass(frozen=True)
@@ -87,9 +87,9 @@ def parse_range(option: str, text: str) -> tuple[float, float]:
 def parse_size(text: str) -> tuple[int, int | None]:
     """`W` or `WxH`, px."""
     parts = text.lower().split("x")
-    if len(parts) > 2 or not all(part.isdecimal() and 1 <= int(part) <= LARGEST_SIDE for part in parts):
+    if len(parts) > 2 or not all(part.isdecimal() and 1 <= int(part) <= MAX_SIDE for part in parts):
         raise InputError(
-            f"--size {text} is no size: give a width, or WIDTHxHEIGHT as 1920x1080, up to {LARGEST_SIDE}."
+            f"--size {text} is no size: give a width, or WIDTHxHEIGHT as 1920x1080, up to {MAX_SIDE}."
         )
     return int(parts[0]), int(parts[1]) if len(parts) == 2 else None
 
