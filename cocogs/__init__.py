@@ -28,6 +28,7 @@ The files in the order in which data flows through them:
     rasterize/native_cuda.py its passes on a GPU
     rasterize/reference.py  the specification, in torch
     rasterize/via_gsplat.py an independent judge, for tests
+    quantiles.py            quantiles of more numbers than torch takes
     maps.py                 depth and circles of confusion of a picture, as numbers and in colour
     blend.py                BlendNet: copies' renders -> one defocused photo
     exposure.py             how much brighter, and of what tint, each photo is
@@ -66,9 +67,11 @@ The files in the order in which data flows through them:
     bench/suites.py         benchmarks: truth scenes and the field's datasets; are they whole?
     bench/processes.py      commands in processes of their own: measured, and stopped together
     bench/runs.py           their runs, and what they cost; goes on where it stopped
+    bench/outcome.py        their figures, over scenes and seeds
     bench/table.py          figures as Markdown, CSV, JSON
     bench/report.py         figures and pictures as a page
     io/makernote.py         focus distances that Canon writes into its photos
+    io/truth_file.py        truth.json of a ray-traced scene
     io/page.py              pieces of a HTML page
     export.py               run -> .ply, .splat, lens and cameras for other programs
     io/progress.py          percentages of slow steps
@@ -78,6 +81,7 @@ The files in the order in which data flows through them:
     io/pictures.py          PNG, OpenEXR, mp4, gif
     io/curves.py            numbers and pictures for TensorBoard
     io/atomic.py            files that are whole or absent
+    io/lock.py              one process at a time in a folder
     errors.py               InputError: the sentence a user reads
     cli.py                  the commands
 

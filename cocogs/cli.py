@@ -16,11 +16,13 @@ from cocogs import __version__
 from cocogs.errors import InputError
 
 if TYPE_CHECKING:
+    import torch
     from rich.console import Console
 
     from cocogs.config import Config
     from cocogs.run import DataConfig
 
+LARGEST = 2**31 - 1  # of a seed, for COLMAP
 PRESET_DECIDES = "(default: the preset's)"
 LOCAL_ONLY = "(default: this computer only)"
 Part = Literal["coc", "direction", "beta", "aperture", "cnn"]
@@ -50,13 +52,16 @@ class Train:
     corrections: the best pictures), lens (by the lens alone, in half the time), paper (CoCoGaussian as
     published), 3dgs (no lens, for comparison)."""
     iterations: Annotated[int | None, arg(metavar="N", help_behavior_hint=PRESET_DECIDES)] = None
-    """Training steps, one photo each. More is sharper, with diminishing returns."""
+    """Training steps, one photo each; 4,500 in every preset. More is sharper, with diminishing returns."""
     max_gaussians: Annotated[int | None, arg(metavar="N", help_behavior_hint=PRESET_DECIDES)] = None
-    """Upper limit of splats: more show finer detail, and cost time and memory."""
+    """Upper limit of splats, 150,000 in every preset: more show finer detail, and cost time and memory.
+    (Photos take up to 2 GiB besides; more than that is read from disk again and again.)"""
     downscale: Annotated[int | None, arg(metavar="N", help_behavior_hint="(default: by size)")] = None
     """Shrink the photos N times before training."""
     test_every: Annotated[int | None, arg(metavar="N", help_behavior_hint="(default: none)")] = None
     """Keep every Nth photo (by name) out of training, to measure the result with `cocogs eval`."""
+    test: Annotated[str | None, arg(metavar="A,B,...", help_behavior_hint="(default: none)")] = None
+    """The same for single photos, such as sharp ones taken to measure with: IMG_7.jpg,sharp_*.jpg"""
     seed: Annotated[int | None, arg(metavar="N", help_behavior_hint="(default: 0)")] = None
     """Start of the random numbers: the same seed gives the same result."""
     resume: bool = False
@@ -70,20 +75,31 @@ class Train:
 
     def run(self) -> int:
         from cocogs.device import choose_device
-        from cocogs.monitor import Monitor, duration
-        from cocogs.run import open_data, write_config
-        from cocogs.trainer import Trainer
+        from cocogs.io.lock import alone_in
+        from cocogs.run import is_trained
 
         self.check_numbers()
         config, data = self.settings()
         device = choose_device(self.device)
-        has_checkpoint = (self.out / "checkpoint.pt").exists()
         if not self.resume:
-            self.check_out(has_checkpoint)
+            self.check_out()
+        with alone_in(self.out):
+            return self.train(config, data, device, is_trained(self.out))
+
+    def train(
+        self, config: "Config", data: "DataConfig", device: "torch.device", has_checkpoint: bool
+    ) -> int:
+        from cocogs.monitor import Monitor, duration
+        from cocogs.run import open_data, write_config
+        from cocogs.trainer import Trainer
+
+        if not self.resume:
             write_config(self.out, config, data)  # before the slow part: can the folder be written?
         began = time.monotonic()
         scene = open_data(data, self.out, config.seed, print)
         trainer = Trainer(config, scene, self.out, has_checkpoint, device)
+        if self.resume:
+            write_config(self.out, config, data)  # the photos may have moved, and are the same
         print(
             f"Training preset {config.preset} on {len(scene.train_views)} photos, "
             f"{len(scene.test_views)} kept for testing; step {trainer.step} of {config.optim.iterations}"
@@ -101,17 +117,19 @@ class Train:
         least = {"iterations": 1, "max_gaussians": 1, "downscale": 1, "test_every": 2, "seed": 0}
         for name, lowest in least.items():
             value = getattr(self, name)
-            if value is not None and value < lowest:
+            if value is not None and not lowest <= value <= LARGEST:
                 option = name.replace("_", "-")
-                raise InputError(f"--{option} {value} is too small: give a number from {lowest} on.")
+                raise InputError(f"--{option} {value} cannot be: give a number from {lowest} to {LARGEST}.")
+        if self.test is not None and self.test_every is not None:
+            raise InputError("--test and --test-every both say what is for testing: give one of them.")
         if not self.data.exists():
             raise InputError(f"{self.data} does not exist: give the folder that holds the photos.")
 
-    def check_out(self, has_checkpoint: bool) -> None:
+    def check_out(self) -> None:
         """Raises InputError if a new run would overwrite something."""
-        from cocogs.run import read_config
+        from cocogs.run import is_trained, read_config
 
-        if has_checkpoint:
+        if is_trained(self.out):
             raise InputError(
                 f"{self.out} already holds a trained scene: continue it with --resume, or give another --out."
             )
@@ -134,6 +152,8 @@ class Train:
         if not self.resume:
             return self.applied(preset(self.preset or DEFAULT_PRESET), DataConfig(source))
         saved = config, data = read_config(self.out)
+        if not Path(data.source).exists():  # moved; the checkpoint knows whether they are the same
+            saved = config, data = config, replace(data, source=source)
         if data.source != source:
             raise InputError(
                 f"{self.out} was trained on {data.source}, not on {source}: give that one, or another --out."
@@ -165,6 +185,7 @@ class Train:
             data,
             downscale=data.downscale if self.downscale is None else self.downscale,
             test_every=data.test_every if self.test_every is None else self.test_every,
+            test=data.test if self.test is None else self.test,
         )
         return replace(config, model=model, optim=optim, strategy=strategy, seed=seed), data
 
@@ -202,8 +223,6 @@ class Eval:
     truth.json beside the photos."""
 
     def run(self) -> int:
-        from rich.console import Console
-
         from cocogs.evaluate import evaluate_run, print_evaluation
         from cocogs.lpips import Lpips
         from cocogs.run import load_run
@@ -216,9 +235,9 @@ class Eval:
         if self.json:
             print(evaluation.to_json(None if report is None else report.to_dict()))
             return 0
-        print_evaluation(evaluation, Console())
+        print_evaluation(evaluation, plain_console())
         if report is not None:
-            print_truth(report, Console())
+            print_truth(report, plain_console())
         return 0
 
 
@@ -388,14 +407,16 @@ class Inspect:
     """Shrink the photos N times first, as for training."""
     test_every: Annotated[int | None, arg(metavar="N", help_behavior_hint="(default: none)")] = None
     """Leave every Nth photo out, as for training."""
+    test: Annotated[str | None, arg(metavar="A,B,...", help_behavior_hint="(default: none)")] = None
+    """Leave these photos out, as for training."""
 
     def run(self) -> int:
         import tempfile
 
-        from rich.console import Console
-
         from cocogs.inspection import inspect_scene
         from cocogs.inspection_page import photo_table, write_inspection
+        from cocogs.io.lock import alone_in
+        from cocogs.run import is_trained
         from cocogs.scene import open_scene
 
         if not self.data.exists():
@@ -403,11 +424,16 @@ class Inspect:
         for option, least in (("downscale", 1), ("test_every", 2)):
             if (value := getattr(self, option)) is not None:
                 whole_number(f"--{option.replace('_', '-')}", str(value), least)
-        console = Console(stderr=self.json, highlight=False, soft_wrap=True)
-        with tempfile.TemporaryDirectory() as temporary:
-            cache = Path(temporary) if self.out is None else self.out / "cache"
+        console = plain_console(stderr=self.json)
+        with tempfile.TemporaryDirectory() as temporary, alone_in(self.out or Path(temporary)):
             scene = open_scene(
-                self.data, cache, downscale=self.downscale, test_every=self.test_every, say=console.print
+                self.data,
+                (self.out or Path(temporary)) / "cache",
+                downscale=self.downscale,
+                test_every=self.test_every,
+                test=self.test,
+                settled=self.out is not None and is_trained(self.out),
+                say=console.print,
             )
             inspection = inspect_scene(scene)
             if self.out is not None:
@@ -418,9 +444,18 @@ class Inspect:
             print_table(*photo_table(inspection), console)
         for line in inspection.summary:
             console.print(f"Warning: {line}" if inspection.warnings else line)
+        if inspection.exif.sentence:
+            console.print(inspection.exif.sentence)
         if self.out is not None:
             console.print(f"The page with pictures: {self.out / 'inspection.html'}")
         return 0
+
+
+def plain_console(stderr: bool = False) -> "Console":
+    """Prints names as they are: rich would take [x] for a colour and :x: for a picture."""
+    from rich.console import Console
+
+    return Console(stderr=stderr, markup=False, emoji=False, highlight=False, soft_wrap=True)
 
 
 def print_table(heads: list[str], rows: list[list[str]], console: "Console") -> None:

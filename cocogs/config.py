@@ -87,8 +87,8 @@ class StrategyConfig:
     end: float = 0.8
     """Share of the run after which it stops."""
     gradient: float = 3e-4
-    """Mean pull of the pixels at the projected mean (in halves of the picture's longer side) above which a Gaussian is split or
-    duplicated."""
+    """Mean pull of the pixels at the projected mean (in halves of the picture's longer side) above which a
+    Gaussian is split or duplicated."""
     split_scale: float = 0.01
     """Larger Gaussians (in scene extents) are split, smaller ones duplicated."""
     turnover: float = 0.2

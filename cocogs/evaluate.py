@@ -139,9 +139,7 @@ def print_evaluation(evaluation: Evaluation, console: Console) -> None:
     lens = "no lens" if aperture is None else f"aperture K {aperture:.4g} px x scene unit"
     console.print(
         f"{facts['run']}: preset {facts['preset']}, step {facts['step']}, seed {facts['seed']}, "
-        f"{facts['gaussians']:,} Gaussians, {lens}",
-        highlight=False,
-        soft_wrap=True,
+        f"{facts['gaussians']:,} Gaussians, {lens}"
     )
     table = Table("sharp test view", *(COLUMNS[m] for m in measures))
     for view in evaluation.views:
@@ -153,4 +151,4 @@ def print_evaluation(evaluation: Evaluation, console: Console) -> None:
     if any(view["masked"] for view in evaluation.views):
         console.print("Masked views are measured inside their masks only.")
     if "lpips" not in measures:
-        console.print(f"LPIPS needs its weights: give --lpips-weights DIR and {HOW_TO_GET}.", soft_wrap=True)
+        console.print(f"LPIPS needs its weights: give --lpips-weights DIR and {HOW_TO_GET}.")

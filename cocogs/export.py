@@ -56,8 +56,13 @@ def export_cameras(run: Run, path: Path, options: ExportOptions) -> list[Path]:
     """Write what belongs to the splats in `path`: OUT.lens.json and, if asked for, the COLMAP model.
 
     Raises:
-        InputError: a file cannot be written.
+        InputError: a file cannot be written, or the model would take the place of that of the photos.
     """
+    own = (colmap.find_model(run.scene.source), run.folder / "cache" / "sfm" / "sparse")
+    if options.colmap is not None and options.colmap.resolve() in [p.resolve() for p in own if p]:
+        raise InputError(
+            f"{options.colmap} holds the cameras that {run.folder} needs: give another --colmap."
+        )
     lens = path.with_name(path.name[: -len(ending_of(path))] + ".lens.json")
     write_lens_file(lens_file(run), lens)
     if options.colmap is None:

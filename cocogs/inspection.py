@@ -21,6 +21,7 @@ from cocogs.coc.focus import (
     variation,
 )
 from cocogs.coc.lens import coc_diameter, depth_of_field
+from cocogs.errors import InputError
 from cocogs.io import folders
 from cocogs.io.photos import LensFacts, list_photos
 from cocogs.quantiles import quantiles
@@ -88,6 +89,20 @@ class ExifAgreement:
     focus_correlation: float | None
     metres_per_unit: float | None
     aperture: float | None
+
+    @property
+    def sentence(self) -> str:
+        """For the user; empty where EXIF says nothing that could be compared."""
+        facts = []
+        if self.focal_length is not None:
+            facts.append(f"its focal length is {self.focal_length:.2f} of the cameras'")
+        if self.focus_correlation is not None:
+            facts.append(f"its focus distances correlate by {self.focus_correlation:.2f} with those found")
+        if self.metres_per_unit is not None:
+            facts.append(f"by them one unit is {self.metres_per_unit:.3g} m")
+        if self.aperture is not None:
+            facts.append(f"the aperture found is {self.aperture:.2f} of its own")
+        return f"EXIF: {', '.join(facts)}." if facts else ""
 
 
 @dataclass(frozen=True)
@@ -158,8 +173,13 @@ def inspect_scene(scene: Scene) -> Inspection:
     """Find what the training photos of a scene have in focus.
 
     Raises:
-        InputError: none sees a point of the scene.
+        InputError: none sees a point of the scene, or it has none.
     """
+    if scene.drawn:
+        raise InputError(
+            f"{scene.source} has cameras but no points, and none were found: give a COLMAP model, or the "
+            "photos alone."
+        )
     views = scene.train_views
     evidence, blurs = measure_photos(scene)
     focus, aperture, method = find_lens(evidence, blurs)

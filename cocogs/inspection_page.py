@@ -31,9 +31,10 @@ def write_inspection(inspection: Inspection, scene: Scene, out: Path) -> None:
         maps[view.name] = sharpness_picture(scene, view.name)
         with replacing(out / "sharpness" / name) as path:
             to_picture(torch.from_numpy(maps[view.name]).permute(2, 0, 1) / 255).save(path)
+    about = f"Distances in the scene's unit. {inspection.exif.sentence}"
     sections = [
         section("Focus over depth", " ".join(inspection.summary), picture),
-        section("Photos", "Distances in the scene's unit.", table(*photo_table(inspection))),
+        section("Photos", about, table(*photo_table(inspection))),
         section(
             "Sharpness",
             "Yellow is sharp, violet blurred, black has no texture to tell from; soft texture looks blurred.",

@@ -10,6 +10,7 @@ RUN/tensorboard/     curves and picture strips
 import io
 import json
 import math
+import zipfile
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,7 +20,7 @@ import torch
 
 from cocogs.camera import Camera
 from cocogs.coc.focus import FocusPlanes
-from cocogs.config import Config
+from cocogs.config import Config, build
 from cocogs.device import choose_device
 from cocogs.errors import InputError
 from cocogs.gaussians import Gaussians
@@ -28,6 +29,7 @@ from cocogs.model import DefocusModel
 from cocogs.refocusing import Lens
 from cocogs.scene import LensFacts, Scene, open_scene
 
+_UNFIT = (KeyError, RuntimeError, ValueError, IndexError, TypeError, AttributeError)  # parts of a checkpoint
 DRAWN = "gaussians._extra_state"  # of a checkpoint's model: how its Gaussians are drawn
 
 
@@ -38,6 +40,7 @@ class DataConfig:
     source: str
     downscale: int | None = None
     test_every: int | None = None
+    test: str | None = None
 
 
 @dataclass
@@ -111,14 +114,22 @@ def geometric_mean(values: list[float]) -> float:
 
 
 def open_data(data: DataConfig, run: Path, seed: int, say: Any = print) -> Scene:
+    """The photos of a run, whose cache is used."""
     return open_scene(
         Path(data.source),
         run / "cache",
         downscale=data.downscale,
         test_every=data.test_every,
+        test=data.test,
         seed=seed,
+        settled=is_trained(run),
         say=say,
     )
+
+
+def is_trained(folder: Path) -> bool:
+    """Whether a training has saved something there."""
+    return (folder / "checkpoint.pt").exists()
 
 
 def load_run(folder: Path, say: Any = lambda line: None, device: str = "auto") -> Run:
@@ -130,6 +141,11 @@ def load_run(folder: Path, say: Any = lambda line: None, device: str = "auto") -
     """
     config, data = read_config(folder)
     state = read_checkpoint(folder)
+    if not Path(data.source).exists():
+        raise InputError(
+            f"{data.source}, which {folder} was trained on, is gone: put it back, or tell where it is now: "
+            f"cocogs train NEW --out {folder} --resume."
+        )
     scene = open_data(data, folder, config.seed, say)
     check_same_photos(state, scene, folder)
     model = restore_model(state, config, scene, folder).to(choose_device(device, say))
@@ -150,9 +166,8 @@ def read_config(folder: Path) -> tuple[Config, DataConfig]:
         )
     try:
         values = json.loads(path.read_text())
-        return Config.from_dict({k: v for k, v in values.items() if k != "data"}), DataConfig(
-            **values["data"]
-        )
+        data = build(DataConfig, values.pop("data"))
+        return Config.from_dict(values), data
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise InputError(f"{path} cannot be read ({error}): train again or restore the file.") from error
 
@@ -170,6 +185,9 @@ def read_checkpoint(folder: Path) -> dict[str, Any]:
     if not path.is_file():
         raise InputError(f"{path} does not exist: let `cocogs train` run until it saves, then try again.")
     try:
+        with zipfile.ZipFile(path) as archive:  # torch does not look at the checksums
+            if damaged := archive.testzip():
+                raise ValueError(f"{damaged} is not what was written")
         state = torch.load(path, map_location="cpu", weights_only=True)
         if not {"step", "model", "fingerprint"} <= state.keys():
             raise ValueError("parts are missing")
@@ -196,11 +214,12 @@ def restore_model(state: dict[str, Any], config: Config, scene: Scene, folder: P
         count = len(scene.train_views)
         values.setdefault("focus.softness", torch.zeros(count))  # of before photos had one
         values.setdefault("focus.held", torch.ones(()))  # of before it could be free
+        values.setdefault("focus.zoom", torch.ones(count))  # of before photos could differ in it
         focus = FocusPlanes(torch.ones(count), 1.0, 1.0, config.model.per_photo_aperture)
         model = DefocusModel(gaussians, focus, config.model, torch.zeros(3), 1.0)
         model.load_state_dict(values)
         focus.keep_possible()  # of before training held it so
-    except (KeyError, RuntimeError) as error:
+    except _UNFIT as error:
         raise InputError(
             f"{folder / 'checkpoint.pt'} does not fit {folder / 'config.json'}: train again."
         ) from error
@@ -209,6 +228,8 @@ def restore_model(state: dict[str, Any], config: Config, scene: Scene, folder: P
 
 def _gaussians(values: dict[str, Any]) -> Gaussians:
     raw = {name: values[f"gaussians.{name}"] for name in Gaussians.names}
+    if len({len(value) for value in raw.values()}) > 1:
+        raise ValueError("parts of different length")
     return Gaussians(values[DRAWN]["antialiased"], **raw)
 
 
@@ -216,7 +237,7 @@ def load_gaussians(folder: Path) -> Gaussians:
     """The base Gaussians of a run; needs no photos."""
     try:
         return _gaussians(read_checkpoint(folder)["model"])
-    except (KeyError, TypeError) as error:
+    except _UNFIT as error:
         raise InputError(f"{folder / 'checkpoint.pt'} holds no Gaussians: train again.") from error
 
 

@@ -5,6 +5,7 @@ sparse/), nerfstudio's transforms.json, LLFF's poses_bounds.npy, plain photos (c
 The world keeps the source's frame and unit; nothing is normalised.
 """
 
+import fnmatch
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -59,6 +60,7 @@ class Scene:
         views: sorted by name.
         points: (P, 3) float32 seed points in the world, the source's frame and unit.
         point_colors: (P, 3) float32 in [0, 1], sRGB.
+        drawn: the points are random and show nothing.
         source: the folder that was opened.
         memory_budget: bytes of photos and masks kept in memory; the rest is read at each use.
     """
@@ -66,6 +68,7 @@ class Scene:
     views: list[View]
     points: Tensor
     point_colors: Tensor
+    drawn: bool
     source: Path
     memory_budget: int = 2 << 30
     _memory: dict[Path, Tensor] = field(default_factory=dict, repr=False)
@@ -137,8 +140,10 @@ def open_scene(
     *,
     downscale: int | None = None,
     test_every: int | None = None,
+    test: str | None = None,
     seed: int = 0,
     memory_budget: int = 2 << 30,
+    settled: bool = False,
     say: Say = print,
 ) -> Scene:
     """Open a dataset, computing cameras from the photos if it has none.
@@ -148,10 +153,12 @@ def open_scene(
         cache: folder for what is computed once: cameras (sfm/) and training-size pictures (photos/).
         downscale: shrink the photos by this whole factor; None: by the smallest factor that brings the longer
             side to 800 px or less.
+        test: names of the photos to keep for testing, with commas between; * stands for any letters.
         test_every: keep every Nth photo, from the first in name order, for testing; None: as a file hold=N
             or the dataset itself says, else no photo.
         seed: for SfM and for seed points that are drawn at random.
         memory_budget: bytes of photos kept in memory.
+        settled: a scene was trained with the cameras in the cache: they are not computed again.
         say: receives lines meant for the user.
 
     Raises:
@@ -159,28 +166,34 @@ def open_scene(
     """
     data, cache = Path(data), Path(cache)
     _check_request(data, downscale, test_every)
-    source, pictures = _look(data, cache, downscale, seed, say)
+    source, pictures = _look(data, cache, downscale, seed, settled, say)
     if len(source.shots) < 2:
         raise InputError(f"{data} has a single photo: give at least 3 photos from different places.")
-    views = _views(data, cache, source, pictures, downscale, _tests(data, source, test_every), say)
-    points, colors = source.points, source.point_colors
-    if points is None or colors is None:
-        points, colors = _draw_points(views, source, seed)
-        say(f"The dataset has no points: {len(points)} drawn at random where the photos look.")
-    scene = Scene(views, points, colors, data, memory_budget)
+    views = _views(data, cache, source, pictures, downscale, _tests(data, source, test_every, test), say)
+    scene = Scene(views, *_points(views, source, cache, seed, settled, say), data, memory_budget)
     _check_photos(scene, cache, say)
     return scene
 
 
-def _draw_points(views: list[View], source: Source, seed: int) -> tuple[Tensor, Tensor]:
-    """Where the training photos look: colours of test photos would be a part of what they are to measure."""
+def _points(
+    views: list[View], source: Source, cache: Path, seed: int, settled: bool, say: Say
+) -> tuple[Tensor, Tensor, bool]:
+    """Positions and colours of the source's points, else of points that the training photos show, else of
+    random ones where they look; and whether they are random. Test photos are left out: their colours would be
+    a part of what they are to measure."""
+    if source.points is not None and source.point_colors is not None:
+        return source.points, source.point_colors, False
+    say("The dataset has no points: looking for some that several photos show.")
     known = [index for index, view in enumerate(views) if not view.is_test]
-    return draw_points(
-        [views[index].camera for index in known],
-        None if source.bounds is None else source.bounds[known],
-        lambda i: _read_photo(views[known[i]].image_path),
-        seed,
-    )
+    photos = {views[i].name: (views[i].image_path, views[i].camera) for i in known}
+    if found := sfm.triangulate(photos, cache / "sfm", seed, say, settled):
+        say(f"{len(found[0])} points found.")
+        return *found, False
+    bounds = None if source.bounds is None else source.bounds[known]
+    cameras = [views[i].camera for i in known]
+    drawn = draw_points(cameras, bounds, lambda i: _read_photo(views[known[i]].image_path), seed)
+    say(f"Hardly any found: {len(drawn[0])} drawn at random where the photos look.")
+    return *drawn, True
 
 
 def _check_request(data: Path, downscale: int | None, test_every: int | None) -> None:
@@ -196,7 +209,7 @@ def _check_request(data: Path, downscale: int | None, test_every: int | None) ->
 
 
 def _look(
-    data: Path, cache: Path, downscale: int | None, seed: int, say: Say
+    data: Path, cache: Path, downscale: int | None, seed: int, settled: bool, say: Say
 ) -> tuple[Source, folders.Pictures]:
     """Read the cameras, by the kind of the dataset, and find the files of its photos."""
     transforms, poses_bounds = nerfstudio.find_transforms(data), data / llff.FILE
@@ -213,27 +226,31 @@ def _look(
         say(f"Cameras from {poses_bounds}.")
         names = folders.list_largest(data)
         return llff.read_poses_bounds(data, names), folders.find_pictures(data, names, downscale)
-    return _from_photos(data, cache, seed, say)
+    return _from_photos(data, cache, seed, settled, say)
 
 
-def _from_photos(data: Path, cache: Path, seed: int, say: Say) -> tuple[Source, folders.Pictures]:
+def _from_photos(
+    data: Path, cache: Path, seed: int, settled: bool, say: Say
+) -> tuple[Source, folders.Pictures]:
     folder = folders.photo_folder(data)
     names = photos.list_photos(folder)
     if not names:
         raise InputError(
             f"{folder} holds no PNG, JPEG or TIFF photo: name the folder that holds your photos."
         )
-    source = sfm.reconstruct(folder, names, cache / "sfm", seed, say)
+    source = sfm.reconstruct(folder, names, cache / "sfm", seed, say, settled)
     return source, folders.Pictures(folder, 1, {shot.name: folder / shot.name for shot in source.shots})
 
 
-def _tests(data: Path, source: Source, test_every: int | None) -> frozenset[str]:
-    """Names of the test photos: --test-every, else hold=N, else what the dataset says, else none.
+def _tests(data: Path, source: Source, test_every: int | None, test: str | None) -> frozenset[str]:
+    """Names of the test photos: --test or --test-every, else hold=N, else what the dataset says, else none.
 
     Raises:
-        InputError: no photo would be left to train on.
+        InputError: no photo would be left to train on, or a name is no photo's.
     """
     names = [shot.name for shot in source.shots]
+    if test is not None:
+        return _named(names, test, data)
     hold = folders.read_hold(data)
     every = hold if test_every is None else test_every
     if every is not None:
@@ -245,6 +262,22 @@ def _tests(data: Path, source: Source, test_every: int | None) -> frozenset[str]
     if len(tests) == len(names):
         raise InputError(f"{reason} leaves no photo to train on: keep fewer photos for testing.")
     return tests
+
+
+def _named(names: list[str], test: str, data: Path) -> frozenset[str]:
+    """Those that --test names."""
+    found: set[str] = set()
+    for pattern in test.split(","):
+        matching = fnmatch.filter(names, pattern.strip())
+        if not matching:
+            raise InputError(
+                f"--test {pattern.strip()}: {data} has no photo of this name that has a camera: give names "
+                "of its photos, or * for any letters."
+            )
+        found.update(matching)
+    if len(found) == len(names):
+        raise InputError(f"--test {test} leaves no photo to train on: keep fewer photos for testing.")
+    return frozenset(found)
 
 
 def _views(
@@ -264,7 +297,7 @@ def _views(
     progress = Progress("Preparing photos", len(fitted), say, patience=2)
     views = []
     for shot, photo, flat in zip(source.shots, fitted, flats, strict=True):
-        mask = folders.find_mask(data, shot.name)
+        mask = shot.mask or folders.find_mask(data, shot.name)
         views.append(
             View(
                 name=shot.name,
@@ -278,6 +311,8 @@ def _views(
             )
         )
         progress.add(1)
+    if (data / "masks").exists() or any(view.mask_path for view in views):
+        say(f"Masks for {sum(view.mask_path is not None for view in views)} of {len(views)} photos.")
     return views
 
 
@@ -342,9 +377,7 @@ def _check_masks(scene: Scene, say: Say) -> None:
     if not black:
         return
     if len(black) == len(scene.train_views):
-        raise InputError(
-            f"All masks in {scene.source / 'masks'} are black: make white, 255, what is to be used."
-        )
+        raise InputError(f"All masks of {scene.source} are black: make white, 255, what is to be used.")
     say(f"Black masks, so that nothing is learned from {', '.join(black)}; white, 255, is what is used.")
 
 

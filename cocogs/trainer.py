@@ -17,6 +17,7 @@ from cocogs.coc.focus import (
     find_lens,
     mean_depths,
     measure_photos,
+    unknown_lens,
 )
 from cocogs.coc.resolution import least_blur
 from cocogs.config import Config
@@ -309,27 +310,34 @@ def start_focus(config: Config, scene: Scene, device: torch.device | str = "cpu"
         middle, typical = mean_depths(evidence).cpu(), float(evidence.depths.nanmedian())
         if config.model.lens == "pinhole":  # which has no use for one
             return FocusPlanes(middle, 1.0, typical).cpu()
-        distances, aperture, method = find_lens(evidence, blurs)
+        if scene.drawn:  # random points tell nothing of the lens
+            distances, aperture, method = *unknown_lens(evidence), "none"
+        else:
+            distances, aperture, method = find_lens(evidence, blurs)
     # What the maker says of the aperture is surer than what the photos show of it.
     aperture = exif_aperture(views, middle) or aperture
     if config.model.units == "paper":
         # The paper's offset is K |1/z - 1/z_f| itself: start where it equals the physical one.
         aperture *= typical / views[0].camera.fx
+    # One opening for all cameras; in the paper's units it is a length in the scene already.
+    zoom = None
+    if config.model.units == "world":
+        zoom = torch.tensor([view.camera.fx / views[0].camera.fx for view in views])
     # Photos that differ in focus tell K, and better than the search; others would let it drift off.
     per_photo = config.model.per_photo_aperture
     held = per_photo or method != "compared"
-    return FocusPlanes(distances.cpu(), aperture, typical, per_photo, held)
+    return FocusPlanes(distances.cpu(), aperture, typical, per_photo, held, zoom)
 
 
 def exif_aperture(views: list[View], depths: Tensor) -> float | None:
-    """K in px x scene unit by EXIF, None where it does not tell.
+    """K in px x scene unit by EXIF, for the first photo's focal length in px; None where it does not tell.
 
     Focal length and f-number give the aperture in metres. How long a metre is in the scene tell the distances
     that the camera says it focused on, beside the mean depths (V,) of what its photos see: one number, the
     median over at least 3 photos. Single focus distances are not taken from EXIF.
     """
     known = [
-        (view.lens.aperture_diameter * view.camera.fx, view.lens.focus_distance / float(depth))
+        (view.lens.aperture_diameter * views[0].camera.fx, view.lens.focus_distance / float(depth))
         for view, depth in zip(views, depths, strict=True)
         if view.lens.aperture_diameter is not None and view.lens.focus_distance is not None
     ]

@@ -154,4 +154,4 @@ def print_truth(report: TruthReport, console: Console) -> None:
             "Learned lens: aperture {aperture_ratio:.3f} of the true one; focus distances off by "
             "{focus_error:.2%} (median), 1/z_f by {vergence_error:.4f} (mean).".format(**report.lens)
         )
-    console.print("\n".join(lines), highlight=False, soft_wrap=True)
+    console.print("\n".join(lines))

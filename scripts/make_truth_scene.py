@@ -22,6 +22,7 @@ import json
 import math
 import tempfile
 from dataclasses import asdict, dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -370,10 +371,14 @@ def write_facts(settings: Settings, out: Path) -> None:
     """truth.json and hold=N.
 
     Raises:
-        SystemExit: OUT holds another scene.
+        SystemExit: OUT holds another scene, or cannot be written.
     """
     path, document = out / "truth.json", truth(settings)
-    if path.exists() and json.loads(path.read_text()).get("settings") != document["settings"]:
+    try:
+        same = not path.exists() or json.loads(path.read_text())["settings"] == document["settings"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise SystemExit(f"{path} cannot be read ({error}): delete it or give another --out.") from error
+    if not same:
         raise SystemExit(f"{out} holds a scene made with other settings: give another --out or delete it.")
     write_whole(path, lambda file: file.write((json.dumps(document, indent=1) + "\n").encode()))
     (out / f"hold={settings.test_every}").touch()
@@ -381,6 +386,10 @@ def write_facts(settings: Settings, out: Path) -> None:
 
 def main() -> None:
     settings, args = read_settings()
+    if find_spec("bpy") is None:
+        raise SystemExit(
+            "Blender is missing: give this Python bpy with `pip install 'bpy==4.5.*'` (Python 3.11, numpy 1)."
+        )
     write_facts(settings, args.out)
     shots = plan_shots(settings, args.out, args.only)
     if shots:

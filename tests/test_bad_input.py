@@ -1,9 +1,10 @@
 """What a user can get wrong about runs and options: one sentence, exit code 2, nothing lost.
 
-Photos and cameras that cannot be used are in test_bad_data.py; .ply files in test_ply.py.
+Photos and cameras that cannot be used are in test_scene.py and in the tests of their readers.
 """
 
 import errno
+import json
 import os
 import resource
 import shutil
@@ -15,6 +16,7 @@ import torch
 from tiny_run import SMALL, tiny_run, tiny_scene, write_tiny_scene
 
 from cocogs.cli import main
+from cocogs.io.lock import alone_in
 from cocogs.run import load_run
 from cocogs.trainer import Trainer
 
@@ -56,13 +58,15 @@ def one_sentence(errors: str) -> str:
     ("options", "message"),
     [
         (["--preset", "best"], "There is no preset 'best': choose one of 3dgs, lens, paper, full."),
-        (["--iterations", "0"], "--iterations 0 is too small: give a number from 1 on."),
-        (["--iterations", "-5"], "--iterations -5 is too small: give a number from 1 on."),
-        (["--max-gaussians", "-1"], "--max-gaussians -1 is too small: give a number from 1 on."),
-        (["--downscale", "0"], "--downscale 0 is too small: give a number from 1 on."),
-        (["--downscale", "-2"], "--downscale -2 is too small: give a number from 1 on."),
-        (["--test-every", "1"], "--test-every 1 is too small: give a number from 2 on."),
-        (["--seed", "-1"], "--seed -1 is too small: give a number from 0 on."),
+        (["--iterations", "0"], "--iterations 0 cannot be: give a number from 1 to 2147483647."),
+        (["--iterations", "-5"], "--iterations -5 cannot be: give a number from 1 to 2147483647."),
+        (["--max-gaussians", "-1"], "--max-gaussians -1 cannot be: give a number from 1 to 2147483647."),
+        (["--downscale", "0"], "--downscale 0 cannot be: give a number from 1 to 2147483647."),
+        (["--downscale", "-2"], "--downscale -2 cannot be: give a number from 1 to 2147483647."),
+        (["--test-every", "1"], "--test-every 1 cannot be: give a number from 2 to 2147483647."),
+        (["--seed", "9" * 20], f"--seed {'9' * 20} cannot be: give a number from 0 to 2147483647."),
+        (["--seed", "-1"], "--seed -1 cannot be: give a number from 0 to 2147483647."),
+        (["--test", "a.png", "--test-every", "4"], "--test and --test-every both say what is for testing"),
         (["--preset", "lens", "--ablate", "cnn"], "--ablate cnn: preset lens has no such part"),
         (["--resume"], "is not a run: it has no config.json"),
     ],
@@ -156,6 +160,26 @@ def test_truncated_checkpoint(data: Path, run: Path, capsys: Capture, keep: floa
         assert f"{checkpoint} is damaged" in refused(capsys, *command)
 
 
+@pytest.mark.parametrize("place", [0.1, 0.5, 0.9])
+def test_checkpoint_with_other_bytes_in_it(data: Path, run: Path, capsys: Capture, place: float) -> None:
+    """As a failing disk leaves it: torch reads it without a word."""
+    checkpoint = run / "checkpoint.pt"
+    content = bytearray(checkpoint.read_bytes())
+    content[int(place * len(content))] ^= 0xFF
+    checkpoint.write_bytes(content)
+    for command in (["eval", run], ["train", data, "--out", run, "--resume"]):
+        assert f"{checkpoint} is damaged" in refused(capsys, *command)
+    assert checkpoint.read_bytes() == content
+
+
+def test_checkpoint_whose_parts_do_not_fit(run: Path, capsys: Capture) -> None:
+    state = torch.load(run / "checkpoint.pt", weights_only=True)
+    state["model"]["gaussians.quats"] = state["model"]["gaussians.quats"][1:]
+    torch.save(state, run / "checkpoint.pt")
+    for command in (["eval", run], ["export", run, run / "scene.ply"]):
+        assert "checkpoint.pt" in refused(capsys, *command)
+
+
 @pytest.mark.parametrize("content", [[1, 2], {"step": 3}, {"step": 3, "model": {}, "fingerprint": "x"}])
 def test_checkpoint_of_something_else(run: Path, capsys: Capture, content: Any) -> None:
     torch.save(content, run / "checkpoint.pt")
@@ -189,11 +213,71 @@ def test_damaged_settings(data: Path, run: Path, capsys: Capture, content: str) 
     assert "config.json cannot be read" in refused(capsys, "train", data, "--out", run, "--resume")
 
 
+@pytest.mark.parametrize(
+    ("part", "key", "value"),
+    [
+        ("data", "source", 3),
+        ("data", "downscale", "2"),
+        ("optim", "iterations", "100"),
+        ("optim", "means", None),
+        ("model", "lens", "thick"),
+        ("model", "antialiased", 1),
+        (None, "seed", None),
+        (None, "optim", 3),
+    ],
+)
+def test_settings_of_another_type(
+    run: Path, capsys: Capture, part: str | None, key: str, value: object
+) -> None:
+    settings = json.loads((run / "config.json").read_text())
+    (settings[part] if part else settings)[key] = value
+    (run / "config.json").write_text(json.dumps(settings))
+    assert "config.json cannot be read" in refused(capsys, "eval", run)
+
+
+def test_photos_that_moved(run: Path, data: Path, tmp_path: Path, capsys: Capture) -> None:
+    """Said where they are now, the run has them again; other photos are refused."""
+    moved = tmp_path / "moved"
+    shutil.copytree(data, moved)
+    settings = json.loads((run / "config.json").read_text())
+    settings["data"]["source"] = str(tmp_path / "gone")
+    (run / "config.json").write_text(json.dumps(settings))
+    sentence = refused(capsys, "eval", run)
+    assert f"is gone: put it back, or tell where it is now: cocogs train NEW --out {run} --resume" in sentence
+    other = write_tiny_scene(tmp_path / "other", views=6)
+    assert "was trained on other photos" in refused(capsys, "train", other, "--out", run, "--resume")
+    assert main(["train", str(moved), "--out", str(run), "--resume"]) == 0
+    assert main(["eval", str(run)]) == 0
+
+
+def test_two_trainings_in_one_folder(data: Path, tmp_path: Path, capsys: Capture) -> None:
+    with alone_in(tmp_path / "run"):
+        sentence = refused(capsys, "train", data, "--out", tmp_path / "run", *TINY)
+    assert sentence == (
+        f"Another cocogs is at work in {tmp_path / 'run'}: wait until it ends, or give another --out."
+    )
+    assert not (tmp_path / "run").exists()
+
+
+def test_pictures_in_the_place_of_the_photos(root: Path, tmp_path: Path, capsys: Capture) -> None:
+    photos = write_tiny_scene(tmp_path / "data") / "images"
+    before = {path.name: path.read_bytes() for path in photos.iterdir()}
+    out = tmp_path / "run"
+    assert main(["train", str(photos.parent), "--out", str(out), "--preset", "lens", *TINY]) == 0
+    for place in (photos, tmp_path / "data" / "." / "images"):
+        sentence = refused(capsys, "render", out, "--views", "train", "--out", place)
+        assert "would overwrite photos of" in sentence
+    sparse = tmp_path / "data" / "sparse" / "0"
+    sentence = refused(capsys, "export", out, tmp_path / "a.ply", "--colmap", sparse)
+    assert "holds the cameras that" in sentence
+    assert {path.name: path.read_bytes() for path in photos.iterdir()} == before
+
+
 @pytest.mark.parametrize("place", ["a file", "/proc/run", "/dev/null/run"])
 def test_out_folder_that_cannot_be_made(data: Path, tmp_path: Path, capsys: Capture, place: str) -> None:
     (tmp_path / "file").write_text("mine")
     out = tmp_path / "file" if place == "a file" else Path(place)
-    assert f"{out / 'config.json'} cannot be written" in refused(capsys, "train", data, "--out", out)
+    assert f"{out} cannot be written" in refused(capsys, "train", data, "--out", out)
     assert (tmp_path / "file").read_text() == "mine"
 
 

@@ -85,6 +85,15 @@ def test_module_map_is_complete() -> None:
     }
 
 
+def test_help_tells_the_presets_numbers(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["train", "--help"])
+    words = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    (iterations,) = {preset.optim.iterations for preset in PRESETS.values()}
+    (cap,) = {preset.strategy.max_gaussians for preset in PRESETS.values()}
+    assert f"{iterations:,} in every preset" in words and f"{cap:,} in every preset" in words
+
+
 def test_usage_error_exits_with_2() -> None:
     with pytest.raises(SystemExit) as exit_:
         main(["train", "somewhere"])

@@ -228,6 +228,57 @@ def test_points_that_are_not_finite_are_refused(tmp_path: Path) -> None:
     _refused(folder, r"points3D\.bin holds 3D points that are not finite")
 
 
+def _edit_text(folder: Path, part: str, old: str, new: str) -> None:
+    """A text model with a replacement in the first line of one of its files that holds `old`."""
+    write_colmap(folder, CAMERAS, NAMES, text=True)
+    path = folder / f"{part}.txt"
+    content = path.read_text()
+    assert old in content
+    path.write_text(content.replace(old, new, 1))
+
+
+@pytest.mark.parametrize(
+    "old, new, message",
+    [
+        ("PINHOLE", "PINHOLEX", "names the camera model PINHOLEX, which pycolmap does not know"),
+        ("PINHOLE", "pinhole", "names the camera model pinhole, which pycolmap does not know"),
+        (" 240 ", " -240 ", "is truncated or not a COLMAP file"),
+        (" 240 ", f" {10**27} ", "is truncated or not a COLMAP file"),
+        (" 220 ", " 1e300 ", "is truncated or not a COLMAP file"),
+        (" 220 220 ", " -100 540 ", "is truncated or not a COLMAP file"),
+        (" 220 220 ", " 220 ", "is truncated or not a COLMAP file"),
+    ],
+)
+def test_impossible_cameras_in_text_are_refused(tmp_path: Path, old: str, new: str, message: str) -> None:
+    _edit_text(tmp_path / "sparse", "cameras", old, new)
+    _refused(tmp_path / "sparse", rf"cameras\.txt {message}")
+
+
+@pytest.mark.parametrize(
+    "new, message",
+    [
+        ("1e300 0 4 255 128 0 0", "holds 3D points that are not finite, or huge"),
+        (f"0 0 4 255 {10**400} 0 0", "is truncated or not a COLMAP file"),
+        ("0 0 4 256 128 0 0", "is truncated or not a COLMAP file"),
+        ("0 0 4 255 128", "is truncated or not a COLMAP file"),
+    ],
+)
+def test_impossible_points_in_text_are_refused(tmp_path: Path, new: str, message: str) -> None:
+    write_colmap(tmp_path / "sparse", CAMERAS, NAMES, text=True)
+    with (tmp_path / "sparse" / "points3D.txt").open("a") as file:
+        file.write(f"99 {new}\n")
+    _refused(tmp_path / "sparse", rf"points3D\.txt {message}")
+
+
+def test_translation_beyond_float32_is_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "sparse"
+    write_colmap(folder, CAMERAS, NAMES)
+    content = bytearray((folder / "images.bin").read_bytes())
+    struct.pack_into("<d", content, 8 + 4 + 32, 1e300)
+    (folder / "images.bin").write_bytes(content)
+    _refused(folder, r"images\.bin holds no valid pose for photo .*huge")
+
+
 def test_no_points_are_refused(tmp_path: Path) -> None:
     folder = tmp_path / "sparse"
     write_colmap(folder, CAMERAS, NAMES)

@@ -13,7 +13,7 @@ from skimage.metrics import structural_similarity
 from tiny_run import HEIGHT, WIDTH, tiny_run, tiny_scene
 from torch import Tensor
 
-from cocogs.cli import main
+from cocogs.cli import main, plain_console
 from cocogs.errors import InputError
 from cocogs.evaluate import compare, evaluate_run, print_evaluation, ssim_uniform_7
 from cocogs.lpips import BACKBONE_FILE, LINEAR_FILE, Lpips
@@ -123,6 +123,15 @@ def test_lpips_weights_that_are_not(weights: Path, tmp_path: Path) -> None:
     torch.save([1], tmp_path / LINEAR_FILE)
     with pytest.raises(InputError, match="does not hold LPIPS weights"):
         Lpips.from_folder(tmp_path)
+
+
+def test_names_are_printed_as_they_are(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    evaluation = evaluate_run(run)
+    evaluation.facts["run"] = "runs/[bold]mine[/x]:smile:"
+    evaluation.views[0]["name"] = "[red]a.png"
+    print_evaluation(evaluation, plain_console())
+    printed = capsys.readouterr().out
+    assert "runs/[bold]mine[/x]:smile:" in printed and "[red]a.png" in printed
 
 
 def test_report(run: Run) -> None:

@@ -6,6 +6,7 @@ import re
 import shutil
 import struct
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pycolmap
@@ -28,7 +29,9 @@ from cocogs.inspection import (
 )
 from cocogs.io.makernote import canon_focus_distance
 from cocogs.io.photos import read_header
+from cocogs.io.truth_file import read_truth
 from cocogs.scene import open_scene
+from cocogs.truth import align
 
 APERTURE, WIDE = 40.0, 60.0
 """K in px x scene unit; the room lies between 2.6 and 4.6, so circles of confusion reach 6 and 10 px."""
@@ -135,6 +138,43 @@ def test_photos_focused_alike_lose_what_lies_elsewhere(alike: Path, tmp_path: Pa
     ((near, far),) = found.lost_ranges
     assert 3.2 < near < 3.9 and far > 4.1
     assert found.warnings[0].startswith(f"No photo is sharp between {near:.3g} and {far:.3g} (scene units)")
+
+
+def test_the_bundled_scene(tmp_path: Path) -> None:
+    """Ray traced, with COLMAP's cameras: each focus distance within 10 % of the truth, K too."""
+    assert_near_the_truth(Path(__file__).parents[1] / "data" / "demo", tmp_path, aperture=0.1)
+
+
+@pytest.mark.slow
+def test_the_tiles(shared_data: Path, tmp_path: Path) -> None:
+    options = {"downscale": 2, "test_every": 8}
+    assert_near_the_truth(shared_data / "truth" / "tiles", tmp_path, aperture=0.15, **options)
+
+
+@pytest.mark.slow
+def test_real_photos_whose_focus_the_camera_wrote_down(shared_data: Path, tmp_path: Path) -> None:
+    """Blur is slight there, so mean depths is what is left: .80."""
+    data = shared_data / "real" / "moldcape_f25"
+    found = inspect_scene(open_scene(data, tmp_path / "cache", downscale=2, say=lambda line: None))
+    assert found.exif.focus_correlation is not None and found.exif.focus_correlation > 0.75
+    assert found.lost_ranges == []
+
+
+def assert_near_the_truth(data: Path, tmp_path: Path, aperture: float, **options: Any) -> None:
+    """Nine tenths of the focus distances within 10 % of truth.json, K within `aperture`, and nothing lost."""
+    scene, truth = (
+        open_scene(data, tmp_path / "cache", say=lambda line: None, **options),
+        read_truth(data / "truth.json"),
+    )
+    found, frames = inspect_scene(scene), {frame["name"]: frame for frame in truth["frames"]}
+    poses = [torch.tensor(frames[view.name]["w2c"], dtype=torch.float64) for view in scene.views]
+    true_positions = torch.stack([-pose[:3, :3].T @ pose[:3, 3] for pose in poses])
+    unit, _ = align(torch.stack([view.camera.position for view in scene.views]), true_positions)
+    errors = [abs(p.focus_distance * unit / frames[p.name]["focus_distance"] - 1) for p in found.photos]
+    assert np.mean(np.array(errors) < 0.1) >= 0.9, errors
+    true_aperture = truth["aperture_diameter"] / unit * scene.views[0].camera.fx
+    assert found.aperture == pytest.approx(true_aperture, rel=aperture)
+    assert found.method == "compared" and found.lost_ranges == []
 
 
 def test_sharp_photos_are_well(sharp: Path, tmp_path: Path) -> None:
@@ -276,6 +316,14 @@ def test_lost_ranges_join_neighbours_and_gaps_without_points() -> None:
     found = Inspection("x", 1.0, "compared", 1.0, [], steps, [], agreement)
     assert found.lost_ranges == [(1, 4), (5, 6)]
     assert found.warnings[-1] == "Photos taken at f/2, f/2.8: train with --per-photo-aperture."
+
+
+def test_how_far_exif_agrees_is_told() -> None:
+    assert ExifAgreement(None, [2.0], None, None, None).sentence == ""
+    assert ExifAgreement(1.02, [2.0], 0.8, 0.53, 0.25).sentence == (
+        "EXIF: its focal length is 1.02 of the cameras', its focus distances correlate by 0.80 with those "
+        "found, by them one unit is 0.53 m, the aperture found is 0.25 of its own."
+    )
 
 
 # --- EXIF

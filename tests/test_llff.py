@@ -19,13 +19,19 @@ def _open(data: Path, tmp_path: Path, **options):
     return open_scene(data, tmp_path / "cache", say=said.append, **options), said
 
 
+@pytest.fixture(autouse=True)
+def no_points_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Looking for points in the photos, which takes seconds, finds none here; test_scene.py lets it."""
+    monkeypatch.setattr("cocogs.io.sfm.triangulate", lambda *_: None)
+
+
 def test_poses_become_opencv_and_points_are_drawn_where_photos_look(tmp_path: Path) -> None:
     cameras = make_llff(tmp_path / "data")
     scene, said = _open(tmp_path / "data", tmp_path)
     for view, camera in zip(scene.views, cameras, strict=True):
         assert torch.allclose(view.camera.cam_from_world, camera.cam_from_world, atol=1e-12)
         assert torch.allclose(view.camera.K, camera.K)
-    assert any("drawn at random" in line for line in said)
+    assert any("drawn at random" in line for line in said) and scene.drawn
     assert scene.points.shape == scene.point_colors.shape == (20_000, 3)
     assert scene.point_colors.min() >= 0 and scene.point_colors.max() <= 1
     seen = torch.zeros(len(scene.points))
@@ -82,7 +88,7 @@ def test_text_instead_of_numbers_is_refused(tmp_path: Path) -> None:
     _refused(tmp_path, np.full((4, 17), "x"), "has the shape .* where numbers")
 
 
-@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("value", [np.nan, np.inf, 1e300])
 def test_numbers_that_are_not_finite_are_refused(tmp_path: Path, value: float) -> None:
     table = poses_bounds(make_cameras(4))
     table[2, 3] = value
@@ -91,8 +97,8 @@ def test_numbers_that_are_not_finite_are_refused(tmp_path: Path, value: float) -
 
 @pytest.mark.parametrize(
     "column, value",
-    [(4, 0.0), (9, -1.0), (14, 0.0), (15, 0.0), (15, 9.0)],
-    ids=["height", "width", "focal", "near", "far"],
+    [(4, 0.0), (9, -1.0), (9, 1e18), (14, 0.0), (15, 0.0), (15, 9.0)],
+    ids=["height", "width", "huge width", "focal", "near", "far"],
 )
 def test_impossible_sizes_and_depths_are_refused(tmp_path: Path, column: int, value: float) -> None:
     table = poses_bounds(make_cameras(4))
@@ -106,10 +112,25 @@ def test_axes_that_are_not_a_rotation_are_refused(tmp_path: Path) -> None:
     _refused(tmp_path, table, "holds axes that are not a rotation")
 
 
-@pytest.mark.parametrize("content", [b"", b"\x93NUMPY", b"garbage", None])
+def _header(text: str) -> bytes:
+    """The beginning of a .npy file."""
+    return b"\x93NUMPY\x01\x00\x76\x00" + text.ljust(117).encode() + b"\n"
+
+
+HUGE = _header("{'descr': '<f8', 'fortran_order': False, 'shape': (1000000000000, 17), }")
+UNCLOSED = _header("{'descr': '<f8', 'fortran_order': False, 'shape': ((4, 17), }")
+NO_PYTHON = _header("{'descr': '<f8', 'fortran_order': False, 'shape': (4, 17), } = ")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"\x93NUMPY", b"garbage", b"PK\x03\x04" + bytes(100), HUGE, UNCLOSED, NO_PYTHON, None],
+    ids=["empty", "cut name", "text", "no zip", "huge", "unclosed", "no python", "cut"],
+)
 def test_unreadable_table_is_refused(tmp_path: Path, content: bytes | None) -> None:
     path = tmp_path / "poses_bounds.npy"
     np.save(path, poses_bounds(make_cameras(4)))
     path.write_bytes(path.read_bytes()[:300] if content is None else content)
-    with pytest.raises(InputError, match=r"poses_bounds\.npy cannot be read"):
+    with pytest.raises(InputError, match=r"poses_bounds\.npy cannot be read .*: copy it again") as caught:
         llff.read_poses_bounds(tmp_path, NAMES)
+    assert "\n" not in str(caught.value)

@@ -32,12 +32,20 @@ def _edit(data: Path, frame: dict | None = None, **settings) -> None:
     path.write_text(json.dumps(content))
 
 
-def _write_ply(path: Path, count: int = 5) -> np.ndarray:
-    columns = [("x", "f4"), ("y", "f4"), ("z", "f4"), ("red", "u1"), ("green", "u1"), ("blue", "u1")]
+def _write_ply(
+    path: Path, count: int = 5, color: str = "u1", green: float = 51, far: float = 4
+) -> np.ndarray:
+    columns = [(axis, "f8") for axis in "xyz"] + [(channel, color) for channel in ("red", "green", "blue")]
     vertices = np.zeros(count, dtype=columns)
-    vertices["x"], vertices["z"], vertices["green"] = np.arange(count), 4, 51
+    vertices["x"], vertices["z"], vertices["green"] = np.arange(count), far, green
     plyfile.PlyData([plyfile.PlyElement.describe(vertices, "vertex")]).write(path)
     return vertices
+
+
+@pytest.fixture(autouse=True)
+def no_points_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Looking for points in the photos, which takes seconds, finds none here; test_scene.py lets it."""
+    monkeypatch.setattr("cocogs.io.sfm.triangulate", lambda *_: None)
 
 
 def test_poses_become_opencv(tmp_path: Path) -> None:
@@ -55,6 +63,15 @@ def test_points_come_from_the_ply_file(tmp_path: Path) -> None:
     scene = _open(tmp_path, tmp_path)
     assert np.array_equal(scene.points[:, 0], vertices["x"])
     assert torch.allclose(scene.point_colors, torch.tensor([0, 0.2, 0]).expand(5, 3))
+
+
+@pytest.mark.parametrize("color, green", [("f4", 0.2), ("f8", 0.2), ("u1", 51), ("i4", 51)])
+def test_colors_of_points_are_fractions_or_bytes(tmp_path: Path, color: str, green: float) -> None:
+    make_nerfstudio(tmp_path, ply_file_path="points.ply")
+    _write_ply(tmp_path / "points.ply", color=color, green=green)
+    source, _ = nerfstudio.read_transforms(tmp_path / "transforms.json")
+    assert source.point_colors is not None
+    assert torch.allclose(source.point_colors, torch.tensor([0, 0.2, 0]).expand(5, 3))
 
 
 def test_without_points_they_are_drawn_before_the_cameras(tmp_path: Path) -> None:
@@ -98,6 +115,8 @@ def test_a_frame_may_have_its_own_lens(tmp_path: Path) -> None:
         ({"k1": 0.05, "p2": 0.001}, "OPENCV"),
         ({"k1": 0.05, "k3": 0.01}, "FULL_OPENCV"),
         ({"k1": 0.02, "k4": 0.001, "camera_model": "OPENCV_FISHEYE"}, "OPENCV_FISHEYE"),
+        ({"k1": 0.02, "is_fisheye": True}, "OPENCV_FISHEYE"),
+        ({"k1": 0.05, "is_fisheye": False, "camera_model": "SIMPLE_RADIAL"}, "OPENCV"),
         ({"k1": 0.0, "camera_model": "OPENCV"}, "PINHOLE"),
     ],
 )
@@ -153,7 +172,15 @@ def test_broken_files_are_refused(tmp_path: Path, content: str) -> None:
     _refused(tmp_path, r"transforms\.json .*(export it again|copy or export)")
 
 
-@pytest.mark.parametrize("entry", [3, {}, {"file_path": 5}, {"file_path": ""}])
+@pytest.mark.parametrize("opening", ["[", '{"frames":'])
+def test_absurdly_nested_files_are_refused(tmp_path: Path, opening: str) -> None:
+    (tmp_path / "transforms.json").write_text(opening * 100_000)
+    _refused(tmp_path, r"transforms\.json cannot be read as JSON")
+
+
+@pytest.mark.parametrize(
+    "entry", [3, {}, {"file_path": 5}, {"file_path": ""}, {"file_path": "/"}, {"file_path": "."}]
+)
 def test_frames_without_a_file_are_refused(tmp_path: Path, entry: object) -> None:
     (tmp_path / "transforms.json").write_text(json.dumps({"frames": [entry]}))
     _refused(tmp_path, r'transforms\.json has a frame without "file_path"')
@@ -165,7 +192,17 @@ def test_frames_without_a_file_are_refused(tmp_path: Path, entry: object) -> Non
         ({"fl_x": None, "fl_y": None}, {}, r'"camera_angle_x" of 000\.png is missing'),
         ({"fl_x": "wide"}, {}, r'"fl_x" of 000\.png is missing or not a number'),
         ({"fl_x": -3.0}, {}, r"focal length of 000\.png is not above 0"),
+        ({"fl_x": 10**400}, {}, r'"fl_x" of 000\.png is missing or not a number'),
+        ({"fl_x": 1e300}, {}, r'"fl_x" of 000\.png is missing or not a number'),
+        ({"fl_x": None, "camera_angle_x": 5e-324}, {}, r"focal length of 000\.png is not above 0"),
         ({"w": 0}, {}, r"size of 000\.png is 0x180"),
+        ({"w": 1e9}, {}, r"size of 000\.png is 1000000000x180"),
+        ({"camera_model": "EQUIRECTANGULAR"}, {}, r"lens of 000\.png \(EQUIRECTANGULAR\) is neither"),
+        ({}, {"camera_model": "FISHEYE624"}, r"lens of 000\.png \(FISHEYE624\) .*export it again"),
+        ({"camera_model": 7}, {}, r"lens of 000\.png \(7\) is neither perspective nor OPENCV_FISHEYE"),
+        ({"ftheta_p0": 0.0}, {}, r"lens of 000\.png \(ftheta_p0\) is neither"),
+        ({}, {"mask_path": "gone.png"}, r"gone\.png is not a file but .*transforms\.json names it as a mask"),
+        ({}, {"mask_path": 5}, r"5 is not a file but .* names it as a mask"),
         ({"k4": 0.1}, {}, r'"k4" is only known for OPENCV_FISHEYE'),
         ({"test_filenames": "all"}, {}, r'"test_filenames" is not a list'),
         ({}, {"transform_matrix": None}, r'"transform_matrix" of 000\.png is not a rigid pose'),
@@ -173,7 +210,10 @@ def test_frames_without_a_file_are_refused(tmp_path: Path, entry: object) -> Non
         ({}, {"transform_matrix": np.zeros((4, 4)).tolist()}, r'"transform_matrix" of 000\.png'),
         ({}, {"transform_matrix": np.full((4, 4), np.nan).tolist()}, r'"transform_matrix" of 000\.png'),
         ({}, {"transform_matrix": (2 * np.eye(4)).tolist()}, r'"transform_matrix" of 000\.png'),
+        ({}, {"transform_matrix": [[1, 0, 0, 1e300], *np.eye(3, 4, 1).tolist()]}, r"is not a rigid pose"),
+        ({}, {"transform_matrix": [[1, 0, 0, 10**400]] * 3}, r"is not a rigid pose"),
         ({}, {"file_path": "images/gone.png"}, r"gone\.png does not exist but .*transforms\.json names it"),
+        ({}, {"file_path": "x" * 300}, r"x does not exist but .*transforms\.json names it"),
         ({}, {"file_path": "images/001.png"}, r"names photo 001\.png twice"),
         ({"ply_file_path": "gone.ply"}, {}, r"gone\.ply cannot be read as coloured points"),
     ],
@@ -188,5 +228,12 @@ def test_broken_and_empty_ply_files_are_refused(tmp_path: Path) -> None:
     make_nerfstudio(tmp_path, ply_file_path="points.ply")
     (tmp_path / "points.ply").write_text("not a ply")
     _refused(tmp_path, r"points\.ply cannot be read as coloured points")
+    (tmp_path / "points.ply").write_text("ply\nformat ascii 1.0\nproperty float x\nend_header\n")
+    _refused(tmp_path, r"points\.ply cannot be read as coloured points")
     _write_ply(tmp_path / "points.ply", count=0)
     _refused(tmp_path, r"points\.ply holds no points")
+    _write_ply(tmp_path / "points.ply", far=1e300)
+    _refused(tmp_path, r"points\.ply holds no points or some not finite")
+    for color, green in (("u2", 65535), ("f4", 51), ("f4", float("nan"))):
+        _write_ply(tmp_path / "points.ply", color=color, green=green)
+        _refused(tmp_path, r"points\.ply holds colours that are neither fractions of 1 nor whole numbers")

@@ -1,13 +1,17 @@
 """One photo: decoding, depth, orientation, EXIF, the area filter, and files that are broken."""
 
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import ExifTags, Image
 
 from cocogs.errors import InputError
-from cocogs.io import photos
+from cocogs.io import photos, prepare
+from cocogs.io.source import Intrinsics, Shot
 
 
 @pytest.fixture
@@ -29,8 +33,40 @@ def _with_exif(pixels: np.ndarray, path: Path, **tags: object) -> Path:
     for name, value in tags.items():
         tag = ExifTags.Base[name]
         (exif if name in ("Orientation", "Model") else lens)[tag] = value
-    image.save(path, exif=exif, quality=95)
+    image.save(path, exif=exif, quality=100, subsampling=0)
     return path
+
+
+def _turned(pixels: np.ndarray, orientation: int) -> np.ndarray:
+    """Upright picture of stored pixels, by Pillow's own names for the eight orientations."""
+    turns = {
+        2: Image.Transpose.FLIP_LEFT_RIGHT,
+        3: Image.Transpose.ROTATE_180,
+        4: Image.Transpose.FLIP_TOP_BOTTOM,
+        5: Image.Transpose.TRANSPOSE,
+        6: Image.Transpose.ROTATE_270,
+        7: Image.Transpose.TRANSVERSE,
+        8: Image.Transpose.ROTATE_90,
+    }
+    height, width, channels = pixels.shape
+    places = Image.fromarray(np.arange(height * width, dtype=np.uint8).reshape(height, width))
+    order = np.asarray(places.transpose(turns[orientation]) if orientation > 1 else places)
+    return pixels.reshape(-1, channels)[order]
+
+
+def _write_tiff(path: Path, pixels: np.ndarray, orientation: int = 1, **options) -> Path:
+    """With tifffile: Pillow writes neither 16-bit colour nor strips, tiles and planes."""
+    tifffile = pytest.importorskip("tifffile")
+    if options.get("planarconfig") == "separate":
+        pixels = pixels.transpose(2, 0, 1)
+    tags = [(ExifTags.Base.Orientation, "H", 1, orientation, True)]
+    tifffile.imwrite(path, pixels, **{"photometric": "rgb", "extratags": tags, **options})
+    return path
+
+
+def _refused(path: Path, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        photos.read_photo(path)
 
 
 @pytest.mark.parametrize("suffix", [".png", ".tif", ".tiff"])
@@ -54,14 +90,66 @@ def test_sixteen_bit_png_keeps_every_bit(tmp_path: Path, deep_pixels: np.ndarray
 
 
 @pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"rowsperstrip": 2},
+        {"tile": (16, 16)},
+        {"planarconfig": "separate"},
+        {"planarconfig": "separate", "rowsperstrip": 4},
+        {"compression": "zlib"},
+        {"compression": "zlib", "rowsperstrip": 2, "predictor": True},
+    ],
+    ids=lambda options: "-".join(map(str, options)) or "one strip",
+)
+def test_sixteen_bit_tiff_keeps_every_bit(tmp_path: Path, order: str, options: dict) -> None:
+    pixels = np.random.default_rng(0).integers(0, 65536, (24, 40, 3), dtype=np.uint16)
+    path = _write_tiff(tmp_path / "a.tiff", pixels, byteorder=order, **options)
+    decoded = photos.read_photo(path)
+    assert decoded.dtype == np.uint16
+    assert np.array_equal(decoded, pixels)
+
+
+@pytest.mark.parametrize("extra, shown", [("unassalpha", "over black"), ("assocalpha", "as it is")])
 @pytest.mark.parametrize("compression", [None, "zlib"])
-def test_sixteen_bit_tiff_keeps_every_bit(
-    tmp_path: Path, deep_pixels: np.ndarray, order: str, compression: str | None
+def test_sixteen_bit_tiff_with_alpha(
+    tmp_path: Path, deep_pixels: np.ndarray, extra: str, shown: str, compression: str | None
 ) -> None:
-    tifffile = pytest.importorskip("tifffile")
-    options = {"byteorder": order, "compression": compression, "photometric": "rgb"}
-    tifffile.imwrite(tmp_path / "a.tiff", deep_pixels, **options)
-    assert np.array_equal(photos.read_photo(tmp_path / "a.tiff"), deep_pixels)
+    alpha = np.full((6, 10, 1), 13107, np.uint16)  # a fifth
+    pixels = np.concatenate([deep_pixels, alpha], axis=2)
+    path = _write_tiff(tmp_path / "a.tiff", pixels, extrasamples=[extra], compression=compression)
+    expected = np.rint(deep_pixels / 5) if shown == "over black" else deep_pixels
+    assert np.array_equal(photos.read_photo(path), expected)
+
+
+def test_fourth_channel_that_is_no_alpha_is_left_out(tmp_path: Path, deep_pixels: np.ndarray) -> None:
+    pixels = np.concatenate([deep_pixels, deep_pixels[..., :1]], axis=2)
+    path = _write_tiff(tmp_path / "a.tiff", pixels, extrasamples=["unspecified"])
+    assert np.array_equal(photos.read_photo(path), deep_pixels)
+
+
+def test_sixteen_bit_grey_png_with_alpha(tmp_path: Path, deep_pixels: np.ndarray) -> None:
+    grey, alpha = deep_pixels[..., 0], np.full((6, 10), 13107, np.uint16)
+    photos.write_png(tmp_path / "a.png", np.stack([grey, alpha], axis=2).reshape(6, 20))
+    content = bytearray((tmp_path / "a.png").read_bytes())
+    # Pillow does not write it: the same bytes, told as 10 pixels of grey and alpha instead of 20 of grey.
+    content[16:26] = struct.pack(">IIBB", 10, 6, 16, 4)
+    content[29:33] = struct.pack(">I", zlib.crc32(content[12:29]))
+    (tmp_path / "a.png").write_bytes(content)
+    expected = np.repeat(np.rint(grey / 5)[..., None], 3, axis=2)
+    decoded = photos.read_photo(tmp_path / "a.png")
+    assert decoded.dtype == np.uint16
+    assert np.array_equal(decoded, expected)
+
+
+@pytest.mark.parametrize("compression", [None, "zlib"])
+def test_sixteen_bit_grey_tiff_in_which_0_is_white(
+    tmp_path: Path, deep_pixels: np.ndarray, compression: str | None
+) -> None:
+    options = {"photometric": "miniswhite", "compression": compression}
+    path = _write_tiff(tmp_path / "a.tif", deep_pixels[..., 0], 1, **options)
+    assert np.array_equal(photos.read_photo(path)[..., 2], 65535 - deep_pixels[..., 0])
 
 
 def test_sixteen_bit_grey_becomes_three_channels(tmp_path: Path, deep_pixels: np.ndarray) -> None:
@@ -86,28 +174,55 @@ def test_transparency_is_laid_over_black(tmp_path: Path, pixels: np.ndarray) -> 
     assert np.array_equal(photos.read_photo(tmp_path / "a.png"), np.rint(pixels / 5).astype(np.uint8))
 
 
-@pytest.mark.parametrize("orientation", range(1, 9))
-def test_exif_orientation_is_applied_as_pillow_does(
-    tmp_path: Path, pixels: np.ndarray, orientation: int
-) -> None:
-    path = _with_exif(pixels, tmp_path / "a.png", Orientation=orientation)
-    # Turning the stored picture by Pillow's own names for the eight orientations.
-    turns = {
-        2: Image.Transpose.FLIP_LEFT_RIGHT,
-        3: Image.Transpose.ROTATE_180,
-        4: Image.Transpose.FLIP_TOP_BOTTOM,
-        5: Image.Transpose.TRANSPOSE,
-        6: Image.Transpose.ROTATE_270,
-        7: Image.Transpose.TRANSVERSE,
-        8: Image.Transpose.ROTATE_90,
-    }
-    image = Image.fromarray(pixels)
-    expected = np.asarray(image.transpose(turns[orientation]) if orientation > 1 else image)
+def _check_turned(path: Path, stored: np.ndarray, orientation: int, tolerance: int = 0) -> None:
+    """Pixels and sizes, upright and as stored."""
     header = photos.read_header(path)
-    assert np.array_equal(photos.read_photo(path), expected)
-    assert np.array_equal(photos.read_photo(path, upright=False), pixels)
-    assert (header.height, header.width) == expected.shape[:2]
-    assert header.size(upright=False) == (10, 6)
+    assert header.orientation == orientation
+    for upright, expected in ((True, _turned(stored, orientation)), (False, stored)):
+        decoded = photos.read_photo(path, upright)
+        assert decoded.dtype == stored.dtype and decoded.shape == expected.shape
+        assert np.abs(decoded.astype(int) - expected.astype(int)).max() <= tolerance
+        assert header.size(upright) == expected.shape[1::-1]
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".tif"])
+def test_exif_orientation_is_applied_as_pillow_does(
+    tmp_path: Path, pixels: np.ndarray, suffix: str, orientation: int
+) -> None:
+    path = _with_exif(pixels, tmp_path / f"a{suffix}", Orientation=orientation)
+    _check_turned(path, pixels, orientation, tolerance=10 if suffix == ".jpg" else 0)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("depth", [np.uint8, np.uint16])
+@pytest.mark.parametrize("compression", [None, "zlib"])
+def test_tiff_files_are_turned_once(
+    tmp_path: Path, deep_pixels: np.ndarray, orientation: int, depth: type, compression: str | None
+) -> None:
+    """Pillow turns them while it decodes them; and scrambled grey ones and those with alpha."""
+    pixels = deep_pixels.astype(depth)
+    solid = np.full((6, 10, 1), np.iinfo(depth).max, depth)
+    path = tmp_path / "a.tif"
+    options: dict = {"orientation": orientation, "compression": compression}
+    _check_turned(_write_tiff(path, pixels, **options), pixels, orientation)
+    with_alpha = np.concatenate([pixels, solid], axis=2)
+    _check_turned(_write_tiff(path, with_alpha, extrasamples=["unassalpha"], **options), pixels, orientation)
+    grey = np.repeat(pixels[..., :1], 3, axis=2)
+    _check_turned(_write_tiff(path, grey[..., 0], photometric="minisblack", **options), grey, orientation)
+
+
+@pytest.mark.parametrize("orientation", [3, 6])
+def test_cameras_of_stored_pixels_get_them_from_tiff_files(
+    tmp_path: Path, deep_pixels: np.ndarray, orientation: int
+) -> None:
+    """As COLMAP's are."""
+    path = _write_tiff(tmp_path / "a.tif", deep_pixels, orientation)
+    lens = Intrinsics("PINHOLE", 10, 6, (9.0, 9.0, 5.0, 3.0))
+    photo = prepare.fit_photo(Shot("a.tif", lens, torch.eye(4).double(), upright=False), path)
+    ready = prepare.prepared_photo(photo, photo.lens, tmp_path / "cache")
+    assert photo.lens == lens
+    assert np.array_equal(photos.read_photo(ready), deep_pixels)
 
 
 def test_lens_facts_come_from_exif(tmp_path: Path, pixels: np.ndarray) -> None:
@@ -162,7 +277,7 @@ def test_unreadable_photo_is_named(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "text.jpg"
     path.write_bytes(content)
     for read in (photos.read_header, photos.read_photo, photos.read_mask):
-        with pytest.raises(InputError, match=r"text\.jpg.*replace or remove"):
+        with pytest.raises(InputError, match=r"text\.jpg.*\(unknown format\): replace or remove"):
             read(path)
 
 
@@ -171,7 +286,40 @@ def test_absent_photo_is_named(tmp_path: Path) -> None:
         photos.read_photo(tmp_path / "gone.jpg")
 
 
-def test_floating_point_tiff_is_refused(tmp_path: Path) -> None:
-    Image.fromarray(np.ones((4, 4), dtype=np.float32)).save(tmp_path / "a.tiff")
-    with pytest.raises(InputError, match=r"a\.tiff holds floating-point values"):
-        photos.read_photo(tmp_path / "a.tiff")
+@pytest.mark.parametrize(
+    "dtype, kind",
+    [(np.float32, "floating-point"), (np.int32, "32-bit"), (np.uint32, "32-bit"), (np.int16, "signed")],
+)
+def test_values_that_would_be_cut_are_refused(tmp_path: Path, dtype: type, kind: str) -> None:
+    path = _write_tiff(tmp_path / "a.tiff", np.ones((4, 4), dtype=dtype), photometric="minisblack")
+    _refused(path, rf"a\.tiff holds .*{kind}.* values: save it as an 8- or 16-bit PNG")
+
+
+def test_twelve_bit_tiff_is_refused(tmp_path: Path) -> None:
+    """It would come out dark."""
+    path = _write_tiff(tmp_path / "a.tiff", np.ones((4, 4), dtype=np.uint16), photometric="minisblack")
+    bits = struct.Struct("<HHIH")
+    content = path.read_bytes()
+    assert bits.pack(258, 3, 1, 16) in content
+    path.write_bytes(content.replace(bits.pack(258, 3, 1, 16), bits.pack(258, 3, 1, 12)))
+    _refused(path, r"a\.tiff holds 12-bit values")
+
+
+@pytest.mark.parametrize("options", [{"planarconfig": "separate", "compression": "zlib"}, {"cmyk": True}])
+def test_sixteen_bit_tiff_that_pillow_would_cut_is_refused(
+    tmp_path: Path, deep_pixels: np.ndarray, options: dict
+) -> None:
+    if "cmyk" in options:
+        deep_pixels = np.concatenate([deep_pixels, deep_pixels[..., :1]], axis=2)
+        options = {"photometric": "separated"}
+    path = _write_tiff(tmp_path / "a.tiff", deep_pixels, **options)
+    _refused(path, r"a\.tiff holds 16-bit values as CMYK or in compressed planes.*as a 16-bit RGB PNG")
+
+
+def test_tiff_with_damaged_offsets_is_named(tmp_path: Path, pixels: np.ndarray) -> None:
+    """Text where the place of the pixels should be: Pillow raises a TypeError."""
+    path = _write_tiff(tmp_path / "a.tiff", pixels)
+    content = path.read_bytes()
+    entry = content.index(struct.pack("<H", 273), content.index(struct.pack("<H", 262)))
+    path.write_bytes(content[: entry + 2] + struct.pack("<H", 2) + content[entry + 4 :])
+    _refused(path, r"a\.tiff cannot be read as a picture")

@@ -145,8 +145,9 @@ def test_extent_is_measured_over_training_cameras(data: Path) -> None:
 def test_extent_of_cameras_in_one_place_is_above_zero(data: Path) -> None:
     scene, _ = _open(data)
     still = [scene.views[0], scene.views[0]]
-    assert Scene(still, scene.points, scene.point_colors, data).extent > 1
-    assert Scene(still, scene.views[0].camera.position[None].float(), scene.point_colors[:1], data).extent > 0
+    assert Scene(still, scene.points, scene.point_colors, False, data).extent > 1
+    here = scene.views[0].camera.position[None].float()
+    assert Scene(still, here, scene.point_colors[:1], False, data).extent > 0
 
 
 def test_fingerprint_tells_datasets_and_splits_apart(data: Path) -> None:
@@ -180,6 +181,14 @@ def test_photos_stay_in_memory_up_to_the_budget(data: Path) -> None:
 
 
 # --- Where photos lie and how they are turned ---------------------------------------------------------------
+
+
+def test_points_are_found_where_only_cameras_are_given(tmp_path: Path) -> None:
+    make_llff(tmp_path / "data")
+    scene, said = _open(tmp_path / "data", test_every=4)
+    walls = torch.stack([scene.points[:, 2] - 4, scene.points[:, 1] - 1, scene.points[:, 0] + 1.5])
+    assert len(scene.points) > 100 and float(walls.abs().amin(0).median()) < 0.05 and not scene.drawn
+    assert any(line.endswith("points found.") for line in said)
 
 
 def test_photos_beside_the_model_without_an_images_folder(data: Path) -> None:
@@ -275,6 +284,16 @@ def test_every_nth_photo_from_the_first_is_for_testing(data: Path) -> None:
     assert [view.name for view in scene.train_views] == ["001.png", "002.png"]
 
 
+def test_photos_for_testing_are_named(data: Path) -> None:
+    def tests(names: str) -> list[str]:
+        return [view.name for view in _open(data, test=names)[0].test_views]
+
+    assert tests("001.png") == ["001.png"]
+    assert tests("00[12].png, *3.png") == ["001.png", "002.png", "003.png"]
+    _refused(data, r"--test 7\.png: .* has no photo of this name", test="001.png,7.png")
+    _refused(data, r"--test \*\.png leaves no photo to train on", test="*.png")
+
+
 def test_a_hold_file_gives_the_split_and_the_option_wins(data: Path) -> None:
     (data / "hold=3").touch()
     assert [view.name for view in _open(data)[0].test_views] == ["000.png", "003.png"]
@@ -352,7 +371,7 @@ def test_black_masks_are_named(data: Path) -> None:
     assert any("Black masks" in line and "001.png" in line for line in said)
     for name in ("000.png", "002.png", "003.png"):
         ones.save(data / "masks" / name)
-    _refused(data, "masks are black: make white, 255, what is to be used")
+    _refused(data, "All masks of .* are black: make white, 255, what is to be used")
 
 
 def test_mask_of_another_size_is_refused(data: Path) -> None:

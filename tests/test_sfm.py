@@ -1,5 +1,7 @@
 """SfM from photos alone: real runs on a small textured room, the cache, and photos that cannot be used."""
 
+import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -221,3 +223,55 @@ def test_cache_that_cannot_be_written(tmp_path: Path) -> None:
     write_photos(tmp_path / "photos", make_cameras(3))
     (tmp_path / "file").touch()
     _refused(tmp_path / "photos", tmp_path / "file" / "sfm", "cannot be written .*choose a writable folder")
+
+
+def test_a_trained_scene_keeps_its_cameras(
+    folder: Path, cache: Path, result: tuple[Source, list[str]], tmp_path: Path
+) -> None:
+    """Whatever becomes of the photos, and though a new search would find other cameras."""
+    shutil.copytree(cache, tmp_path / "sfm")
+    photos = Path(shutil.copytree(folder, tmp_path / "photos"))
+    (photos / "photo 001.png").touch()
+    shutil.copy(photos / "photo 000.png", photos / "new.png")
+    names = list_photos(photos)
+    source = sfm.reconstruct(photos, names, tmp_path / "sfm", 5, lambda line: None, settled=True)
+    for ours, first in zip(source.shots, result[0].shots, strict=True):
+        assert ours.name == first.name and torch.equal(ours.cam_from_world, first.cam_from_world)
+    assert source.shots[0].upright
+
+
+def test_a_name_that_is_no_utf8(tmp_path: Path) -> None:
+    names = ["a.png", os.fsdecode(b"caf\xe9.png"), "b.png"]
+    with pytest.raises(InputError, match="which is no UTF-8: rename it"):
+        sfm.reconstruct(tmp_path, names, tmp_path / "cache", 0, lambda line: None)
+
+
+# --- points of known cameras
+
+
+def known(folder: Path, cameras: list[Camera]) -> dict[str, tuple[Path, Camera]]:
+    names = write_photos(folder, cameras)
+    return {name: (folder / name, camera) for name, camera in zip(names, cameras, strict=True)}
+
+
+def test_points_of_known_cameras_lie_on_the_walls(cameras: list[Camera], tmp_path: Path) -> None:
+    photos, cache = known(tmp_path / "photos", cameras[:4]), tmp_path / "cache"
+    found = sfm.triangulate(photos, cache, 0, lambda line: None)
+    assert found is not None
+    points, colors = found
+    walls = torch.stack([points[:, 2] - 4, points[:, 1] - 1, points[:, 0] + 1.5]).abs().amin(0)
+    assert len(points) > 100 and float(walls.median()) < 0.02
+    assert colors.shape == points.shape and 0 <= colors.min() <= colors.max() <= 1
+    before = (cache / "points" / "points3D.bin").stat().st_mtime_ns
+    again = sfm.triangulate(photos, cache, 0, lambda line: None)
+    assert again is not None and torch.equal(again[0], points)
+    assert (cache / "points" / "points3D.bin").stat().st_mtime_ns == before
+
+
+def test_photos_that_share_nothing_have_no_points(cameras: list[Camera], tmp_path: Path) -> None:
+    photos = known(tmp_path / "photos", cameras[:3])
+    random = np.random.default_rng(0)
+    for path, _ in photos.values():
+        Image.fromarray(random.integers(0, 256, (180, 240, 3), dtype=np.uint8)).save(path)
+    assert sfm.triangulate(photos, tmp_path / "cache", 0, lambda line: None) is None
+    assert not list((tmp_path / "cache").iterdir())

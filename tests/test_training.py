@@ -153,6 +153,21 @@ def test_a_shaken_photo_is_found(tmp_path: Path) -> None:
     assert max(softness) < found / 2, softness
 
 
+def test_cameras_of_two_focal_lengths_have_one_opening(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """The same opening blurs twice as many px behind twice the focal length in px."""
+    scene = open_tiny_scene(tmp_path_factory)
+    camera = scene.views[-1].camera
+    longer = replace(camera, K=camera.K * torch.tensor([[2.0], [2.0], [1.0]]))
+    mixed = replace(scene, views=[*scene.views[:-1], replace(scene.views[-1], camera=longer)])
+    focus = start_focus(preset("lens"), mixed)
+    ratio = float((focus.aperture(len(mixed.views) - 1) / focus.aperture(0)).detach())
+    assert ratio == pytest.approx(2)
+    focus.aperture(len(mixed.views) - 1).backward()
+    assert focus.log_aperture.grad is not None and float(focus.log_aperture.grad) > 0
+    paper = start_focus(preset("paper"), mixed)  # there it is a length in the scene
+    assert float(paper.aperture(0).detach()) == float(paper.aperture(len(mixed.views) - 1).detach())
+
+
 @pytest.mark.parametrize("in_focus", [True, False])
 def test_a_mask_does_not_change_what_a_photo_weighs(
     in_focus: bool, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory

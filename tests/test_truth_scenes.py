@@ -83,6 +83,20 @@ def test_another_scene_is_not_mixed_in(tmp_path: Path) -> None:
         script.write_facts(replace(settings, noise=0.1), tmp_path)
 
 
+def test_a_damaged_truth_is_named(tmp_path: Path) -> None:
+    (tmp_path / "truth.json").write_text("{")
+    with pytest.raises(SystemExit, match=r"truth\.json cannot be read .*: delete it or give another"):
+        script.write_facts(script.Settings("glass"), tmp_path)
+
+
+def test_without_blender_nothing_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(script, "find_spec", lambda name: None)
+    monkeypatch.setattr("sys.argv", ["make_truth_scene.py", "glass", "--out", str(tmp_path / "out")])
+    with pytest.raises(SystemExit, match="Blender is missing"):
+        script.main()
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [

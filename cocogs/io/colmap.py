@@ -20,7 +20,7 @@ from torch import Tensor
 from cocogs.camera import Camera
 from cocogs.errors import InputError
 from cocogs.io.atomic import replacing
-from cocogs.io.source import Intrinsics, Shot, Source
+from cocogs.io.source import MAX_SIDE, Intrinsics, Shot, Source, fits_float32
 
 _PARTS = ("cameras", "images", "points3D")
 
@@ -73,16 +73,17 @@ def _shot(image: _Image, cameras: dict[int, Intrinsics], path: Path) -> Shot:
     pose = pose_from_quaternion(image.quat, image.translation)
     if pose is None:
         raise InputError(
-            f"{path} holds no valid pose for photo {image.name} (zero or NaN): run COLMAP again."
+            f"{path} holds no valid pose for photo {image.name} (zero, NaN or huge): run COLMAP again."
         )
     # COLMAP reads the pixels as stored and ignores the EXIF orientation.
     return Shot(image.name, cameras[image.camera_id], pose, upright=False)
 
 
 def pose_from_quaternion(quat: tuple[float, ...], translation: tuple[float, ...]) -> Tensor | None:
-    """(4, 4) float64 pose of a quaternion (w, x, y, z) of any length; None when it is zero or not finite."""
+    """(4, 4) float64 pose of a quaternion (w, x, y, z) of any length; None when it is zero, not finite, or
+    huge."""
     length = math.sqrt(sum(value * value for value in quat))
-    if not (1e-6 < length < math.inf and all(map(math.isfinite, translation))):
+    if not (1e-6 < length < math.inf and fits_float32(translation)):
         return None
     w, x, y, z = (value / length for value in quat)
     pose = torch.eye(4, dtype=torch.float64)
@@ -110,23 +111,30 @@ def _points(points: list[tuple], path: Path) -> tuple[Tensor, Tensor]:
     if not points:
         raise InputError(f"{path} holds no 3D point: run COLMAP again with more overlapping photos.")
     table = np.array(points, dtype=np.float64)
-    if not np.isfinite(table).all():
-        raise InputError(f"{path} holds 3D points that are not finite: run COLMAP again.")
+    if not fits_float32(table):
+        raise InputError(f"{path} holds 3D points that are not finite, or huge: run COLMAP again.")
     return torch.from_numpy(table[:, :3]).float(), torch.from_numpy(table[:, 3:] / 255).float()
 
 
 def _intrinsics(model: str, width: int, height: int, params: tuple[float, ...], path: Path) -> Intrinsics:
     """Checked intrinsics."""
+    if model not in pycolmap.CameraModelId.__members__:
+        raise InputError(
+            f"{path} names the camera model {model:.30}, which pycolmap does not know: copy it again or run "
+            "COLMAP again."
+        )
+    # Before pycolmap sees them: it takes neither negative sizes nor those beyond 64 bits.
+    if not (0 < width <= MAX_SIDE and 0 < height <= MAX_SIDE and fits_float32(params)):
+        raise _broken(path)
     try:
         camera = pycolmap.Camera(model=model, width=width, height=height, params=list(params))
         complete = camera.verify_params()
         all_round = camera.is_spherical()
-    except (ValueError, KeyError, IndexError) as error:
+    except (ValueError, KeyError, IndexError, RuntimeError) as error:
         raise _broken(path) from error
     if all_round:
         raise InputError(f"{path} has a {model} camera, which sees all round: export perspective views.")
-    possible = all(map(math.isfinite, params)) and 0 < width < 1 << 20 and 0 < height < 1 << 20
-    if not (complete and possible and camera.mean_focal_length() > 0):
+    if not (complete and all(params[index] > 0 for index in camera.focal_length_idxs())):
         raise _broken(path)
     return Intrinsics(model, width, height, params)
 
@@ -241,7 +249,9 @@ def _text_image(line: str) -> _Image:
 
 
 def _text_point(fields: list[str], path: Path) -> tuple:
-    return (*(float(field) for field in fields[1:4]), *(int(field) for field in fields[4:7]))
+    _, x, y, z, red, green, blue, *_ = fields
+    # `bytes` refuses colours that are not 0 to 255.
+    return float(x), float(y), float(z), *bytes([int(red), int(green), int(blue)])
 
 
 def read_bytes(path: Path) -> bytes:

@@ -1,6 +1,7 @@
 """What a dataset folder holds beside its cameras: images/, images_N/, masks/, hold=N."""
 
 import math
+import os.path
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,12 +76,24 @@ def automatic_downscale(longer_side: int) -> int:
 
 
 def find_mask(data: Path, name: str) -> Path | None:
-    """masks/NAME.png or masks/NAME.EXT.png (COLMAP's way) of a photo, where there is one."""
-    masks = data / "masks"
-    for candidate in (masks / Path(name).with_suffix(".png"), masks / f"{name}.png"):
-        if candidate.is_file():
+    """masks/NAME.png or masks/NAME.EXT.png (COLMAP's way) of a photo, where there is one.
+
+    Of a photo outside the dataset, NAME is the mere file name.
+    """
+    inner = _inner_name(data, name)
+    for candidate in (data / "masks" / inner.with_suffix(".png"), data / "masks" / f"{inner}.png"):
+        if os.path.isfile(candidate):
             return candidate
     return None
+
+
+def _inner_name(data: Path, name: str) -> Path:
+    """A photo's path without what leads out of a folder: masks/ joined with /a/b.png would be that photo."""
+    path = Path(name)
+    for folder in (photo_folder(data).absolute(), data.absolute()):
+        if path.is_relative_to(folder):
+            path = path.relative_to(folder)
+    return Path(path.name) if path.is_absolute() or ".." in path.parts else path
 
 
 def read_hold(data: Path) -> int | None:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from cocogs.errors import InputError
-from cocogs.io.source import Intrinsics, Shot, Source
+from cocogs.io.source import MAX_SIDE, Intrinsics, Shot, Source, fits_float32
 
 FILE = "poses_bounds.npy"
 
@@ -35,7 +35,7 @@ def read_poses_bounds(data: Path, names: list[str]) -> Source:
     shots = []
     for name, matrix, (near, far) in zip(names, matrices, bounds, strict=True):
         height, width, focal = matrix[:, 4]
-        if not (focal > 0 and height >= 1 and width >= 1 and 0 < near < far):
+        if not (focal > 0 and 1 <= height <= MAX_SIDE and 1 <= width <= MAX_SIDE and 0 < near < far):
             raise InputError(
                 f"{path} holds an impossible size, focal length or depth of {name}: make it anew."
             )
@@ -47,16 +47,18 @@ def read_poses_bounds(data: Path, names: list[str]) -> Source:
 
 def _read_table(path: Path) -> np.ndarray:
     try:
-        table = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise InputError(f"{path} cannot be read as a numpy array ({error}): copy it again.") from error
+        with path.open("rb") as file:  # numpy leaves it open when it takes it for a broken .npz
+            table = np.load(file, allow_pickle=False)
+    except Exception as error:  # numpy raises a different type for every way a file can be broken
+        reason = (str(error) or type(error).__name__).splitlines()[0][:80]
+        raise InputError(f"{path} cannot be read as a numpy array ({reason}): copy it again.") from error
     if not (isinstance(table, np.ndarray) and table.shape[1:] == (17,) and table.dtype.kind in "fiu"):
         shape = getattr(table, "shape", "several arrays")
         raise InputError(
             f"{path} has the shape {shape} where numbers (photos, 17) are needed: copy it again."
         )
-    if not np.isfinite(table).all():
-        raise InputError(f"{path} holds numbers that are not finite: make it anew.")
+    if not fits_float32(table):
+        raise InputError(f"{path} holds numbers that are not finite, or huge: make it anew.")
     return table.astype(np.float64)
 
 

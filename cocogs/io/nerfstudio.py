@@ -5,6 +5,7 @@
 
 import json
 import math
+import os.path
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,10 +17,17 @@ from torch import Tensor
 
 from cocogs.errors import InputError
 from cocogs.io.photos import SUFFIXES, read_header
-from cocogs.io.source import Intrinsics, Shot, Source
+from cocogs.io.source import MAX_SIDE, Intrinsics, Shot, Source, fits_float32
 
 FILES = ("transforms.json", "transforms_train.json")
 _FISHEYE = "OPENCV_FISHEYE"
+# What "camera_model" may be: lenses whose distortion k1 to k3, p1 and p2 describe, or k1 to k4.
+_PERSPECTIVE = (
+    *("PERSPECTIVE", "SIMPLE_PINHOLE", "PINHOLE", "SIMPLE_RADIAL", "RADIAL"),
+    *("OPENCV", "FULL_OPENCV"),
+)
+# Keys by which instant-ngp tells a lens that is neither.
+_OTHER_LENSES = ("ftheta_p0", "latlong")
 
 
 @dataclass(frozen=True)
@@ -52,7 +60,7 @@ def read_transforms(path: Path) -> tuple[Source, dict[str, Path]]:
     if path.name == "transforms_train.json" and test_file.is_file():
         test_frames = _frames(_load(test_file), test_file)
         frames, tests = frames + test_frames, frozenset(frame.name for frame in test_frames)
-    shots = [Shot(frame.name, _intrinsics(frame), _pose(frame)) for frame in frames]
+    shots = [Shot(frame.name, _intrinsics(frame), _pose(frame), mask=_mask(frame)) for frame in frames]
     points, colors = _points(content, path)
     source = Source(sorted(shots, key=lambda shot: shot.name), points, colors, test_names=tests)
     return source, {frame.name: frame.photo for frame in frames}
@@ -61,7 +69,7 @@ def read_transforms(path: Path) -> tuple[Source, dict[str, Path]]:
 def _load(path: Path) -> dict:
     try:
         content = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path} cannot be read as JSON ({error}): copy or export it again.") from error
     if not isinstance(content, dict) or not isinstance(content.get("frames"), list) or not content["frames"]:
         raise InputError(f'{path} has no list "frames" with photos in it: export it again.')
@@ -73,7 +81,7 @@ def _frames(content: dict, path: Path) -> list[_Frame]:
     frames: dict[str, _Frame] = {}
     for entry in content["frames"]:
         file = entry.get("file_path") if isinstance(entry, dict) else None
-        if not isinstance(file, str) or not file:
+        if not isinstance(file, str) or not Path(file).name:
             raise InputError(f'{path} has a frame without "file_path": export it again.')
         name = _name(file)
         if name in frames:
@@ -91,10 +99,24 @@ def _photo(path: Path, file: str) -> Path:
     """Blender's scenes leave out the suffix."""
     photo = path.parent / file
     candidates = [photo, *(photo.with_name(photo.name + suffix) for suffix in SUFFIXES)]
-    found = next((candidate for candidate in candidates if candidate.is_file()), None)
+    found = next((candidate for candidate in candidates if os.path.isfile(candidate)), None)
     if found is None:
         raise InputError(f"{photo} does not exist but {path} names it: copy it there or remove the frame.")
     return found
+
+
+def _mask(frame: _Frame) -> Path | None:
+    """The file that "mask_path" names, if any."""
+    file = frame.settings.get("mask_path")
+    if file is None:
+        return None
+    mask = frame.path.parent / str(file)
+    if not os.path.isfile(mask):
+        raise InputError(
+            f"{mask} is not a file but {frame.path} names it as a mask: copy it there or remove its "
+            '"mask_path".'
+        )
+    return mask
 
 
 def _test_names(content: dict, frames: list[_Frame], path: Path) -> frozenset[str] | None:
@@ -113,7 +135,7 @@ def _test_names(content: dict, frames: list[_Frame], path: Path) -> frozenset[st
 
 def _number(frame: _Frame, key: str, default: float | None = None) -> float:
     value = frame.settings.get(key, default)
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not fits_float32(value):
         raise InputError(
             f'{frame.path}: "{key}" of {frame.name} is missing or not a number: export it again.'
         )
@@ -128,7 +150,7 @@ def _intrinsics(frame: _Frame) -> Intrinsics:
     k1, k2, k3, k4, p1, p2 = (_number(frame, key, 0) for key in ("k1", "k2", "k3", "k4", "p1", "p2"))
     if not (fx > 0 and fy > 0):
         raise InputError(f"{frame.path}: the focal length of {frame.name} is not above 0: export it again.")
-    if frame.settings.get("camera_model") == _FISHEYE:
+    if _is_fisheye(frame):
         return Intrinsics(_FISHEYE, width, height, (fx, fy, *centre, k1, k2, k3, k4))
     if k4:
         raise InputError(
@@ -141,10 +163,22 @@ def _intrinsics(frame: _Frame) -> Intrinsics:
     return Intrinsics("PINHOLE", width, height, (fx, fy, *centre))
 
 
+def _is_fisheye(frame: _Frame) -> bool:
+    """COLMAP's OPENCV_FISHEYE, by its name or by instant-ngp's "is_fisheye"; else a perspective lens."""
+    model = str(frame.settings.get("camera_model") or "PINHOLE").upper()
+    other = next((key for key in _OTHER_LENSES if key in frame.settings), None)
+    if other or model not in (*_PERSPECTIVE, _FISHEYE):
+        raise InputError(
+            f"{frame.path}: the lens of {frame.name} ({other or model:.30}) is neither perspective nor "
+            f"{_FISHEYE}: turn the photos into perspective ones and export it again."
+        )
+    return model == _FISHEYE or bool(frame.settings.get("is_fisheye"))
+
+
 def _size(frame: _Frame) -> tuple[int, int]:
     if "w" in frame.settings and "h" in frame.settings:
         width, height = round(_number(frame, "w")), round(_number(frame, "h"))
-        if width < 1 or height < 1:
+        if not (1 <= width <= MAX_SIDE and 1 <= height <= MAX_SIDE):
             raise InputError(f"{frame.path}: the size of {frame.name} is {width}x{height}: export it again.")
         return width, height
     return read_header(frame.photo).size(upright=True)
@@ -161,16 +195,16 @@ def _focal_lengths(frame: _Frame, width: int, height: int) -> tuple[float, float
 
 
 def _focal_length(length: int, angle: float) -> float:
-    return length / (2 * math.tan(angle / 2)) if 0 < angle < math.pi else 0.0
+    return length / (2 * math.tan(angle / 2)) if 1e-6 < angle < math.pi else 0.0
 
 
 def _pose(frame: _Frame) -> Tensor:
     """(4, 4) cam_from_world, OpenCV axes."""
     try:
         world_from_camera = np.array(frame.settings["transform_matrix"], dtype=np.float64)
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, OverflowError):
         world_from_camera = np.empty(0)
-    valid = world_from_camera.shape in ((3, 4), (4, 4)) and np.isfinite(world_from_camera).all()
+    valid = world_from_camera.shape in ((3, 4), (4, 4)) and fits_float32(world_from_camera)
     rotation = world_from_camera[:3, :3] * (1, -1, -1) if valid else np.zeros((3, 3))
     if not np.allclose(rotation.T @ rotation, np.eye(3), atol=1e-3) or np.linalg.det(rotation) < 0:
         raise InputError(
@@ -190,13 +224,23 @@ def _points(content: dict, path: Path) -> tuple[Tensor | None, Tensor | None]:
     ply = path.parent / str(file)
     try:
         vertex = plyfile.PlyData.read(ply)["vertex"]
-        positions = np.stack([vertex[axis] for axis in "xyz"], axis=1).astype(np.float32)
-        colors = np.stack([vertex[channel] for channel in ("red", "green", "blue")], axis=1) / np.float32(255)
-    except (OSError, KeyError, ValueError, plyfile.PlyParseError) as error:
+        positions, colors = (
+            np.stack([vertex[name] for name in names], axis=1) for names in ("xyz", ("red", "green", "blue"))
+        )
+        # Floating-point colours are in [0, 1].
+        colors = colors.astype(np.float64) / (1 if colors.dtype.kind == "f" else 255)
+        positions = positions.astype(np.float64)
+    except Exception as error:  # plyfile raises a different type for every way a file can be broken
+        reason = (str(error) or type(error).__name__).splitlines()[0][:80]
         raise InputError(
-            f"{ply} cannot be read as coloured points ({error}): "
+            f"{ply} cannot be read as coloured points ({reason}): "
             f'copy it again or remove "ply_file_path" from {path}.'
         ) from error
-    if len(positions) == 0 or not np.isfinite(positions).all():
+    if len(positions) == 0 or not fits_float32(positions):
         raise InputError(f'{ply} holds no points or some not finite: remove "ply_file_path" from {path}.')
-    return torch.from_numpy(positions), torch.from_numpy(colors.astype(np.float32))
+    if not ((colors >= 0) & (colors <= 1)).all():
+        raise InputError(
+            f"{ply} holds colours that are neither fractions of 1 nor whole numbers up to 255: save it with "
+            f'such colours or remove "ply_file_path" from {path}.'
+        )
+    return torch.from_numpy(positions).float(), torch.from_numpy(colors).float()

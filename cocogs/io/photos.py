@@ -7,19 +7,27 @@ they are encoded, not in linear light, like the downscaled copies (images_4, ...
 import struct
 import sys
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import ExifTags, Image, ImageFile
+from PIL import ExifTags, Image, ImageFile, UnidentifiedImageError
+from PIL.TiffImagePlugin import TiffImageFile
 
 from cocogs.errors import InputError
 from cocogs.io.makernote import canon_focus_distance
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff")
 # What Pillow raises for broken files; UnidentifiedImageError is an OSError.
-_UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)
+_UNREADABLE = (
+    *(OSError, SyntaxError, ValueError, TypeError, EOFError, MemoryError),
+    Image.DecompressionBombError,
+)
 _ALPHA_MODES = ("RGBA", "LA", "PA", "RGBa", "La")
+# The EXIF orientations that undo these; the other six undo themselves.
+_TURN_BACK = {6: 8, 8: 6}
 
 
 @dataclass(frozen=True)
@@ -97,15 +105,14 @@ def read_header(path: Path) -> PhotoHeader:
         InputError: the file is not a readable picture.
     """
     try:
-        with Image.open(path) as image:
+        with _opened(path) as image:
             exif = _exif(image)
-            orientation = exif.get(ExifTags.Base.Orientation, 1)
-            stored = image.size
+            orientation = _orientation(exif)
+            stored = _stored_size(image)
             has_alpha = image.mode in _ALPHA_MODES or "transparency" in image.info
             lens = _lens_facts(exif, image.info.get("exif", b""))
     except _UNREADABLE as error:
         raise _unreadable(path, error) from error
-    orientation = orientation if orientation in range(1, 9) else 1
     width, height = stored if orientation < 5 else stored[::-1]
     return PhotoHeader(width, height, *stored, orientation, has_alpha, lens)
 
@@ -119,15 +126,19 @@ def read_photo(path: Path, upright: bool = True) -> np.ndarray:
         upright: turn the picture as its EXIF orientation says.
 
     Raises:
-        InputError: the file is not a picture, or it is truncated.
+        InputError: the file is not a picture, it is truncated, or its values do not fit 16 bits.
     """
     try:
-        with Image.open(path) as image:
-            orientation = _exif(image).get(ExifTags.Base.Orientation, 1)
+        with _opened(path) as image:
+            orientation = _orientation(_exif(image))
             pixels = _decode(path, image)
     except _UNREADABLE as error:
         raise _unreadable(path, error) from error
-    return _turn(pixels, orientation) if upright else pixels
+    # Pillow turns TIFF files, and only these, while it decodes them.
+    is_upright = isinstance(image, TiffImageFile)
+    if upright == is_upright:
+        return pixels
+    return _turn(pixels, orientation if upright else _TURN_BACK.get(orientation, orientation))
 
 
 def read_mask(path: Path, upright: bool = True) -> np.ndarray:
@@ -195,46 +206,105 @@ def _png_chunk(kind: bytes, data: bytes) -> bytes:
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
 
+@contextmanager
+def _opened(path: Path) -> Iterator[ImageFile.ImageFile]:
+    """The opened picture. Pillow is not told the path: it would map some TIFF files into memory, and scramble
+    those that are to be turned by a quarter (seen in 11.0.0 to 13.0.0)."""
+    with path.open("rb") as file, Image.open(file) as image:
+        yield image
+
+
 def _decode(path: Path, image: ImageFile.ImageFile) -> np.ndarray:
     """(H, W, 3) uint8 or uint16 of an opened image, alpha laid over black."""
-    if image.mode.startswith("I;16") or image.mode == "I":
+    _check_values(path, image)
+    if image.mode.startswith("I;16"):
         grey = np.asarray(image).astype(np.uint16)
+        # Pillow inverts files in which 0 is white, but not these.
+        grey = ~grey if _tiff_tag(image, ExifTags.Base.PhotometricInterpretation) == 0 else grey
         return np.repeat(grey[..., None], 3, axis=2)
-    if image.mode == "F":
-        raise InputError(f"{path} holds floating-point values: save it as an 8- or 16-bit PNG, JPEG or TIFF.")
     byte_order = _sixteen_bit_order(image)
     if byte_order is not None:
-        return _over_black(_decode_sixteen(path, image.mode, byte_order))
+        return _decode_sixteen(path, [_layout(tile) for tile in image.tile], byte_order)
     has_alpha = image.mode in _ALPHA_MODES or "transparency" in image.info
     return _over_black(np.asarray(image.convert("RGBA" if has_alpha else "RGB")))
 
 
+def _check_values(path: Path, image: ImageFile.ImageFile) -> None:
+    """Raises InputError for values that Pillow would cut, wrap or leave dark."""
+    kinds = {"F": "floating-point values", "I": "32-bit or signed values", "I;12": "12-bit values"}
+    raw_mode = _raw_mode(image.tile[0]) if image.tile else ""
+    if kind := kinds.get(image.mode) or kinds.get(raw_mode):
+        raise InputError(f"{path} holds {kind}: save it as an 8- or 16-bit PNG, JPEG or TIFF.")
+    in_planes = _tiff_tag(image, ExifTags.Base.PlanarConfiguration) == 2 and _is_compressed(image)
+    if _sixteen_bit_order(image) and (in_planes or image.mode not in ("RGB", "RGBA")):
+        raise InputError(
+            f"{path} holds 16-bit values as CMYK or in compressed planes, which can only be read as 8-bit: "
+            "save it as a 16-bit RGB PNG."
+        )
+
+
 def _sixteen_bit_order(image: ImageFile.ImageFile) -> str | None:
-    """Byte order ("big", "little") of a file with 16 bits per colour channel, else None."""
-    if len(image.tile) != 1 or image.mode not in ("RGB", "RGBA"):
+    """Byte order ("big", "little") of a file with 16 bits in each of several channels, else None."""
+    if len(image.getbands()) == 1 or not image.tile:
         return None
-    raw_mode = _raw_mode(image.tile[0].args)
-    orders = {";16B": "big", ";16L": "little", ";16N": sys.byteorder}
-    return orders.get(raw_mode[-4:])
+    if not isinstance(image, TiffImageFile):
+        return "big" if _raw_mode(image.tile[0]).endswith(";16B") else None
+    if set(image.tag_v2.get(ExifTags.Base.BitsPerSample, ())) != {16}:
+        return None
+    return sys.byteorder if _is_compressed(image) else {b"II": "little", b"MM": "big"}[image.tag_v2.prefix]
 
 
-def _raw_mode(args: object) -> str:
-    return str(args[0] if isinstance(args, tuple) else args)
+def _decode_sixteen(path: Path, layouts: list[str], byte_order: str) -> np.ndarray:
+    """(H, W, 3) uint16, alpha laid over black.
+
+    Pillow keeps one byte of each 16-bit value, so it decodes twice: asked for big-endian values it keeps the
+    first byte, asked for little-endian ones the second.
+
+    Args:
+        layouts: the channels in each of the file's tiles (or strips, or planes), as Pillow names them.
+    """
+    if layouts == ["LA"]:
+        # Pillow lacks the second byte of these, but four 8-bit channels take as many bytes.
+        grey_alpha = _decode_bytes(path, ["RGBA"]).view(">u2").astype(np.uint16)
+        return _over_black(grey_alpha[..., [0, 0, 0, 1]])
+    names = [layout.upper() for layout in layouts]
+    first, second = (
+        _decode_bytes(path, [f"{name};16{order}" for name in names]).astype(np.uint16) for order in "BL"
+    )
+    pixels = first << 8 | second if byte_order == "big" else second << 8 | first
+    # A small a: the colours have been multiplied by alpha.
+    return pixels[..., :3] if "a" in "".join(layouts) else _over_black(pixels)
 
 
-def _decode_sixteen(path: Path, mode: str, byte_order: str) -> np.ndarray:
-    """(H, W, 3 or 4) uint16. Pillow keeps one byte of each 16-bit value, so it decodes twice: asked for
-    big-endian values it keeps the first byte, asked for little-endian ones the second."""
-    first, second = (_decode_bytes(path, f"{mode};16{order}").astype(np.uint16) for order in "BL")
-    return first << 8 | second if byte_order == "big" else second << 8 | first
-
-
-def _decode_bytes(path: Path, raw_mode: str) -> np.ndarray:
-    with Image.open(path) as image:
-        (tile,) = image.tile
-        args = (raw_mode, *tile.args[1:]) if isinstance(tile.args, tuple) else raw_mode
-        image.tile = [tile._replace(args=args)]
+def _decode_bytes(path: Path, raw_modes: list[str]) -> np.ndarray:
+    """Decode with another raw mode for each tile."""
+    with _opened(path) as image:
+        tiles = zip(image.tile, raw_modes, strict=True)
+        image.tile = [
+            tile._replace(args=(raw_mode, *tile.args[1:]) if isinstance(tile.args, tuple) else raw_mode)
+            for tile, raw_mode in tiles
+        ]
         return np.asarray(image)
+
+
+def _raw_mode(tile: ImageFile._Tile) -> str:
+    """Pillow's name for the values as the file holds them, such as RGB;16B."""
+    return str(tile.args[0] if isinstance(tile.args, tuple) else tile.args)
+
+
+def _layout(tile: ImageFile._Tile) -> str:
+    """The channels of a raw mode, such as RGB."""
+    return _raw_mode(tile).split(";")[0]
+
+
+def _is_compressed(image: ImageFile.ImageFile) -> bool:
+    """libtiff decodes the TIFF file: as a single tile, in the processor's byte order."""
+    return any(tile.codec_name == "libtiff" for tile in image.tile)
+
+
+def _tiff_tag(image: ImageFile.ImageFile, tag: ExifTags.Base) -> object:
+    """Value of a tag of a TIFF file, None in other files."""
+    return image.tag_v2.get(tag) if isinstance(image, TiffImageFile) else None
 
 
 def _over_black(pixels: np.ndarray) -> np.ndarray:
@@ -281,6 +351,19 @@ def _exif(image: ImageFile.ImageFile) -> Image.Exif:
     return image.getexif() if image.format != "PNG" or begins_with_exif else Image.Exif()
 
 
+def _orientation(exif: Image.Exif) -> int:
+    """1 where the file says nothing or nonsense."""
+    orientation = exif.get(ExifTags.Base.Orientation, 1)
+    return orientation if orientation in range(1, 9) else 1
+
+
+def _stored_size(image: ImageFile.ImageFile) -> tuple[int, int]:
+    """(width, height) of the pixels as stored. Pillow tells the sides of TIFF files as if already turned."""
+    if isinstance(image, TiffImageFile):
+        return image.tag_v2[ExifTags.Base.ImageWidth], image.tag_v2[ExifTags.Base.ImageLength]
+    return image.size
+
+
 def _positive(value: object) -> float | None:
     """EXIF writes 0 (or 0/0) where it does not know."""
     try:
@@ -293,4 +376,6 @@ def _positive(value: object) -> float | None:
 def _unreadable(path: Path, error: Exception) -> InputError:
     if isinstance(error, FileNotFoundError):
         return InputError(f"{path} does not exist: put it back or name another folder.")
-    return InputError(f"{path} cannot be read as a picture ({error}): replace or remove it.")
+    unknown = isinstance(error, UnidentifiedImageError)
+    reason = "unknown format" if unknown else str(error) or type(error).__name__
+    return InputError(f"{path} cannot be read as a picture ({reason}): replace or remove it.")

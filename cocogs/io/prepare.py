@@ -16,7 +16,7 @@ from cocogs.io.atomic import replacing
 from cocogs.io.source import Intrinsics, Shot
 
 # Raise it when the same inputs give other pictures than before.
-_VERSION = 2
+_VERSION = 3
 
 
 @dataclass(frozen=True)
@@ -62,8 +62,10 @@ def fit_mask(photo: Picture, shot: Shot, path: Path) -> Picture:
     """The same for the photo's mask, which must have the photo's size or that of the full-size photo.
 
     Raises:
-        InputError: the mask is unreadable or of another size.
+        InputError: the mask is unreadable, of another size, or the photo itself.
     """
+    if path.samefile(photo.path):
+        raise InputError(f"{path} is the photo itself, not its mask: put a mask in its place, or remove it.")
     header = photos.read_header(path)
     sizes = [(photo.lens.width, photo.lens.height), (shot.intrinsics.width, shot.intrinsics.height)]
     if header.size(True) not in sizes:

@@ -17,12 +17,13 @@ from pathlib import Path
 import numpy as np
 import pycolmap
 import torch
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image
 from torch import Tensor
 
+from cocogs.camera import Camera
 from cocogs.errors import InputError
 from cocogs.io import colmap
-from cocogs.io.photos import PhotoHeader, read_header, read_photo
+from cocogs.io.photos import PhotoHeader, from_float, read_header, read_photo, to_float
 from cocogs.io.progress import Progress, Say
 from cocogs.io.source import Source
 
@@ -39,45 +40,10 @@ LOOK = 1024
 LOWE_RATIO = 0.85
 FEWEST_INLIERS = 15
 FEWEST_PHOTOS = 3
+FEWEST_POINTS = 100  # with known cameras; fewer say little of the scene
 _WORK = ".work-"
 # Raise it when the same photos give other cameras than before.
 _VERSION = 1
-
-
-def reconstruct(folder: Path, names: list[str], cache: Path, seed: int, say: Say) -> Source:
-    """Find the cameras of photos that share one lens and zoom; photos that do not register are left out.
-
-    Args:
-        folder: where the photos lie.
-        names: file names in it, sorted.
-        cache: folder for the result.
-        seed: of the random sampling; the same photos and seed give the same cameras.
-        say: receives progress.
-
-    Raises:
-        InputError: too few photos, of different sizes, unreadable, or too few that show the same things.
-    """
-    if len(names) < FEWEST_PHOTOS:
-        raise InputError(
-            f"{folder} holds {_count(len(names), 'photo')}: give at least {FEWEST_PHOTOS} of the same scene, "
-            "taken from different places."
-        )
-    headers = {name: read_header(folder / name) for name in names}
-    groups = _size_groups(folder, headers)
-    stamp = _stamp(folder, names, seed)
-    model = cache / "sparse"
-    source = _read_cached(model, stamp)
-    if source is None:
-        with _work_folder(cache) as work, _quiet():
-            plain = _gather(folder, headers, work)
-            found = _run(_Job(work, seed, say), [[plain[name] for name in group] for group in groups], folder)
-            names_of = {number: name for name, number in plain.items()}
-            _save(found, names_of, work / "result", stamp)
-            _replace_folder(work / "result", model)
-        source = colmap.read_model(model)
-    _report(source, names, say)
-    # The model was made from upright pictures.
-    return replace(source, shots=[replace(shot, upright=True) for shot in source.shots])
 
 
 @dataclass(frozen=True)
@@ -91,6 +57,115 @@ class _Job:
     @property
     def database(self) -> Path:
         return self.work / "database.db"
+
+
+def reconstruct(
+    folder: Path, names: list[str], cache: Path, seed: int, say: Say, settled: bool = False
+) -> Source:
+    """Find the cameras of photos that share one lens and zoom; photos that do not register are left out.
+
+    Args:
+        folder: where the photos lie.
+        names: file names in it, sorted.
+        cache: folder for the result.
+        seed: of the random sampling; the same photos and seed give the same cameras.
+        say: receives progress.
+        settled: take the cached model as it is, whatever became of the photos: a scene was trained with it.
+
+    Raises:
+        InputError: too few photos, of different sizes, unreadable, or too few that show the same things.
+    """
+    model = cache / "sparse"
+    if settled and model.is_dir():
+        return _upright(colmap.read_model(model))
+    if len(names) < FEWEST_PHOTOS:
+        raise InputError(
+            f"{folder} holds {_count(len(names), 'photo')}: give at least {FEWEST_PHOTOS} of the same scene, "
+            "taken from different places."
+        )
+    # What a name that is no UTF-8 has in Python; COLMAP's files cannot hold it.
+    if strange := [name for name in names if any("\ud800" <= letter <= "\udfff" for letter in name)]:
+        raise InputError(f"{folder} holds a photo named {strange[0]!r}, which is no UTF-8: rename it.")
+    headers = {name: read_header(folder / name) for name in names}
+    groups = _size_groups(folder, headers)
+    stamp = _stamp({name: folder / name for name in names}, seed)
+    source = _read_cached(model, stamp)
+    if source is None:
+        with _work_folder(cache) as work, _quiet():
+            plain = _gather(folder, headers, work)
+            found = _run(_Job(work, seed, say), [[plain[name] for name in group] for group in groups], folder)
+            names_of = {number: name for name, number in plain.items()}
+            _save(found, names_of, work / "result", stamp)
+            _replace_folder(work / "result", model)
+        source = colmap.read_model(model)
+    _report(source, names, say)
+    return _upright(source)
+
+
+def triangulate(
+    photos: dict[str, tuple[Path, Camera]], cache: Path, seed: int, say: Say, settled: bool = False
+) -> tuple[Tensor, Tensor] | None:
+    """Points that photos of known cameras show: (P, 3) float32 in the cameras' world, and (P, 3) float32
+    colours in [0, 1]. None where there are hardly any.
+
+    Args:
+        photos: by name, a picture that the pinhole camera took, upright.
+        cache, seed, say, settled: as for `reconstruct`.
+
+    Raises:
+        InputError: a picture is unreadable, or the cache cannot be written.
+    """
+    cameras = {name: list(camera.numbers) for name, (_, camera) in photos.items()}
+    stamp = _stamp({name: path for name, (path, _) in photos.items()}, seed) | {"cameras": cameras}
+    model = cache / "points"
+    source = colmap.read_model(model) if settled and model.is_dir() else _read_cached(model, stamp)
+    if source is None:
+        with _work_folder(cache) as work, _quiet():
+            plain = {f"{number:06d}{path.suffix.lower()}": name
+                     for number, (name, (path, _)) in enumerate(photos.items())}  # fmt: skip
+            for number, name in plain.items():
+                _link(photos[name][0], work / number)
+            known = {number: photos[name][1] for number, name in plain.items()}
+            found = _find_points(_Job(work, seed, say), known)
+            if found is None or found.num_points3D() < FEWEST_POINTS:
+                return None
+            _save(found, plain, work / "result", stamp)
+            _replace_folder(work / "result", model)
+        source = colmap.read_model(model)
+    assert source.points is not None and source.point_colors is not None
+    return source.points, source.point_colors
+
+
+def _find_points(job: _Job, cameras: dict[str, Camera]) -> pycolmap.Reconstruction | None:
+    """Triangulated from the features of the photos in the work folder; None where that fails."""
+    pycolmap.Database.open(job.database).close()
+    options = pycolmap.IncrementalPipelineOptions()
+    options.random_seed, options.num_threads = job.seed, 1  # as in _place_cameras
+    try:
+        for name, camera in cameras.items():
+            reader = pycolmap.ImageReaderOptions()
+            reader.camera_model = "PINHOLE"
+            reader.camera_params = ",".join(map(repr, colmap.from_camera(camera).params))
+            pycolmap.import_images(job.database, job.work, pycolmap.CameraMode.SINGLE, [name], reader)
+        _extract(job, list(cameras))
+        _match(job, list(cameras))
+        model = pycolmap.Reconstruction()
+        with pycolmap.Database.open(job.database) as database:
+            for lens in database.read_all_cameras():
+                model.add_camera_with_trivial_rig(lens)
+            for image in database.read_all_images():
+                pose = pycolmap.Rigid3d(cameras[image.name].cam_from_world[:3].numpy())
+                model.add_image_with_trivial_frame(image, pose)
+        output = job.work / "model"
+        output.mkdir()
+        return pycolmap.triangulate_points(model, job.database, job.work, output, options=options)
+    except (RuntimeError, ValueError, MemoryError):
+        return None
+
+
+def _upright(source: Source) -> Source:
+    """Our models are made from upright pictures."""
+    return replace(source, shots=[replace(shot, upright=True) for shot in source.shots])
 
 
 def pairs_to_match(likeness: Tensor) -> list[tuple[int, int]]:
@@ -125,15 +200,19 @@ def _gather(folder: Path, headers: dict[str, PhotoHeader], work: Path) -> dict[s
     pycolmap ignores the EXIF orientation and cannot match files with spaces in their names. Every photo is
     decoded once, as a check.
     """
-    plain = {name: f"{number:06d}{Path(name).suffix.lower()}" for number, name in enumerate(headers)}
-    for name, header in headers.items():
-        read_photo(folder / name)
+    plain = {}
+    for number, (name, header) in enumerate(headers.items()):
+        pixels = read_photo(folder / name)
+        suffix = Path(name).suffix.lower() if header.orientation == 1 else ".jpg"
+        plain[name] = f"{number:06d}{suffix}"
         if header.orientation == 1:
             _link(folder / name, work / plain[name])
-        else:
-            with Image.open(folder / name) as image:
-                # Keeps the rest of the EXIF, from which pycolmap takes the focal length.
-                ImageOps.exif_transpose(image).save(work / plain[name], quality=95)
+            continue
+        with Image.open(folder / name) as image:
+            exif = image.getexif()  # from which pycolmap takes the focal length
+        exif.pop(ExifTags.Base.Orientation, None)
+        upright = from_float(to_float(pixels), np.dtype(np.uint8))
+        Image.fromarray(upright).save(work / plain[name], quality=95, exif=exif.tobytes())
     return plain
 
 
@@ -171,11 +250,16 @@ def _find_features(job: _Job, groups: list[list[str]]) -> None:
     for group in groups:
         # Entered in name order first: threads would number the photos as they happen to finish.
         pycolmap.import_images(job.database, job.work, pycolmap.CameraMode.SINGLE, group)
+    _extract(job, [name for group in groups for name in group])
+
+
+def _extract(job: _Job, names: list[str]) -> None:
+    """SIFT features of photos that are in the database."""
     options = pycolmap.FeatureExtractionOptions()
     options.max_image_size = FEATURE_SIZE
     options.sift.max_num_features = FEATURES
-    progress = Progress("Finding features", sum(map(len, groups)), job.say)
-    for batch in (batch for group in groups for batch in _batches(group, 4)):
+    progress = Progress("Finding features", len(names), job.say)
+    for batch in _batches(names, 4):
         pycolmap.extract_features(
             job.database, job.work, batch, pycolmap.CameraMode.SINGLE, extraction_options=options
         )
@@ -302,9 +386,9 @@ def _quiet() -> Iterator[None]:
         pycolmap.logging.minloglevel = level
 
 
-def _stamp(folder: Path, names: list[str], seed: int) -> dict:
+def _stamp(files: dict[str, Path], seed: int) -> dict:
     """What a cached model depends on."""
-    status = [(name, (folder / name).stat()) for name in names]
+    status = [(name, file.stat()) for name, file in files.items()]
     return {
         "version": _VERSION,
         "pycolmap": pycolmap.__version__,

@@ -1,8 +1,23 @@
 """Plain data between the readers of photos with cameras and `cocogs.scene`."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
+import numpy as np
 from torch import Tensor
+
+# px; no picture is so large, and larger numbers only come from damaged files.
+MAX_SIDE = (1 << 20) - 1
+
+
+def fits_float32(values: np.ndarray | Sequence[float] | float | int) -> bool:
+    """All numbers are finite, also in float32, in which the training computes."""
+    try:
+        numbers = np.asarray(values, dtype=np.float64)
+    except OverflowError:  # a whole number beyond float64
+        return False
+    return bool((np.abs(numbers) <= np.finfo(np.float32).max).all())
 
 
 @dataclass(frozen=True)
@@ -32,12 +47,14 @@ class Shot:
         cam_from_world: (4, 4) float64 rigid transform, OpenCV axes.
         upright: True where the camera belongs to the picture turned as its EXIF orientation says,
             False where it belongs to the pixels as they are stored. A hint: the picture's shape decides.
+        mask: the mask that the dataset names for the photo (white = use); None where it names none.
     """
 
     name: str
     intrinsics: Intrinsics
     cam_from_world: Tensor
     upright: bool = True
+    mask: Path | None = None
 
 
 @dataclass(frozen=True)
