@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Float64
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -111,6 +111,14 @@ class Camera:
         """The same camera sampled by another pixel grid."""
         scale = self.K.new_tensor([width / self.width, height / self.height, 1.0])
         return replace(self, K=self.K * scale[:, None], width=width, height=height)
+
+
+def pose_at(rotation: Float[Tensor, "3 3"], position: Float[Tensor, "3"]) -> Float64[Tensor, "4 4"]:
+    """`cam_from_world` of a camera that stands at `position`; the rows of `rotation` are its axes."""
+    pose = torch.eye(4, dtype=torch.float64)
+    pose[:3, :3] = rotation
+    pose[:3, 3] = -rotation @ position
+    return pose
 
 
 def where_axes_meet(cameras: Sequence[Camera]) -> tuple[Float[Tensor, "3"], float]:

@@ -7,7 +7,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from cocogs.camera import Camera, where_axes_meet
+from cocogs.camera import Camera, pose_at, where_axes_meet
 from cocogs.coc.lens import focus_between
 from cocogs.errors import InputError
 from cocogs.io.camera_path import PathFrame
@@ -74,10 +74,7 @@ def rotation_about(axis: Tensor, angle: Tensor, share: float = 1.0) -> Tensor:
 
 
 def _placed(camera: Camera, rotation: Tensor, position: Tensor) -> Camera:
-    cam_from_world = torch.eye(4, dtype=torch.float64)
-    cam_from_world[:3, :3] = rotation
-    cam_from_world[:3, 3] = -rotation @ position
-    return replace(camera, cam_from_world=cam_from_world)
+    return replace(camera, cam_from_world=pose_at(rotation, position))
 
 
 def through_photos(cameras: Sequence[Camera], count: int) -> list[Camera]:

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from cocogs.camera import Camera
 from cocogs.errors import InputError
+from cocogs.io.source import fits_float32
 
 INTRINSICS = ("fx", "fy", "cx", "cy")
 LENS = ("focus_distance", "aperture")
@@ -151,6 +152,6 @@ def _lens(entry: dict, place: str) -> tuple[float | None, float | None]:
 def number(entry: dict, name: str, place: str) -> float:
     """The finite number of this name; raises InputError if there is none."""
     value = entry.get(name)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float) or not fits_float32(value):
         raise InputError(f'{place}: "{name}" is missing or not a number: write it again.')
     return float(value)

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from cocogs.camera import pose_at
 from cocogs.errors import InputError
 from cocogs.io.source import MAX_SIDE, Intrinsics, Shot, Source, fits_float32
 
@@ -68,7 +69,4 @@ def _pose(matrix: np.ndarray, path: Path) -> Tensor:
     rotation = np.stack([right, down, -backward])
     if not np.allclose(rotation @ rotation.T, np.eye(3), atol=1e-2) or np.linalg.det(rotation) < 0:
         raise InputError(f"{path} holds axes that are not a rotation: make it anew.")
-    pose = torch.eye(4, dtype=torch.float64)
-    pose[:3, :3] = torch.from_numpy(rotation)
-    pose[:3, 3] = torch.from_numpy(-rotation @ position)
-    return pose
+    return pose_at(torch.from_numpy(rotation), torch.from_numpy(position))

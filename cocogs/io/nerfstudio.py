@@ -15,6 +15,7 @@ import plyfile
 import torch
 from torch import Tensor
 
+from cocogs.camera import pose_at
 from cocogs.errors import InputError
 from cocogs.io.photos import SUFFIXES, read_header
 from cocogs.io.source import MAX_SIDE, Intrinsics, Shot, Source, fits_float32
@@ -210,10 +211,7 @@ def _pose(frame: _Frame) -> Tensor:
         raise InputError(
             f'{frame.path}: "transform_matrix" of {frame.name} is not a rigid pose: export it again.'
         )
-    pose = torch.eye(4, dtype=torch.float64)
-    pose[:3, :3] = torch.from_numpy(rotation.T)
-    pose[:3, 3] = torch.from_numpy(-rotation.T @ world_from_camera[:3, 3])
-    return pose
+    return pose_at(torch.from_numpy(rotation.T), torch.from_numpy(world_from_camera[:3, 3]))
 
 
 def _points(content: dict, path: Path) -> tuple[Tensor | None, Tensor | None]:

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 import viser.transforms
 
-from cocogs.camera import Camera
+from cocogs.camera import Camera, pose_at
 
 TYPICAL_DEPTH = 5.0  # viewer units
 MAX_DEPTH = 160.0  # viewer units; what lies beyond, and where nothing is
@@ -54,9 +54,7 @@ class ViewerSpace:
             fov: vertical field of view in radians.
         """
         rotation = torch.from_numpy(pose.axes.T.astype(np.float64))
-        cam_from_world = torch.eye(4, dtype=torch.float64)
-        cam_from_world[:3, :3] = rotation
-        cam_from_world[:3, 3] = -rotation @ torch.from_numpy(pose.position / self.scale)
+        cam_from_world = pose_at(rotation, torch.from_numpy(pose.position / self.scale))
         focal = height / 2 / math.tan(fov / 2)
         K = torch.tensor([[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1]], dtype=torch.float64)
         return Camera(K, cam_from_world, width, height)
