@@ -266,6 +266,8 @@ def test_points_of_known_cameras_lie_on_the_walls(cameras: list[Camera], tmp_pat
     again = sfm.triangulate(photos, cache, 0, lambda line: None)
     assert again is not None and torch.equal(again[0], points)
     assert (cache / "points" / "points3D.bin").stat().st_mtime_ns == before
+    assert sfm.triangulate(photos, tmp_path / "new", 0, lambda line: None, settled=True) is None
+    assert not (tmp_path / "new").exists()
 
 
 def test_photos_that_share_nothing_have_no_points(cameras: list[Camera], tmp_path: Path) -> None:

@@ -115,17 +115,19 @@ def triangulate(
     Raises:
         InputError: a picture is unreadable, or the cache cannot be written.
     """
+    model = cache / "points"
+    if settled and not model.is_dir():  # none were found, or they are gone, and nobody needs them any more
+        return None
     cameras = {name: list(camera.numbers) for name, (_, camera) in photos.items()}
     stamp = _stamp({name: path for name, (path, _) in photos.items()}, seed) | {"cameras": cameras}
-    model = cache / "points"
-    source = colmap.read_model(model) if settled and model.is_dir() else _read_cached(model, stamp)
+    source = colmap.read_model(model) if settled else _read_cached(model, stamp)
     if source is None:
         with _work_folder(cache) as work, _quiet():
-            plain = {f"{number:06d}{path.suffix.lower()}": name
-                     for number, (name, (path, _)) in enumerate(photos.items())}  # fmt: skip
-            for number, name in plain.items():
-                _link(photos[name][0], work / number)
-            known = {number: photos[name][1] for number, name in plain.items()}
+            plain, known = {}, {}
+            for count, (name, (path, camera)) in enumerate(photos.items()):
+                number = f"{count:06d}{path.suffix.lower()}"
+                plain[number], known[number] = name, camera
+                _link(path, work / number)
             found = _find_points(_Job(work, seed, say), known)
             if found is None or found.num_points3D() < FEWEST_POINTS:
                 return None
