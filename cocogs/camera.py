@@ -117,7 +117,7 @@ def pose_at(rotation: Float[Tensor, "3 3"], position: Float[Tensor, "3"]) -> Flo
     """`cam_from_world` of a camera that stands at `position`; the rows of `rotation` are its axes."""
     pose = torch.eye(4, dtype=torch.float64)
     pose[:3, :3] = rotation
-    # numpy's product: torch's differs in the last bit, by which runs know their cameras again.
+    # numpy's product: torch's differs in the last bit, by which runs of before know their cameras again.
     pose[:3, 3] = torch.from_numpy(-rotation.numpy() @ position.numpy())
     return pose
 

@@ -199,7 +199,7 @@ def read_checkpoint(folder: Path) -> dict[str, Any]:
 
 
 def check_same_photos(state: dict[str, Any], scene: Scene, folder: Path) -> None:
-    if state["fingerprint"] != scene.fingerprint():
+    if state["fingerprint"] not in (scene.fingerprint(), scene.fingerprint(digits=None)):
         raise InputError(
             f"{folder / 'checkpoint.pt'} was trained on other photos than {scene.source} (or another "
             "--downscale or --test-every): give the same data, or another --out folder."

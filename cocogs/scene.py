@@ -115,12 +115,17 @@ class Scene:
         """
         return torch.from_numpy(prepare.prepared_like(view.original, path, view.camera)).permute(2, 0, 1)
 
-    def fingerprint(self) -> str:
-        """Hash of the names, sizes, cameras and split of all views: tells one dataset from another."""
+    def fingerprint(self, digits: int | None = 9) -> str:
+        """Hash of the names, sizes, cameras and split of all views: tells one dataset from another.
+
+        Args:
+            digits: of the cameras' numbers that count, since another version of numpy may compute the last
+                ones otherwise; None: all of them, as in runs of before.
+        """
         digest = hashlib.sha256()
         for view in self.views:
             camera = view.camera
-            numbers = [*camera.K.flatten().tolist(), *camera.cam_from_world.flatten().tolist()]
+            numbers = [*_rounded(camera.K, digits), *_rounded(camera.cam_from_world, digits)]
             digest.update(repr((view.name, camera.width, camera.height, view.is_test, numbers)).encode())
         return digest.hexdigest()
 
@@ -379,6 +384,14 @@ def _check_masks(scene: Scene, say: Say) -> None:
     if len(black) == len(scene.train_views):
         raise InputError(f"All masks of {scene.source} are black: make white, 255, what is to be used.")
     say(f"Black masks, so that nothing is learned from {', '.join(black)}; white, 255, is what is used.")
+
+
+def _rounded(values: Tensor, digits: int | None) -> list[float]:
+    """All numbers of a tensor; with `digits`, what is nothing beside the largest one is 0."""
+    if digits is None:
+        return values.flatten().tolist()
+    counts = values.abs() > 10**-digits * values.abs().max()
+    return [float(f"{value:.{digits}g}") for value in torch.where(counts, values, 0).flatten().tolist()]
 
 
 def _read_photo(path: Path) -> Tensor:

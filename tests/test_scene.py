@@ -2,6 +2,7 @@
 
 import errno
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -156,6 +157,20 @@ def test_fingerprint_tells_datasets_and_splits_apart(data: Path) -> None:
     }
     assert len(prints) == 3
     assert _open(data)[0].fingerprint() in prints
+
+
+def test_fingerprint_knows_a_camera_computed_anew(data: Path) -> None:
+    """Another library rounds the last bit otherwise; a camera that moved is another."""
+    scene, _ = _open(data)
+
+    def with_pose_times(factor: float) -> str:
+        camera = scene.views[1].camera
+        moved = replace(camera, cam_from_world=camera.cam_from_world * factor)
+        views = [scene.views[0], replace(scene.views[1], camera=moved), *scene.views[2:]]
+        return replace(scene, views=views).fingerprint()
+
+    assert with_pose_times(1 + 1e-15) == scene.fingerprint() != with_pose_times(1 + 1e-6)
+    assert scene.fingerprint(digits=None) != scene.fingerprint()
 
 
 def test_lens_facts_are_those_of_the_original_photo(data: Path) -> None:
