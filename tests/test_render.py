@@ -300,6 +300,68 @@ def test_another_request_keeps_nothing(run: Run, tmp_path: Path, monkeypatch: py
     assert (tmp_path / "frame_0001.png").read_bytes() != first
 
 
+def test_an_interrupted_request_keeps_nothing_of_the_one_before(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its files have the right names, and another focus."""
+    rendered(run, tmp_path / "whole", focus_pull="3:4", frames=3)
+    rendered(run, tmp_path / "out", focus_pull="3:5", frames=3)
+    true_draw, drawn = files.draw, 0
+
+    def draw(*arguments: Any) -> torch.Tensor:
+        nonlocal drawn
+        drawn += 1
+        if drawn == 2:
+            raise KeyboardInterrupt
+        return true_draw(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "draw", draw)
+        with pytest.raises(KeyboardInterrupt):
+            rendered(run, tmp_path / "out", focus_pull="3:4", frames=3)
+    rendered(run, tmp_path / "out", focus_pull="3:4", frames=3)
+    for name in names(tmp_path / "whole"):
+        assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
+
+
+def test_a_film_leaves_what_is_not_its_own(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "film.gif.frames").mkdir()
+    (tmp_path / "film.gif.frames" / "notes.txt").write_text("mine")
+    rendered(run, tmp_path / "film.gif", focus_pull="3:5", frames=2)
+    assert names(tmp_path / "film.gif.frames") == ["notes.txt"]
+
+
+def test_a_gif_plays_as_fast_as_asked(run: Run, tmp_path: Path) -> None:
+    rendered(run, tmp_path / "film.gif", focus_pull="3:5", frames=6, fps=30.0)
+    with Image.open(tmp_path / "film.gif") as film:
+        durations = []
+        for index in range(6):
+            film.seek(index)
+            durations.append(film.info["duration"])
+    assert sum(durations) == 200 and min(durations) >= 30
+    with pytest.raises(InputError, match=r"--fps 100: a gif shows 0\.01 to 50 pictures a second"):
+        rendered(run, tmp_path / "fast.gif", focus_pull="3:5", frames=2, fps=100.0)
+
+
+def test_a_path_of_one_frame_takes_the_start_of_a_pull(run: Run, tmp_path: Path) -> None:
+    path = tmp_path / "path.json"
+    path.write_text(path_to_json(CameraPath(24.0, [PathFrame(run.scene.views[1].camera)])))
+    rendered(run, tmp_path / "out", path=str(path), focus_pull="3:5")
+    assert names(tmp_path / "out") == ["frame_0000.png"]
+
+
+def test_photos_in_subfolders_are_not_overwritten(run: Run, tmp_path: Path) -> None:
+    """Where --out is a folder above theirs."""
+    photo = tmp_path / "images" / "left" / "view_1.png"
+    photo.parent.mkdir(parents=True)
+    shutil.copy(run.scene.views[1].original.path, photo)
+    view = replace(run.scene.views[1], name="left/view_1.png", image_path=photo)
+    view = replace(view, original=replace(view.original, path=photo))
+    inner = replace(run, scene=replace(run.scene, views=[run.scene.views[0], view]))
+    with pytest.raises(InputError, match="would overwrite photos"):
+        rendered(inner, tmp_path / "images", views="train")
+
+
 def test_an_interrupted_film_keeps_its_frames(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -449,7 +511,7 @@ def test_folder_that_cannot_be_written(run: Run, tmp_path: Path) -> None:
         rendered(run, tmp_path / "file")
     with pytest.raises(InputError, match=r"file/inner/\S+ cannot be written"):
         rendered(run, tmp_path / "file/inner")
-    with pytest.raises(InputError, match=r"sharp\.png names a file, and pictures go into a folder"):
+    with pytest.raises(InputError, match=r"sharp\.png names a file: give a folder for pictures"):
         rendered(run, tmp_path / "sharp.png")
 
 

@@ -67,7 +67,7 @@ def read_camera_path(file: Path) -> CameraPath:
         raise InputError(f"{file} does not exist: give a camera path as `cocogs view` saves it.")
     try:
         content = json.loads(file.read_text())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{file} cannot be read as JSON ({error}): save the camera path again.") from error
     entries = content.get("frames") if isinstance(content, dict) else None
     if not isinstance(entries, list) or not entries:

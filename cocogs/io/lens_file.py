@@ -90,7 +90,7 @@ def read_lens_file(path: Path) -> LensFile:
     """
     try:
         document = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path} cannot be read as JSON ({error}): export again, or delete it.") from error
     entries = document.get("photos") if isinstance(document, dict) else None
     if not isinstance(entries, list) or not entries or document.get("schema") != SCHEMA:

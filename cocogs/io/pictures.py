@@ -5,6 +5,7 @@ import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from itertools import pairwise
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -17,6 +18,8 @@ from cocogs.errors import InputError
 from cocogs.io import photos
 from cocogs.io.atomic import replacing
 from cocogs.srgb import to_linear
+
+SPEEDS = {"mp4": (0.01, 1000.0), "gif": (0.01, 50.0)}  # frames per second
 
 
 def to_picture(picture: Tensor) -> Image.Image:
@@ -80,6 +83,13 @@ def check_writer(kind: str) -> None:
         _find_ffmpeg()
 
 
+def check_speed(kind: str, fps: float) -> None:
+    """Raises InputError for frames per second that a film of this kind cannot have."""
+    slowest, fastest = SPEEDS[kind]
+    if not slowest <= fps <= fastest:
+        raise InputError(f"--fps {fps:g}: a {kind} shows {slowest:g} to {fastest:g} pictures a second.")
+
+
 def _write_mp4(frames: Sequence[Path], fps: float, path: Path) -> None:
     # Players want yuv420p, which wants even sides: an odd last row or column is left out.
     first = photos.read_photo(frames[0])
@@ -89,7 +99,11 @@ def _write_mp4(frames: Sequence[Path], fps: float, path: Path) -> None:
     command = [
         *(_find_ffmpeg(), "-y", "-loglevel", "error"),
         *("-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-r", f"{fps}", "-i", "-"),
-        *("-c:v", "libx264", "-crf", "16", "-pix_fmt", "yuv420p", "-movflags", "+faststart", str(path)),
+        # As players take pictures of HD: else they guess by the size, and colours shift.
+        *("-vf", "scale=out_color_matrix=bt709:out_range=tv", "-colorspace", "bt709"),
+        *("-color_primaries", "bt709", "-color_trc", "bt709", "-color_range", "tv"),
+        *("-c:v", "libx264", "-crf", "16", "-pix_fmt", "yuv420p", "-movflags", "+faststart"),
+        f"file:{path}",
     ]
     with (
         tempfile.TemporaryFile() as errors,
@@ -112,7 +126,10 @@ def _write_gif(frames: Sequence[Path], fps: float, path: Path) -> None:
             yield Image.fromarray(photos.read_photo(frame)).quantize(256, dither=Image.Dither.FLOYDSTEINBERG)
 
     first, *rest = pictures()
-    first.save(path, save_all=True, append_images=rest, duration=round(1000 / fps), loop=0)
+    # It counts in hundredths of a second: the frames begin where these come nearest.
+    begins = [round(100 * index / fps) for index in range(len(frames) + 1)]
+    durations = [10 * (end - begin) for begin, end in pairwise(begins)]
+    first.save(path, save_all=True, append_images=rest, duration=durations, loop=0)
 
 
 def _open_exr() -> Any:

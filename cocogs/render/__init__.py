@@ -4,14 +4,14 @@ Options of `cocogs render` become a list of `Shot`s, each one camera, one lens a
 files.
 """
 
-import shutil
+from contextlib import suppress
 from pathlib import Path
 
 from cocogs.errors import InputError
-from cocogs.io.pictures import check_writer, write_film
-from cocogs.render.files import write_pictures
+from cocogs.io.pictures import check_speed, check_writer, write_film
+from cocogs.render.files import MAPS, RECORD, write_pictures
 from cocogs.render.options import FILMS, RenderOptions, choose_format
-from cocogs.render.shots import plan
+from cocogs.render.shots import Shot, plan
 from cocogs.run import Run
 
 
@@ -30,7 +30,7 @@ def render(run: Run, options: RenderOptions) -> list[Path]:
         if options.samples == 0 and acts:
             raise InputError(f"--{name} need lens samples to show: leave out --samples 0, or --{name}.")
     shots, fps = plan(run, options)
-    refuse_photo_folder(run, options.out)
+    refuse_photos(run, options.out, shots)
     if kind not in FILMS:
         return write_pictures(run, shots, options, options.out, kind)
     if options.depth or options.coc:
@@ -43,20 +43,26 @@ def render(run: Run, options: RenderOptions) -> list[Path]:
         raise InputError(
             f"A film needs pictures of one size, those of {options.path} differ: give --size WxH."
         )
+    check_speed(kind, fps)
     folder = options.out.with_name(f"{options.out.name}.frames")
     frames = write_pictures(run, shots, options, folder, "png", keep_record=True)
     write_film(frames, fps, options.out)
-    shutil.rmtree(folder)
+    for file in (*frames, folder / RECORD):
+        file.unlink(missing_ok=True)
+    with suppress(OSError):  # somebody's own files are in it
+        folder.rmdir()
     return [options.out]
 
 
-def refuse_photo_folder(run: Run, out: Path) -> None:
+def refuse_photos(run: Run, out: Path, shots: list[Shot]) -> None:
     """Pictures bear the names of the photos, and would take their place.
 
     Raises:
-        InputError: `out` is the folder, or one, of the photos or masks that the run was trained on.
+        InputError: `out` is a folder of the photos or masks that the run was trained on, or a picture would
+            overwrite one.
     """
     files = [path for view in run.scene.views for path in (view.original.path, view.mask_path) if path]
     taken = {place.resolve() for path in files for place in (path, path.parent)}
-    if out.resolve() in taken:
+    names = [f"{shot.name}{what}.{kind}" for shot in shots for what in MAPS for kind in ("png", "exr")]
+    if not taken.isdisjoint(path.resolve() for path in (out, *(out / name for name in names))):
         raise InputError(f"{out} would overwrite photos of {run.scene.source}: give another --out.")

@@ -5,6 +5,7 @@ What was done of an interrupted request is found again by the record that it lea
 
 import hashlib
 import json
+import math
 import sys
 from pathlib import Path
 
@@ -23,6 +24,13 @@ from cocogs.render.shots import Shot
 from cocogs.run import Run
 
 RECORD = ".cocogs-render.json"  # beside the pictures of a request that is not finished
+MAPS = (
+    "",
+    "_depth",
+    "_depth_color",
+    "_coc",
+    "_coc_color",
+)  # what follows a shot's name in those of its files
 COC_STEP, COC_ZERO = 1 / 64, 32768  # px per step of a 16-bit CoC map, and its value in focus
 
 
@@ -36,12 +44,16 @@ def write_pictures(
     writer = _Writer(run, options, kind, _far(run, shots) if options.depth else 1.0)
     paths = [folder / f"{shot.name}{writer.ending}" for shot in shots]
     record = folder / RECORD
-    kept = _resumable(record, _fingerprint(run, shots, options, kind))
-    left = [(s, p) for s, p in zip(shots, paths, strict=True) if not (kept and p.is_file())]
+    fingerprint = _fingerprint(run, shots, options, kind)
+    done = _read_record(record, fingerprint)
+    left = [(s, p) for s, p in zip(shots, paths, strict=True) if not (s.name in done and p.is_file())]
     if len(left) < len(shots):
         print(f"{len(shots) - len(left)} pictures of an interrupted run are kept.")
+    _write_json(record, {"request": fingerprint, "done": done})
     for shot, path in track(left, "Rendering", disable=not sys.stdout.isatty()):
         writer.write(shot, path)
+        done.append(shot.name)
+        _write_json(record, {"request": fingerprint, "done": done})
     if not keep_record:
         record.unlink(missing_ok=True)
     return paths
@@ -101,9 +113,10 @@ def _beside(path: Path, what: str, ending: str | None = None) -> Path:
 
 
 def _far(run: Run, shots: list[Shot]) -> float:
-    """The depth that white stands for in a 16-bit depth map: half more than the farthest that the first
-    picture shows but for 1 %."""
-    depths = sharp_depth(run.model.gaussians, shots[0].camera)
+    """The depth that white stands for in 16-bit depth maps: half more than the farthest that some of the
+    pictures, first and last among them, show but for 1 %. What is farther is white too."""
+    some = [*shots[:: math.ceil(len(shots) / 8)], shots[-1]]
+    depths = torch.cat([sharp_depth(run.model.gaussians, shot.camera).flatten() for shot in some])
     seen = depths[depths.isfinite()]
     return 1.5 * float(quantiles(seen, 0.99)) if len(seen) else 1.0
 
@@ -120,15 +133,13 @@ def _fingerprint(run: Run, shots: list[Shot], options: RenderOptions, kind: str)
     return digest.hexdigest()
 
 
-def _resumable(record: Path, fingerprint: str) -> bool:
-    """Whether the folder holds pictures of this very request; notes the request there if not."""
+def _read_record(record: Path, fingerprint: str) -> list[str]:
+    """Names of the shots that an interrupted request of this very kind has drawn."""
     try:
-        if json.loads(record.read_text())["request"] == fingerprint:
-            return True
+        document = json.loads(record.read_text())
+        return list(document["done"]) if document["request"] == fingerprint else []
     except (OSError, ValueError, KeyError, TypeError):
-        pass
-    _write_json(record, {"request": fingerprint})
-    return False
+        return []
 
 
 def _write_json(path: Path, values: dict) -> None:

@@ -108,4 +108,4 @@ def _aperture_factors(run: Run, options: RenderOptions, count: int) -> list[floa
 
 def _steps(count: int) -> list[float]:
     """From 0 to 1."""
-    return [index / (count - 1) for index in range(count)]
+    return [index / max(count - 1, 1) for index in range(count)]

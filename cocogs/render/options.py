@@ -12,7 +12,8 @@ from cocogs.scene import View
 
 FORMATS = ("png", "png16", "exr", "mp4", "gif")
 FILMS = ("mp4", "gif")
-PICTURES = ("png", "exr", "jpg", "jpeg")  # endings that nobody means a folder by
+# Endings that nobody means a folder by.
+FILES = ("png", "exr", "jpg", "jpeg", "tif", "tiff", "webp", "mov", "webm", "avi", "mkv")
 
 
 @dataclass(frozen=True)
@@ -55,8 +56,11 @@ def choose_format(options: RenderOptions) -> str:
         raise InputError(f"--format {kind} is not known: choose one of {', '.join(FORMATS)}.")
     if (kind in FILMS or ending in FILMS) and kind != ending:
         raise InputError(f"--out {options.out} does not end in .{kind}: make --out and --format agree.")
-    if ending in PICTURES and not options.out.is_dir():
-        raise InputError(f"--out {options.out} names a file, and pictures go into a folder: give its name.")
+    if ending in FILES and not options.out.is_dir():
+        raise InputError(
+            f"--out {options.out} names a file: give a folder for pictures, or a film's name that ends in "
+            ".mp4 or .gif."
+        )
     if kind not in FILMS and options.out.is_file():
         raise InputError(f"--out {options.out} is a file: give a folder for the pictures.")
     return kind
