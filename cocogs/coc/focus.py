@@ -228,7 +228,8 @@ def fit_lens(
         return unknown_lens(evidence)
     typical = typical_defocus(inverse, middle)
     detail = (evidence.energies + DETAIL_FLOOR).log()
-    grid = grid_of(inverse, beyond, STEPS)
+    low, high = quantiles(inverse, 0.01, 0.99).tolist()
+    grid = grid_of(low, high, beyond, STEPS)
     spread = torch.nanquantile(inverse, 0.9, dim=1) - torch.nanquantile(inverse, 0.1, dim=1)
     apertures = evidence.width / typical * torch.logspace(-3.6, -1.3, 52)
     centre = middle if start is None else 1 / start
@@ -262,9 +263,8 @@ def typical_defocus(inverse: Float[Tensor, "V P"], middle: Float[Tensor, " V"]) 
     return (inverse - middle[:, None]).abs().nanmedian().clamp_min(0.01 * float(middle.median()))
 
 
-def grid_of(inverse: Float[Tensor, "V P"], beyond: float, steps: int) -> Float[Tensor, " G"]:
-    """Values of 1 / z_f to try: the range of the points' 1/z, and a part `beyond` of it to either side."""
-    low, high = quantiles(inverse, 0.01, 0.99).tolist()
+def grid_of(low: float, high: float, beyond: float, steps: int) -> Float[Tensor, " G"]:
+    """Values of 1 / z_f to try: from `low` to `high`, and a part `beyond` of that range to either side."""
     margin = beyond * (high - low)
     return torch.linspace(max(low - margin, 1e-9), high + margin, steps)
 
@@ -376,7 +376,7 @@ def fit_blurs(
     """
     inverse, middle = 1 / evidence.depths, 1 / mean_depths(evidence)
     low, high = quantiles(inverse, 0.01, 0.99).tolist()
-    grid = grid_of(inverse, 0.1, 61)
+    grid = grid_of(low, high, 0.1, 61)
     known = [(~blurs[v].isnan()).nonzero()[:, 0] for v in range(len(blurs))]
     chosen = [k[:: max(1, len(k) // most)] for k in known]
     logs = [2 * blurs[v, k].log() for v, k in enumerate(chosen)]

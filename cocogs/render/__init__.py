@@ -9,7 +9,7 @@ from pathlib import Path
 
 from cocogs.errors import InputError
 from cocogs.io.pictures import check_speed, check_writer, write_film
-from cocogs.render.files import MAPS, RECORD, write_pictures
+from cocogs.render.files import PARTS, RECORD, write_pictures
 from cocogs.render.options import FILMS, RenderOptions, choose_format
 from cocogs.render.shots import Shot, plan
 from cocogs.run import Run
@@ -63,6 +63,6 @@ def refuse_photos(run: Run, out: Path, shots: list[Shot]) -> None:
     """
     files = [path for view in run.scene.views for path in (view.original.path, view.mask_path) if path]
     taken = {place.resolve() for path in files for place in (path, path.parent)}
-    names = [f"{shot.name}{what}.{kind}" for shot in shots for what in MAPS for kind in ("png", "exr")]
+    names = [f"{shot.name}{what}.{kind}" for shot in shots for what in PARTS for kind in ("png", "exr")]
     if not taken.isdisjoint(path.resolve() for path in (out, *(out / name for name in names))):
         raise InputError(f"{out} would overwrite photos of {run.scene.source}: give another --out.")

@@ -24,13 +24,8 @@ from cocogs.render.shots import Shot
 from cocogs.run import Run
 
 RECORD = ".cocogs-render.json"  # beside the pictures of a request that is not finished
-MAPS = (
-    "",
-    "_depth",
-    "_depth_color",
-    "_coc",
-    "_coc_color",
-)  # what follows a shot's name in those of its files
+# What follows a shot's name in the names of its files: the picture's, and its maps'.
+PARTS = ("", "_depth", "_depth_color", "_coc", "_coc_color")
 COC_STEP, COC_ZERO = 1 / 64, 32768  # px per step of a 16-bit CoC map, and its value in focus
 
 
@@ -46,13 +41,13 @@ def write_pictures(
     record = folder / RECORD
     fingerprint = _fingerprint(run, shots, options, kind)
     done = _read_record(record, fingerprint)
-    left = [(s, p) for s, p in zip(shots, paths, strict=True) if not (s.name in done and p.is_file())]
+    left = [number for number, path in enumerate(paths) if number >= done or not path.is_file()]
     if len(left) < len(shots):
         print(f"{len(shots) - len(left)} pictures of an interrupted run are kept.")
     _write_json(record, {"request": fingerprint, "done": done})
-    for shot, path in track(left, "Rendering", disable=not sys.stdout.isatty()):
-        writer.write(shot, path)
-        done.append(shot.name)
+    for number in track(left, "Rendering", disable=not sys.stdout.isatty()):
+        writer.write(shots[number], paths[number])
+        done = max(done, number + 1)
         _write_json(record, {"request": fingerprint, "done": done})
     if not keep_record:
         record.unlink(missing_ok=True)
@@ -133,13 +128,13 @@ def _fingerprint(run: Run, shots: list[Shot], options: RenderOptions, kind: str)
     return digest.hexdigest()
 
 
-def _read_record(record: Path, fingerprint: str) -> list[str]:
-    """Names of the shots that an interrupted request of this very kind has drawn."""
+def _read_record(record: Path, fingerprint: str) -> int:
+    """How many shots, from the first, an interrupted request of this very kind has drawn."""
     try:
         document = json.loads(record.read_text())
-        return list(document["done"]) if document["request"] == fingerprint else []
+        return int(document["done"]) if document["request"] == fingerprint else 0
     except (OSError, ValueError, KeyError, TypeError):
-        return []
+        return 0
 
 
 def _write_json(path: Path, values: dict) -> None:
