@@ -337,7 +337,7 @@ class Export:
     min_opacity: Annotated[float | None, arg(metavar="A", help_behavior_hint="(default: all)")] = None
     """Leave out splats fainter than this, from 0 to 1."""
     colmap: Annotated[Path | None, arg(metavar="DIR", help_behavior_hint="(default: none)")] = None
-    """Also write the cameras and start points as a COLMAP model (text) into this folder."""
+    """Also write the cameras and start points as a COLMAP model into this folder."""
 
     def run(self) -> int:
         from cocogs.export import ExportOptions, export_cameras, export_splats

@@ -7,6 +7,7 @@ import subprocess
 from pathlib import Path
 
 import numpy as np
+import pycolmap
 import pytest
 import torch
 from tiny_run import tiny_camera, tiny_gaussians, tiny_run
@@ -15,7 +16,7 @@ from cocogs.cli import main
 from cocogs.errors import InputError
 from cocogs.export import ExportOptions, choose, export_cameras, export_splats
 from cocogs.gaussians import SH_C0, Gaussians
-from cocogs.io.colmap import read_model
+from cocogs.io.colmap import read_model, write_model
 from cocogs.io.ply import read_ply
 from cocogs.rasterize import rasterize
 from cocogs.run import Run, load_run
@@ -169,7 +170,9 @@ def test_a_run_without_a_lens(tmp_path_factory: pytest.TempPathFactory, tmp_path
 
 def test_colmap_model_reads_back(run: Run, tmp_path: Path) -> None:
     files = export_cameras(run, tmp_path / "a.ply", ExportOptions(colmap=tmp_path / "sparse/0"))
-    assert [file.name for file in files[1:]] == ["cameras.txt", "images.txt", "points3D.txt"]
+    names = {file.name for file in files[1:]}
+    assert names >= {"cameras.bin", "images.bin", "points3D.bin"}
+    assert names == {file.name for file in (tmp_path / "sparse/0").iterdir()}
     source = read_model(tmp_path / "sparse/0")
     assert source.points is not None
     torch.testing.assert_close(source.points, run.scene.points)
@@ -178,8 +181,23 @@ def test_colmap_model_reads_back(run: Run, tmp_path: Path) -> None:
         torch.testing.assert_close(shot.cam_from_world, view.camera.cam_from_world, atol=1e-9, rtol=0)
         camera = view.camera
         assert shot.intrinsics.params == (camera.fx, camera.fy, camera.cx, camera.cy)
-    pycolmap = pytest.importorskip("pycolmap")
-    assert pycolmap.Reconstruction(str(tmp_path / "sparse/0")).num_images() == len(run.scene.views)
+
+
+def test_colmap_model_keeps_spaces_and_lenses(run: Run, tmp_path: Path) -> None:
+    first, second = (view.camera for view in run.scene.views[:2])
+    cameras = {"left side.jpg": first, "b/right side.jpg": second, "wide.jpg": second.resized(90, 60)}
+    write_model(tmp_path, cameras, run.scene.points, run.scene.point_colors)
+    model = pycolmap.Reconstruction(str(tmp_path))
+    assert {image.name for image in model.images.values()} == set(cameras)
+    assert model.num_reg_images() == 3 and model.num_cameras() == 2
+    assert model.num_points3D() == len(run.scene.points)
+    for name, camera in cameras.items():
+        image = model.find_image_with_name(name)
+        assert image is not None and image.camera is not None
+        assert (image.camera.width, image.camera.height) == (camera.width, camera.height)
+        pixels, _ = camera.project(run.scene.points[:5])
+        theirs = [image.project_point(p) for p in run.scene.points[:5].double().numpy()]
+        torch.testing.assert_close(torch.tensor(np.array(theirs)).float(), pixels.float(), atol=1e-3, rtol=0)
 
 
 def test_the_command(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,7 +6,9 @@ read: since COLMAP 3.12 rigs and frames lie beside them, but the poses in `image
 """
 
 import math
+import shutil
 import struct
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -308,37 +310,41 @@ def from_camera(camera: Camera) -> Intrinsics:
 
 
 def write_model(folder: Path, cameras: dict[str, Camera], points: Tensor, colors: Tensor) -> list[Path]:
-    """Write cameras.txt, images.txt and points3D.txt: pinhole cameras, points without tracks.
+    """Write a binary model: pinhole cameras, points without tracks. (Of a text model COLMAP would cut the
+    names of photos at a space.)
 
     Args:
         cameras: by the names of their photos.
         points: (P, 3) in the world.
         colors: (P, 3) in [0, 1].
 
+    Returns:
+        The files written.
+
     Raises:
         InputError: a file cannot be written.
     """
-    lenses, images = [], []
+    model, lenses = pycolmap.Reconstruction(), {}
     for number, (photo, camera) in enumerate(cameras.items(), 1):
         lens = from_camera(camera)
-        values = " ".join(repr(value) for value in lens.params)
-        lenses.append(f"{number} PINHOLE {lens.width} {lens.height} {values}")
-        pose = camera.cam_from_world.double().numpy()
-        x, y, z, w = pycolmap.Rotation3d(pose[:3, :3]).quat.tolist()
-        numbers = " ".join(repr(value) for value in (w, x, y, z, *pose[:3, 3].tolist()))
-        images.append(f"{number} {numbers} {number} {photo}\n")  # an empty line: no observations
-    rgb = (colors.clamp(0, 1) * 255).round().int().tolist()
-    places = points.double().tolist()
-    lines = [
-        f"{number} {x!r} {y!r} {z!r} {r} {g} {b} 0"
-        for number, ((x, y, z), (r, g, b)) in enumerate(zip(places, rgb, strict=True), 1)
-    ]
-    paths = []
-    for name, content in (("cameras", lenses), ("images", images), ("points3D", lines)):
-        with replacing(folder / f"{name}.txt") as temporary:
-            temporary.write_text("\n".join(content) + "\n")
-        paths.append(folder / f"{name}.txt")
-    return paths
+        if lens not in lenses:
+            lenses[lens] = len(lenses) + 1
+            pinhole = _pycolmap_camera(lens)
+            pinhole.camera_id = lenses[lens]
+            model.add_camera_with_trivial_rig(pinhole)
+        pose = pycolmap.Rigid3d(camera.cam_from_world.double().numpy()[:3])
+        image = pycolmap.Image(name=photo, camera_id=lenses[lens], image_id=number)
+        model.add_image_with_trivial_frame(image, pose)
+    rgb = (colors.clamp(0, 1) * 255).round().byte().numpy()
+    for place, color in zip(points.double().numpy(), rgb, strict=True):
+        model.add_point3D(place, pycolmap.Track(), color)
+    with tempfile.TemporaryDirectory() as whole:
+        model.write_binary(whole)
+        written = sorted(Path(whole).iterdir())
+        for file in written:
+            with replacing(folder / file.name) as temporary:
+                shutil.copyfile(file, temporary)
+    return [folder / file.name for file in written]
 
 
 @lru_cache(maxsize=4)
