@@ -428,8 +428,16 @@ def test_an_interrupted_film_keeps_its_frames(
         ({"format": "jpg"}, "--format jpg is not known"),
         ({"format": "mp4"}, r"does not end in \.mp4"),
         ({"coc": True}, "give --focus with it"),
-        ({"focus": 2.0, "samples": 0, "blades": 6}, "--blades need lens samples"),
-        ({"focus": 2.0, "samples": 0, "highlights": 4.0}, "--highlights need lens samples"),
+        ({"focus": 2.0, "samples": 0, "blades": 6}, "--blades needs lens samples"),
+        ({"focus": 2.0, "samples": 0, "highlights": 4.0}, "--highlights needs lens samples"),
+        ({"blades": 6}, "--blades changes a refocused picture"),
+        (
+            {"views": "train", "defocused": True, "highlights": 2.0},
+            "--highlights changes a refocused picture",
+        ),
+        ({"focus": 2.0, "blade_rotation": 30.0}, "--blade-rotation turns the blades: give --blades"),
+        ({"path": "orbit", "fps": 12.0}, "--fps is the speed of a film"),
+        ({"views": "all", "focus_pull": "1:2"}, "film one view: name it with --view"),
         ({"focus": 2.0, "highlights": 0.5}, "light of highlights must be 1 or more"),
     ],
 )

@@ -16,6 +16,7 @@ from io import BytesIO
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -40,7 +41,7 @@ from cocogs.paths import fill_in
 from cocogs.refocusing import Lens
 from cocogs.run import Run, load_run
 from cocogs.viewer import server
-from cocogs.viewer.dial import fine_step
+from cocogs.viewer.dial import Dial, fine_step
 from cocogs.viewer.exhibit import Exhibit, depth_range, exhibit_run, open_exhibit
 from cocogs.viewer.landmarks import frame_at
 from cocogs.viewer.schedule import Effort
@@ -304,6 +305,32 @@ def test_exif_tells_metres_and_f_number(run: Exhibit, root: Path) -> None:
 def test_sliders_are_fine(span: float, step: float) -> None:
     assert fine_step(span) == pytest.approx(step)
     assert 500 <= span / fine_step(span) <= 5001
+
+
+def test_a_slider_is_wide_only_while_it_has_to_be() -> None:
+    class Slider:
+        def __init__(self, low: float, high: float, value: float) -> None:
+            self.min, self.max, self.value = low, high, value
+
+        def __setattr__(self, name: str, value: float) -> None:
+            super().__setattr__(name, value)
+            if hasattr(self, "value"):
+                assert self.min <= self.value <= self.max
+
+        def on_update(self, changed: object) -> None:
+            """The user does not move it."""
+
+    gui = Mock(spec=viser.GuiApi)
+    gui.add_slider.side_effect = lambda _, low, high, step, value, hint: Slider(low, high, value)
+
+    def lens(distance: float) -> Lens:
+        return Lens(distance, 1.0)
+
+    dial = Dial(gui, "focus", "", (1.0, 9.0), lambda lens: lens.focus_distance, print, lens(2.0))
+    for distance, low, high in ((math.inf, 1, 9e6), (3.0, 1, 9), (0.25, 0.25, 9), (5.0, 1, 9)):
+        dial.sync(lens(distance))
+        assert (dial.handle.min, dial.handle.max) == (low, high)
+        assert dial.handle.value == min(distance, 9e6)
 
 
 @pytest.fixture

@@ -26,10 +26,8 @@ def render(run: Run, options: RenderOptions) -> list[Path]:
     check_writer(kind)
     if options.samples < 0:
         raise InputError(f"--samples {options.samples} cannot be: give 0 (quick) or a number such as 64.")
-    for name, acts in (("blades", options.blades > 0), ("highlights", options.highlights != 1)):
-        if options.samples == 0 and acts:
-            raise InputError(f"--{name} need lens samples to show: leave out --samples 0, or --{name}.")
     shots, fps = plan(run, options)
+    check_effects(options, shots, kind)
     refuse_photos(run, options.out, shots)
     if kind not in FILMS:
         return write_pictures(run, shots, options, options.out, kind)
@@ -52,6 +50,22 @@ def render(run: Run, options: RenderOptions) -> list[Path]:
     with suppress(OSError):  # somebody's own files are in it
         folder.rmdir()
     return [options.out]
+
+
+def check_effects(options: RenderOptions, shots: list[Shot], kind: str) -> None:
+    """Raises InputError for an option that would change nothing."""
+    looks = {"blades": options.blades, "blade-rotation": options.blade_rotation}
+    if options.highlights != 1:
+        looks["highlights"] = options.highlights
+    for name in (name for name, value in looks.items() if value):
+        if all(shot.lens is None for shot in shots):
+            raise InputError(f"--{name} changes a refocused picture: give --focus or --focus-at with it.")
+        if options.samples == 0:
+            raise InputError(f"--{name} needs lens samples to show: leave out --samples 0, or --{name}.")
+    if options.blade_rotation and not options.blades:
+        raise InputError("--blade-rotation turns the blades: give --blades, such as 6, with it.")
+    if options.fps is not None and kind not in FILMS:
+        raise InputError("--fps is the speed of a film: let --out end in .mp4 or .gif, or leave it out.")
 
 
 def refuse_photos(run: Run, out: Path, shots: list[Shot]) -> None:

@@ -62,6 +62,8 @@ def _cameras(run: Run, options: RenderOptions) -> tuple[list[tuple[str, PathFram
         path, own_fps = _path(run, options)
         return _numbered(path), options.fps or own_fps
     if options.is_moving:
+        if options.views is not None and len(choose_views(run, options.views)) > 1:
+            raise InputError("--focus-pull and --aperture-sweep film one view: name it with --view.")
         chosen = [find_view(run, options.view)] if options.view else choose_views(run, options.views)[:1]
         return _numbered([PathFrame(chosen[0].camera)] * (options.frames or 96)), fps
     if options.frames is not None:

@@ -16,7 +16,7 @@ class Dial:
     Args:
         gui: where it is added.
         label, hint: what the user reads.
-        limits: of the slider; a lens beyond them widens it.
+        limits: of the slider; it is wider only while the lens is beyond them.
         shown: lens -> what the slider says.
         changed: called with the new value when the user has moved the slider.
     """
@@ -25,9 +25,9 @@ class Dial:
         self, gui: viser.GuiApi, label: str, hint: str, limits: tuple[float, float],
         shown: Callable[[Lens], float], changed: Callable[[float], None], lens: Lens,
     ) -> None:  # fmt: skip
-        self._shown = shown
+        self._limits, self._shown = limits, shown
         self._step = fine_step(limits[1] - limits[0])
-        low, value, high = self._rounded(limits, lens)
+        low, value, high = self._rounded(lens)
         self.handle = gui.add_slider(label, low, high, self._step, value, hint=hint)
 
         @self.handle.on_update
@@ -37,15 +37,21 @@ class Dial:
 
     def sync(self, lens: Lens) -> None:
         """Show what the lens is set to."""
-        low, value, high = self._rounded((self.handle.min, self.handle.max), lens)
-        if low < self.handle.min:
-            self.handle.min = low
-        if high > self.handle.max:
-            self.handle.max = high
+        low, value, high = self._rounded(lens)
+        # The value lies between the limits at every moment.
+        self._limit(min(low, self.handle.min), max(high, self.handle.max))
         self.handle.value = value
+        self._limit(low, high)
 
-    def _rounded(self, limits: tuple[float, float], lens: Lens) -> tuple[float, float, float]:
+    def _limit(self, low: float, high: float) -> None:
+        if low != self.handle.min:
+            self.handle.min = low
+        if high != self.handle.max:
+            self.handle.max = high
+
+    def _rounded(self, lens: Lens) -> tuple[float, float, float]:
         """Lower limit, value and upper limit as multiples of the step, with the value between them."""
+        limits = self._limits
         value = min(self._shown(lens), 1e6 * limits[1])  # a lens may focus at infinity
         low = max(math.floor(limits[0] / self._step), 1 if limits[0] > 0 else 0)
         high, middle = math.ceil(limits[1] / self._step), round(value / self._step)
