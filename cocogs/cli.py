@@ -301,8 +301,8 @@ class Render:
     depth: bool = False
     """Also write the depth: NAME_depth (16-bit PNG, its scale in depth.json; or EXR) and in colour."""
     coc: bool = False
-    """Also write the circle of confusion: NAME_coc (16-bit PNG: 32768 is in focus, 64 steps a px, more is
-    nearer; or EXR, px) and in colour."""
+    """Also write the circle of confusion: NAME_coc (16-bit PNG: 32768 is in focus, 64 steps a px up to 512
+    px, more is nearer; or EXR, px) and in colour."""
 
     def run(self) -> int:
         from cocogs.render import render

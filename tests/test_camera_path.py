@@ -5,6 +5,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -66,6 +67,7 @@ MIRRORED = [[-1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]
         ({"cam_from_world": None}, '"cam_from_world" is not a 4x4'),
         ({"cam_from_world": [[1, 0], [0, 1]]}, '"cam_from_world" is not a 4x4'),
         ({"cam_from_world": MIRRORED}, '"cam_from_world" is not a 4x4'),
+        ({"cam_from_world": [[1, 0, 0, 1e300], *np.eye(4)[1:].tolist()]}, '"cam_from_world" is not a 4x4'),
         ({"cam_from_world": [["a"] * 4] * 4}, '"cam_from_world" is not a 4x4'),
         ({"focus_distance": -1}, '"focus_distance" must be above 0'),
         ({"aperture": None}, '"aperture" is missing'),

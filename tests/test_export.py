@@ -168,6 +168,12 @@ def test_a_run_without_a_lens(tmp_path_factory: pytest.TempPathFactory, tmp_path
     assert all(photo["focus_distance"] is None for photo in document["photos"])
 
 
+def test_a_compressed_file_is_for_others(gaussians: Gaussians, tmp_path: Path) -> None:
+    export_splats(gaussians, tmp_path / "a.compressed.ply", ExportOptions())
+    with pytest.raises(InputError, match=r"a\.compressed\.ply is a compressed \.ply, which only other"):
+        read_ply(tmp_path / "a.compressed.ply")
+
+
 def test_colmap_model_reads_back(run: Run, tmp_path: Path) -> None:
     files = export_cameras(run, tmp_path / "a.ply", ExportOptions(colmap=tmp_path / "sparse/0"))
     names = {file.name for file in files[1:]}

@@ -126,7 +126,7 @@ def _pose(entry: dict, place: str) -> Tensor:
         rotation, last_row = pose[:3, :3], pose[3]
         rigid = bool(
             pose.shape == (4, 4)
-            and pose.isfinite().all()
+            and fits_float32(pose.numpy())
             and torch.allclose(rotation @ rotation.T, torch.eye(3).double(), atol=1e-4)
             and rotation.det() > 0
             and last_row.tolist() == [0, 0, 0, 1]

@@ -52,10 +52,16 @@ def read_ply(path: Path) -> Gaussians:
     """Read Gaussians with harmonics of any degree up to 3; the missing ones are zero.
 
     Raises:
-        InputError: no such file, not a .ply, properties missing, or values that are not finite.
+        InputError: no such file, not a .ply, or a compressed one, properties missing, values that are not
+            finite.
     """
     vertices, antialiased = _read_vertices(path)
     names = vertices.dtype.names or ()
+    if "packed_position" in names:
+        raise InputError(
+            f"{path} is a compressed .ply, which only other viewers read: give the one that "
+            "`cocogs export RUN SCENE.ply` writes."
+        )
     needed = (*MEANS, *SH0, *OPACITY, *SCALES, *QUATS)
     if missing := [name for name in needed if name not in names]:
         raise InputError(
