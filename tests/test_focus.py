@@ -1,10 +1,12 @@
 """Focus distances and aperture: what is learned, and how they are found in the photos before training."""
 
 import math
+import weakref
+from pathlib import Path
 
 import pytest
 import torch
-from tiny_run import tiny_camera
+from tiny_run import tiny_camera, tiny_scene
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -14,14 +16,17 @@ from cocogs.coc.focus import (
     SENSOR_BLUR,
     Evidence,
     FocusPlanes,
+    blur_map,
     find_lens,
     fit_lens,
-    gather_evidence,
     gradient_energy,
     mean_depths,
+    measure_photo,
+    measure_photos,
     thin_out,
 )
 from cocogs.coc.lens import coc_diameter
+from cocogs.scene import View, open_scene
 
 WIDTH = 600
 """Of the imagined photos, px."""
@@ -147,17 +152,15 @@ def test_evidence_is_read_where_the_point_is_seen() -> None:
     photo = torch.where(torch.arange(width) < width // 2, 0.5, noise)
     x, z = torch.tensor([-0.8, 0.8, -1.43, 30.0, 0.0]), torch.tensor([3.0, 3.0, 3.0, 3.0, -3.0])
     points = torch.stack([x, torch.zeros(5), z], dim=-1)
-    evidence = gather_evidence(cameras, [photo, photo], [None, None], points)
-    assert evidence.depths.shape == evidence.energies.shape == (2, 5)
-    assert evidence.width == cameras[0].width
-    assert torch.equal(evidence.depths.isnan(), evidence.energies.isnan())
-    assert evidence.depths[0].isnan().tolist() == [False, False, True, True, True]
-    for camera, depths in zip(cameras, evidence.depths, strict=True):
-        seen = ~depths.isnan()
-        torch.testing.assert_close(depths[seen], camera.depths(points)[seen])
-    assert float(evidence.energies[0, 0]) == 0
-    [x, y] = cameras[0].project(points[1])[0].tolist()
-    assert evidence.energies[0, 1] == gradient_energy(photo)[int(y), int(x)]
+    for camera in cameras:
+        depths, energies, blurs = measure_photo(camera, photo, None, points)
+        assert depths.isnan().tolist() == energies.isnan().tolist() == [False, False, True, True, True]
+        assert blurs.isnan().tolist() == [True, False, True, True, True]  # no texture, no blur
+        torch.testing.assert_close(depths[:2], camera.depths(points)[:2])
+        assert float(energies[0]) == 0
+        [x, y] = camera.project(points[1])[0].tolist()
+        assert energies[1] == gradient_energy(photo)[int(y), int(x)]
+        assert blurs[1] == blur_map(photo)[int(y), int(x)]
 
 
 def test_masked_points_are_no_evidence() -> None:
@@ -166,10 +169,26 @@ def test_masked_points_are_no_evidence() -> None:
     photo = torch.rand(3, camera.height, camera.width, generator=torch.Generator().manual_seed(0))
     mask = (torch.arange(camera.width) < camera.width // 2).float().expand(camera.height, -1)
     points = torch.tensor([[-0.8, 0.0, 3.0], [0.8, 0.0, 3.0], [30.0, 0.0, 3.0]])
-    evidence = gather_evidence([camera, camera], [photo, photo], [mask, None], points)
-    assert evidence.energies.isnan().tolist() == [[False, True, True], [False, False, True]]
-    assert torch.equal(evidence.depths.isnan(), evidence.energies.isnan())
-    assert torch.equal(evidence.energies[0, 0], evidence.energies[1, 0])
+    masked, whole = (measure_photo(camera, photo, m, points) for m in (mask, None))
+    for some, all_of_them in zip(masked, whole, strict=True):
+        assert some.isnan().tolist() == [False, True, True]
+        assert all_of_them.isnan().tolist() == [False, False, True]
+        assert some[0] == all_of_them[0]
+
+
+def test_one_photo_is_in_memory_at_a_time(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Those that the budget does not keep are not all there at once."""
+    scene = open_scene(tiny_scene(tmp_path), tmp_path / "cache", memory_budget=0)
+    read, alive = scene.photo, []
+
+    def photo(view: View) -> Tensor:
+        assert all(reference() is None for reference in alive)
+        alive.append(weakref.ref(pixels := read(view)))
+        return pixels
+
+    monkeypatch.setattr(scene, "photo", photo)
+    measure_photos(scene)
+    assert len(alive) == len(scene.train_views) > 1
 
 
 def test_mean_depths() -> None:
@@ -258,7 +277,7 @@ def test_little_evidence_falls_back_to_mean_depths(views: int, points: int) -> N
 
 
 def blurs_of(evidence: Evidence, focus_distances: Tensor, aperture: float) -> Tensor:
-    """What `gather_blurs` would see of this lens, a tenth off."""
+    """What `measure_photos` would see of this lens, a tenth off."""
     coc = coc_diameter(evidence.depths, focus_distances[:, None], torch.tensor(aperture))
     noise = torch.randn(coc.shape, generator=torch.Generator().manual_seed(3))
     return (SENSOR_BLUR**2 + coc.square() / 16).sqrt() * torch.exp(0.1 * noise)

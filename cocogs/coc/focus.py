@@ -100,19 +100,21 @@ FEW_POINTS = 20  # with fewer in a photo nothing is concluded about its focus
 
 
 def measure_photos(scene: Scene, device: torch.device | str = "cpu") -> tuple[Evidence, Float[Tensor, "V P"]]:
-    """What the training photos show of the scene's points: see `gather_evidence` and `gather_blurs`.
+    """What the training photos show of the scene's points: detail, and blur by `blur_map`.
 
     Raises:
         InputError: none sees any: cameras and points do not fit.
     """
-    views = scene.train_views
-    cameras, photos = [view.camera for view in views], [scene.photo(view).to(device) for view in views]
-    masks = [None if mask is None else mask.to(device) for mask in map(scene.mask, views)]
-    points = thin_out(scene.points).to(device)
-    evidence = gather_evidence(cameras, photos, masks, points)
-    if evidence.depths.isnan().all():
+    views, points = scene.train_views, thin_out(scene.points).to(device)
+    rows = []
+    for view in views:  # one photo at a time: all of them may be more than the memory holds
+        mask = scene.mask(view)
+        mask = None if mask is None else mask.to(device)
+        rows.append(measure_photo(view.camera, scene.photo(view).to(device), mask, points))
+    depths, energies, blurs = (torch.stack(row) for row in zip(*rows, strict=True))
+    if depths.isnan().all():
         raise InputError(f"No photo of {scene.source} sees its points: give cameras and points of one model.")
-    return evidence, gather_blurs(cameras, photos, evidence, points)
+    return Evidence(depths, energies, views[0].camera.width), blurs
 
 
 def thin_out(points: Float[Tensor, "P 3"]) -> Float[Tensor, "Q 3"]:
@@ -121,29 +123,29 @@ def thin_out(points: Float[Tensor, "P 3"]) -> Float[Tensor, "Q 3"]:
     return points[:: max(1, math.ceil(len(points) / MOST_POINTS))]
 
 
-def gather_evidence(
-    cameras: list[Camera],
-    photos: list[Float[Tensor, "3 _ _"]],
-    masks: list[Float[Tensor, "_ _"] | None],
+def measure_photo(
+    camera: Camera,
+    photo: Float[Tensor, "3 H W"],
+    mask: Float[Tensor, "H W"] | None,
     points: Float[Tensor, "P 3"],
-) -> Evidence:
-    """Project every SfM point into every photo and measure how much detail surrounds it there.
+) -> tuple[Float[Tensor, " P"], Float[Tensor, " P"], Float[Tensor, " P"]]:
+    """Depth of every point, how much detail surrounds it in the photo, and how blurred that is.
 
-    Points outside a photo's mask, which marks what to reconstruct, do not count.
+    NaN where the photo does not show it: points outside the mask, which marks what to reconstruct, do not
+    count. Where there is no texture the blur is NaN too.
     """
-    depths, energies = [], []
-    for camera, photo, mask in zip(cameras, photos, masks, strict=True):
-        pixels, z = camera.project(points)
-        inside = (z > 0) & camera.shows(pixels, margin=4)
-        x, y = pixels.unbind(-1)
-        if mask is not None:
-            inside[inside.clone()] = mask[y[inside].long(), x[inside].long()] > 0
-        energy = gradient_energy(photo)
-        seen = torch.full_like(z, math.nan)
-        seen[inside] = energy[y[inside].long(), x[inside].long()]
-        energies.append(seen)
-        depths.append(torch.where(inside, z, math.nan))
-    return Evidence(torch.stack(depths), torch.stack(energies), cameras[0].width)
+    pixels, z = camera.project(points)
+    inside = (z > 0) & camera.shows(pixels, margin=4)
+    x, y = pixels.long().unbind(-1)
+    if mask is not None:
+        inside[inside.clone()] = mask[y[inside], x[inside]] > 0
+
+    def at_points(picture: Tensor) -> Tensor:
+        values = torch.full_like(z, math.nan)
+        values[inside] = picture[y[inside], x[inside]]
+        return values
+
+    return torch.where(inside, z, math.nan), at_points(gradient_energy(photo)), at_points(blur_map(photo))
 
 
 def gradient_energy(photo: Float[Tensor, "3 H W"]) -> Float[Tensor, "H W"]:
@@ -173,7 +175,7 @@ def find_lens(evidence: Evidence, blurs: Float[Tensor, "V P"]) -> tuple[Float[Te
     tells something, that is also where the comparison starts.
 
     Args:
-        blurs: from `gather_blurs`.
+        blurs: from `measure_photos`.
     """
     own_focus, own_aperture, explained = fit_blurs(evidence, blurs)
     believed = explained >= EXPLAINED
@@ -339,22 +341,6 @@ def gaussian_blur(photo: Float[Tensor, "3 H W"], deviation: float) -> Float[Tens
     return F.conv2d(F.conv2d(padded, kernel.view(1, 1, 1, -1)), kernel.view(1, 1, -1, 1))[:, 0]
 
 
-def gather_blurs(
-    cameras: list[Camera],
-    photos: list[Float[Tensor, "3 _ _"]],
-    evidence: Evidence,
-    points: Float[Tensor, "P 3"],
-) -> Float[Tensor, "V P"]:
-    """`blur_map` at every point; NaN where `evidence` has none or there is no texture."""
-    rows = []
-    for camera, photo, depths in zip(cameras, photos, evidence.depths, strict=True):
-        row, seen = torch.full_like(depths, math.nan), ~depths.isnan()
-        x, y = camera.project(points[seen])[0].long().unbind(-1)
-        row[seen] = blur_map(photo)[y, x]
-        rows.append(row)
-    return torch.stack(rows)
-
-
 def variation(evidence: Evidence) -> float:
     """How differently photos show the same points: median over the points of log energy, from the photo of
     middle sharpness to the sharper ones (85th percentile). Of photos focused alike, or sharp: about 0.3."""
@@ -368,7 +354,7 @@ def variation(evidence: Evidence) -> float:
 def fit_blurs(
     evidence: Evidence, blurs: Float[Tensor, "V P"], most: int = 400
 ) -> tuple[Float[Tensor, " V"], float, float]:
-    """Focus distances and K from `gather_blurs`, and how much of its scatter they explain (0 to 1).
+    """Focus distances and K from what `blur_map` shows, and how much of its scatter they explain (0 to 1).
 
     blur^2 = s^2 + `disc_variance`(K (1/z - 1/z_f)) with one softness s and one K for all, under a robust cost
     of the logarithms. At most `most` points per photo are used; a photo with hardly any stays at the mean
