@@ -220,7 +220,7 @@ def sharpest_blurs(blurs: Tensor) -> Tensor:
 
 def depth_steps(evidence: Evidence, focus: Tensor, aperture: float) -> list[DepthStep]:
     """Coverage over depth, from near to far; a point lies at the median of its depths in the photos."""
-    coc = coc_diameter(evidence.depths, focus[:, None], torch.tensor(aperture)).abs()
+    coc = coc_diameter(evidence.depths, focus[:, None], evidence.apertures(aperture)).abs()
     seen = (~coc.isnan()).sum(0) > 0
     least = coc.nan_to_num(math.inf).amin(0)
     in_focus = (coc <= IN_FOCUS).sum(0)

@@ -320,13 +320,11 @@ def start_focus(config: Config, scene: Scene, device: torch.device | str = "cpu"
         # The paper's offset is K |1/z - 1/z_f| itself: start where it equals the physical one.
         aperture *= typical / views[0].camera.fx
     # One opening for all cameras; in the paper's units it is a length in the scene already.
-    zoom = None
-    if config.model.units == "world":
-        zoom = torch.tensor([view.camera.fx / views[0].camera.fx for view in views])
+    zoom = evidence.zoom if config.model.units == "world" else None
     # Photos that differ in focus tell K, and better than the search; others would let it drift off.
     per_photo = config.model.per_photo_aperture
     held = per_photo or method != "compared"
-    return FocusPlanes(distances.cpu(), aperture, typical, per_photo, held, zoom)
+    return FocusPlanes(distances, aperture, typical, per_photo, held, zoom).cpu()
 
 
 def exif_aperture(views: list[View], depths: Tensor) -> float | None:

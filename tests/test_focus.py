@@ -18,6 +18,7 @@ from cocogs.coc.focus import (
     FocusPlanes,
     blur_map,
     find_lens,
+    fit_blurs,
     fit_lens,
     gradient_energy,
     mean_depths,
@@ -35,11 +36,12 @@ FOCUS_DISTANCES = torch.tensor([2.5, 4.0, 6.0])
 
 
 def synthetic_evidence(aperture: float, outliers: float = 0.0, views: int = 12, points: int = 300,
-                       seed: int = 0) -> tuple[Evidence, Tensor]:  # fmt: skip
+                       seed: int = 0, zoom: Tensor | None = None) -> tuple[Evidence, Tensor]:  # fmt: skip
     """What photos of a lens K = `aperture` show, each missing a fifth of the points; and the true z_f (V,).
 
     Args:
         outliers: share of the observations whose detail has nothing to do with the lens.
+        zoom: (V,) focal lengths over the first; None: all alike.
     """
     generator = torch.Generator().manual_seed(seed)
 
@@ -52,13 +54,14 @@ def synthetic_evidence(aperture: float, outliers: float = 0.0, views: int = 12, 
     depths = 2 + 6 * torch.rand(points, generator=generator) + 0.3 * normal(views, points)
     depths = depths.clamp_min(1)
     focus_distances = FOCUS_DISTANCES[torch.arange(views) % len(FOCUS_DISTANCES)]
-    blur = coc_diameter(depths, focus_distances[:, None], torch.tensor(aperture)).square() / 16
+    own = torch.full((views, 1), aperture) if zoom is None else aperture * zoom[:, None]
+    blur = coc_diameter(depths, focus_distances[:, None], own).square() / 16
     texture = torch.exp(-6 + normal(points) + 0.1 * normal(views, points))
     energies = texture * SENSOR_BLUR**2 / (SENSOR_BLUR**2 + blur)
     energies = torch.where(chance(outliers), torch.exp(-6 + 2 * normal(views, points)), energies)
     unseen = chance(0.2)
     depths, energies = depths.masked_fill(unseen, math.nan), energies.masked_fill(unseen, math.nan)
-    return Evidence(depths, energies, WIDTH), focus_distances
+    return Evidence(depths, energies, WIDTH, zoom), focus_distances
 
 
 # --- FocusPlanes
@@ -214,6 +217,20 @@ def test_fit_finds_the_lens(blur: float, outliers: float) -> None:
     assert error.max() < 0.04 and error.median() < 0.01  # of inverse depths from 0.12 to 0.5
 
 
+def test_a_zoom_lens_has_one_opening() -> None:
+    """Half of the photos at thrice the focal length: K is that of the first photo, not one between."""
+    zoom = torch.tensor([1.0, 3.0]).repeat(6)
+    evidence, truth = synthetic_evidence(40.0, zoom=zoom)
+    for found, aperture in (
+        fit_lens(evidence),
+        fit_blurs(evidence, blurs_of(evidence, truth, 40.0))[:2],
+    ):
+        assert aperture == pytest.approx(40.0, rel=0.12)
+        assert (1 / found - 1 / truth).abs().max() < 0.04
+    unaware = Evidence(evidence.depths, evidence.energies, WIDTH)
+    assert fit_lens(unaware)[1] > 1.3 * 40
+
+
 def test_fit_survives_many_outliers() -> None:
     evidence, truth = synthetic_evidence(60.0, outliers=0.3)
     found, found_aperture = fit_lens(evidence)
@@ -278,7 +295,7 @@ def test_little_evidence_falls_back_to_mean_depths(views: int, points: int) -> N
 
 def blurs_of(evidence: Evidence, focus_distances: Tensor, aperture: float) -> Tensor:
     """What `measure_photos` would see of this lens, a tenth off."""
-    coc = coc_diameter(evidence.depths, focus_distances[:, None], torch.tensor(aperture))
+    coc = coc_diameter(evidence.depths, focus_distances[:, None], evidence.apertures(aperture))
     noise = torch.randn(coc.shape, generator=torch.Generator().manual_seed(3))
     return (SENSOR_BLUR**2 + coc.square() / 16).sqrt() * torch.exp(0.1 * noise)
 

@@ -87,12 +87,19 @@ class Evidence:
     """How much detail surrounds P SfM points in V photos, for guessing the lens before training.
 
     depths: z in scene units, NaN where a photo does not see the point;
-    energies: local gradient energy there, NaN likewise; width: of the photos, px.
+    energies: local gradient energy there, NaN likewise; width: of the first photo, px;
+    zoom: focal length of each photo in px over that of the first, to which K belongs; None: all alike.
     """
 
     depths: Float[Tensor, "V P"]
     energies: Float[Tensor, "V P"]
     width: int
+    zoom: Float[Tensor, " V"] | None = None
+
+    def apertures(self, aperture: Tensor | float) -> Float[Tensor, "V 1"]:
+        """K of every photo: one opening blurs by the more px the longer the focal length in px."""
+        zoom = torch.ones_like(self.depths[:, 0]) if self.zoom is None else self.zoom
+        return aperture * zoom[:, None]
 
 
 MOST_POINTS = 5_000
@@ -114,7 +121,9 @@ def measure_photos(scene: Scene, device: torch.device | str = "cpu") -> tuple[Ev
     depths, energies, blurs = (torch.stack(row) for row in zip(*rows, strict=True))
     if depths.isnan().all():
         raise InputError(f"No photo of {scene.source} sees its points: give cameras and points of one model.")
-    return Evidence(depths, energies, views[0].camera.width), blurs
+    first = views[0].camera
+    zoom = torch.tensor([view.camera.fx / first.fx for view in views], device=depths.device)
+    return Evidence(depths, energies, first.width, zoom), blurs
 
 
 def thin_out(points: Float[Tensor, "P 3"]) -> Float[Tensor, "Q 3"]:
@@ -238,12 +247,14 @@ def fit_lens(
     focus, aperture = centre, apertures[0]
     for _ in range(SWEEPS):
         before = focus
-        costs = [misfit(detail, inverse - focus[:, None], k).nanmean() for k in apertures]
+        away = inverse - focus[:, None]
+        costs = [misfit(detail, away, evidence.apertures(k)).nanmean() for k in apertures]
         aperture = apertures[torch.stack(costs).argmin()]
-        texture = (detail + lost_detail(inverse - focus[:, None], aperture)).nanmedian(0).values
+        own = evidence.apertures(aperture)
+        texture = (detail + lost_detail(away, own)).nanmedian(0).values
         focus = torch.stack(
             [
-                sharpest(detail[v] - texture, inverse[v], aperture, grid, centre[v], spread[v], prior_cap)
+                sharpest(detail[v] - texture, inverse[v], own[v], grid, centre[v], spread[v], prior_cap)
                 for v in range(len(focus))
             ]
         )
@@ -283,7 +294,7 @@ def lost_detail(defocus: Tensor, aperture: Tensor) -> Tensor:
 
 
 def misfit(
-    detail: Float[Tensor, "V P"], defocus: Float[Tensor, "V P"], aperture: Float[Tensor, ""]
+    detail: Float[Tensor, "V P"], defocus: Float[Tensor, "V P"], aperture: Float[Tensor, "V 1"]
 ) -> Float[Tensor, "V P"]:
     """Robust distance of each observation from its point's median texture."""
     texture = detail + lost_detail(defocus, aperture)
@@ -293,7 +304,7 @@ def misfit(
 def sharpest(
     detail: Float[Tensor, " P"],
     inverse: Float[Tensor, " P"],
-    aperture: Float[Tensor, ""],
+    aperture: Float[Tensor, "1"],
     grid: Float[Tensor, " G"],
     centre: Float[Tensor, ""],
     spread: Float[Tensor, ""],
@@ -366,7 +377,8 @@ def fit_blurs(
     known = [(~blurs[v].isnan()).nonzero()[:, 0] for v in range(len(blurs))]
     chosen = [k[:: max(1, len(k) // most)] for k in known]
     logs = [2 * blurs[v, k].log() for v, k in enumerate(chosen)]
-    defocus = [inverse[v, k] - grid[:, None] for v, k in enumerate(chosen)]
+    zoom = evidence.apertures(1.0)
+    defocus = [zoom[v] * (inverse[v, k] - grid[:, None]) for v, k in enumerate(chosen)]
     flat = sum(float(huber(row - row.median()).sum()) for row in logs)
     best = (math.inf, 0.0, torch.zeros(len(blurs)))
     for softness in (0.35, 0.5, 0.7, 1.0):
