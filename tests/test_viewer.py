@@ -129,6 +129,8 @@ def test_places_are_found_from_near_and_in_their_direction_only() -> None:
     assert places.find(other) == 0
     assert places.find(replace(here, cam_from_world=turned)) is None
     assert Places([here], tolerance=0.01).find(other) is None
+    tripod = Places([other, here, here, here], tolerance=0.01)
+    assert [tripod.find(here, rather) for rather in range(4)] == [1, 1, 2, 3]
     assert Places([], tolerance=0.01).find(here) is None
 
 

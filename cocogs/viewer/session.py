@@ -105,14 +105,14 @@ class Session:
 
     def reset_lens(self) -> None:
         """The lens of the photo one stands at, or the one of the start."""
-        here = self._places.find(self.window())
+        here = self._places.find(self.window(), self.photo)
         learned = None if here is None else self.exhibit.photos[here].lens
         self.turn_lens(learned or self.exhibit.lens)
 
     def set_show(self, mode: str) -> None:
         """Refocused, sharp, or the photo; for the photo one has to stand where it was taken."""
         self.show = mode
-        if mode == PHOTO and self._places.find(self.window()) is None:
+        if mode == PHOTO and self._places.find(self.window(), self.photo) is None:
             self.visit(self.photo)
         self.refresh()
 
@@ -285,7 +285,7 @@ class Session:
 
     def _request(self) -> Request:
         window = self.window()
-        photo = self._places.find(window)
+        photo = self._places.find(window, self.photo)
         show = REFOCUSED if self.show == PHOTO and photo is None else self.show
         return Request(window, self.lens, show, photo, self._landmarks.any_visible)
 

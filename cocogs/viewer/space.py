@@ -85,12 +85,15 @@ class Places:
         self._rotations = np.array(transforms).reshape(-1, 4, 4)[:, :3, :3]
         self._positions = np.array([camera.position.double().numpy() for camera in cameras]).reshape(-1, 3)
 
-    def find(self, camera: Camera) -> int | None:
-        """The nearest photo taken from where `camera` stands and in its direction, to 0.1 degrees."""
+    def find(self, camera: Camera, rather: int = 0) -> int | None:
+        """The nearest photo taken from where `camera` stands and in its direction, to 0.1 degrees. A tripod
+        takes several from one place: then number `rather`, if it is one of them."""
         distances = np.linalg.norm(self._positions - camera.position.double().numpy(), axis=1)
         traces = np.einsum("nij,ij->n", self._rotations, camera.cam_from_world[:3, :3].double().numpy())
         fits = (distances < self._tolerance) & ((traces - 1) / 2 > math.cos(math.radians(0.1)))
-        return int(np.where(fits, distances, np.inf).argmin()) if fits.any() else None
+        if not fits.any():
+            return None
+        return rather if fits[rather] else int(np.where(fits, distances, np.inf).argmin())
 
 
 def frame_in_window(photo: Camera, window: Camera) -> tuple[float, float, float, float]:
