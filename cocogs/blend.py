@@ -41,7 +41,9 @@ class BlendNet(nn.Module):
         first = 5 if paper else 3
 
         def norm() -> nn.Module:
-            return nn.InstanceNorm2d(channels) if paper else nn.Identity()
+            # Of one picture this is instance norm; torch's own would copy it into another layout and back.
+            plain = dict(affine=False, track_running_stats=False)
+            return nn.BatchNorm2d(channels, **plain) if paper else nn.Identity()
 
         self.features = nn.Sequential(
             nn.Conv2d(3, channels, first, padding=first // 2),
@@ -63,7 +65,7 @@ class BlendNet(nn.Module):
         # The weights of a mean need no more precision than bf16 has.
         with bf16_where_fast(images.device):
             images = images.contiguous(memory_format=torch.channels_last)
-            # One at a time where they are normalised: torch copies a batch several times to do that.
+            # One at a time where they are normalised, each by itself.
             parts = images.split(1 if self.normed else len(images))
             logits = torch.cat([self.logit(self.features(part)) for part in parts]).float()
         if self.shrink > 1:

@@ -1,5 +1,7 @@
 """The blend CNN: weights of a mean, from pictures it does not shape."""
 
+from copy import deepcopy
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -89,10 +91,30 @@ def test_order_of_the_renders_is_irrelevant(renders: Tensor) -> None:
     torch.testing.assert_close(net(renders), net(renders.flip(0)).flip(0), atol=1e-2, rtol=0)  # bf16 weights
 
 
+def test_paper_variant_normalises_every_picture_by_itself() -> None:
+    """As torch's instance norm does, gradients included; eval mode changes nothing."""
+    torch.manual_seed(0)
+    net = BlendNet(8, paper=True).eval()
+    theirs = deepcopy(net)
+    for index, part in enumerate(net.features):
+        if isinstance(part, nn.BatchNorm2d):
+            theirs.features[index] = nn.InstanceNorm2d(8)
+    renders, upstream = torch.rand(3, 3, 12, 17), torch.rand(3, 8, 12, 17)
+    results = []
+    for parts in ([net.features(one[None]) for one in renders], [theirs.features(renders)]):
+        features = torch.cat(parts)
+        features.backward(upstream)
+        results.append(features)
+    torch.testing.assert_close(*results, rtol=1e-4, atol=1e-5)
+    for ours, other in zip(net.features.parameters(), theirs.features.parameters(), strict=True):
+        torch.testing.assert_close(ours.grad, other.grad, rtol=1e-3, atol=1e-4)
+    whole, single = net(renders), torch.cat([net.features(one[None]) for one in renders])
+    torch.testing.assert_close(whole, net.logit(single).softmax(0), rtol=0.05, atol=0.02)  # bf16
+
+
 def test_paper_variant_has_the_published_layers() -> None:
     net = BlendNet(64, paper=True)
     convolutions = [m for m in net.modules() if isinstance(m, nn.Conv2d)]
     shapes = [(c.in_channels, c.out_channels, c.kernel_size) for c in convolutions]
     assert shapes == [(3, 64, (5, 5)), (64, 64, (3, 3)), (64, 1, (3, 3))]
-    assert sum(isinstance(m, nn.InstanceNorm2d) for m in net.modules()) == 2
     assert sum(isinstance(m, nn.ReLU) for m in net.modules()) == 2
