@@ -111,6 +111,22 @@ def test_paper_factors_stay_in_their_ranges(base):
         assert factor.min() >= 1 and factor.max() <= 1.1
 
 
+def test_untrained_paper_copies_are_near_a_lens(base):
+    """Spread evenly near the rim, with the K that was found, from wherever one looks."""
+    torch.manual_seed(0)
+    expansion = PaperExpansion(COPIES, torch.zeros(3), 1.0, Ablation())
+    here, there = (expansion(base, torch.full((3,), place)) for place in (0.1, 2.0))
+    assert torch.equal(here.directions, there.directions) and torch.equal(here.beta, there.beta)
+    even = sphere_points(COPIES)[:, None]
+    assert ((here.directions * even).sum(-1) > 0.95).all()
+    assert ((here.beta > 0.8) & (here.beta < 0.95)).all()
+    assert ((here.aperture_factor - 1).abs() < 0.1).all()
+    (here.directions[..., 0].sum() + here.beta.sum()).backward()
+    first = expansion.layers[0]
+    assert isinstance(first, torch.nn.Linear) and first.weight.grad is not None
+    assert (first.weight.grad[:, -expansion.encode.camera_size :] != 0).any()  # and it learns to look
+
+
 def test_paper_factors_start_at_one(base):
     torch.manual_seed(0)
     factors = PaperExpansion(COPIES, torch.zeros(3), 1.0, Ablation())(base, torch.ones(3))

@@ -187,6 +187,19 @@ class PaperExpansion(nn.Module):
             nn.Linear(hidden, 1 + (3 + 1 + 3 + 4) * copies),
         )
         self.register_buffer("fixed_directions", sphere_points(copies))
+        self._start_near_a_lens()
+
+    @torch.no_grad()
+    def _start_near_a_lens(self) -> None:
+        """Copies spread evenly near the rim of the circle, almost alike for all Gaussians and quite so for
+        all cameras, whose 10 bands are noise until learned (docs/benchmarks.md: what that gains)."""
+        first, last = self.layers[0], self.layers[-1]
+        assert isinstance(first, nn.Linear) and isinstance(last, nn.Linear)
+        first.weight[:, -self.encode.camera_size :] = 0
+        last.weight *= 0.1
+        last.bias.zero_()
+        last.bias[1 : 1 + 3 * self.copies] = self.fixed_directions.flatten()
+        last.bias[1 + 3 * self.copies : 1 + 4 * self.copies] = 2.0  # beta = .88
 
     fixed_directions: Float[Tensor, "M 3"]
 
@@ -255,7 +268,8 @@ class GaussianEncoding(nn.Module):
         self.register_buffer("center", center.float())
         self.register_buffer("extent", torch.tensor(float(extent)))
         self.position_bands, self.camera_bands = position_bands, camera_bands
-        self.size = 3 * (1 + 2 * position_bands) + 3 + 4 + 3 * (1 + 2 * camera_bands)
+        self.camera_size = 3 * (1 + 2 * camera_bands)  # of the inputs, the last ones
+        self.size = 3 * (1 + 2 * position_bands) + 3 + 4 + self.camera_size
 
     center: Float[Tensor, "3"]
     extent: Float[Tensor, ""]
