@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 LARGEST = 2**31 - 1  # of a seed, for COLMAP
 PRESET_DECIDES = "(default: the preset's)"
+DATA_DECIDES = "(default: what a file hold=N or transforms.json says, else none)"
 LOCAL_ONLY = "(default: this computer only)"
 Part = Literal["coc", "direction", "beta", "aperture", "cnn"]
 ABLATABLE: dict[str, tuple[Part, ...]] = {
@@ -58,10 +59,10 @@ class Train:
     (Photos take up to 2 GiB besides; more than that is read from disk again and again.)"""
     downscale: Annotated[int | None, arg(metavar="N", help_behavior_hint="(default: by size)")] = None
     """Shrink the photos N times before training."""
-    test_every: Annotated[int | None, arg(metavar="N", help_behavior_hint="(default: none)")] = None
+    test_every: Annotated[int | None, arg(metavar="N", help_behavior_hint=DATA_DECIDES)] = None
     """Keep every Nth photo (by name) out of training, to measure the result with `cocogs eval`."""
-    test: Annotated[str | None, arg(metavar="A,B,...", help_behavior_hint="(default: none)")] = None
-    """The same for single photos, such as sharp ones taken to measure with: IMG_7.jpg,sharp_*.jpg"""
+    test: Annotated[str | None, arg(metavar="A,B,...", help_behavior_hint=DATA_DECIDES)] = None
+    """The same for single photos, such as sharp ones taken to measure with: 'IMG_7.jpg,sharp_*.jpg'"""
     seed: Annotated[int | None, arg(metavar="N", help_behavior_hint="(default: 0)")] = None
     """Start of the random numbers: the same seed gives the same result."""
     resume: bool = False
@@ -320,7 +321,7 @@ class Export:
     """Write a trained scene as 3D Gaussians for other viewers and editors, its cameras and lens beside it.
 
     The file's ending chooses the format: .ply (all of it), .compressed.ply (a quarter of the size), .splat
-    (smallest, colours without sheen). OUT.lens.json is written beside it.
+    (smallest, colours without sheen). SCENE.lens.json is written beside it.
     """
 
     run_folder: Annotated[Positional[Path], arg(metavar="RUN")]
@@ -405,9 +406,9 @@ class Inspect:
     """Print JSON instead of a table."""
     downscale: Annotated[int | None, arg(metavar="N", help_behavior_hint="(default: by size)")] = None
     """Shrink the photos N times first, as for training."""
-    test_every: Annotated[int | None, arg(metavar="N", help_behavior_hint="(default: none)")] = None
+    test_every: Annotated[int | None, arg(metavar="N", help_behavior_hint=DATA_DECIDES)] = None
     """Leave every Nth photo out, as for training."""
-    test: Annotated[str | None, arg(metavar="A,B,...", help_behavior_hint="(default: none)")] = None
+    test: Annotated[str | None, arg(metavar="A,B,...", help_behavior_hint=DATA_DECIDES)] = None
     """Leave these photos out, as for training."""
 
     def run(self) -> int:

@@ -53,7 +53,7 @@ def export_splats(gaussians: Gaussians, path: Path, options: ExportOptions) -> N
 
 
 def export_cameras(run: Run, path: Path, options: ExportOptions) -> list[Path]:
-    """Write what belongs to the splats in `path`: OUT.lens.json and, if asked for, the COLMAP model.
+    """Write what belongs to the splats in `path`: SCENE.lens.json and, if asked for, the COLMAP model.
 
     Raises:
         InputError: a file cannot be written, or the model would take the place of that of the photos.

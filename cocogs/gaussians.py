@@ -52,7 +52,7 @@ class Gaussians(nn.Module):
 
         Orientations, which matter once scales differ, come from torch's global generator.
         """
-        count = len(points)
+        points, colors, count = points.float(), colors.float(), len(points)
         spacing = neighbour_distance(points)
         return cls(
             antialiased,

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from cocogs.io.curves import Curves
 from cocogs.io.pictures import to_picture
+from cocogs.losses import masked_mean
 from cocogs.maps import coc_map, colored_coc
 from cocogs.model import DefocusModel
 from cocogs.scene import Scene
@@ -97,7 +98,8 @@ class Monitor:
         scores = []
         for view in scene.test_views:
             render = model.sharp(view.camera).colors[0].clamp(0, 1).cpu()
-            scores.append(psnr(float((render - scene.photo(view)).square().mean())))
+            error = (render - scene.photo(view)).square()
+            scores.append(psnr(float(masked_mean(error, scene.mask(view)))))
         if scores:
             self.curves.add_number("test/psnr", sum(scores) / len(scores), step)
         if model.config.lens != "pinhole":

@@ -26,7 +26,7 @@ from cocogs.io.source import Intrinsics, Source
 __all__ = ["LensFacts", "Scene", "View", "open_scene"]
 
 # Smaller pictures than this are refused: --downscale went too far.
-SHORTEST_SIDE = 8
+SHORTEST_SIDE = 12
 
 
 @dataclass(frozen=True)
@@ -272,11 +272,12 @@ def _tests(data: Path, source: Source, test_every: int | None, test: str | None)
 def _named(names: list[str], test: str, data: Path) -> frozenset[str]:
     """Those that --test names."""
     found: set[str] = set()
-    for pattern in test.split(","):
-        matching = fnmatch.filter(names, pattern.strip())
+    for pattern in map(str.strip, test.split(",")):
+        # A whole name first: editors number copies as a[1].jpg, which as a pattern means a1.jpg.
+        matching = [pattern] if pattern in names else fnmatch.filter(names, pattern)
         if not matching:
             raise InputError(
-                f"--test {pattern.strip()}: {data} has no photo of this name that has a camera: give names "
+                f"--test {pattern}: {data} has no photo of this name that has a camera: give names "
                 "of its photos, or * for any letters."
             )
         found.update(matching)
@@ -361,8 +362,9 @@ def _announce(
 
 
 def _check_photos(scene: Scene, cache: Path, say: Say) -> None:
-    """Decode what was not prepared, so that a damaged file is named before the training starts."""
-    for view in scene.views:
+    """Decode what was not prepared, so that a damaged file is named before the training starts. Photos to
+    train on come first: they are read again and again, and the memory may not hold all."""
+    for view in [*scene.train_views, *scene.test_views]:
         if view.image_path.parent != cache / "photos":
             scene.photo(view)
     _check_masks(scene, say)

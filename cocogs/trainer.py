@@ -23,7 +23,7 @@ from cocogs.coc.resolution import least_blur
 from cocogs.config import Config
 from cocogs.errors import InputError
 from cocogs.gaussians import Gaussians
-from cocogs.losses import photometric_loss
+from cocogs.losses import masked_mean, photometric_loss
 from cocogs.model import DefocusModel
 from cocogs.monitor import Monitor
 from cocogs.replay import Replay
@@ -367,13 +367,6 @@ def make_optimizers(model: DefocusModel, config: Config, extent: float) -> dict[
         name: torch.optim.Adam([{"params": params, "lr": rate, "name": name}], eps=1e-15, fused=True)
         for name, (params, rate) in groups.items()
     }
-
-
-def masked_mean(per_pixel: Tensor, mask: Tensor | None) -> Tensor:
-    """Mean of (C, H, W) over all pixels, or over those whose (H, W) mask is 1."""
-    if mask is None:
-        return per_pixel.mean()
-    return (per_pixel * mask).sum() / (len(per_pixel) * mask.sum()).clamp_min(1)
 
 
 class Stop:

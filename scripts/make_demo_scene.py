@@ -1,7 +1,9 @@
 """Renders the bundled demo scene: a table-top still life photographed with a 50 mm lens at f/2.
 
-    pip install "bpy==4.5.*" Pillow pycolmap    # Python 3.11; not needed to use cocogs
-    python scripts/make_demo_scene.py --sfm     # writes data/demo; frames that exist are kept
+    python3.11 -m venv blender && blender/bin/pip install "bpy==4.5.*" Pillow pycolmap
+    blender/bin/python scripts/make_demo_scene.py --sfm     # writes data/demo; frames that exist are kept
+
+Needs an environment of its own: bpy wants an older numpy than cocogs is tested with.
 
 Blender's Cycles traces rays through a true thin lens in linear light; PNG files are sRGB (view transform
 *Standard*). Lengths are metres, the table lies at z = 0 and the wall stands behind it along +y. Everything

@@ -317,6 +317,16 @@ def test_without_own_blur_photos_are_still_compared() -> None:
     assert (1 / focus - 1 / truth).abs().max() < 0.04
 
 
+def test_a_flat_thing_photographed_head_on_has_a_lens() -> None:
+    """All points at one depth: no focus distance explains blur better than another."""
+    evidence, _ = synthetic_evidence(60.0)
+    flat = torch.where(evidence.depths.isnan(), math.nan, 3.0)
+    for energies in (evidence.energies, torch.full_like(evidence.energies, 1e-3)):
+        focus, aperture, _ = find_lens(Evidence(flat, energies, WIDTH), torch.rand(flat.shape))
+        torch.testing.assert_close(focus, torch.full_like(focus, 3.0), rtol=1e-3, atol=0)
+        assert 0 < aperture < math.inf
+
+
 def test_photos_blurred_alike_are_measured_each_alone() -> None:
     evidence, _ = synthetic_evidence(60.0)
     alike = Evidence(evidence.depths, torch.full_like(evidence.energies, 1e-3), WIDTH)

@@ -25,6 +25,12 @@ def test_from_points_starts_round_faint_and_coloured() -> None:
     assert gaussians.shN.shape == (len(points), 15, 3) and (gaussians.shN == 0).all()
 
 
+def test_from_points_of_any_precision_can_be_drawn() -> None:
+    for count in (1, 60):
+        gaussians = Gaussians.from_points(cloud(count).double(), cloud(count).double())
+        assert {values.dtype for values in gaussians.parameters()} == {torch.float32}
+
+
 def test_from_points_shows_the_points_colours() -> None:
     """A huge opaque splat before the camera fills its pixels with the colour it was made of."""
     color = torch.tensor([[0.9, 0.4, 0.1]])

@@ -1,13 +1,17 @@
 """The progress line, the curves, and that watching changes nothing."""
 
 import resource
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tiny_run import HEIGHT, WIDTH, tiny_run
 
+from cocogs.evaluate import picture_psnr
 from cocogs.monitor import Monitor, duration, peak_memory, psnr, strip
 from cocogs.run import Run, load_run
 
@@ -114,6 +118,23 @@ def test_evaluation_draws_curves_and_strips(run: Run, tmp_path: Path) -> None:
     assert pictures.shape == (3, HEIGHT, WIDTH * (3 if is_pinhole else 4))
     assert torch.equal(pictures[..., :WIDTH], run.scene.photo(views[0]))
     assert 0 <= pictures.min() <= pictures.max() <= 1
+
+
+def test_the_curve_of_the_test_views_leaves_out_what_is_masked(run: Run, tmp_path: Path) -> None:
+    view = run.scene.test_views[0]
+    Image.fromarray((np.arange(WIDTH) < WIDTH // 2).astype(np.uint8)[None].repeat(HEIGHT, 0) * 255).save(
+        tmp_path / "mask.png"
+    )
+    masked = replace(view, mask_path=tmp_path / "mask.png")
+    scene = replace(run.scene, views=[*run.scene.train_views, masked])
+    with Monitor(tmp_path, 0, 100, print) as monitor:
+        monitor.evaluate(100, run.model, scene)
+    with torch.no_grad():
+        render = run.model.sharp(view.camera).colors[0].clamp(0, 1)
+    expected = picture_psnr(render, run.scene.photo(view), scene.mask(masked))
+    assert expected != pytest.approx(picture_psnr(render, run.scene.photo(view)), abs=0.01)
+    [point] = curves(tmp_path).Scalars("test/psnr")
+    assert point.value == pytest.approx(expected, abs=1e-3)
 
 
 def test_small_helpers() -> None:

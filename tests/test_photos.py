@@ -174,6 +174,23 @@ def test_transparency_is_laid_over_black(tmp_path: Path, pixels: np.ndarray) -> 
     assert np.array_equal(photos.read_photo(tmp_path / "a.png"), np.rint(pixels / 5).astype(np.uint8))
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+def test_the_transparent_colour_of_a_sixteen_bit_png_is_laid_over_black(
+    tmp_path: Path, deep_pixels: np.ndarray, channels: int
+) -> None:
+    """Pillow writes no such file: the chunk that names the colour is put before the pixels."""
+    path, key = tmp_path / "a.png", deep_pixels[2, 3, :channels]
+    photos.write_png(path, deep_pixels if channels == 3 else deep_pixels[..., 0])
+    head, body = path.read_bytes().split(b"IDAT", 1)
+    chunk = photos._png_chunk(b"tRNS", struct.pack(f">{channels}H", *key))
+    path.write_bytes(head[:-4] + chunk + head[-4:] + b"IDAT" + body)
+    assert photos.read_header(path).has_alpha
+    expected = deep_pixels if channels == 3 else np.repeat(deep_pixels[..., :1], 3, axis=2)
+    expected = np.where((expected == key).all(axis=2, keepdims=True), 0, expected)
+    assert (expected[2, 3] == 0).all() and expected.any()
+    assert np.array_equal(photos.read_photo(path), expected)
+
+
 def _check_turned(path: Path, stored: np.ndarray, orientation: int, tolerance: int = 0) -> None:
     """Pixels and sizes, upright and as stored."""
     header = photos.read_header(path)

@@ -284,6 +284,19 @@ def test_empty_scene_is_the_background(backend: Backend) -> None:
     assert not picture.alphas.any() and picture.radii.shape == (1, 0)
 
 
+@pytest.mark.parametrize("name", ["means", "quats", "scales", "opacities"])
+def test_splats_that_are_no_numbers_are_left_out(name: str, backend: Backend) -> None:
+    """As if they were not there: one broken splat does not hide the others."""
+    case = ordinary()
+    inputs = case.splats.tensors(backend.dtype)
+    without = {key: value[..., 1:, :] if value.dim() > 1 else value[1:] for key, value in inputs.items()}
+    without["sh0"], without["shN"] = inputs["sh0"][1:], inputs["shN"][1:]
+    broken = inputs[name].clone()
+    broken[0] = torch.nan
+    picture = render(case, inputs | {name: broken}, backend)
+    assert torch.equal(picture.colors, render(case, without, backend).colors)
+
+
 @pytest.mark.parametrize("degree", range(4))
 def test_unused_bands_have_no_gradient(degree: int, backend: Backend) -> None:
     case = CASES[f"sh_degree_{degree}"]()

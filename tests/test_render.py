@@ -556,6 +556,7 @@ def test_run_without_its_photos(run: Run, tmp_path: Path) -> None:
 def test_picture_names() -> None:
     assert picture_names(["a.jpg", "left/a.jpg", "b.c.tiff"]) == ["a.png", "left/a.png", "b.c.png"]
     assert picture_names(["a.jpg", "a.png", "b.png"]) == ["a.jpg.png", "a.png.png", "b.png"]
+    assert picture_names(["a.jpg", "a.png", "a.jpg.png"]) == ["a.jpg.png", "a.png.png", "a.jpg.png.png"]
     assert picture_names(["../../a.jpg", "/etc/b.jpg"]) == ["a.png", "etc/b.png"]
 
 

@@ -25,7 +25,7 @@ from PIL import ExifTags, Image
 
 from cocogs.errors import InputError
 from cocogs.io import photos
-from cocogs.scene import Scene, open_scene
+from cocogs.scene import Scene, _named, open_scene
 
 
 @pytest.fixture
@@ -183,6 +183,13 @@ def test_lens_facts_are_those_of_the_original_photo(data: Path) -> None:
     assert scene.views[1].lens.f_number is None
 
 
+def test_photos_to_train_on_are_kept_in_memory_first(data: Path) -> None:
+    size = _open(data)[0].photo(_open(data)[0].views[0]).nbytes
+    scene, _ = _open(data, memory_budget=2 * size, test_every=2)
+    assert [scene.photo(v) is scene.photo(v) for v in scene.train_views] == [True, True]
+    assert [scene.photo(v) is scene.photo(v) for v in scene.test_views] == [False, False]
+
+
 def test_photos_stay_in_memory_up_to_the_budget(data: Path) -> None:
     size = 3 * 4 * WIDTH * HEIGHT
     scene, said = _open(data, memory_budget=int(2.5 * size))
@@ -307,6 +314,12 @@ def test_photos_for_testing_are_named(data: Path) -> None:
     assert tests("00[12].png, *3.png") == ["001.png", "002.png", "003.png"]
     _refused(data, r"--test 7\.png: .* has no photo of this name", test="001.png,7.png")
     _refused(data, r"--test \*\.png leaves no photo to train on", test="*.png")
+
+
+def test_a_name_with_brackets_means_itself() -> None:
+    names = ["img[2].png", "img2.png", "z.png"]
+    assert _named(names, " img[2].png", Path("photos")) == {"img[2].png"}
+    assert _named(names, "img[12].png", Path("photos")) == {"img2.png"}
 
 
 def test_a_hold_file_gives_the_split_and_the_option_wins(data: Path) -> None:

@@ -373,6 +373,8 @@ def fit_blurs(
     """
     inverse, middle = 1 / evidence.depths, 1 / mean_depths(evidence)
     low, high = quantiles(inverse, 0.01, 0.99).tolist()
+    if not low < high:  # a flat thing photographed head-on: every focus distance blurs it alike
+        return 1 / middle, 0.0, 0.0
     grid = grid_of(low, high, 0.1, 61)
     known = [(~blurs[v].isnan()).nonzero()[:, 0] for v in range(len(blurs))]
     chosen = [k[:: max(1, len(k) // most)] for k in known]

@@ -221,12 +221,20 @@ def _decode(path: Path, image: ImageFile.ImageFile) -> np.ndarray:
         grey = np.asarray(image).astype(np.uint16)
         # Pillow inverts files in which 0 is white, but not these.
         grey = ~grey if _tiff_tag(image, ExifTags.Base.PhotometricInterpretation) == 0 else grey
-        return np.repeat(grey[..., None], 3, axis=2)
+        return _without_key(np.repeat(grey[..., None], 3, axis=2), image)
     byte_order = _sixteen_bit_order(image)
     if byte_order is not None:
-        return _decode_sixteen(path, [_layout(tile) for tile in image.tile], byte_order)
+        return _without_key(_decode_sixteen(path, [_layout(tile) for tile in image.tile], byte_order), image)
     has_alpha = image.mode in _ALPHA_MODES or "transparency" in image.info
     return _over_black(np.asarray(image.convert("RGBA" if has_alpha else "RGB")))
+
+
+def _without_key(pixels: np.ndarray, image: ImageFile.ImageFile) -> np.ndarray:
+    """(H, W, 3) uint16 with the one colour that a 16-bit PNG may declare transparent laid over black."""
+    key = image.info.get("transparency")
+    if key is not None:
+        pixels[(pixels == np.asarray(key)).all(axis=2)] = 0
+    return pixels
 
 
 def _check_values(path: Path, image: ImageFile.ImageFile) -> None:

@@ -66,13 +66,14 @@ def write_film(frames: Sequence[Path], fps: float, path: Path) -> None:
 
 
 def picture_names(names: list[str]) -> list[str]:
-    """PNG names for photos: a.jpg -> a.png, or a.jpg.png where a second photo would take the same.
+    """PNG names for photos, all different: a.jpg -> a.png, or a.jpg.png where a second one would take that.
 
     Folders stay, but none leads out of the place they are put into.
     """
     inner = [PurePosixPath(*(p for p in PurePosixPath(name).parts if p not in ("/", ".."))) for name in names]
     plain = [str(name.with_suffix(".png")) for name in inner]
-    return [p if plain.count(p) == 1 else f"{name}.png" for p, name in zip(plain, inner, strict=True)]
+    short = [p if plain.count(p) == 1 else f"{name}.png" for p, name in zip(plain, inner, strict=True)]
+    return short if len(set(short)) == len(short) else [f"{name}.png" for name in inner]
 
 
 def check_writer(kind: str) -> None:

@@ -23,6 +23,7 @@ from torch import Tensor
 from cocogs.camera import Camera
 from cocogs.errors import InputError
 from cocogs.io import colmap
+from cocogs.io.lock import alone_in
 from cocogs.io.photos import PhotoHeader, from_float, read_header, read_photo, to_float
 from cocogs.io.progress import Progress, Say
 from cocogs.io.source import Source
@@ -367,10 +368,11 @@ def _work_folder(cache: Path) -> Iterator[Path]:
     """A hidden folder in the cache that goes when the work is done, well or ill."""
     try:
         cache.mkdir(parents=True, exist_ok=True)
-        for left_by_a_killed_run in cache.glob(f"{_WORK}*"):
-            shutil.rmtree(left_by_a_killed_run, ignore_errors=True)
-        with tempfile.TemporaryDirectory(dir=cache, prefix=_WORK) as work:
-            yield Path(work)
+        with alone_in(cache):
+            for left_by_a_killed_run in cache.glob(f"{_WORK}*"):
+                shutil.rmtree(left_by_a_killed_run, ignore_errors=True)
+            with tempfile.TemporaryDirectory(dir=cache, prefix=_WORK) as work:
+                yield Path(work)
     except OSError as error:
         reason = error.strerror or str(error)
         message = f"{cache} cannot be written ({reason}): free space or choose a writable folder."

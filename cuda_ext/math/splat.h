@@ -47,7 +47,8 @@ template <class T>
 COCOGS_HD Box<T> box_of(const Footprint<T>& f) {
   Box<T> box;
   box.log2_opacity = logarithm2(f.blurred.opacity);
-  box.reach = squared_reach(box.log2_opacity);
+  // Vectors of floats give NaN a logarithm.
+  box.reach = select(f.blurred.opacity > T(0), squared_reach(box.log2_opacity), T(-1));
   const T x = square_root(maximum(box.reach, T(0)) * f.blurred.covar.xx);
   const T y = square_root(maximum(box.reach, T(0)) * f.blurred.covar.yy);
   box.radius = maximum(x, y);
