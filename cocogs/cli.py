@@ -483,7 +483,7 @@ class Bench:
     """Folder for the runs, the tables and the page."""
     methods: Annotated[str, arg(metavar="A,B,...")] = "3dgs,sharp,lens,full"
     """Presets, and sharp: 3dgs trained on the sharp twins of the photos, the most that can be reached.
-    paper is among them, but takes an hour a scene on a CPU."""
+    paper is among them, but takes half an hour a scene on a CPU."""
     seeds: Annotated[str, arg(metavar="0,1,...")] = "0"
     """Each run is repeated with each of these seeds; from two on the table shows the spread."""
     ablation: bool = False
