@@ -41,9 +41,10 @@ class BlendNet(nn.Module):
         first = 5 if paper else 3
 
         def norm() -> nn.Module:
+            if not paper:
+                return nn.Identity()
             # Of one picture this is instance norm; torch's own would copy it into another layout and back.
-            plain = dict(affine=False, track_running_stats=False)
-            return nn.BatchNorm2d(channels, **plain) if paper else nn.Identity()
+            return nn.BatchNorm2d(channels, affine=False, track_running_stats=False)
 
         self.features = nn.Sequential(
             nn.Conv2d(3, channels, first, padding=first // 2),

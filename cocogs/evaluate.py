@@ -18,7 +18,7 @@ from torch import Tensor
 
 from cocogs.errors import InputError
 from cocogs.lpips import HOW_TO_GET, Lpips, masked_mean
-from cocogs.monitor import psnr
+from cocogs.monitor import picture_psnr
 from cocogs.run import Run
 from cocogs.ssim import ssim_map
 
@@ -109,11 +109,6 @@ def compare(render: Tensor, photo: Tensor, mask: Tensor | None, lpips: Lpips | N
     if lpips is not None:
         scores["lpips"] = float(lpips(render, photo, mask))
     return scores
-
-
-def picture_psnr(render: Tensor, photo: Tensor, mask: Tensor | None = None) -> float:
-    """PSNR in dB of a render (3, H, W), clamped to [0, 1], against a photo, inside the mask (H, W)."""
-    return psnr(float(masked_mean((render.clamp(0, 1) - photo).square().mean(0), mask)))
 
 
 def ssim_uniform_7(render: Tensor, photo: Tensor, mask: Tensor | None) -> float:

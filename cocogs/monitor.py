@@ -17,7 +17,7 @@ from torch import Tensor
 
 from cocogs.io.curves import Curves
 from cocogs.io.pictures import to_picture
-from cocogs.losses import masked_mean
+from cocogs.lpips import masked_mean
 from cocogs.maps import coc_map, colored_coc
 from cocogs.model import DefocusModel
 from cocogs.scene import Scene
@@ -97,9 +97,8 @@ class Monitor:
         """Curves of the test views and the lens."""
         scores = []
         for view in scene.test_views:
-            render = model.sharp(view.camera).colors[0].clamp(0, 1).cpu()
-            error = (render - scene.photo(view)).square()
-            scores.append(psnr(float(masked_mean(error, scene.mask(view)))))
+            render = model.sharp(view.camera).colors[0].cpu()
+            scores.append(picture_psnr(render, scene.photo(view), scene.mask(view)))
         if scores:
             self.curves.add_number("test/psnr", sum(scores) / len(scores), step)
         if model.config.lens != "pinhole":
@@ -140,6 +139,11 @@ def strip(model: DefocusModel, scene: Scene, index: int) -> Tensor:
         coc = coc_map(sharp.depths[0], view.camera, model.lens(index))
         pictures.append(colored_coc(coc, sharp.alphas[0]))
     return torch.cat([picture.cpu().clamp(0, 1) for picture in pictures], dim=2)
+
+
+def picture_psnr(render: Tensor, photo: Tensor, mask: Tensor | None = None) -> float:
+    """PSNR in dB of a render (3, H, W), clamped to [0, 1], against a photo, inside the mask (H, W)."""
+    return psnr(float(masked_mean((render.clamp(0, 1) - photo).square().mean(0), mask)))
 
 
 def psnr(mse: float) -> float:

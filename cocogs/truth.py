@@ -19,8 +19,8 @@ from rich.table import Table
 from torch import Tensor
 
 from cocogs.errors import InputError
-from cocogs.evaluate import picture_psnr
 from cocogs.io.truth_file import read_truth
+from cocogs.monitor import picture_psnr
 from cocogs.refocusing import Lens, refocus
 from cocogs.run import Run
 

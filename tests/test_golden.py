@@ -21,10 +21,10 @@ from torch import Tensor
 
 from cocogs.camera import Camera
 from cocogs.coc.lens import coc_diameter
-from cocogs.evaluate import picture_psnr
 from cocogs.gaussians import SH_C0, Gaussians
 from cocogs.io.photos import read_photo, to_float
 from cocogs.io.pictures import write_png
+from cocogs.monitor import picture_psnr
 from cocogs.refocusing import Lens, refocus
 from cocogs.srgb import to_linear, to_srgb
 

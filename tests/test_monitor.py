@@ -11,8 +11,7 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tiny_run import HEIGHT, WIDTH, tiny_run
 
-from cocogs.evaluate import picture_psnr
-from cocogs.monitor import Monitor, duration, peak_memory, psnr, strip
+from cocogs.monitor import Monitor, duration, peak_memory, picture_psnr, psnr, strip
 from cocogs.run import Run, load_run
 
 

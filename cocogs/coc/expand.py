@@ -184,7 +184,7 @@ class PaperExpansion(nn.Module):
             nn.ReLU(),
             nn.Linear(hidden, hidden),
             nn.ReLU(),
-            nn.Linear(hidden, 1 + (3 + 1 + 3 + 4) * copies),
+            nn.Linear(hidden, sum(self._sizes)),
         )
         self.register_buffer("fixed_directions", sphere_points(copies))
         self._start_near_a_lens()
@@ -198,16 +198,21 @@ class PaperExpansion(nn.Module):
         first.weight[:, -self.encode.camera_size :] = 0
         last.weight *= 0.1
         last.bias.zero_()
-        last.bias[1 : 1 + 3 * self.copies] = self.fixed_directions.flatten()
-        last.bias[1 + 3 * self.copies : 1 + 4 * self.copies] = 2.0  # beta = .88
+        _, directions, beta, _, _ = last.bias.split(self._sizes)
+        directions.copy_(self.fixed_directions.flatten())
+        beta.fill_(2.0)  # beta = .88
+
+    @property
+    def _sizes(self) -> list[int]:
+        """Of the outputs: aperture, directions, beta, scale and rotation factors."""
+        return [1, *(size * self.copies for size in (3, 1, 3, 4))]
 
     fixed_directions: Float[Tensor, "M 3"]
 
     def forward(self, base: Activated, position: Float[Tensor, "3"]) -> PaperFactors:
         raw = mlp(self.layers, self.encode(base, position))
         count = len(raw)
-        sizes = [1, *(k * self.copies for k in (3, 1, 3, 4))]
-        aperture, direction, beta, scale, rotation = raw.split(sizes, dim=1)
+        aperture, direction, beta, scale, rotation = raw.split(self._sizes, dim=1)
 
         def per_copy(values: Tensor, size: int) -> Tensor:
             return values.view(count, self.copies, size).transpose(0, 1)

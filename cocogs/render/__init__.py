@@ -10,6 +10,7 @@ from pathlib import Path
 from cocogs.errors import InputError
 from cocogs.io.pictures import check_speed, check_writer, write_film
 from cocogs.render.files import PARTS, RECORD, write_pictures
+from cocogs.render.lenses import without_focus
 from cocogs.render.options import FILMS, RenderOptions, choose_format
 from cocogs.render.shots import Shot, plan
 from cocogs.run import Run
@@ -54,14 +55,13 @@ def render(run: Run, options: RenderOptions) -> list[Path]:
 
 def check_effects(options: RenderOptions, shots: list[Shot], kind: str) -> None:
     """Raises InputError for an option that would change nothing."""
-    looks = {"blades": options.blades, "blade-rotation": options.blade_rotation}
-    if options.highlights != 1:
-        looks["highlights"] = options.highlights
-    for name in (name for name, value in looks.items() if value):
+    neutral = {"blades": 0, "blade_rotation": 0, "highlights": 1}
+    for name in (name for name, value in neutral.items() if getattr(options, name) != value):
         if all(shot.lens is None for shot in shots):
-            raise InputError(f"--{name} changes a refocused picture: give --focus or --focus-at with it.")
+            raise without_focus(name)
         if options.samples == 0:
-            raise InputError(f"--{name} needs lens samples to show: leave out --samples 0, or --{name}.")
+            option = name.replace("_", "-")
+            raise InputError(f"--{option} needs lens samples to show: leave out --samples 0, or --{option}.")
     if options.blade_rotation and not options.blades:
         raise InputError("--blade-rotation turns the blades: give --blades, such as 6, with it.")
     if options.fps is not None and kind not in FILMS:

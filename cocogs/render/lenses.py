@@ -34,8 +34,13 @@ def choose_lenses(run: Run, frames: list[PathFrame], options: RenderOptions) -> 
 def check_aperture_alone(options: RenderOptions) -> None:
     for name in ("aperture", "f_number", "aperture_sweep"):
         if getattr(options, name) is not None:
-            option = name.replace("_", "-")
-            raise InputError(f"--{option} changes a refocused picture: give --focus or --focus-at with it.")
+            raise without_focus(name)
+
+
+def without_focus(name: str) -> InputError:
+    """What to tell of an option for refocused pictures where nothing is refocused."""
+    option = name.replace("_", "-")
+    return InputError(f"--{option} changes a refocused picture: give --focus or --focus-at with it.")
 
 
 def _focus_distances(run: Run, options: RenderOptions, count: int) -> list[float] | None:

@@ -61,16 +61,15 @@ def _cameras(run: Run, options: RenderOptions) -> tuple[list[tuple[str, PathFram
             raise InputError("--path moves the camera: leave out --view and --views with it.")
         path, own_fps = _path(run, options)
         return _numbered(path), options.fps or own_fps
-    if options.is_moving:
-        if options.views is not None and len(choose_views(run, options.views)) > 1:
-            raise InputError("--focus-pull and --aperture-sweep film one view: name it with --view.")
-        chosen = [find_view(run, options.view)] if options.view else choose_views(run, options.views)[:1]
-        return _numbered([PathFrame(chosen[0].camera)] * (options.frames or 96)), fps
-    if options.frames is not None:
-        raise InputError("--frames counts the pictures of --path, --focus-pull or --aperture-sweep: add one.")
     if options.view is not None and options.views is not None:
         raise InputError("--view names one photo and --views many: give one of the two.")
     chosen = [find_view(run, options.view)] if options.view else choose_views(run, options.views)
+    if options.is_moving:
+        if options.views is not None and len(chosen) > 1:
+            raise InputError("--focus-pull and --aperture-sweep film one view: name it with --view.")
+        return _numbered([PathFrame(chosen[0].camera)] * (options.frames or 96)), fps
+    if options.frames is not None:
+        raise InputError("--frames counts the pictures of --path, --focus-pull or --aperture-sweep: add one.")
     names = [name.removesuffix(".png") for name in picture_names([view.name for view in chosen])]
     return [(name, PathFrame(view.camera)) for name, view in zip(names, chosen, strict=True)], fps
 
