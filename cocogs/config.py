@@ -18,7 +18,7 @@ class ModelConfig:
     blend_channels: int = 8
     """Width of the blend CNN; 0 averages the renders."""
     linear_light: bool = False
-    """Average the renders as light instead of as pixel values: a lens does (sampled and paper)."""
+    """Average the renders as light instead of as pixel values: a lens does (sampled)."""
     units: Literal["world", "paper"] = "world"
     """Whether CoC radii are projected to the scene (physics) or used as they are (the paper)."""
     depth: Literal["z", "euclidean"] = "z"
@@ -26,7 +26,7 @@ class ModelConfig:
     per_photo_aperture: bool = False
     """Learn an aperture for every photo instead of one for the camera."""
     antialiased: bool = False
-    """Pixels average over what they cover, instead of widening every splat as 3DGS does."""
+    """Pixels average over what they cover, instead of widening every splat as 3DGS and the paper do."""
     exposure: bool = False
     """Learn how bright and of what tint every photo is: cameras change exposure and white balance."""
     ablation: Ablation = field(default_factory=Ablation)
@@ -158,16 +158,7 @@ PRESETS = {
     "lens": Config("lens", ModelConfig(lens="widened", antialiased=True, exposure=True)),
     "paper": Config(
         "paper",
-        ModelConfig(
-            lens="paper",
-            copies=4,
-            blend_channels=64,
-            units="paper",
-            depth="euclidean",
-            # How pictures are drawn is no part of its lens: as ours are, so that lenses are what is compared.
-            linear_light=True,
-            antialiased=True,
-        ),
+        ModelConfig(lens="paper", copies=4, blend_channels=64, units="paper", depth="euclidean"),
         # Its 1,500 steps of plain 3DGS are 5 % of its run; of so short a run as ours that is too little.
         OptimConfig(ssim_weight=0.3, sets_from=0.2, aperture_prior=0.0, sharp_coc=1e9),
     ),

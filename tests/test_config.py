@@ -25,13 +25,6 @@ def test_presets_form_photos_in_different_ways() -> None:
 def test_paper_preset_uses_the_published_conventions() -> None:
     model = preset("paper").model
     assert (model.units, model.depth) == ("paper", "euclidean")
-    assert (model.copies, model.blend_channels, model.ablation) == (4, 64, Ablation())
-
-
-def test_presets_with_a_lens_differ_in_their_lens_and_not_in_how_they_draw() -> None:
-    lens, full, paper = (preset(name).model for name in ("lens", "full", "paper"))
-    assert lens.antialiased and full.antialiased and paper.antialiased
-    assert full.linear_light and paper.linear_light
 
 
 def test_changes_leave_the_preset_itself_alone() -> None:
