@@ -1,12 +1,12 @@
 """A pinhole camera, and every convention of the package.
 
 - Axes are OpenCV's: x right, y down, z forward. `cam_from_world` (4x4) maps world to camera.
-- `K = [[fx, 0, cx], [0, fy, cy], [0, 0, 1]]` in px, with the true principal point.
+- `intrinsics = [[fx, 0, cx], [0, fy, cy], [0, 0, 1]]` in px, with the true principal point.
 - Pixel centres lie at +0.5: the first pixel covers [0, 1) and is sampled at 0.5.
 - Depth z runs along the optical axis, in scene units.
 - `N` Gaussians, `M` CoC copies, `S = M + 1` sets, `C` cameras; quaternions are (w, x, y, z).
-- `focus_distance` is the depth in focus, in scene units. The aperture K of the lens formulas is
-  (aperture diameter in scene units) x fx, in px x scene unit; see `cocogs.coc.lens`.
+- `focus_distance` is the depth in focus, in scene units. `aperture_diameter` is in scene units, and
+  `K` = aperture_diameter x fx, in px x scene unit, is what the lens formulas take; see `cocogs.optics.lens`.
 - Images are (3, H, W), sRGB-encoded, in [0, 1].
 - Shapes stand in the signatures (jaxtyping). One letter is one size throughout a call; `#M` is M or 1,
   `*P` any axes, `*#S` axes that broadcast, `_` whatever; `""` is a single number. Only the tests check them.
@@ -27,32 +27,32 @@ class Camera:
     """Where a photo was taken from and how it projects.
 
     Args:
-        K: intrinsics in px.
+        intrinsics: px.
         cam_from_world: rigid transform, rotation determinant +1.
         width: image width in px.
         height: image height in px.
     """
 
-    K: Float[Tensor, "3 3"]
+    intrinsics: Float[Tensor, "3 3"]
     cam_from_world: Float[Tensor, "4 4"]
     width: int
     height: int
 
     @property
     def fx(self) -> float:
-        return float(self.K[0, 0])
+        return float(self.intrinsics[0, 0])
 
     @property
     def fy(self) -> float:
-        return float(self.K[1, 1])
+        return float(self.intrinsics[1, 1])
 
     @property
     def cx(self) -> float:
-        return float(self.K[0, 2])
+        return float(self.intrinsics[0, 2])
 
     @property
     def cy(self) -> float:
-        return float(self.K[1, 2])
+        return float(self.intrinsics[1, 2])
 
     @cached_property
     def position(self) -> Float[Tensor, "3"]:
@@ -91,14 +91,14 @@ class Camera:
         Positions of points at or behind the camera are meaningless; look at the depth first.
         """
         local = self.local(points)
-        pixels = local @ self.K.to(points).T
+        pixels = local @ self.intrinsics.to(points).T
         return pixels[..., :2] / pixels[..., 2:], local[..., 2]
 
     def unproject(
         self, pixels: Float[Tensor, "*#P 2"], depths: Float[Tensor, "*#P"]
     ) -> Float[Tensor, "*P 3"]:
         """World points at pixel positions and z-depths: the inverse of `project`."""
-        transform, K = self.cam_from_world.to(pixels), self.K.to(pixels)
+        transform, K = self.cam_from_world.to(pixels), self.intrinsics.to(pixels)
         rays = F.pad(pixels, (0, 1), value=1.0) @ K.inverse().T
         return (rays * depths[..., None] - transform[:3, 3]) @ transform[:3, :3]
 
@@ -109,8 +109,8 @@ class Camera:
 
     def resized(self, width: int, height: int) -> "Camera":
         """The same camera sampled by another pixel grid."""
-        scale = self.K.new_tensor([width / self.width, height / self.height, 1.0])
-        return replace(self, K=self.K * scale[:, None], width=width, height=height)
+        scale = self.intrinsics.new_tensor([width / self.width, height / self.height, 1.0])
+        return replace(self, intrinsics=self.intrinsics * scale[:, None], width=width, height=height)
 
 
 def pose_at(rotation: Float[Tensor, "3 3"], position: Float[Tensor, "3"]) -> Float64[Tensor, "4 4"]:

@@ -90,9 +90,9 @@ class Train:
     def train(
         self, config: "Config", data: "DataConfig", device: "torch.device", has_checkpoint: bool
     ) -> int:
-        from cocogs.monitor import Monitor, duration
         from cocogs.run import open_data, write_config
-        from cocogs.trainer import Trainer
+        from cocogs.train.monitor import Monitor, duration
+        from cocogs.train.trainer import Trainer
 
         if not self.resume:
             write_config(self.out, config, data)  # before the slow part: can the folder be written?
@@ -224,10 +224,10 @@ class Eval:
     truth.json beside the photos."""
 
     def run(self) -> int:
-        from cocogs.evaluate import evaluate_run, print_evaluation
-        from cocogs.lpips import Lpips
+        from cocogs.measure.evaluate import evaluate_run, print_evaluation
+        from cocogs.measure.lpips import Lpips
+        from cocogs.measure.truth import compare_with_truth, print_truth
         from cocogs.run import load_run
-        from cocogs.truth import compare_with_truth, print_truth
 
         lpips = None if self.lpips_weights is None else Lpips.from_folder(self.lpips_weights)
         run = load_run(self.run_folder)
@@ -414,9 +414,9 @@ class Inspect:
     def run(self) -> int:
         import tempfile
 
-        from cocogs.inspection import inspect_scene
-        from cocogs.inspection_page import photo_table, write_inspection
         from cocogs.io.lock import alone_in
+        from cocogs.measure.inspection import inspect_scene
+        from cocogs.measure.inspection_page import photo_table, write_inspection
         from cocogs.run import is_trained
         from cocogs.scene import open_scene
 
@@ -504,7 +504,7 @@ class Bench:
     def run(self) -> int:
         from cocogs.bench import bench
         from cocogs.bench.runs import ABLATION, BenchSettings, check_methods
-        from cocogs.lpips import Lpips
+        from cocogs.measure.lpips import Lpips
 
         methods = listed("--methods", self.methods)
         methods += tuple(m for m in ABLATION if self.ablation and m not in methods)

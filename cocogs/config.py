@@ -3,8 +3,8 @@
 from dataclasses import asdict, dataclass, field, is_dataclass, replace
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
-from cocogs.coc.expand import Ablation
 from cocogs.errors import InputError
+from cocogs.optics.expand import Ablation
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class OptimConfig:
     """MLP and CNN."""
     vergence: float = 6e-3
     """Focus distances (as typical depth / z_f)."""
-    log_aperture: float = 5e-3
+    log_K: float = 5e-3
     softness: float = 2e-2
     """Variance of what blurs all of a photo alike, px^2."""
     softness_price: float = 1e-3
@@ -61,7 +61,7 @@ class OptimConfig:
     """Log gains of the photos' exposures; falls as that of positions."""
     sh_interval: int = 500
     """One more band of spherical harmonics every so many steps, up to degree 3."""
-    aperture_prior: float = 5e-3
+    K_prior: float = 5e-3
     """Weight of log(K / K_start)^2 in the loss where photos do not differ in focus, or each has its own K:
     there fat splats can explain the blur, and K drifts off."""
     sharp_coc: float = 3.0
@@ -80,7 +80,7 @@ class StrategyConfig:
     max_gaussians: int = 150_000
     """No Gaussian is added beyond this number."""
     extra_points: int = 20_000
-    """Start points beside the SfM points, of which blurred photos have few: see start_points.py."""
+    """Start points beside the SfM points, of which blurred photos have few: see train/start_points.py."""
     every: int = 100
     begin: float = 0.13
     """Share of the run after which densification starts."""
@@ -160,7 +160,7 @@ PRESETS = {
         "paper",
         ModelConfig(lens="paper", copies=4, blend_channels=64, units="paper", depth="euclidean"),
         # Its 1,500 steps of plain 3DGS are 5 % of its run; of so short a run as ours that is too little.
-        OptimConfig(ssim_weight=0.3, sets_from=0.2, aperture_prior=0.0, sharp_coc=1e9),
+        OptimConfig(ssim_weight=0.3, sets_from=0.2, K_prior=0.0, sharp_coc=1e9),
     ),
     "full": Config("full", ModelConfig(lens="sampled", linear_light=True, antialiased=True, exposure=True)),
 }

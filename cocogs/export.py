@@ -67,7 +67,7 @@ def export_cameras(run: Run, path: Path, options: ExportOptions) -> list[Path]:
     write_lens_file(lens_file(run), lens)
     if options.colmap is None:
         return [lens]
-    cameras, scene = {view.name: view.camera for view in run.scene.views}, run.scene
+    cameras, scene = {view.name: run.model.camera(view) for view in run.scene.views}, run.scene
     return [lens, *colmap.write_model(options.colmap, cameras, scene.points, scene.point_colors)]
 
 
@@ -125,9 +125,9 @@ def lens_file(run: Run) -> LensFile:
     photos = []
     for view in run.scene.views:
         lens = run.lens(view.name) if has_lens and not view.is_test else None
-        learned = (None, None) if lens is None else (lens.focus_distance, lens.aperture)
+        learned = (None, None) if lens is None else (lens.focus_distance, lens.aperture_diameter)
         facts = view.lens.f_number, view.lens.focal_length_mm
-        photos.append(LensPhoto(view.name, view.is_test, view.camera, *learned, *facts))
+        photos.append(LensPhoto(view.name, view.is_test, run.model.camera(view), *learned, *facts))
     if not has_lens:
         return LensFile(None, None, None, photos)
-    return LensFile(run.lens().aperture, run.f_number(), run.metres(), photos)
+    return LensFile(run.lens().aperture_diameter, run.f_number(), run.metres(), photos)

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-SH_C0 = 0.5 / math.sqrt(math.pi)  # the constant spherical harmonic
+from cocogs.rasterize.constants import SH_C0
 
 Activated = tuple[Float[Tensor, "N 3"], Float[Tensor, "N 4"], Float[Tensor, "N 3"], Float[Tensor, " N"]]
 """means, quats (wxyz of any positive length), scales > 0, opacities in (0, 1)."""

@@ -19,14 +19,14 @@ from typing import Any
 import torch
 
 from cocogs.camera import Camera
-from cocogs.coc.focus import FocusPlanes
 from cocogs.config import Config, build
 from cocogs.device import choose_device
 from cocogs.errors import InputError
 from cocogs.gaussians import Gaussians
 from cocogs.io.atomic import replacing
-from cocogs.model import DefocusModel
-from cocogs.refocusing import Lens
+from cocogs.optics.focus import FocusPlanes
+from cocogs.optics.lens import Lens
+from cocogs.optics.model import DefocusModel
 from cocogs.scene import LensFacts, Scene, open_scene
 
 _UNFIT = (KeyError, RuntimeError, ValueError, IndexError, TypeError, AttributeError)  # parts of a checkpoint
@@ -74,10 +74,10 @@ class Run:
         return Lens(float(distances[index]), self._diameters[index])
 
     def f_number(self) -> float | None:
-        """The f-number of `lens().aperture` by the photos' EXIF; None where no photo has one."""
+        """The f-number of `lens().aperture_diameter` by the photos' EXIF; None where no photo has one."""
         known = [lens.f_number for lens in self._facts]
         ratios = [f * d for f, d in zip(known, self._diameters, strict=True) if f is not None]
-        return geometric_mean(ratios) / self.lens().aperture if ratios else None
+        return geometric_mean(ratios) / self.lens().aperture_diameter if ratios else None
 
     def metres(self) -> float | None:
         """One scene unit in metres, by the photos' EXIF: at f-number n a lens of focal length f is open f / n
@@ -99,14 +99,17 @@ class Run:
     @cached_property
     def _diameters(self) -> list[float]:
         """Aperture diameter of every training photo, scene units; slow where a network has a say."""
-        return [aperture_diameter(self.model, v.camera, i) for i, v in enumerate(self.scene.train_views)]
+        return [
+            aperture_diameter(self.model, self.model.camera(v), i)
+            for i, v in enumerate(self.scene.train_views)
+        ]
 
 
 def aperture_diameter(model: DefocusModel, camera: Camera, view_index: int) -> float:
     """Of training photo `view_index`, in scene units. In the paper's units a length stands for an angle,
     which is exact at the typical depth only."""
-    aperture = model.aperture(camera, view_index)
-    return aperture / (float(model.focus.typical_depth) if model.config.units == "paper" else camera.fx)
+    K = model.K(camera, view_index)
+    return K / (float(model.focus.typical_depth) if model.config.units == "paper" else camera.fx)
 
 
 def geometric_mean(values: list[float]) -> float:
@@ -249,13 +252,13 @@ def write_lens(folder: Path, model: DefocusModel, scene: Scene) -> None:
     distances, softness = model.focus.focus_distances.tolist(), model.focus.softness.sqrt().tolist()
     photos = []
     for index, (view, distance, soft) in enumerate(zip(views, distances, softness, strict=True)):
-        aperture = model.aperture(view.camera, index)
+        K = model.K(view.camera, index)
         photos.append(
             {
                 "name": view.name,
                 "focus_distance": distance,
-                "aperture_px": aperture,
-                "aperture_diameter": aperture / view.camera.fx if model.config.units == "world" else None,
+                "K": K,
+                "aperture_diameter": K / view.camera.fx if model.config.units == "world" else None,
                 "softness_px": soft,
                 "fx": view.camera.fx,
                 "width": view.camera.width,

@@ -125,7 +125,7 @@ class Scene:
         digest = hashlib.sha256()
         for view in self.views:
             camera = view.camera
-            numbers = [*_rounded(camera.K, digits), *_rounded(camera.cam_from_world, digits)]
+            numbers = [*_rounded(camera.intrinsics, digits), *_rounded(camera.cam_from_world, digits)]
             digest.update(repr((view.name, camera.width, camera.height, view.is_test, numbers)).encode())
         return digest.hexdigest()
 

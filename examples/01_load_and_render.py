@@ -14,6 +14,6 @@ run = load_run(folder)
 view = run.scene.views[0]
 
 # An aperture of 0 is a pinhole: everything is sharp, whatever the focus.
-picture = refocus(run.model.gaussians, view.camera, Lens(focus_distance=1.0, aperture=0.0))
+picture = refocus(run.model.gaussians, view.camera, Lens(focus_distance=1.0, aperture_diameter=0.0))
 print(f"{view.name}: {tuple(picture.shape)} in [0, 1], sRGB; {len(run.model.gaussians):,} Gaussians")
 write_png(picture, out / "sharp.png")

@@ -15,7 +15,9 @@ camera, gaussians = run.scene.views[0].camera, run.model.gaussians
 
 learned = run.lens()  # the photos' lens, as training found it
 middle = depth_at(gaussians, camera, camera.width / 2, camera.height / 2)
-lens = Lens(focus_distance=middle, aperture=2 * learned.aperture, blades=6, blade_rotation=15)
+lens = Lens(
+    focus_distance=middle, aperture_diameter=2 * learned.aperture_diameter, blades=6, blade_rotation=15
+)
 print(f"learned: {learned}\nset: {lens}")
 
 write_png(refocus(gaussians, camera, lens), out / "quick.png")  # one render

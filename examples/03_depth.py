@@ -8,8 +8,8 @@ from pathlib import Path
 
 from cocogs import load_run
 from cocogs.io.pictures import write_png
-from cocogs.maps import coc_map, colored_coc, colored_depth
-from cocogs.refocusing import sharp_depth
+from cocogs.optics.maps import coc_map, colored_coc, colored_depth
+from cocogs.render.refocusing import sharp_depth
 
 folder, out = Path(sys.argv[1]), Path(sys.argv[2] if len(sys.argv) > 2 else "pictures")
 run = load_run(folder)

@@ -10,7 +10,7 @@ import torch
 
 from cocogs import Lens, load_run, refocus
 from cocogs.io.pictures import write_png
-from cocogs.refocusing import sharp_depth
+from cocogs.render.refocusing import sharp_depth
 
 SLICES = 8
 
@@ -20,7 +20,7 @@ camera, gaussians = run.scene.views[0].camera, run.model.gaussians
 
 depth = sharp_depth(gaussians, camera)
 near, far = depth[depth.isfinite()].quantile(torch.tensor([0.02, 0.98])).tolist()
-aperture = run.lens().aperture
+aperture = run.lens().aperture_diameter
 for index in range(SLICES):
     share = index / (SLICES - 1)
     focus_distance = 1 / ((1 - share) / near + share / far)  # blur changes evenly from slice to slice

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from cocogs.camera import Camera
 from cocogs.rasterize import rasterize
-from cocogs.replay import Replay
+from cocogs.train.replay import Replay
 
 WARM_UP, REPEATS = 10, 50
 
@@ -86,7 +86,7 @@ def gsplat_scene(
     ready["colors"] = torch.cat([tensors["sh0"], tensors["shN"]], 1)
     leaves = {name: tensor.detach().clone().requires_grad_() for name, tensor in ready.items()}
     viewmats = camera.cam_from_world.float().cuda().expand(sets, 1, 4, 4).contiguous()
-    Ks = camera.K.float().cuda().expand(sets, 1, 3, 3).contiguous()
+    Ks = camera.intrinsics.float().cuda().expand(sets, 1, 3, 3).contiguous()
 
     def render() -> Tensor:
         image, _, _ = rasterization(

@@ -102,8 +102,8 @@ def random_scene(setup: Setup, sets: int, seed: int = 0) -> tuple[dict[str, Any]
         "sh0": sh0,
         "shN": shN,
     }
-    K = torch.tensor([[f, 0, setup.width / 2], [0, f, setup.height / 2], [0, 0, 1]])
-    return tensors, Camera(K.double(), pose.double(), setup.width, setup.height)
+    intrinsics = torch.tensor([[f, 0, setup.width / 2], [0, f, setup.height / 2], [0, 0, 1]])
+    return tensors, Camera(intrinsics.double(), pose.double(), setup.width, setup.height)
 
 
 def measure(setup: Setup, sets: int, threads: int, repeats: int) -> Timing:

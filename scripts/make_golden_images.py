@@ -4,7 +4,7 @@
     blender/bin/python scripts/make_golden_images.py tests/golden
 
 `truth.json` states camera, lens and balls of every picture in the conventions of cocogs/camera.py and of
-`cocogs.refocusing.Lens`. Here they are translated to Blender's, by what Blender documents (and, for blades,
+`cocogs.optics.lens.Lens`. Here they are translated to Blender's, by what Blender documents (and, for blades,
 its kernel/sample/mapping.h) and with no help from cocogs: where the two then disagree, tests/test_golden.py
 says so.
 
@@ -51,12 +51,12 @@ LARGE = [
     Ball((0.085, -0.324, 0.162), 0.034, (0.9, 0.15, 0)),  # at the depth .6, over a part of the other at 1.6
     Ball((-0.199, 0.577, -0.184), 0.117, (0, 0.25, 0.9)),
 ]
-ROUND = {"focus_distance": 0.9, "aperture": 0.18}
+ROUND = {"focus_distance": 0.9, "aperture_diameter": 0.18}
 """Focused on the green ball, between the others."""
 BLADED = {**ROUND, "blades": 5, "blade_rotation": 10.0}
 """An odd number, so that near discs stand upside down beside far ones; turned, so that a mirror shows."""
 PICTURES: dict[str, tuple[dict[str, Any], list[Ball]]] = {
-    "pinhole.png": ({**ROUND, "aperture": 0.0}, SMALL),
+    "pinhole.png": ({**ROUND, "aperture_diameter": 0.0}, SMALL),
     "round.png": (ROUND, SMALL),
     "bladed.png": (BLADED, SMALL),
     "hidden.png": (ROUND, LARGE),

@@ -27,8 +27,8 @@ def make_cameras(count: int, width: int = WIDTH, height: int = HEIGHT, focal: fl
         pose[:3, :3] = torch.tensor([[cos, 0, sin], [0, 1, 0], [-sin, 0, cos]])
         position = torch.tensor([0.35 * (index - (count - 1) / 2), 0.1 * (index % 2), 0.05 * index]).double()
         pose[:3, 3] = -pose[:3, :3] @ position
-        K = torch.tensor([[focal, 0, width / 2 + 1], [0, focal, height / 2 - 1], [0, 0, 1]]).double()
-        cameras.append(Camera(K, pose, width, height))
+        intrinsics = torch.tensor([[focal, 0, width / 2 + 1], [0, focal, height / 2 - 1], [0, 0, 1]]).double()
+        cameras.append(Camera(intrinsics, pose, width, height))
     return cameras
 
 
@@ -163,9 +163,9 @@ def opengl_pose(camera: Camera) -> list[list[float]]:
 
 
 def _centred(camera: Camera) -> Camera:
-    K = camera.K.clone()
-    K[:2, 2] = torch.tensor([camera.width / 2, camera.height / 2])
-    return Camera(K, camera.cam_from_world, camera.width, camera.height)
+    intrinsics = camera.intrinsics.clone()
+    intrinsics[:2, 2] = torch.tensor([camera.width / 2, camera.height / 2])
+    return Camera(intrinsics, camera.cam_from_world, camera.width, camera.height)
 
 
 def write_truth_scene(folder: Path, views: int = 6, hold: int = 3) -> Path:

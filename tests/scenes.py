@@ -34,8 +34,8 @@ def tilted_camera(
     transform[:3, :3] = about_x @ about_y
     transform[:3, 3] = torch.tensor([0.1, -0.05, 0.2])
     cx, cy = width / 2 if cx is None else cx, height / 2 if cy is None else cy
-    K = torch.tensor([[0.9 * width, 0, cx], [0, 0.95 * width, cy], [0, 0, 1]])
-    return Camera(K.double(), float32_values(transform), width, height)
+    intrinsics = torch.tensor([[0.9 * width, 0, cx], [0, 0.95 * width, cy], [0, 0, 1]])
+    return Camera(intrinsics.double(), float32_values(transform), width, height)
 
 
 @dataclass(frozen=True)

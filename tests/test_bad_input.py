@@ -18,7 +18,7 @@ from tiny_run import SMALL, tiny_run, tiny_scene, write_tiny_scene
 from cocogs.cli import main
 from cocogs.io.lock import alone_in
 from cocogs.run import load_run
-from cocogs.trainer import Trainer
+from cocogs.train.trainer import Trainer
 
 Capture = pytest.CaptureFixture[str]
 TINY = ["--iterations", "4", "--max-gaussians", "100"]
@@ -295,8 +295,8 @@ def test_disk_full_while_saving(
 
     The system is told to let no file grow beyond 10 kB, so that it is torch who meets the error.
     """
-    monkeypatch.setattr("cocogs.trainer.CHECKPOINT_EVERY", 10)
-    monkeypatch.setattr("cocogs.trainer.CHECKPOINT_SECONDS", 0)
+    monkeypatch.setattr("cocogs.train.trainer.CHECKPOINT_EVERY", 10)
+    monkeypatch.setattr("cocogs.train.trainer.CHECKPOINT_SECONDS", 0)
     out, save, limits = tmp_path / "run", Trainer.save, resource.getrlimit(resource.RLIMIT_FSIZE)
 
     def save_on_a_full_disk(trainer: Trainer) -> None:
@@ -335,7 +335,7 @@ def test_the_systems_errors_in_the_middle_of_training(
     def fail(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr("cocogs.trainer.Trainer.optimize", fail)
+    monkeypatch.setattr("cocogs.train.trainer.Trainer.optimize", fail)
     assert message in refused(capsys, "train", data, "--out", tmp_path / "out", "--preset", "3dgs", *TINY)
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from cocogs.blend import BlendNet, blend
+from cocogs.optics.blend import BlendNet, blend
 from cocogs.srgb import to_linear
 
 SETS, HEIGHT, WIDTH = 4, 9, 11

@@ -11,8 +11,8 @@ def double(values: float | list) -> Tensor:
 
 
 def camera(transform: Tensor | None = None) -> Camera:
-    K = double([[100, 0, 30.5], [0, 120, 17.25], [0, 0, 1]])
-    return Camera(K, torch.eye(4).double() if transform is None else transform, 64, 40)
+    intrinsics = double([[100, 0, 30.5], [0, 120, 17.25], [0, 0, 1]])
+    return Camera(intrinsics, torch.eye(4).double() if transform is None else transform, 64, 40)
 
 
 def turned() -> Tensor:
@@ -85,7 +85,7 @@ def test_resized_scales_every_pixel_position() -> None:
 
 
 def test_resized_to_its_own_size_changes_nothing() -> None:
-    assert torch.equal(camera().resized(64, 40).K, camera().K)
+    assert torch.equal(camera().resized(64, 40).intrinsics, camera().intrinsics)
 
 
 def test_shows_what_lies_within_its_borders() -> None:

@@ -19,8 +19,8 @@ def camera(angle: float = 0.3) -> Camera:
     pose[0, 0] = pose[1, 1] = math.cos(angle)
     pose[1, 0], pose[0, 1] = math.sin(angle), -math.sin(angle)
     pose[:3, 3] = torch.tensor([0.1, -2, 3.5])
-    K = torch.tensor([[500, 0, 310.5], [0, 510, 200], [0, 0, 1]], dtype=torch.float64)
-    return Camera(K, pose, 640, 426)
+    intrinsics = torch.tensor([[500, 0, 310.5], [0, 510, 200], [0, 0, 1]], dtype=torch.float64)
+    return Camera(intrinsics, pose, 640, 426)
 
 
 def write(file: Path, **changes: Any) -> Path:
@@ -40,8 +40,11 @@ def test_reads_back_what_was_saved(tmp_path: Path) -> None:
     assert back.fps == 29.97
     assert len(back.frames) == 3
     for frame, expected in zip(back.frames, frames, strict=True):
-        assert (frame.focus_distance, frame.aperture) == (expected.focus_distance, expected.aperture)
-        assert torch.equal(frame.camera.K, expected.camera.K)
+        assert (frame.focus_distance, frame.aperture_diameter) == (
+            expected.focus_distance,
+            expected.aperture_diameter,
+        )
+        assert torch.equal(frame.camera.intrinsics, expected.camera.intrinsics)
         assert torch.equal(frame.camera.cam_from_world, expected.camera.cam_from_world)
         assert (frame.camera.width, frame.camera.height) == (640, 426)
 
@@ -70,8 +73,8 @@ MIRRORED = [[-1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]
         ({"cam_from_world": [[1, 0, 0, 1e300], *np.eye(4)[1:].tolist()]}, '"cam_from_world" is not a 4x4'),
         ({"cam_from_world": [["a"] * 4] * 4}, '"cam_from_world" is not a 4x4'),
         ({"focus_distance": -1}, '"focus_distance" must be above 0'),
-        ({"aperture": None}, '"aperture" is missing'),
-        ({"aperture": -0.1}, '"aperture" not under 0'),
+        ({"aperture_diameter": None}, '"aperture_diameter" is missing'),
+        ({"aperture_diameter": -0.1}, '"aperture_diameter" not under 0'),
     ],
 )
 def test_names_the_frame_that_is_wrong(tmp_path: Path, changes: dict[str, Any], message: str) -> None:

@@ -5,9 +5,9 @@ from dataclasses import FrozenInstanceError, replace
 
 import pytest
 
-from cocogs.coc.expand import Ablation
 from cocogs.config import DEFAULT_PRESET, PRESETS, Config, ModelConfig, preset
 from cocogs.errors import InputError
+from cocogs.optics.expand import Ablation
 
 
 @pytest.mark.parametrize("name", PRESETS)

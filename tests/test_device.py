@@ -10,9 +10,9 @@ from cocogs.cli import sentence
 from cocogs.config import StrategyConfig, preset
 from cocogs.device import choose_device
 from cocogs.errors import InputError
-from cocogs.losses import photometric_loss
 from cocogs.rasterize import native_cuda
-from cocogs.strategy import Densification
+from cocogs.train.losses import photometric_loss
+from cocogs.train.strategy import Densification
 
 PRESETS = ["3dgs", "lens", "full", "paper"]
 

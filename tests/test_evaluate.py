@@ -15,8 +15,8 @@ from torch import Tensor
 
 from cocogs.cli import main, plain_console
 from cocogs.errors import InputError
-from cocogs.evaluate import compare, evaluate_run, print_evaluation, ssim_uniform_7
-from cocogs.lpips import BACKBONE_FILE, LINEAR_FILE, Lpips
+from cocogs.measure.evaluate import compare, evaluate_run, print_evaluation, ssim_uniform_7
+from cocogs.measure.lpips import BACKBONE_FILE, LINEAR_FILE, Lpips
 from cocogs.run import Run, load_run
 from cocogs.ssim import ssim_map
 

@@ -6,11 +6,11 @@ from dataclasses import replace
 import pytest
 import torch
 
-from cocogs.coc.expand import (
+from cocogs.optics.aperture import lens_samples, sampled_disc
+from cocogs.optics.expand import (
     Ablation,
     GaussianEncoding,
     PaperExpansion,
-    PhotoLens,
     ResidualExpansion,
     fourier,
     paper_copies,
@@ -18,7 +18,7 @@ from cocogs.coc.expand import (
     sphere_points,
     widen,
 )
-from cocogs.coc.lens import blur_variance, coc_diameter, lens_samples, sampled_disc
+from cocogs.optics.lens import PhotoLens, blur_variance, coc_diameter
 
 COUNT, COPIES, FX = 40, 5, 300.0
 
@@ -38,7 +38,7 @@ CAMERA = torch.eye(4)
 
 def test_widening_moves_nothing_and_blurs_by_the_coc(base):
     copies = widen(base, CAMERA, LENS)
-    coc = coc_diameter(base[0][:, 2], LENS.focus_distance, LENS.aperture)
+    coc = coc_diameter(base[0][:, 2], LENS.focus_distance, LENS.K)
     torch.testing.assert_close(copies.means[0], base[0])
     torch.testing.assert_close(copies.blur, blur_variance(coc)[None])
 
@@ -47,7 +47,7 @@ def test_sampled_lens_starts_at_the_physical_one(base):
     expansion = ResidualExpansion(COPIES, torch.zeros(3), 1.0)
     copies = sample_lens(base, CAMERA, FX, LENS, expansion(base, torch.zeros(3)))
     shift_px = (copies.means - base[0])[..., :2] * FX / base[0][:, 2:]
-    coc = coc_diameter(base[0][:, 2], LENS.focus_distance, LENS.aperture)
+    coc = coc_diameter(base[0][:, 2], LENS.focus_distance, LENS.K)
     expected = -sampled_disc(COPIES) * coc[:, None] / 2 * lens_samples(COPIES)[:, None]
     torch.testing.assert_close(shift_px, expected, atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(copies.means[..., 2], base[0][:, 2].expand(COPIES, -1))
@@ -85,7 +85,7 @@ def test_residuals_leave_the_aperture_to_its_k(base):
     with torch.no_grad():
         for parameter in expansion.parameters():
             parameter.add_(torch.rand(parameter.shape, generator=torch.Generator().manual_seed(1)) - 0.3)
-    factors = expansion(base, torch.zeros(3)).aperture_factor.detach()
+    factors = expansion(base, torch.zeros(3)).K_factor.detach()
     assert factors.std() > 1e-3
     torch.testing.assert_close(factors.log().mean(), torch.tensor(0.0), atol=1e-5, rtol=0)
 
@@ -106,7 +106,7 @@ def test_paper_factors_stay_in_their_ranges(base):
         torch.nn.init.normal_(p, std=1.0)
     factors = expansion(base, torch.tensor([5.0, -3.0, 1.0]))
     torch.testing.assert_close(factors.directions.norm(dim=-1), torch.ones(COPIES, COUNT), atol=1e-4, rtol=0)
-    assert (factors.beta >= 0).all() and (factors.beta <= 1).all() and (factors.aperture_factor >= 0).all()
+    assert (factors.beta >= 0).all() and (factors.beta <= 1).all() and (factors.K_factor >= 0).all()
     for factor in (factors.scale_factors, factors.rotation_factors):
         assert factor.min() >= 1 and factor.max() <= 1.1
 
@@ -120,7 +120,7 @@ def test_untrained_paper_copies_are_near_a_lens(base):
     even = sphere_points(COPIES)[:, None]
     assert ((here.directions * even).sum(-1) > 0.95).all()
     assert ((here.beta > 0.8) & (here.beta < 0.95)).all()
-    assert ((here.aperture_factor - 1).abs() < 0.1).all()
+    assert ((here.K_factor - 1).abs() < 0.1).all()
     (here.directions[..., 0].sum() + here.beta.sum()).backward()
     first = expansion.layers[0]
     assert isinstance(first, torch.nn.Linear) and first.weight.grad is not None
@@ -142,7 +142,7 @@ def test_paper_copies_keep_the_base_set_last_and_stay_within_the_circle(base):
     assert copies.means.shape == (COPIES + 1, COUNT, 3)
     torch.testing.assert_close(copies.means[-1], base[0])
     factors = expansion(base, torch.zeros(3))
-    radius = (0.2 * factors.aperture_factor * (1 / base[0].norm(dim=-1) - 1 / 3.0)).abs() / 2
+    radius = (0.2 * factors.K_factor * (1 / base[0].norm(dim=-1) - 1 / 3.0)).abs() / 2
     assert ((copies.means[:-1] - base[0]).norm(dim=-1) <= radius * (1 + 1e-4)).all()
 
 

@@ -15,10 +15,11 @@ from tiny_run import tiny_camera, tiny_gaussians, tiny_run
 from cocogs.cli import main
 from cocogs.errors import InputError
 from cocogs.export import ExportOptions, choose, export_cameras, export_splats
-from cocogs.gaussians import SH_C0, Gaussians
+from cocogs.gaussians import Gaussians
 from cocogs.io.colmap import read_model, write_model
 from cocogs.io.ply import read_ply
 from cocogs.rasterize import rasterize
+from cocogs.rasterize.constants import SH_C0
 from cocogs.run import Run, load_run
 
 TRANSFORM = os.environ.get("SPLAT_TRANSFORM") or shutil.which("splat-transform")
@@ -153,7 +154,7 @@ def test_lens_and_cameras(run: Run, tmp_path: Path) -> None:
     assert path.name == "scene.lens.json"
     document = json.loads(path.read_text())
     assert document["schema"] == "cocogs-export/1"
-    assert document["aperture_diameter"] == pytest.approx(run.lens().aperture)
+    assert document["aperture_diameter"] == pytest.approx(run.lens().aperture_diameter)
     assert [photo["name"] for photo in document["photos"]] == [view.name for view in run.scene.views]
     for photo, view in zip(document["photos"], run.scene.views, strict=True):
         assert photo["cam_from_world"] == view.camera.cam_from_world.tolist()

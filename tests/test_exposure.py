@@ -10,9 +10,9 @@ from test_training import Losses
 from tiny_run import write_tiny_scene
 
 from cocogs.config import preset
-from cocogs.exposure import Exposure
+from cocogs.optics.exposure import Exposure
 from cocogs.run import DataConfig, load_run, open_data, write_config
-from cocogs.trainer import Trainer
+from cocogs.train.trainer import Trainer
 
 
 def test_starts_at_the_photo_as_it_is_and_keeps_the_mean() -> None:

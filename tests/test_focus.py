@@ -10,23 +10,21 @@ from tiny_run import tiny_camera, tiny_scene
 from torch import Tensor
 from torch.nn import functional as F
 
-from cocogs.coc.focus import (
-    DETAIL_FLOOR,
+from cocogs.optics.focus import FocusPlanes
+from cocogs.optics.lens import coc_diameter
+from cocogs.optics.search import (
     IN_FOCUS,
     SENSOR_BLUR,
     Evidence,
-    FocusPlanes,
-    blur_map,
     find_lens,
     fit_blurs,
     fit_lens,
-    gradient_energy,
     mean_depths,
     measure_photo,
     measure_photos,
     thin_out,
 )
-from cocogs.coc.lens import coc_diameter
+from cocogs.optics.sharpness import DETAIL_FLOOR, blur_map, gradient_energy
 from cocogs.scene import View, open_scene
 
 WIDTH = 600
@@ -69,24 +67,24 @@ def synthetic_evidence(aperture: float, outliers: float = 0.0, views: int = 12, 
 
 def test_focus_planes_start_where_they_are_told() -> None:
     start = torch.tensor([2.0, 5.0, 40.0])
-    focus = FocusPlanes(start, aperture=70.0, typical_depth=4.0)
+    focus = FocusPlanes(start, K=70.0, typical_depth=4.0)
     torch.testing.assert_close(focus.focus_distances.detach(), start)
     for index, distance in enumerate(start):
         torch.testing.assert_close(focus.focus_distance(index).detach(), distance)
-        torch.testing.assert_close(focus.aperture(index).detach(), torch.tensor(70.0))
-    assert focus.log_aperture.shape == (1,)
+        torch.testing.assert_close(focus.K(index).detach(), torch.tensor(70.0))
+    assert focus.log_K.shape == (1,)
 
 
 def test_aperture_per_photo() -> None:
-    focus = FocusPlanes(torch.ones(3), aperture=70.0, typical_depth=4.0, per_photo_aperture=True)
-    assert focus.log_aperture.shape == (3,)
-    focus.aperture(1).backward()
-    assert focus.log_aperture.grad is not None
-    assert (focus.log_aperture.grad != 0).tolist() == [False, True, False]
+    focus = FocusPlanes(torch.ones(3), K=70.0, typical_depth=4.0, per_photo_aperture=True)
+    assert focus.log_K.shape == (3,)
+    focus.K(1).backward()
+    assert focus.log_K.grad is not None
+    assert (focus.log_K.grad != 0).tolist() == [False, True, False]
 
 
 def test_gradient_reaches_the_own_focus_distance_only() -> None:
-    focus = FocusPlanes(torch.tensor([2.0, 5.0, 3.0]), aperture=70.0, typical_depth=4.0)
+    focus = FocusPlanes(torch.tensor([2.0, 5.0, 3.0]), K=70.0, typical_depth=4.0)
     focus.focus_distance(2).backward()
     assert focus.vergence.grad is not None
     assert (focus.vergence.grad != 0).tolist() == [False, False, True]
@@ -94,7 +92,7 @@ def test_gradient_reaches_the_own_focus_distance_only() -> None:
 
 def test_a_photo_focused_at_infinity_comes_back() -> None:
     """A step may carry the vergence below zero, which means no distance at all, and so may the start."""
-    focus = FocusPlanes(torch.tensor([math.inf, 5.0]), aperture=70.0, typical_depth=4.0)
+    focus = FocusPlanes(torch.tensor([math.inf, 5.0]), K=70.0, typical_depth=4.0)
     with torch.no_grad():
         focus.vergence[1] = -0.5
         focus.softness[0] = -1.0
@@ -295,7 +293,7 @@ def test_little_evidence_falls_back_to_mean_depths(views: int, points: int) -> N
 
 def blurs_of(evidence: Evidence, focus_distances: Tensor, aperture: float) -> Tensor:
     """What `measure_photos` would see of this lens, a tenth off."""
-    coc = coc_diameter(evidence.depths, focus_distances[:, None], evidence.apertures(aperture))
+    coc = coc_diameter(evidence.depths, focus_distances[:, None], evidence.K_per_photo(aperture))
     noise = torch.randn(coc.shape, generator=torch.Generator().manual_seed(3))
     return (SENSOR_BLUR**2 + coc.square() / 16).sqrt() * torch.exp(0.1 * noise)
 

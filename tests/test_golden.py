@@ -20,13 +20,14 @@ import torch
 from torch import Tensor
 
 from cocogs.camera import Camera
-from cocogs.coc.lens import coc_diameter
-from cocogs.gaussians import SH_C0, Gaussians
+from cocogs.gaussians import Gaussians
 from cocogs.io.photos import read_photo, to_float
 from cocogs.io.pictures import write_png
-from cocogs.monitor import picture_psnr
-from cocogs.refocusing import Lens, refocus
+from cocogs.optics.lens import Lens, coc_diameter
+from cocogs.rasterize.constants import SH_C0
+from cocogs.render.refocusing import refocus
 from cocogs.srgb import to_linear, to_srgb
+from cocogs.train.monitor import picture_psnr
 
 GOLDEN = Path(__file__).parent / "golden"
 SAMPLES = 256
@@ -55,8 +56,8 @@ def truth() -> dict[str, Any]:
 
 def camera() -> Camera:
     t = truth()
-    K, pose = (torch.tensor(t[name], dtype=torch.float64) for name in ("K", "cam_from_world"))
-    return Camera(K, pose, t["width"], t["height"])
+    intrinsics, pose = (torch.tensor(t[name], dtype=torch.float64) for name in ("K", "cam_from_world"))
+    return Camera(intrinsics, pose, t["width"], t["height"])
 
 
 def golden(name: str) -> Golden:
@@ -126,7 +127,7 @@ def shown(folder: Path, picture: Tensor, reference: Tensor) -> Iterator[None]:
 def test_pinhole(tmp_path: Path) -> None:
     """Turned camera, principal point off the middle: every ball where `Camera` and the rasterizer have it."""
     sharp = golden("pinhole")
-    assert sharp.lens.aperture == 0
+    assert sharp.lens.aperture_diameter == 0
     picture = refocus(shells(sharp.balls), camera(), sharp.lens)
     (light, place, _), (true_light, true_place, _) = moments(picture), moments(sharp.picture)
     projected, _ = camera().project(sharp.centers)
@@ -141,7 +142,7 @@ def test_size_of_the_circle_of_confusion(tmp_path: Path) -> None:
     """The lens adds a disc's variance, c^2 / 16 per axis, to what the pinhole shows."""
     blurred, sharp = golden("round"), golden("pinhole")
     lens = blurred.lens.of(camera())
-    coc = coc_diameter(camera().depths(blurred.centers), lens.focus_distance, lens.aperture)
+    coc = coc_diameter(camera().depths(blurred.centers), lens.focus_distance, lens.K)
     assert coc[0] > 15 and coc[1].abs() < 0.1 and coc[2] < -15
     added = moments(blurred.picture)[2] - moments(sharp.picture)[2]
     with shown(tmp_path, blurred.picture, sharp.picture):
@@ -170,8 +171,8 @@ def test_lens(name: str, tmp_path: Path) -> None:
 
 
 WRONG = {
-    "wide": ("round", {"aperture": 0.18 * 1.1}),
-    "narrow": ("round", {"aperture": 0.18 * 0.9}),
+    "wide": ("round", {"aperture_diameter": 0.18 * 1.1}),
+    "narrow": ("round", {"aperture_diameter": 0.18 * 0.9}),
     "focus": ("round", {"focus_distance": 0.9 * 1.1}),
     "turned": ("bladed", {"blade_rotation": 10.0 + 30}),
     "mirrored": ("bladed", {"blade_rotation": -10.0}),

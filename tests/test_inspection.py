@@ -18,8 +18,10 @@ from torch import Tensor
 
 from cocogs.camera import Camera
 from cocogs.cli import main
-from cocogs.coc.focus import Evidence, blur_map, fit_blurs, gaussian_blur, variation
-from cocogs.inspection import (
+from cocogs.io.makernote import canon_focus_distance
+from cocogs.io.photos import read_header
+from cocogs.io.truth_file import read_truth
+from cocogs.measure.inspection import (
     DepthStep,
     ExifAgreement,
     Inspection,
@@ -27,11 +29,10 @@ from cocogs.inspection import (
     in_focus_range,
     inspect_scene,
 )
-from cocogs.io.makernote import canon_focus_distance
-from cocogs.io.photos import read_header
-from cocogs.io.truth_file import read_truth
+from cocogs.measure.truth import align
+from cocogs.optics.search import Evidence, fit_blurs, variation
+from cocogs.optics.sharpness import blur_map, gaussian_blur
 from cocogs.scene import open_scene
-from cocogs.truth import align
 
 APERTURE, WIDE = 40.0, 60.0
 """K in px x scene unit; the room lies between 2.6 and 4.6, so circles of confusion reach 6 and 10 px."""
@@ -45,7 +46,7 @@ def room_cameras(count: int) -> list[Camera]:
     for camera in make_cameras(count):
         pose = camera.cam_from_world.clone()
         pose[:3, 3] -= pose[:3, :3] @ torch.tensor([1.3, 0.0, 0.0], dtype=torch.float64)
-        cameras.append(Camera(camera.K, pose, camera.width, camera.height))
+        cameras.append(Camera(camera.intrinsics, pose, camera.width, camera.height))
     return cameras
 
 
@@ -125,7 +126,7 @@ def test_varied_focus_is_found_and_nothing_is_lost(varied: Path, tmp_path: Path)
     assert found.method == "compared"
     errors = [abs(p.focus_distance / z - 1) for p, z in zip(found.photos, VARIED, strict=True)]
     assert np.mean(np.array(errors) < 0.1) >= 0.9
-    assert found.aperture == pytest.approx(WIDE, rel=0.5)  # the room's texture is not a natural one
+    assert found.K == pytest.approx(WIDE, rel=0.5)  # the room's texture is not a natural one
     assert found.lost_ranges == [] and found.warnings == []
     for photo in found.photos:
         assert photo.near < photo.focus_distance and (photo.far is None or photo.focus_distance < photo.far)
@@ -173,7 +174,7 @@ def assert_near_the_truth(data: Path, tmp_path: Path, aperture: float, **options
     errors = [abs(p.focus_distance * unit / frames[p.name]["focus_distance"] - 1) for p in found.photos]
     assert np.mean(np.array(errors) < 0.1) >= 0.9, errors
     true_aperture = truth["aperture_diameter"] / unit * scene.views[0].camera.fx
-    assert found.aperture == pytest.approx(true_aperture, rel=aperture)
+    assert found.K == pytest.approx(true_aperture, rel=aperture)
     assert found.method == "compared" and found.lost_ranges == []
 
 
@@ -291,7 +292,7 @@ def test_variation_tells_focus_that_differs() -> None:
 
 
 def test_in_focus_range_is_the_thin_lens() -> None:
-    near, far = in_focus_range(torch.tensor([2.0, 50.0]), aperture=30.0)
+    near, far = in_focus_range(torch.tensor([2.0, 50.0]), K=30.0)
     torch.testing.assert_close(30 * (1 / near - 1 / torch.tensor([2.0, 50.0])), torch.full((2,), 1.5))
     assert 30 * (1 / 2.0 - 1 / float(far[0])) == pytest.approx(1.5)
     assert math.isinf(far[1])

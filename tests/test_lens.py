@@ -5,15 +5,14 @@ import math
 import pytest
 import torch
 
-from cocogs.coc.lens import (
+from cocogs.optics.aperture import lens_samples, sampled_disc
+from cocogs.optics.lens import (
     DISC_SIGMA,
     blur_variance,
     camera_depth,
     coc_diameter,
     depth_of_field,
     focus_between,
-    lens_samples,
-    sampled_disc,
     world_radius,
 )
 

@@ -30,7 +30,7 @@ def test_poses_become_opencv_and_points_are_drawn_where_photos_look(tmp_path: Pa
     scene, said = _open(tmp_path / "data", tmp_path)
     for view, camera in zip(scene.views, cameras, strict=True):
         assert torch.allclose(view.camera.cam_from_world, camera.cam_from_world, atol=1e-12)
-        assert torch.allclose(view.camera.K, camera.K)
+        assert torch.allclose(view.camera.intrinsics, camera.intrinsics)
     assert any("drawn at random" in line for line in said) and scene.drawn
     assert scene.points.shape == scene.point_colors.shape == (20_000, 3)
     assert scene.point_colors.min() >= 0 and scene.point_colors.max() <= 1

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from cocogs.losses import photometric_loss
 from cocogs.ssim import ssim_map
+from cocogs.train.losses import photometric_loss
 
 
 def pictures(height: int = 20, width: int = 27, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:

@@ -9,14 +9,16 @@ from tiny_run import tiny_camera, tiny_gaussians
 from torch import Tensor
 
 from cocogs.camera import Camera
-from cocogs.coc.expand import Ablation
-from cocogs.coc.focus import FocusPlanes
-from cocogs.coc.lens import DISC_SIGMA, coc_diameter, sampled_disc
 from cocogs.config import PRESETS, ModelConfig, preset
-from cocogs.gaussians import SH_C0, Gaussians
-from cocogs.model import DefocusModel
+from cocogs.gaussians import Gaussians
+from cocogs.optics.aperture import sampled_disc
+from cocogs.optics.expand import Ablation
+from cocogs.optics.focus import FocusPlanes
+from cocogs.optics.lens import DISC_SIGMA, Lens, coc_diameter
+from cocogs.optics.model import DefocusModel
 from cocogs.rasterize import rasterize
-from cocogs.refocusing import Lens, refocus
+from cocogs.rasterize.constants import SH_C0
+from cocogs.render.refocusing import refocus
 from cocogs.srgb import to_linear, to_srgb
 
 APERTURE = 25.0
@@ -229,23 +231,23 @@ def test_one_copy_is_enough() -> None:
 def test_per_photo_aperture() -> None:
     model = make(ModelConfig(per_photo_aperture=True))
     with torch.no_grad():
-        model.focus.log_aperture[1] = math.log(3 * APERTURE)
+        model.focus.log_K[1] = math.log(3 * APERTURE)
         model.focus.vergence[1] = model.focus.vergence[0]
-    assert float(model.lens(1).aperture.detach()) == pytest.approx(3 * APERTURE, rel=1e-5)
+    assert float(model.lens(1).K.detach()) == pytest.approx(3 * APERTURE, rel=1e-5)
     torch.testing.assert_close(model.defocused(CAMERA, 0), refocused(model, CAMERA, 3.0, APERTURE))
     torch.testing.assert_close(model.defocused(CAMERA, 1), refocused(model, CAMERA, 3.0, 3 * APERTURE))
     model.photo(CAMERA, 1).image.square().sum().backward()
-    assert model.focus.log_aperture.grad is not None
-    assert (model.focus.log_aperture.grad != 0).tolist() == [False, True, False]
+    assert model.focus.log_K.grad is not None
+    assert (model.focus.log_K.grad != 0).tolist() == [False, True, False]
 
 
 @pytest.mark.parametrize("name", ["lens", "full"])
 def test_reported_aperture_starts_as_the_lens_s(name: str) -> None:
     model = make(replace(preset(name).model, per_photo_aperture=True))
     with torch.no_grad():
-        model.focus.log_aperture[1] = math.log(3 * APERTURE)
-    assert model.aperture(CAMERA, 0) == pytest.approx(APERTURE, rel=1e-4)
-    assert model.aperture(CAMERA, 1) == pytest.approx(3 * APERTURE, rel=1e-4)
+        model.focus.log_K[1] = math.log(3 * APERTURE)
+    assert model.K(CAMERA, 0) == pytest.approx(APERTURE, rel=1e-4)
+    assert model.K(CAMERA, 1) == pytest.approx(3 * APERTURE, rel=1e-4)
 
 
 def test_reported_aperture_is_the_one_the_copies_act_with() -> None:
@@ -253,7 +255,7 @@ def test_reported_aperture_is_the_one_the_copies_act_with() -> None:
     depth = 4.0
     config = replace(preset("full").model, blend_channels=0, linear_light=False)
     model = away_from_start(make(config, one_splat(depth, opacity=0.99), 70.0))
-    aperture = model.aperture(CAMERA, 0)
+    aperture = model.K(CAMERA, 0)
     assert abs(aperture / 70.0 - 1) > 0.05  # else there is nothing to see
     _, *sharp = light_and_variance(model.sharp(CAMERA).colors[0])
     _, *sampled = light_and_variance(model.defocused(CAMERA, 0))
@@ -270,7 +272,7 @@ def test_reported_aperture_is_the_one_the_copies_act_with() -> None:
 def test_gradients_reach_the_aperture_and_the_own_focus_only(name: str, index: int) -> None:
     model = away_from_start(make(preset(name).model, aperture=2.0 if name == "paper" else APERTURE))
     model.photo(CAMERA, index).image.square().sum().backward()
-    vergence, aperture = model.focus.vergence.grad, model.focus.log_aperture.grad
+    vergence, aperture = model.focus.vergence.grad, model.focus.log_K.grad
     assert vergence is not None and aperture is not None
     assert (vergence != 0).tolist() == [i == index for i in range(len(FOCUS_DISTANCES))]
     assert (aperture != 0).all() and aperture.isfinite().all()
@@ -284,7 +286,7 @@ def test_gradients_reach_the_aperture_and_the_own_focus_only(name: str, index: i
 def test_pinhole_leaves_the_lens_alone() -> None:
     model = make(preset("3dgs").model)
     model.photo(CAMERA, 0).image.sum().backward()
-    assert model.focus.vergence.grad is None and model.focus.log_aperture.grad is None
+    assert model.focus.vergence.grad is None and model.focus.log_K.grad is None
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -361,7 +363,7 @@ def test_photo_does_not_depend_on_the_unit_of_the_scene() -> None:
     large.blend.load_state_dict(small.blend.state_dict())
     pose = CAMERA.cam_from_world.clone()
     pose[:3, 3] *= scale
-    camera = Camera(CAMERA.K, pose, CAMERA.width, CAMERA.height)
+    camera = Camera(CAMERA.intrinsics, pose, CAMERA.width, CAMERA.height)
     # bf16 in the networks rounds inputs that differ in the last bit of float32 to different values.
     difference = (large.defocused(camera, 0) - small.defocused(CAMERA, 0)).abs()
     assert difference.mean() < 2e-3 and difference.max() < 0.05

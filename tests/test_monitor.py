@@ -11,8 +11,8 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tiny_run import HEIGHT, WIDTH, tiny_run
 
-from cocogs.monitor import Monitor, duration, peak_memory, picture_psnr, psnr, strip
 from cocogs.run import Run, load_run
+from cocogs.train.monitor import Monitor, duration, peak_memory, picture_psnr, psnr, strip
 
 
 @pytest.fixture(scope="module", params=["lens", "paper", "full", "3dgs"])

@@ -34,10 +34,10 @@ def default_level() -> Iterator[None]:
 
 
 def small_camera(width: int = 24, height: int = 18) -> Camera:
-    K = torch.tensor([[22.0, 0, 10.5], [0, 20.0, 8.2], [0, 0, 1]], dtype=torch.float64)
+    intrinsics = torch.tensor([[22.0, 0, 10.5], [0, 20.0, 8.2], [0, 0, 1]], dtype=torch.float64)
     pose = torch.eye(4, dtype=torch.float64)
     pose[:3, 3] = torch.tensor([0.1, -0.05, 0.2])
-    return Camera(K, pose, width, height)
+    return Camera(intrinsics, pose, width, height)
 
 
 def smooth_scene(sets: int, count: int, seed: int = 0) -> Splats:
@@ -133,9 +133,9 @@ def test_probe_adds_up_how_hard_each_pixel_pulls_at_the_projected_mean() -> None
 
     def losses(axis: int, shift: float) -> torch.Tensor:
         """(2, H, W), what each pixel adds to the loss."""
-        K = camera.K.clone()
-        K[axis, 2] += shift
-        return (rasterize(**scene, camera=replace(camera, K=K)).colors * weights).sum(1)
+        intrinsics = camera.intrinsics.clone()
+        intrinsics[axis, 2] += shift
+        return (rasterize(**scene, camera=replace(camera, intrinsics=intrinsics)).colors * weights).sum(1)
 
     step = 1e-5
     for axis in range(2):

@@ -54,7 +54,7 @@ def test_poses_become_opencv(tmp_path: Path) -> None:
     assert [view.name for view in scene.views] == ["000.png", "001.png", "002.png", "003.png"]
     for view, camera in zip(scene.views, cameras, strict=True):
         assert torch.allclose(view.camera.cam_from_world, camera.cam_from_world, atol=1e-12)
-        assert torch.allclose(view.camera.K, camera.K)
+        assert torch.allclose(view.camera.intrinsics, camera.intrinsics)
 
 
 def test_points_come_from_the_ply_file(tmp_path: Path) -> None:
@@ -98,7 +98,7 @@ def test_angle_of_view_gives_the_focal_length(tmp_path: Path) -> None:
     _edit(tmp_path, fl_x=None, fl_y=None, cx=None, cy=None, w=None, h=None, camera_angle_x=angle)
     camera = _open(tmp_path, tmp_path).views[0].camera
     expected = torch.tensor([[FOCAL, 0, WIDTH / 2], [0, FOCAL, HEIGHT / 2], [0, 0, 1]]).double()
-    assert torch.allclose(camera.K, expected)
+    assert torch.allclose(camera.intrinsics, expected)
 
 
 def test_a_frame_may_have_its_own_lens(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from tiny_run import VIEWS, tiny_camera
 
 from cocogs.camera import Camera
 from cocogs.errors import InputError
-from cocogs.paths import (
+from cocogs.render.paths import (
     axis_and_angle,
     looking,
     nearest_rotation,

@@ -451,9 +451,9 @@ def test_unknown_backend_is_refused() -> None:
 def test_antialiased_pictures_of_all_sizes_are_alike(size_px: float) -> None:
     """A picture shows what a four times finer one shows on average; classic ones of thin splats do not."""
     camera = tilted_camera(48, 36)
-    K = camera.K.clone()
-    K[:2] *= 4
-    fine = Camera(K, camera.cam_from_world, 4 * camera.width, 4 * camera.height)
+    intrinsics = camera.intrinsics.clone()
+    intrinsics[:2] *= 4
+    fine = Camera(intrinsics, camera.cam_from_world, 4 * camera.width, 4 * camera.height)
     splats = random_splats(300, camera, 22, size_px=size_px).tensors().values()
 
     def difference(antialiased: bool) -> float:

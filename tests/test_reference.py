@@ -14,8 +14,8 @@ from cocogs.rasterize import reference
 
 def facing_camera(width: int = 21, height: int = 21, focal: float = 20.0) -> Camera:
     """At the origin, looking along z, with the principal point in the middle of the image."""
-    K = torch.tensor([[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1]]).double()
-    return Camera(K, torch.eye(4).double(), width, height)
+    intrinsics = torch.tensor([[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1]]).double()
+    return Camera(intrinsics, torch.eye(4).double(), width, height)
 
 
 def render(
@@ -265,10 +265,10 @@ def test_off_centre_principal_point_shifts_the_picture() -> None:
     splats = double([[0.1, -0.2, 2], [-0.3, 0.1, 3]]), double([[0.1] * 3, [0.2] * 3]), double([0.7, 0.6])
     camera = facing_camera(30, 30)
     _, centred, _, _ = render(camera, *splats)
-    K = camera.K.clone()
-    K[0, 2] += 7
-    K[1, 2] -= 4
-    _, shifted, _, _ = render(replace(camera, K=K), *splats)
+    intrinsics = camera.intrinsics.clone()
+    intrinsics[0, 2] += 7
+    intrinsics[1, 2] -= 4
+    _, shifted, _, _ = render(replace(camera, intrinsics=intrinsics), *splats)
     assert torch.allclose(shifted[:-4, 7:], centred[4:, :-7])
 
 

@@ -12,9 +12,11 @@ from torch import Tensor
 import cocogs
 from cocogs.camera import Camera
 from cocogs.errors import InputError
-from cocogs.gaussians import SH_C0, Gaussians
+from cocogs.gaussians import Gaussians
+from cocogs.optics.lens import Lens
 from cocogs.rasterize import rasterize
-from cocogs.refocusing import Lens, along_ray, depth_at, refocus, seen_from
+from cocogs.rasterize.constants import SH_C0
+from cocogs.render.refocusing import along_ray, depth_at, refocus, seen_from
 from cocogs.srgb import compress_highlights, expand_highlights, to_linear, to_srgb
 
 CAMERA = Camera(

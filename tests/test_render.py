@@ -17,18 +17,17 @@ from PIL import Image
 from tiny_run import FX, HEIGHT, VIEWS, WIDTH, tiny_camera, tiny_run
 
 from cocogs.cli import main
-from cocogs.coc.expand import PhotoLens
-from cocogs.coc.lens import coc_diameter
 from cocogs.errors import InputError
 from cocogs.io import pictures
 from cocogs.io.camera_path import CameraPath, PathFrame, path_to_json
 from cocogs.io.photos import read_photo
 from cocogs.io.pictures import picture_names, write_png
-from cocogs.maps import coc_map, colored_coc, colored_depth
-from cocogs.refocusing import Lens, depth_at, refocus, sharp_depth
+from cocogs.optics.lens import Lens, PhotoLens, coc_diameter
+from cocogs.optics.maps import coc_map, colored_coc, colored_depth
 from cocogs.render import files, render
 from cocogs.render.files import COC_STEP, COC_ZERO, RECORD
 from cocogs.render.options import RenderOptions
+from cocogs.render.refocusing import depth_at, refocus, sharp_depth
 from cocogs.render.shots import plan, sized
 from cocogs.run import Run, load_run
 from cocogs.scene import LensFacts
@@ -114,7 +113,7 @@ def lens(run: Run, **options: Any) -> Lens:
 
 
 def test_aperture_is_the_learned_one_by_default(run: Run) -> None:
-    learned = run.lens().aperture
+    learned = run.lens().aperture_diameter
     assert lens(run, focus=4.0) == Lens(4.0, learned)
     assert lens(run, focus=math.inf, aperture="1.5x", blades=6, blade_rotation=15.0) == Lens(
         math.inf, 1.5 * learned, 6, 15.0
@@ -124,7 +123,7 @@ def test_aperture_is_the_learned_one_by_default(run: Run) -> None:
 
 def test_picture_is_drawn_through_the_lens(run: Run, tmp_path: Path) -> None:
     (path, _) = rendered(run, tmp_path, focus=3.0, aperture="2x", samples=9, blades=5)
-    chosen = Lens(3.0, 2 * run.lens().aperture, 5)
+    chosen = Lens(3.0, 2 * run.lens().aperture_diameter, 5)
     expected = refocus(run.model.gaussians, run.scene.test_views[0].camera, chosen, 9).clamp(0, 1)
     assert (pixels(path) - expected).abs().max() <= 0.5 / 255 + 1e-6
 
@@ -134,7 +133,9 @@ def test_f_number_is_relative_to_the_photos(run: Run, monkeypatch: pytest.Monkey
         lenses(run, focus=4.0, f_number=2.8)
     views = [replace(v, lens=LensFacts(f_number=4.0)) for v in run.scene.views]
     monkeypatch.setattr(run.scene, "views", views)
-    assert lens(run, focus=4.0, f_number=2.0).aperture == pytest.approx(2 * run.lens().aperture)
+    assert lens(run, focus=4.0, f_number=2.0).aperture_diameter == pytest.approx(
+        2 * run.lens().aperture_diameter
+    )
 
 
 @pytest.mark.parametrize(("place", "x", "y"), [("20,15", 20.5, 15.5), ("50%, 50%", 24.0, 18.0)])
@@ -147,12 +148,12 @@ def test_focus_at_a_pixel_of_a_photo(run: Run, place: str, x: float, y: float) -
 def test_focus_pull_moves_evenly_in_vergence(run: Run) -> None:
     moving = [shown for shown in lenses(run, focus_pull="2:inf", frames=5) if shown]
     assert [m.focus_distance for m in moving] == pytest.approx([2, 8 / 3, 4, 8, math.inf])
-    assert {m.aperture for m in moving} == {run.lens().aperture}
+    assert {m.aperture_diameter for m in moving} == {run.lens().aperture_diameter}
 
 
 def test_aperture_sweep(run: Run) -> None:
     moving = [shown for shown in lenses(run, focus=3.0, aperture_sweep="0x:2x", frames=3) if shown]
-    assert [m.aperture / run.lens().aperture for m in moving] == pytest.approx([0, 1, 2])
+    assert [m.aperture_diameter / run.lens().aperture_diameter for m in moving] == pytest.approx([0, 1, 2])
 
 
 # --- which cameras
@@ -174,7 +175,7 @@ def test_a_path_from_a_file_brings_its_lens(run: Run, tmp_path: Path) -> None:
     assert [shot.lens for shot in own] == [Lens(3.0, 0.2, 5), None]
     assert torch.equal(own[0].camera.cam_from_world, camera.cam_from_world)
     set_by_hand = lenses(run, path=str(tmp_path / "path.json"), focus=4.0)
-    assert set_by_hand == [Lens(4.0, run.lens().aperture)] * 2
+    assert set_by_hand == [Lens(4.0, run.lens().aperture_diameter)] * 2
 
 
 def test_size_keeps_the_angle_across() -> None:
@@ -204,7 +205,7 @@ def test_sixteen_bits(run: Run, tmp_path: Path) -> None:
 def test_exr_is_linear_light(run: Run, tmp_path: Path) -> None:
     OpenEXR = pytest.importorskip("OpenEXR")
     (path,) = rendered(run, tmp_path, view="view_1.png", format="exr", focus=3.0, depth=True, coc=True)
-    camera, chosen = run.scene.views[1].camera, Lens(3.0, run.lens().aperture)
+    camera, chosen = run.scene.views[1].camera, Lens(3.0, run.lens().aperture_diameter)
     with OpenEXR.File(str(path)) as file:
         light = torch.from_numpy(file.channels()["RGB"].pixels).float().permute(2, 0, 1)
     expected = to_linear(refocus(run.model.gaussians, camera, chosen, 4))
@@ -231,7 +232,7 @@ def test_maps_as_sixteen_bit_png(run: Run, tmp_path: Path) -> None:
     written = torch.from_numpy(np.array(Image.open(tmp_path / "view_1_depth.png")).astype(np.float32))
     torch.testing.assert_close(written[there] * step, depths[there], atol=step, rtol=0)
     assert (written[~there] == 0).all()
-    coc = coc_map(depths, camera, Lens(3.0, run.lens().aperture).of(camera))
+    coc = coc_map(depths, camera, Lens(3.0, run.lens().aperture_diameter).of(camera))
     written = torch.from_numpy(np.array(Image.open(tmp_path / "view_1_coc.png")).astype(np.float32))
     torch.testing.assert_close((written[there] - COC_ZERO) * COC_STEP, coc[there], atol=COC_STEP, rtol=0)
 
@@ -574,7 +575,7 @@ def test_coc_map_is_the_thin_lens() -> None:
     lens = PhotoLens(torch.tensor(4.0), torch.tensor(20.0))
     depths = torch.linspace(2, 9, HEIGHT * WIDTH).view(HEIGHT, WIDTH)
     coc = coc_map(depths, tiny_camera(0), lens)
-    assert torch.allclose(coc, coc_diameter(depths, lens.focus_distance, lens.aperture), atol=1e-5)
+    assert torch.allclose(coc, coc_diameter(depths, lens.focus_distance, lens.K), atol=1e-5)
     assert coc[0, 0] > 0 > coc[-1, -1]
 
 

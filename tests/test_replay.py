@@ -9,9 +9,9 @@ from test_training import Losses
 from tiny_run import TEST_EVERY, tiny_scene
 
 from cocogs.config import preset
-from cocogs.replay import Replay
 from cocogs.run import DataConfig, open_data
-from cocogs.trainer import Trainer
+from cocogs.train.replay import Replay
+from cocogs.train.trainer import Trainer
 
 
 def trained(name: str, folder: Path, data: Path, replayed: bool) -> tuple[Trainer, list[float]]:

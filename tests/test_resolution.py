@@ -9,12 +9,12 @@ import torch
 from test_training import Losses, open_tiny_scene
 from tiny_run import APERTURE, FOCUS_DISTANCES, FX, tiny_camera
 
-from cocogs.coc.focus import FocusPlanes
-from cocogs.coc.lens import DISC_SIGMA
-from cocogs.coc.resolution import least_blur
 from cocogs.config import preset
-from cocogs.rasterize.reference import PIXEL_VARIANCE
-from cocogs.trainer import Trainer
+from cocogs.optics.focus import FocusPlanes
+from cocogs.optics.lens import DISC_SIGMA
+from cocogs.optics.resolution import least_blur
+from cocogs.rasterize.constants import PIXEL_VARIANCE
+from cocogs.train.trainer import Trainer
 
 CAMERAS = [tiny_camera(index) for index in range(3)]
 
@@ -59,7 +59,7 @@ def test_trained_splats_are_no_thinner(
     name: str, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     config = preset(name)
-    optim = replace(config.optim, iterations=60, aperture_prior=0.0)
+    optim = replace(config.optim, iterations=60, K_prior=0.0)
     strategy = replace(config.strategy, max_gaussians=400, finest=30.0)
     trainer = Trainer(
         replace(config, optim=optim, strategy=strategy), open_tiny_scene(tmp_path_factory), tmp_path

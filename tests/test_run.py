@@ -10,7 +10,8 @@ import torch
 from tiny_run import FX, tiny_run
 
 from cocogs.errors import InputError
-from cocogs.refocusing import Lens, refocus
+from cocogs.optics.lens import Lens
+from cocogs.render.refocusing import refocus
 from cocogs.run import Run, load_gaussians, load_run
 from cocogs.scene import LensFacts
 
@@ -25,12 +26,12 @@ def test_the_lens_is_that_of_lens_json(run: Run) -> None:
     for photo in photos:
         lens = run.lens(photo["name"])
         assert lens.focus_distance == pytest.approx(photo["focus_distance"])
-        assert lens.aperture == pytest.approx(photo["aperture_diameter"])
+        assert lens.aperture_diameter == pytest.approx(photo["aperture_diameter"])
         index = [view.name for view in run.scene.train_views].index(photo["name"])
         assert photo["softness_px"] ** 2 == pytest.approx(float(run.model.focus.softness[index].detach()))
     distances = sorted(photo["focus_distance"] for photo in photos)
     assert run.lens().focus_distance == pytest.approx(distances[(len(distances) - 1) // 2])
-    assert run.lens().aperture == pytest.approx(photos[0]["aperture_diameter"])  # one for all
+    assert run.lens().aperture_diameter == pytest.approx(photos[0]["aperture_diameter"])  # one for all
 
 
 def test_photos_without_a_learned_lens(run: Run, tmp_path_factory: pytest.TempPathFactory) -> None:
@@ -55,8 +56,8 @@ def test_the_papers_units_agree_at_the_typical_depth(tmp_path_factory: pytest.Te
     """There both readings of K blur alike: K px by physics, K fx / z in the paper's."""
     run = load_run(tiny_run(tmp_path_factory.getbasetemp(), "paper"))
     focus = run.model.focus
-    raw, typical = float(focus.log_aperture[0].detach().exp()), float(focus.typical_depth)
-    assert run.lens().aperture * FX == pytest.approx(raw * FX / typical)
+    raw, typical = float(focus.log_K[0].detach().exp()), float(focus.typical_depth)
+    assert run.lens().aperture_diameter * FX == pytest.approx(raw * FX / typical)
 
 
 def test_a_scene_is_drawn_as_it_was_trained(run: Run, tmp_path_factory: pytest.TempPathFactory) -> None:

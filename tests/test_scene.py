@@ -60,7 +60,10 @@ def test_a_colmap_project_at_full_size(data: Path) -> None:
     assert [view.name for view in scene.views] == ["000.png", "001.png", "002.png", "003.png"]
     for index, (view, camera) in enumerate(zip(scene.views, make_cameras(4), strict=True)):
         assert view.image_path == data / "images" / view.name, "a pinhole photo is used as it is"
-        assert torch.allclose(view.camera.K, camera.K) and view.camera.K.dtype == torch.float64
+        assert (
+            torch.allclose(view.camera.intrinsics, camera.intrinsics)
+            and view.camera.intrinsics.dtype == torch.float64
+        )
         assert torch.allclose(view.camera.cam_from_world, camera.cam_from_world)
         assert (view.camera.width, view.camera.height) == (WIDTH, HEIGHT)
         assert torch.equal(scene.photo(view), _picture(data, index))
@@ -74,7 +77,7 @@ def test_downscale_averages_areas_and_scales_the_camera(data: Path) -> None:
     scene, said = _open(data, downscale=3)
     view = scene.views[1]
     assert (view.camera.width, view.camera.height) == (80, 60)
-    assert torch.allclose(view.camera.K[:2], make_cameras(4)[1].K[:2] / 3)
+    assert torch.allclose(view.camera.intrinsics[:2], make_cameras(4)[1].intrinsics[:2] / 3)
     expected = torch.nn.functional.avg_pool2d(_picture(data, 1), 3)
     assert (scene.photo(view) - expected).abs().max() <= 0.5 / 255 + 1e-6
     assert any("training at 80x60." in line for line in said)

@@ -154,7 +154,7 @@ def test_portrait_and_landscape_photos_of_one_size_get_a_camera_each(tmp_path: P
     photos = tmp_path / "photos"
     cameras = make_cameras(5)
     write_photos(photos, cameras)
-    upright = Camera(cameras[2].K, cameras[2].cam_from_world, 180, 240)
+    upright = Camera(cameras[2].intrinsics, cameras[2].cam_from_world, 180, 240)
     Image.fromarray(take_photo(upright)).save(photos / "002.png")
     source, _ = _reconstruct(photos, tmp_path / "cache")
     sizes = {shot.name: (shot.intrinsics.width, shot.intrinsics.height) for shot in source.shots}

@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from cocogs.scene import Scene, open_scene
-from cocogs.start_points import add_start_points, lift_pixels, scatter_points, thumbnail
+from cocogs.train.start_points import add_start_points, lift_pixels, scatter_points, thumbnail
 
 
 @pytest.fixture

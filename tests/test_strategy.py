@@ -5,12 +5,12 @@ import torch
 from tiny_run import tiny_camera, tiny_gaussians
 from torch import Tensor
 
-from cocogs.coc.focus import FocusPlanes
 from cocogs.config import ModelConfig, StrategyConfig
 from cocogs.gaussians import Gaussians
-from cocogs.model import DefocusModel, Photo
+from cocogs.optics.focus import FocusPlanes
+from cocogs.optics.model import DefocusModel, Photo
 from cocogs.rasterize import Render
-from cocogs.strategy import Densification, Optimizers, share_opacity
+from cocogs.train.strategy import Densification, Optimizers, share_opacity
 
 COUNT, EXTENT = 10, 2.0
 SMALL, LARGE, HUGE = 0.01, 0.2, 3.0

@@ -11,11 +11,11 @@ from tiny_run import TEST_EVERY, tiny_run, tiny_scene, write_tiny_scene
 from torch import Tensor
 
 from cocogs.config import PRESETS, preset
-from cocogs.model import DefocusModel
-from cocogs.monitor import Monitor
+from cocogs.optics.model import DefocusModel
 from cocogs.run import DataConfig, load_run, open_data
 from cocogs.scene import LensFacts, Scene
-from cocogs.trainer import Trainer, exif_aperture, start_focus
+from cocogs.train.monitor import Monitor
+from cocogs.train.trainer import Trainer, exif_K, start_focus
 
 
 class Losses(Monitor):
@@ -157,15 +157,15 @@ def test_cameras_of_two_focal_lengths_have_one_opening(tmp_path_factory: pytest.
     """The same opening blurs twice as many px behind twice the focal length in px."""
     scene = open_tiny_scene(tmp_path_factory)
     camera = scene.views[-1].camera
-    longer = replace(camera, K=camera.K * torch.tensor([[2.0], [2.0], [1.0]]))
+    longer = replace(camera, intrinsics=camera.intrinsics * torch.tensor([[2.0], [2.0], [1.0]]))
     mixed = replace(scene, views=[*scene.views[:-1], replace(scene.views[-1], camera=longer)])
     focus = start_focus(preset("lens"), mixed)
-    ratio = float((focus.aperture(len(mixed.views) - 1) / focus.aperture(0)).detach())
+    ratio = float((focus.K(len(mixed.views) - 1) / focus.K(0)).detach())
     assert ratio == pytest.approx(2)
-    focus.aperture(len(mixed.views) - 1).backward()
-    assert focus.log_aperture.grad is not None and float(focus.log_aperture.grad) > 0
+    focus.K(len(mixed.views) - 1).backward()
+    assert focus.log_K.grad is not None and float(focus.log_K.grad) > 0
     paper = start_focus(preset("paper"), mixed)  # there it is a length in the scene
-    assert float(paper.aperture(0).detach()) == float(paper.aperture(len(mixed.views) - 1).detach())
+    assert float(paper.K(0).detach()) == float(paper.K(len(mixed.views) - 1).detach())
 
 
 @pytest.mark.parametrize("in_focus", [True, False])
@@ -193,11 +193,11 @@ def test_exif_tells_the_aperture(tmp_path_factory: pytest.TempPathFactory) -> No
         LensFacts(50.0, None, 2.0, None, metres * float(z)) for metres, z in zip(unit, depths, strict=True)
     ]
     told = [replace(view, lens=lens) for view, lens in zip(views, lenses, strict=True)]
-    assert exif_aperture(told, depths) == pytest.approx(0.025 / 0.5 * views[0].camera.fx)
-    assert exif_aperture(views, depths) is None
-    assert exif_aperture(told[:2] + views[2:], depths) is None
+    assert exif_K(told, depths) == pytest.approx(0.025 / 0.5 * views[0].camera.fx)
+    assert exif_K(views, depths) is None
+    assert exif_K(told[:2] + views[2:], depths) is None
     silent = [replace(view, lens=replace(view.lens, f_number=None)) for view in told]
-    assert exif_aperture(silent, depths) is None
+    assert exif_K(silent, depths) is None
 
 
 def test_training_starts_with_the_aperture_of_exif(tmp_path_factory: pytest.TempPathFactory) -> None:
@@ -205,7 +205,7 @@ def test_training_starts_with_the_aperture_of_exif(tmp_path_factory: pytest.Temp
 
     def start(facts: LensFacts) -> float:
         told = replace(scene, views=[replace(view, lens=facts) for view in scene.views])
-        return float(start_focus(preset("lens"), told).aperture(0).detach())
+        return float(start_focus(preset("lens"), told).K(0).detach())
 
     by_exif = start(LensFacts(50.0, None, 2.0, None, 2.0))
     assert by_exif != pytest.approx(start(LensFacts()), rel=0.05)
@@ -219,13 +219,13 @@ def test_every_lens_starts_where_the_search_for_it_ends(
 ) -> None:
     scene = open_tiny_scene(tmp_path_factory)
     found = torch.linspace(2.0, 7.0, len(scene.train_views))
-    monkeypatch.setattr("cocogs.trainer.find_lens", lambda evidence, blurs: (found, 20.0, "compared"))
+    monkeypatch.setattr("cocogs.train.trainer.find_lens", lambda evidence, blurs: (found, 20.0, "compared"))
     for name in ("lens", "full", "paper"):
         focus = start_focus(preset(name), scene)
         torch.testing.assert_close(focus.focus_distances.detach(), found)
         # In the paper's units K is a length in the scene at the typical depth, and not px.
         px_per_unit = scene.train_views[0].camera.fx / float(focus.typical_depth) if name == "paper" else 1.0
-        assert float(focus.aperture(0).detach()) * px_per_unit == pytest.approx(20.0, rel=1e-5)
+        assert float(focus.K(0).detach()) * px_per_unit == pytest.approx(20.0, rel=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -242,12 +242,12 @@ def test_aperture_is_free_where_photos_differ_in_focus(
 ) -> None:
     scene, config = open_tiny_scene(tmp_path_factory), preset("lens")
     found = torch.full((len(scene.train_views),), 4.0)
-    monkeypatch.setattr("cocogs.trainer.find_lens", lambda evidence, blurs: (found, 20.0, method))
+    monkeypatch.setattr("cocogs.train.trainer.find_lens", lambda evidence, blurs: (found, 20.0, method))
     config = replace(config, model=replace(config.model, per_photo_aperture=per_photo))
     trainer = Trainer(config, scene, tmp_path)
     with torch.no_grad():
-        trainer.model.focus.log_aperture.add_(2.0)
-    assert float(trainer.aperture_penalty().detach()) == pytest.approx(held * 4 * config.optim.aperture_prior)
+        trainer.model.focus.log_K.add_(2.0)
+    assert float(trainer.K_penalty().detach()) == pytest.approx(held * 4 * config.optim.K_prior)
 
 
 def open_tiny_scene(tmp_path_factory: pytest.TempPathFactory) -> Scene:

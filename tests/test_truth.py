@@ -24,9 +24,10 @@ from tiny_run import (
 
 from cocogs.cli import main
 from cocogs.errors import InputError
-from cocogs.refocusing import Lens, refocus
+from cocogs.measure.truth import align, compare_with_truth, print_truth
+from cocogs.optics.lens import Lens
+from cocogs.render.refocusing import refocus
 from cocogs.run import Run, load_run
-from cocogs.truth import align, compare_with_truth, print_truth
 
 UNIT = 2.5  # true units in one of the run's
 REFOCUSED = {"view_0_near.png": ("view_0.png", 3.0, 1.0), "view_4_far.png": ("view_4.png", 6.0, 1.5)}
@@ -98,7 +99,7 @@ def test_the_lens_is_measured_in_true_units(run: Run) -> None:
     assert lens["focus_error"] == pytest.approx(0.1, rel=1e-4)
     expected = float(((1 - 1 / 1.1) / true / UNIT).mean())
     assert lens["vergence_error"] == pytest.approx(expected, rel=1e-4)
-    assert lens["aperture_ratio"] == pytest.approx(learned.aperture / (APERTURE / FX), rel=1e-5)
+    assert lens["aperture_ratio"] == pytest.approx(learned.aperture_diameter / (APERTURE / FX), rel=1e-5)
 
 
 def test_a_pinhole_has_no_lens_to_compare(run: Run) -> None:

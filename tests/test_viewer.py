@@ -37,8 +37,8 @@ from cocogs.io.camera_path import PathFrame
 from cocogs.io.photos import LensFacts
 from cocogs.io.pictures import to_picture
 from cocogs.io.ply import write_ply
-from cocogs.paths import fill_in
-from cocogs.refocusing import Lens
+from cocogs.optics.lens import Lens
+from cocogs.render.paths import fill_in
 from cocogs.run import Run, load_run
 from cocogs.viewer import server
 from cocogs.viewer.dial import Dial, fine_step
@@ -78,10 +78,10 @@ def busy_port() -> Iterator[int]:
 def test_a_camera_survives_the_way_to_viser_and_back(scale: float) -> None:
     space = ViewerSpace(scale)
     camera = tilted_camera(640, 426)
-    camera = replace(camera, K=torch.tensor([[700, 0, 320], [0, 700, 213], [0, 0, 1]]).double())
+    camera = replace(camera, intrinsics=torch.tensor([[700, 0, 320], [0, 700, 213], [0, 0, 1]]).double())
     back = space.camera(space.pose(camera), field_of_view(camera, 640 / 426), 640, 426)
     torch.testing.assert_close(back.cam_from_world, camera.cam_from_world)
-    torch.testing.assert_close(back.K, camera.K)
+    torch.testing.assert_close(back.intrinsics, camera.intrinsics)
 
 
 def test_axes_are_the_cameras_own() -> None:
@@ -200,7 +200,7 @@ def test_a_run_without_lens_is_shown_with_a_guessed_one(root: Path) -> None:
     shown = open_exhibit(tiny_run(root, "3dgs"))
     assert all(photo.lens is None for photo in shown.photos)
     near, far = shown.depth_range
-    assert near < shown.lens.focus_distance < far and shown.lens.aperture > 0
+    assert near < shown.lens.focus_distance < far and shown.lens.aperture_diameter > 0
 
 
 def test_a_ply_is_shown_from_where_it_is_seen(tmp_path: Path) -> None:
@@ -211,7 +211,7 @@ def test_a_ply_is_shown_from_where_it_is_seen(tmp_path: Path) -> None:
     assert render.shape == (3, 426, 640)
     assert shown.depth(shown.start).isfinite().float().mean() > 0.2
     near, far = shown.depth_range
-    assert near < shown.lens.focus_distance < far and shown.lens.aperture > 0
+    assert near < shown.lens.focus_distance < far and shown.lens.aperture_diameter > 0
 
 
 def test_a_ply_with_plain_colours_only_is_shown(tmp_path: Path) -> None:
@@ -244,7 +244,7 @@ def test_a_ply_is_shown_with_the_lens_file_beside_it(run: Exhibit, root: Path, t
     assert torch.equal(shown.up, run.up)
     for photo, original in zip(shown.photos, run.photos, strict=True):
         assert (photo.name, photo.lens, photo.load) == (original.name, original.lens, None)
-        assert torch.equal(photo.camera.K, original.camera.K)
+        assert torch.equal(photo.camera.intrinsics, original.camera.intrinsics)
     assert run.shows_photos and not shown.shows_photos
 
 
@@ -260,7 +260,7 @@ def test_a_lens_file_tells_metres_and_f_number(root: Path, tmp_path: Path) -> No
 def test_a_lens_file_of_a_run_without_lens_tells_the_cameras(root: Path, tmp_path: Path) -> None:
     shown = open_exhibit(exported(load_run(tiny_run(root, "3dgs")), tmp_path))
     assert len(shown.photos) == 8 and not any(photo.lens for photo in shown.photos)
-    assert shown.lens.aperture > 0
+    assert shown.lens.aperture_diameter > 0
 
 
 @pytest.mark.parametrize(
@@ -290,8 +290,8 @@ def test_exif_tells_metres_and_f_number(run: Exhibit, root: Path) -> None:
     loaded.scene.views = [replace(view, lens=facts) for view in loaded.scene.views]
     shown = exhibit_run(loaded)
     assert shown.metres is not None and shown.focal_length is not None
-    assert shown.lens.aperture * shown.metres == pytest.approx(0.025, rel=1e-4)  # 50 mm at f/2
-    assert shown.focal_length / shown.lens.aperture == pytest.approx(2.0, rel=1e-4)
+    assert shown.lens.aperture_diameter * shown.metres == pytest.approx(0.025, rel=1e-4)  # 50 mm at f/2
+    assert shown.focal_length / shown.lens.aperture_diameter == pytest.approx(2.0, rel=1e-4)
     assert shown.focal_length * shown.metres == pytest.approx(0.05, rel=1e-4)
     loaded.scene.views = [
         replace(view, lens=replace(facts, focal_length_mm=None)) for view in loaded.scene.views
@@ -367,9 +367,9 @@ def test_blades_are_offered_only_where_they_act(session: Session) -> None:
     assert (panel._blades.value, panel._turn.value) == ("6", 20.0)
     session.set_show("Sharp")
     assert offered() == (False, False)
-    session.turn_lens(replace(session.lens, aperture=0.0))
+    session.turn_lens(replace(session.lens, aperture_diameter=0.0))
     assert offered() == (False, False)
-    session.turn_lens(replace(session.lens, aperture=0.1, focus_distance=3.0))
+    session.turn_lens(replace(session.lens, aperture_diameter=0.1, focus_distance=3.0))
     assert session.lens == Lens(3.0, 0.1, 6, 20.0) and offered() == (True, True)
     panel._set_highlights(4.0)
     assert session.lens == Lens(3.0, 0.1, 6, 20.0, 4.0) and panel._glow.value == 4.0
@@ -429,7 +429,7 @@ def test_the_panel_tells_how_well_a_picture_is_drawn() -> None:
         describe(request, Effort(1, 16, is_coarse=False)) == "Refocused · 640 × 426 · 16 of 64 lens samples"
     )
     sharp = replace(request, show="Sharp")
-    assert sharp.drawn_lens.aperture == 0 and sharp.refinements == (0,)
+    assert sharp.drawn_lens.aperture_diameter == 0 and sharp.refinements == (0,)
     assert describe(sharp, Effort(1, 0, is_coarse=False)) == "Sharp · 640 × 426"
 
 
@@ -442,7 +442,9 @@ def test_a_focus_pull_stands_still_and_blurs_evenly() -> None:
     distances = [frame.focus_distance for frame in frames]
     assert distances[0] == 2 and distances[-1] == pytest.approx(8)
     np.testing.assert_allclose(np.diff([1 / z for z in distances if z]), -(1 / 2 - 1 / 8) / 4)
-    np.testing.assert_allclose([frame.aperture or 0 for frame in frames], [0.1, 0.15, 0.2, 0.25, 0.3])
+    np.testing.assert_allclose(
+        [frame.aperture_diameter or 0 for frame in frames], [0.1, 0.15, 0.2, 0.25, 0.3]
+    )
     for frame in frames:
         torch.testing.assert_close(frame.camera.cam_from_world, camera.cam_from_world)
 
@@ -474,7 +476,7 @@ def rolled(angle: float, place: list[float]) -> Camera:
     cam_from_world[0, 0] = cam_from_world[1, 1] = math.cos(angle)
     cam_from_world[1, 0], cam_from_world[0, 1] = math.sin(angle), -math.sin(angle)
     cam_from_world[:3, 3] = -cam_from_world[:3, :3] @ torch.tensor(place).double()
-    return Camera(tilted_camera().K, cam_from_world, 53, 37)
+    return Camera(tilted_camera().intrinsics, cam_from_world, 53, 37)
 
 
 # Ports and hosts.

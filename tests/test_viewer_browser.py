@@ -19,10 +19,11 @@ from PIL import Image
 from tiny_run import tiny_run
 
 from cocogs.camera import Camera
-from cocogs.gaussians import SH_C0, Gaussians
+from cocogs.gaussians import Gaussians
 from cocogs.io.camera_path import read_camera_path
 from cocogs.io.pictures import to_picture
-from cocogs.refocusing import Lens
+from cocogs.optics.lens import Lens
+from cocogs.rasterize.constants import SH_C0
 from cocogs.viewer.exhibit import Exhibit, exhibit_gaussians, open_exhibit
 from cocogs.viewer.server import LOOPBACK, PANEL_WIDTH, Viewer, free_port
 from cocogs.viewer.session import Session
@@ -149,8 +150,8 @@ def walls_exhibit() -> Exhibit:
         opacities=torch.full((count,), 4.0), sh0=((grey - 0.5) / SH_C0)[:, None, None].repeat(1, 1, 3),
         shN=torch.zeros(count, 15, 3),
     )  # fmt: skip
-    K = torch.tensor([[FOCAL, 0, WIDTH / 2], [0, FOCAL, HEIGHT / 2], [0, 0, 1]], dtype=torch.float64)
-    start = Camera(K, torch.eye(4, dtype=torch.float64), WIDTH, HEIGHT)
+    intrinsics = torch.tensor([[FOCAL, 0, WIDTH / 2], [0, FOCAL, HEIGHT / 2], [0, 0, 1]], dtype=torch.float64)
+    start = Camera(intrinsics, torch.eye(4, dtype=torch.float64), WIDTH, HEIGHT)
     shown = exhibit_gaussians(gaussians, "walls")
     return replace(
         shown, start=start, lens=Lens(6.0, APERTURE), depth_range=(3.0, 10.0),
@@ -228,7 +229,7 @@ def test_the_lens_is_set_as_on_a_camera_and_in_scene_units(walls: Visit) -> None
     eventually(lambda: [float(walls.number(i).input_value()) for i in (0, 1)] == [NEAR * METRES, F_NUMBER])
     walls.number(1).fill("4")
     walls.number(1).press("Enter")
-    eventually(lambda: walls.session.lens.aperture == pytest.approx(APERTURE / 2))
+    eventually(lambda: walls.session.lens.aperture_diameter == pytest.approx(APERTURE / 2))
     walls.number(0).fill("3")
     walls.number(0).press("Enter")
     eventually(lambda: walls.session.lens.focus_distance == pytest.approx(6))
@@ -270,7 +271,7 @@ def test_sharp_shows_both_walls_sharp(walls: Visit) -> None:
     assert walls.session.frame().focus_distance is None
     drag_focus_slider(walls, FAR)  # who turns the lens wants to see it
     eventually(lambda: detail(walls.picture())[1] > 4 * detail(walls.picture())[0])
-    assert walls.session.show == "Refocused" and walls.session.frame().aperture == APERTURE
+    assert walls.session.show == "Refocused" and walls.session.frame().aperture_diameter == APERTURE
 
 
 def test_dragging_moves_and_a_picture_follows(walls: Visit) -> None:

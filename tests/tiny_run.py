@@ -9,8 +9,10 @@ from torch import Tensor
 
 from cocogs.camera import Camera
 from cocogs.cli import main
-from cocogs.gaussians import SH_C0, Gaussians
-from cocogs.refocusing import Lens, refocus
+from cocogs.gaussians import Gaussians
+from cocogs.optics.lens import Lens
+from cocogs.rasterize.constants import SH_C0
+from cocogs.render.refocusing import refocus
 
 VIEWS, TEST_EVERY = 8, 4
 WIDTH, HEIGHT, FX = 48, 36, 50.0
@@ -52,13 +54,13 @@ def tiny_gaussians(count: int = 160) -> Gaussians:
 
 def tiny_camera(index: int) -> Camera:
     """Side by side along an arc, all looking into the scene."""
-    K = torch.tensor([[FX, 0, WIDTH / 2], [0, FX, HEIGHT / 2], [0, 0, 1]], dtype=torch.float64)
+    intrinsics = torch.tensor([[FX, 0, WIDTH / 2], [0, FX, HEIGHT / 2], [0, 0, 1]], dtype=torch.float64)
     angle = torch.tensor(0.06 * (index - VIEWS / 2), dtype=torch.float64)
     cam_from_world = torch.eye(4, dtype=torch.float64)
     cam_from_world[0, 0] = cam_from_world[2, 2] = angle.cos()
     cam_from_world[0, 2], cam_from_world[2, 0] = angle.sin(), -angle.sin()
     cam_from_world[:3, 3] = torch.tensor([-4.5 * angle.sin(), 0.02 * (index % 3), 0.0])
-    return Camera(K, cam_from_world, WIDTH, HEIGHT)
+    return Camera(intrinsics, cam_from_world, WIDTH, HEIGHT)
 
 
 def write_photo(photo: Tensor, path: Path) -> None:

@@ -3,10 +3,10 @@
     {"fps": 24,
      "frames": [{"cam_from_world": [[r, r, r, t], [r, r, r, t], [r, r, r, t], [0, 0, 0, 1]],
                  "fx": 673.9, "fy": 673.9, "cx": 320, "cy": 213, "width": 640, "height": 426,
-                 "focus_distance": 3.4, "aperture": 0.03}]}
+                 "focus_distance": 3.4, "aperture_diameter": 0.03}]}
 
-Axes and pixels as in `cocogs/camera.py`. `focus_distance` ("inf" for infinity) and `aperture`, the diameter
-of the lens, are in scene units; a frame has both, or neither where everything is sharp.
+Axes and pixels as in `cocogs/camera.py`. `focus_distance` ("inf" for infinity) and `aperture_diameter` are in
+scene units; a frame has both, or neither where everything is sharp.
 """
 
 import json
@@ -24,7 +24,7 @@ from cocogs.errors import InputError
 from cocogs.io.source import fits_float32
 
 INTRINSICS = ("fx", "fy", "cx", "cy")
-LENS = ("focus_distance", "aperture")
+LENS = ("focus_distance", "aperture_diameter")
 MAX_SIDE = 16384  # px; a larger picture is a slip of the pen, and would fill the memory
 
 
@@ -35,12 +35,12 @@ class PathFrame:
     Args:
         camera: float64.
         focus_distance: > 0, scene units, infinity included; None = everything sharp.
-        aperture: diameter of the lens >= 0 in scene units; None exactly where `focus_distance` is.
+        aperture_diameter: diameter of the lens >= 0 in scene units; None exactly where `focus_distance` is.
     """
 
     camera: Camera
     focus_distance: float | None = None
-    aperture: float | None = None
+    aperture_diameter: float | None = None
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,10 @@ def _to_values(frame: PathFrame) -> dict[str, Any]:
     values = camera_values(frame.camera)
     if frame.focus_distance is not None:
         infinite = math.isinf(frame.focus_distance)
-        values |= {"focus_distance": "inf" if infinite else frame.focus_distance, "aperture": frame.aperture}
+        values |= {
+            "focus_distance": "inf" if infinite else frame.focus_distance,
+            "aperture_diameter": frame.aperture_diameter,
+        }
     return values
 
 
@@ -116,8 +119,8 @@ def camera_from_values(entry: Any, place: str) -> Camera:
     width, height = (number(entry, name, place) for name in ("width", "height"))
     if not all(side.is_integer() and 1 <= side <= MAX_SIDE for side in (width, height)):
         raise InputError(f'{place}: "width" and "height" must be whole numbers from 1 to {MAX_SIDE}.')
-    K = torch.tensor([[fx, 0, cx], [0, fy, cy], [0, 0, 1]], dtype=torch.float64)
-    return Camera(K, _pose(entry, place), int(width), int(height))
+    intrinsics = torch.tensor([[fx, 0, cx], [0, fy, cy], [0, 0, 1]], dtype=torch.float64)
+    return Camera(intrinsics, _pose(entry, place), int(width), int(height))
 
 
 def _pose(entry: dict, place: str) -> Tensor:
@@ -143,9 +146,9 @@ def _lens(entry: dict, place: str) -> tuple[float | None, float | None]:
         return None, None
     infinite = entry.get("focus_distance") == "inf"
     focus_distance = math.inf if infinite else number(entry, "focus_distance", place)
-    aperture = number(entry, "aperture", place)
+    aperture = number(entry, "aperture_diameter", place)
     if not (focus_distance > 0 and aperture >= 0):
-        raise InputError(f'{place}: "focus_distance" must be above 0, and "aperture" not under 0.')
+        raise InputError(f'{place}: "focus_distance" must be above 0, and "aperture_diameter" not under 0.')
     return focus_distance, aperture
 
 

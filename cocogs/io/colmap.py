@@ -299,8 +299,8 @@ def resized(intrinsics: Intrinsics, width: int, height: int) -> Intrinsics:
 def to_camera(intrinsics: Intrinsics, cam_from_world: Tensor) -> Camera:
     """Our Camera of a PINHOLE one."""
     fx, fy, cx, cy = intrinsics.params
-    K = torch.tensor([[fx, 0, cx], [0, fy, cy], [0, 0, 1]], dtype=torch.float64)
-    return Camera(K, cam_from_world, intrinsics.width, intrinsics.height)
+    matrix = torch.tensor([[fx, 0, cx], [0, fy, cy], [0, 0, 1]], dtype=torch.float64)
+    return Camera(matrix, cam_from_world, intrinsics.width, intrinsics.height)
 
 
 def from_camera(camera: Camera) -> Intrinsics:

@@ -23,7 +23,7 @@ class LensPhoto:
     """A photo of the scene.
 
     Args:
-        focus_distance, aperture: learned; scene units, > 0; None where none was, as for test photos.
+        focus_distance, aperture_diameter: learned; scene units, > 0; None where none was, as for test photos.
         f_number, focal_length_mm: by EXIF.
     """
 
@@ -31,7 +31,7 @@ class LensPhoto:
     is_test: bool
     camera: Camera
     focus_distance: float | None
-    aperture: float | None
+    aperture_diameter: float | None
     f_number: float | None
     focal_length_mm: float | None
 
@@ -41,12 +41,12 @@ class LensFile:
     """What the file says.
 
     Args:
-        aperture: typical diameter of the lens, scene units; None where none was learned.
+        aperture_diameter: typical diameter of the lens, scene units; None where none was learned.
         f_number: of that aperture, and
         metres: in a scene unit; None where EXIF does not tell.
     """
 
-    aperture: float | None
+    aperture_diameter: float | None
     f_number: float | None
     metres: float | None
     photos: Sequence[LensPhoto]
@@ -62,7 +62,7 @@ def write_lens_file(file: LensFile, path: Path) -> None:
     """Raises InputError if it cannot be written."""
     document = {
         "schema": SCHEMA,
-        "aperture_diameter": file.aperture,
+        "aperture_diameter": file.aperture_diameter,
         "f_number": file.f_number,
         "metres_per_unit": file.metres,
         "photos": [
@@ -71,7 +71,7 @@ def write_lens_file(file: LensFile, path: Path) -> None:
                 "test": photo.is_test,
                 **camera_values(photo.camera),
                 "focus_distance": photo.focus_distance,
-                "aperture_diameter": photo.aperture,
+                "aperture_diameter": photo.aperture_diameter,
                 "f_number": photo.f_number,
                 "focal_length_mm": photo.focal_length_mm,
             }
@@ -96,7 +96,7 @@ def read_lens_file(path: Path) -> LensFile:
     if not isinstance(entries, list) or not entries or document.get("schema") != SCHEMA:
         raise InputError(f"{path} is not what `cocogs export` writes: export again, or move it away.")
     return LensFile(
-        aperture=_positive(document, "aperture_diameter", str(path)),
+        aperture_diameter=_positive(document, "aperture_diameter", str(path)),
         f_number=_positive(document, "f_number", str(path)),
         metres=_positive(document, "metres_per_unit", str(path)),
         photos=[_photo(entry, f"{path}, photo {index}") for index, entry in enumerate(entries)],

@@ -69,7 +69,7 @@ def rasterize(
         camera: the pinhole camera; no gradient flows to it.
         blur: variance in px^2, >= 0, by which each projected Gaussian is widened on both axes; its opacity
             falls so that its integral stays. None = 0. For a circle of confusion see
-            `cocogs.coc.lens.blur_variance`.
+            `cocogs.optics.lens.blur_variance`.
         sh_degree: bands of colour that are used, 0 to 3; the gradient of the others is zero.
         background: colour behind everything; None = black.
         antialiased: pixels average over what they cover: splats thinner than a pixel get fainter, and a scene

@@ -12,9 +12,9 @@ from torch import Tensor
 from cocogs.camera import Camera
 from cocogs.rasterize import native_cpu, native_cuda
 from cocogs.rasterize.call import Pass, set_count
+from cocogs.rasterize.constants import DEPTH_ALPHA_MIN
 from cocogs.rasterize.native_cpu import CpuPasses
 from cocogs.rasterize.native_cuda import CudaPasses
-from cocogs.rasterize.reference import DEPTH_ALPHA_MIN
 
 
 def passes_on(device: torch.device) -> CpuPasses | CudaPasses:

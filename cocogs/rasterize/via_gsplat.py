@@ -13,12 +13,8 @@ import torch
 from torch import Tensor
 
 from cocogs.camera import Camera
-from cocogs.rasterize.reference import PullOfPixels, pixel_filter
-
-_NEAR_PLANE = 0.01
-_ALPHA_MAX = 0.999
-_ALPHA_MIN = 1 / 255
-_TRANSMITTANCE_MIN = 1e-4
+from cocogs.rasterize.constants import ALPHA_MAX, ALPHA_MIN, NEAR_PLANE, TRANSMITTANCE_MIN, pixel_filter
+from cocogs.rasterize.reference import PullOfPixels
 
 
 def rasterize(
@@ -75,7 +71,7 @@ def _render_set(
     )
 
     # gsplat's torch projection divides by the depth before it looks at it.
-    front = (camera.depths(means.detach()) > _NEAR_PLANE).nonzero()[:, 0]
+    front = (camera.depths(means.detach()) > NEAR_PLANE).nonzero()[:, 0]
     covars, _ = _quat_scale_to_covar_preci(quats[front], scales[front], compute_preci=False)
     assert covars is not None
     dilation, blur = pixel_filter(antialiased)
@@ -83,11 +79,11 @@ def _render_set(
         means[front],
         covars,
         camera.cam_from_world.to(means)[None],
-        camera.K.to(means)[None],
+        camera.intrinsics.to(means)[None],
         camera.width,
         camera.height,
         eps2d=dilation + blur,
-        near_plane=_NEAR_PLANE,
+        near_plane=NEAR_PLANE,
     )
     radii, means2d, depths, conics = radii[0].amax(-1), means2d[0], depths[0], conics[0]
     directions = means[front] - torch.linalg.inv(camera.cam_from_world)[:3, 3].to(means)
@@ -136,9 +132,9 @@ def _composite(
         pull = PullOfPixels.apply(own, transmittance.numel()).view(*transmittance.shape, 2)
         dx, dy = columns - x - pull[..., 0], rows - y - pull[..., 1]
         falloff = torch.exp(-(a * dx**2 + 2 * b * dx * dy + c * dy**2) / 2)
-        alpha = (opacity * falloff).clamp(max=_ALPHA_MAX)
-        touched = alive & (alpha >= _ALPHA_MIN)
-        ends = touched & (transmittance * (1 - alpha) < _TRANSMITTANCE_MIN)
+        alpha = (opacity * falloff).clamp(max=ALPHA_MAX)
+        touched = alive & (alpha >= ALPHA_MIN)
+        ends = touched & (transmittance * (1 - alpha) < TRANSMITTANCE_MIN)
         alive, touched = alive & ~ends, touched & ~ends
         alpha = torch.where(touched, alpha, torch.zeros_like(alpha))
         sums = sums + value[:, None, None] * (transmittance * alpha)

@@ -16,10 +16,11 @@ from torch import Tensor
 from cocogs.errors import InputError
 from cocogs.io.atomic import replacing
 from cocogs.io.pictures import linear_channels, write_exr, write_png
-from cocogs.maps import coc_map, colored_coc, colored_depth
+from cocogs.optics.lens import Lens
+from cocogs.optics.maps import coc_map, colored_coc, colored_depth
 from cocogs.quantiles import quantiles
-from cocogs.refocusing import Lens, refocus, sharp_depth
 from cocogs.render.options import RenderOptions
+from cocogs.render.refocusing import refocus, sharp_depth
 from cocogs.render.shots import Shot
 from cocogs.run import Run
 
@@ -123,7 +124,7 @@ def _fingerprint(run: Run, shots: list[Shot], options: RenderOptions, kind: str)
     digest.update(repr((options.samples, options.depth, options.coc)).encode())
     for shot in shots:
         camera = shot.camera
-        numbers = camera.K.tolist(), camera.cam_from_world.tolist(), camera.width, camera.height
+        numbers = camera.intrinsics.tolist(), camera.cam_from_world.tolist(), camera.width, camera.height
         digest.update(repr((shot.name, numbers, shot.lens, shot.photo)).encode())
     return digest.hexdigest()
 

@@ -2,11 +2,11 @@
 
 import math
 
-from cocogs.coc.lens import focus_between
 from cocogs.errors import InputError
 from cocogs.io.camera_path import PathFrame
-from cocogs.refocusing import Lens, depth_at
+from cocogs.optics.lens import Lens, focus_between
 from cocogs.render.options import RenderOptions, find_view, parse_factor, parse_range
+from cocogs.render.refocusing import depth_at
 from cocogs.run import Run
 from cocogs.scene import View
 
@@ -20,11 +20,11 @@ def choose_lenses(run: Run, frames: list[PathFrame], options: RenderOptions) -> 
         check_aperture_alone(options)
         return [
             None
-            if frame.focus_distance is None or frame.aperture is None
-            else Lens(frame.focus_distance, frame.aperture, *looks)
+            if frame.focus_distance is None or frame.aperture_diameter is None
+            else Lens(frame.focus_distance, frame.aperture_diameter, *looks)
             for frame in frames
         ]
-    learned = run.lens().aperture
+    learned = run.lens().aperture_diameter
     factors = _aperture_factors(run, options, count)
     return [
         Lens(distance, factor * learned, *looks) for distance, factor in zip(distances, factors, strict=True)
@@ -66,7 +66,7 @@ def _focus_distances(run: Run, options: RenderOptions, count: int) -> list[float
 
 def focus_at(run: Run, place: str, view: View) -> float:
     """Depth at `X,Y` of a view: pixels of the picture as drawn without --size, or per cent of its sides."""
-    camera = view.camera
+    camera = run.model.camera(view)
     try:
         x, y = (
             float(text.rstrip("%")) / 100 * side if text.endswith("%") else float(text) + 0.5

@@ -8,10 +8,10 @@ from cocogs.camera import Camera
 from cocogs.errors import InputError
 from cocogs.io.camera_path import PathFrame, read_camera_path
 from cocogs.io.pictures import picture_names
-from cocogs.paths import orbit, spiral, through_photos
-from cocogs.refocusing import Lens
+from cocogs.optics.lens import Lens
 from cocogs.render.lenses import check_aperture_alone, choose_lenses
 from cocogs.render.options import RenderOptions, check_count, choose_views, find_view, parse_size
+from cocogs.render.paths import orbit, spiral, through_photos
 from cocogs.run import Run
 
 
@@ -71,12 +71,12 @@ def _cameras(run: Run, options: RenderOptions) -> tuple[list[tuple[str, PathFram
     if options.frames is not None:
         raise InputError("--frames counts the pictures of --path, --focus-pull or --aperture-sweep: add one.")
     names = [name.removesuffix(".png") for name in picture_names([view.name for view in chosen])]
-    return [(name, PathFrame(view.camera)) for name, view in zip(names, chosen, strict=True)], fps
+    return [(name, PathFrame(run.model.camera(view))) for name, view in zip(names, chosen, strict=True)], fps
 
 
 def _path(run: Run, options: RenderOptions) -> tuple[list[PathFrame], float]:
     """The cameras of --path, with the lens they bring along, and their frames per second."""
-    cameras, count = [view.camera for view in run.scene.views], options.frames or 96
+    cameras, count = [run.model.camera(view) for view in run.scene.views], options.frames or 96
     if options.path == "photos":
         return [PathFrame(camera) for camera in through_photos(cameras, count)], 24.0
     if options.path == "spiral":
@@ -131,6 +131,6 @@ def sized(camera: Camera, size: tuple[int, int | None]) -> Camera:
     scale = width / camera.width
     natural = camera.height * scale
     height = height or max(1, round(natural))
-    K = camera.K * camera.K.new_tensor([[scale], [scale], [1.0]])
-    K[1, 2] += (height - natural) / 2
-    return Camera(K, camera.cam_from_world, width, height)
+    intrinsics = camera.intrinsics * camera.intrinsics.new_tensor([[scale], [scale], [1.0]])
+    intrinsics[1, 2] += (height - natural) / 2
+    return Camera(intrinsics, camera.cam_from_world, width, height)

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import viser
 
-from cocogs.refocusing import Lens
+from cocogs.optics.lens import Lens
 
 STEPS = 500  # at least that many positions on a slider
 

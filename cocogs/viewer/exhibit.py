@@ -14,8 +14,9 @@ from cocogs.errors import InputError
 from cocogs.gaussians import Gaussians
 from cocogs.io.lens_file import LensFile, read_lens_file
 from cocogs.io.ply import read_ply
+from cocogs.optics.lens import Lens
 from cocogs.quantiles import quantiles
-from cocogs.refocusing import Lens, depth_at, refocus, sharp_depth
+from cocogs.render.refocusing import depth_at, refocus, sharp_depth
 from cocogs.run import Run, load_run
 
 START_SIZE = (640, 426)  # px; of the pictures of a scene without photos
@@ -99,7 +100,7 @@ def exhibit_run(run: Run) -> Exhibit:
     photos = [
         Photo(
             view.name,
-            view.camera,
+            run.model.camera(view),
             partial(run.scene.photo, view),
             run.lens(view.name) if has_lens and not view.is_test else None,
         )
@@ -118,8 +119,10 @@ def exhibit_gaussians(gaussians: Gaussians, title: str, file: LensFile | None = 
     if len(gaussians) == 0:
         raise InputError(f"{title} holds no Gaussians: give another .ply.")
     if file is not None:
-        photos = [Photo(p.name, p.camera, None, _lens(p.focus_distance, p.aperture)) for p in file.photos]
-        typical = _lens(file.focus_distance, file.aperture)
+        photos = [
+            Photo(p.name, p.camera, None, _lens(p.focus_distance, p.aperture_diameter)) for p in file.photos
+        ]
+        typical = _lens(file.focus_distance, file.aperture_diameter)
         return exhibit_photographed(gaussians, title, photos, typical, file.f_number, file.metres)
     start = overview(gaussians)
     depths = seen_depths(gaussians, [start])
@@ -154,7 +157,7 @@ def exhibit_photographed(
         up=-torch.stack([c.cam_from_world[1, :3].double() for c in cameras]).mean(0),
         lens=lens or guess_lens(depths),
         depth_range=depth_range(depths, [p.lens.focus_distance for p in photos if p.lens]),
-        focal_length=None if lens is None or f_number is None else f_number * lens.aperture,
+        focal_length=None if lens is None or f_number is None else f_number * lens.aperture_diameter,
         metres=metres,
     )
 
@@ -212,8 +215,8 @@ def overview(gaussians: Gaussians) -> Camera:
     radius = float((means - center).norm(dim=1).kthvalue(math.ceil(0.8 * len(means))).values)
     width, height = START_SIZE
     focal = START_FOCAL_LENGTH
-    K = torch.tensor([[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1]], dtype=torch.float64)
+    intrinsics = torch.tensor([[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1]], dtype=torch.float64)
     cam_from_world = torch.eye(4, dtype=torch.float64)
     cam_from_world[:3, 3] = -center
     cam_from_world[2, 3] += max(radius, 1e-3) * 2 * focal / height
-    return Camera(K, cam_from_world, width, height)
+    return Camera(intrinsics, cam_from_world, width, height)

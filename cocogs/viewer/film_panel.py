@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import viser
 
 from cocogs.io.camera_path import CameraPath, PathFrame
-from cocogs.paths import fill_in
+from cocogs.render.paths import fill_in
 
 if TYPE_CHECKING:
     from cocogs.viewer.session import Session
@@ -83,7 +83,7 @@ class FilmPanel:
         seconds = gui.add_number("Seconds", 4.0, min=0.1, max=600.0, step=0.1)
 
         def frames() -> list[PathFrame]:
-            camera, aperture = session.framed(), session.lens.aperture
+            camera, aperture = session.framed(), session.lens.aperture_diameter
             ends = [PathFrame(camera, distance.value / unit, aperture) for distance in (start, end)]
             return fill_in(ends, frame_count(seconds.value))
 

@@ -9,7 +9,7 @@ import viser
 
 from cocogs.camera import Camera
 from cocogs.io.pictures import to_picture
-from cocogs.refocusing import Lens
+from cocogs.optics.lens import Lens
 from cocogs.viewer.exhibit import Photo
 from cocogs.viewer.space import TYPICAL_DEPTH, ViewerSpace, field_of_view
 

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 
 import viser
 
-from cocogs.coc.lens import depth_of_field
-from cocogs.refocusing import Lens
+from cocogs.optics.lens import Lens, depth_of_field
 from cocogs.viewer.dial import Dial
 from cocogs.viewer.exhibit import Exhibit
 from cocogs.viewer.film_panel import FilmPanel
@@ -105,7 +104,7 @@ class Panel:
             ),
             Dial(
                 self._gui, "Aperture", APERTURE_HINT, (0.0, self._widest),
-                lambda lens: lens.aperture, self._set_aperture, lens,
+                lambda lens: lens.aperture_diameter, self._set_aperture, lens,
             ),
         ]  # fmt: skip
 
@@ -123,7 +122,7 @@ class Panel:
             dials.append(
                 Dial(
                     self._gui, "f-number", STOP_HINT, (focal_length / self._widest, SMALLEST_OPENING),
-                    lambda lens: min(focal_length / max(lens.aperture, 1e-9), SMALLEST_OPENING),
+                    lambda lens: min(focal_length / max(lens.aperture_diameter, 1e-9), SMALLEST_OPENING),
                     lambda number: self._set_aperture(focal_length / number), lens,
                 )
             )  # fmt: skip
@@ -157,7 +156,7 @@ class Panel:
     def _widest(self) -> float:
         """The largest aperture on offer, scene units."""
         lens = self._exhibit.lens
-        return LARGEST_APERTURE * (lens.aperture or 0.01 * lens.focus_distance)
+        return LARGEST_APERTURE * (lens.aperture_diameter or 0.01 * lens.focus_distance)
 
     def _add_units(self, scene: list[Dial], camera: list[Dial]) -> None:
         units = self._gui.add_dropdown("Units", (CAMERA_UNITS, SCENE_UNITS))
@@ -179,7 +178,7 @@ class Panel:
         self._session.turn_lens(replace(self._session.lens, focus_distance=distance))
 
     def _set_aperture(self, diameter: float) -> None:
-        self._session.turn_lens(replace(self._session.lens, aperture=diameter))
+        self._session.turn_lens(replace(self._session.lens, aperture_diameter=diameter))
 
     def _set_blades(self, choice: str) -> None:
         blades = 0 if choice == ROUND else int(choice)
@@ -193,10 +192,10 @@ class Panel:
 
     def _describe_sharp_range(self, lens: Lens) -> str:
         camera = self._exhibit.start
-        if lens.aperture == 0:
+        if lens.aperture_diameter == 0:
             return "Everything is sharp."
         coc = SHARP_ENOUGH * camera.width
-        near, far = depth_of_field(lens.focus_distance, lens.aperture * camera.fx, coc)
+        near, far = depth_of_field(lens.focus_distance, lens.aperture_diameter * camera.fx, coc)
         unit, metres = ("", 1.0) if self._metres is None else (" m", self._metres)
         end = "infinity" if math.isinf(far) else f"{far * metres:.3g}{unit}"
         return f"Sharp from {near * metres:.3g} to {end}."

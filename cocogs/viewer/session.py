@@ -16,7 +16,7 @@ from cocogs.camera import Camera
 from cocogs.errors import InputError
 from cocogs.io.camera_path import CameraPath, PathFrame, path_to_json
 from cocogs.io.pictures import to_picture
-from cocogs.refocusing import Lens
+from cocogs.optics.lens import Lens
 from cocogs.viewer.exhibit import Exhibit
 from cocogs.viewer.landmarks import Landmarks
 from cocogs.viewer.panel import PHOTO, REFOCUSED, SHARP, Panel
@@ -51,13 +51,13 @@ class Request:
 
     @property
     def drawn_lens(self) -> Lens:
-        return replace(self.lens, aperture=0.0) if self.show == SHARP else self.lens
+        return replace(self.lens, aperture_diameter=0.0) if self.show == SHARP else self.lens
 
     @property
     def looks_through_lens(self) -> bool:
         """Whether lens samples, blades and highlights change the picture: where there is blur, and no photo
         before it."""
-        return self.show == REFOCUSED and self.lens.aperture > 0
+        return self.show == REFOCUSED and self.lens.aperture_diameter > 0
 
     @property
     def refinements(self) -> tuple[int, ...]:
@@ -143,10 +143,14 @@ class Session:
 
     def show_frame(self, frame: PathFrame) -> None:
         """One frame of a film."""
-        if frame.focus_distance is None or frame.aperture is None:
+        if frame.focus_distance is None or frame.aperture_diameter is None:
             self.set_show(SHARP)
         else:
-            self.turn_lens(replace(self.lens, focus_distance=frame.focus_distance, aperture=frame.aperture))
+            self.turn_lens(
+                replace(
+                    self.lens, focus_distance=frame.focus_distance, aperture_diameter=frame.aperture_diameter
+                )
+            )
         if not torch.allclose(frame.camera.cam_from_world, self.window().cam_from_world, atol=1e-6):
             self.go_to(frame.camera)
 
@@ -238,7 +242,7 @@ class Session:
         """Where one stands, and the lens where it is not left out."""
         if self.show == SHARP:
             return PathFrame(self.window())
-        return PathFrame(self.window(), self.lens.focus_distance, self.lens.aperture)
+        return PathFrame(self.window(), self.lens.focus_distance, self.lens.aperture_diameter)
 
     def framed(self) -> Camera:
         """The camera of a picture to save: the photo's where one stands at one, else the window's."""

@@ -56,8 +56,10 @@ class ViewerSpace:
         rotation = torch.from_numpy(pose.axes.T.astype(np.float64))
         cam_from_world = pose_at(rotation, torch.from_numpy(pose.position / self.scale))
         focal = height / 2 / math.tan(fov / 2)
-        K = torch.tensor([[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1]], dtype=torch.float64)
-        return Camera(K, cam_from_world, width, height)
+        intrinsics = torch.tensor(
+            [[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1]], dtype=torch.float64
+        )
+        return Camera(intrinsics, cam_from_world, width, height)
 
     def points(self, points: np.ndarray) -> np.ndarray:
         """Points (..., 3) of the scene in viewer units."""

@@ -6,23 +6,17 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from cocogs.blend import BlendNet, blend
 from cocogs.camera import Camera
-from cocogs.coc.expand import (
-    Copies,
-    PaperExpansion,
-    PhotoLens,
-    ResidualExpansion,
-    paper_copies,
-    sample_lens,
-    widen,
-)
-from cocogs.coc.focus import FocusPlanes
 from cocogs.config import ModelConfig
-from cocogs.exposure import Exposure
 from cocogs.gaussians import Gaussians
-from cocogs.maps import coc_map
+from cocogs.optics.blend import BlendNet, blend
+from cocogs.optics.expand import Copies, PaperExpansion, ResidualExpansion, paper_copies, sample_lens, widen
+from cocogs.optics.exposure import Exposure
+from cocogs.optics.focus import FocusPlanes
+from cocogs.optics.lens import PhotoLens
+from cocogs.optics.maps import coc_map
 from cocogs.rasterize import Render, rasterize
+from cocogs.scene import View
 
 
 @dataclass
@@ -70,6 +64,10 @@ class DefocusModel(nn.Module):
             self.blend = BlendNet(config.blend_channels, paper=config.lens == "paper")
         self.exposure = Exposure(len(focus.vergence)) if config.exposure else None
 
+    def camera(self, view: View) -> Camera:
+        """Where a photo was taken from, and how its camera projects."""
+        return view.camera
+
     def sharp(self, camera: Camera, sh_degree: int = 3, with_depth: bool = False) -> Render:
         """The scene without its lens: base Gaussians alone, S = 1."""
         return self._render(self._base(), camera, sh_degree, with_depth)
@@ -102,20 +100,20 @@ class DefocusModel(nn.Module):
         return Photo(image, render, probe, self._coc(render, camera, view_index))
 
     @torch.no_grad()
-    def aperture(self, camera: Camera, view_index: int) -> float:
+    def K(self, camera: Camera, view_index: int) -> float:
         """K of training photo `view_index` (px x scene unit) as it acts: of the disc that blurs like the
         typical Gaussian's copies do. The learned residuals shift it by some per cent."""
-        aperture = float(self.focus.aperture(view_index))
+        K = float(self.focus.K(view_index))
         if self.config.lens == "sampled" and self.expansion is not None:
             _, position = camera.pose_like(self.gaussians.means)
             learned = self.expansion(self.gaussians.activated(), position)
-            aperture *= float(learned.spread().median())
-        return aperture
+            K *= float(learned.spread().median())
+        return K
 
     def lens(self, view_index: int) -> PhotoLens:
         return PhotoLens(
             self.focus.focus_distance(view_index),
-            self.focus.aperture(view_index),
+            self.focus.K(view_index),
             self.config.units,
             self.config.depth,
             self.focus.softness[view_index],

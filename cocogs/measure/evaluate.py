@@ -17,10 +17,10 @@ from skimage.metrics import structural_similarity
 from torch import Tensor
 
 from cocogs.errors import InputError
-from cocogs.lpips import HOW_TO_GET, Lpips, masked_mean
-from cocogs.monitor import picture_psnr
+from cocogs.measure.lpips import HOW_TO_GET, Lpips, masked_mean
 from cocogs.run import Run
 from cocogs.ssim import ssim_map
+from cocogs.train.monitor import picture_psnr
 
 COLUMNS = {
     "psnr": "PSNR dB",
@@ -36,7 +36,7 @@ class Evaluation:
     """Facts about a run and its scores.
 
     Args:
-        facts: run, preset, step, seed, gaussians, aperture (K in px x scene unit, None for a pinhole).
+        facts: run, preset, step, seed, gaussians, K (px x scene unit, None for a pinhole).
         views: name, masked (bool) and one float per measure, per test view.
     """
 
@@ -52,7 +52,7 @@ class Evaluation:
         return {m: sum(float(view[m]) for view in self.views) / len(self.views) for m in self.measures}
 
     def to_json(self, truth: dict[str, Any] | None = None) -> str:
-        """`truth`: what `cocogs.truth` measured besides."""
+        """`truth`: what `cocogs.measure.truth` measured besides."""
         values = {**self.facts, "views": self.views, "mean": self.mean}
         return json.dumps(values if truth is None else {**values, "truth": truth}, indent=2)
 
@@ -73,7 +73,7 @@ def evaluate_run(run: Run, lpips: Lpips | None = None) -> Evaluation:
         )
     views = []
     for view in run.scene.test_views:
-        render = run.model.sharp(view.camera).colors[0].clamp(0, 1).cpu()
+        render = run.model.sharp(run.model.camera(view)).colors[0].clamp(0, 1).cpu()
         mask = run.scene.mask(view)
         if mask is not None and not mask.any():
             raise InputError(f"The mask of {view.name} is all black: make white what is to be measured.")
@@ -86,7 +86,7 @@ def evaluate_run(run: Run, lpips: Lpips | None = None) -> Evaluation:
         "step": run.step,
         "seed": run.config.seed,
         "gaussians": len(run.model.gaussians),
-        "aperture": None if pinhole else run.model.aperture(run.scene.train_views[0].camera, 0),
+        "K": None if pinhole else run.model.K(run.scene.train_views[0].camera, 0),
     }
     return Evaluation(facts, views)
 
@@ -130,8 +130,8 @@ def flip(render: Tensor, photo: Tensor, mask: Tensor | None) -> float:
 def print_evaluation(evaluation: Evaluation, console: Console) -> None:
     """The scores as a table, with what must be known to read it."""
     facts, measures = evaluation.facts, evaluation.measures
-    aperture = facts["aperture"]
-    lens = "no lens" if aperture is None else f"aperture K {aperture:.4g} px x scene unit"
+    K = facts["K"]
+    lens = "no lens" if K is None else f"K {K:.4g} px x scene unit"
     console.print(
         f"{facts['run']}: preset {facts['preset']}, step {facts['step']}, seed {facts['seed']}, "
         f"{facts['gaussians']:,} Gaussians, {lens}"

@@ -5,8 +5,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from cocogs.camera import Camera
-from cocogs.coc.expand import PhotoLens
-from cocogs.coc.lens import MIN_DEPTH, world_radius
+from cocogs.optics.lens import MIN_DEPTH, PhotoLens, world_radius
 from cocogs.quantiles import quantiles
 
 FULL_COLOR = 0.02  # the circle of confusion, as a part of the image width, that gets the full colour
@@ -21,7 +20,7 @@ def coc_map(depths: Float[Tensor, "H W"], camera: Camera, lens: PhotoLens) -> Fl
     """
     z = depths.clamp(MIN_DEPTH, 1e9)  # the limit stands for infinity
     distance = z * ray_lengths(camera).to(z) if lens.depth == "euclidean" else z
-    radius = world_radius(distance, lens.focus_distance, lens.aperture, camera.fx, lens.units)
+    radius = world_radius(distance, lens.focus_distance, lens.K, camera.fx, lens.units)
     return radius.abs() * (lens.focus_distance - distance).sign() * (2 * camera.fx / z)
 
 

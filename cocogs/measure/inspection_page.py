@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from cocogs.coc.focus import blur_map
-from cocogs.inspection import IN_FOCUS, Inspection
 from cocogs.io.atomic import replacing
 from cocogs.io.page import figure, page, row, section, table
 from cocogs.io.pictures import picture_names, to_picture
+from cocogs.measure.inspection import IN_FOCUS, Inspection
+from cocogs.optics.sharpness import blur_map
 from cocogs.scene import Scene
 
 SHARP_COLOR, SOFT_COLOR = np.array([255, 214, 90]), np.array([40, 20, 90])

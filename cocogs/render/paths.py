@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from cocogs.camera import Camera, pose_at, where_axes_meet
-from cocogs.coc.lens import focus_between
 from cocogs.errors import InputError
 from cocogs.io.camera_path import PathFrame
+from cocogs.optics.lens import focus_between
 
 SMOOTHING = 1.0  # photos; standard deviation of the average that takes the shake out of a path through them
 SPIRAL_TURNS = 2
@@ -38,8 +38,8 @@ def _between(keyframes: Sequence[PathFrame], first: int, t: float) -> PathFrame:
     camera = _placed(keyframes[0].camera, _turned(start.camera, end.camera, t), _spline(places, t))
     if start.focus_distance is None or end.focus_distance is None:
         return PathFrame(camera)
-    assert start.aperture is not None and end.aperture is not None
-    aperture = (1 - t) * start.aperture + t * end.aperture
+    assert start.aperture_diameter is not None and end.aperture_diameter is not None
+    aperture = (1 - t) * start.aperture_diameter + t * end.aperture_diameter
     return PathFrame(camera, focus_between(start.focus_distance, end.focus_distance, t), aperture)
 
 

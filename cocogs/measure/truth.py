@@ -20,9 +20,10 @@ from torch import Tensor
 
 from cocogs.errors import InputError
 from cocogs.io.truth_file import read_truth
-from cocogs.monitor import picture_psnr
-from cocogs.refocusing import Lens, refocus
+from cocogs.optics.lens import Lens
+from cocogs.render.refocusing import refocus
 from cocogs.run import Run
+from cocogs.train.monitor import picture_psnr
 
 FINAL_SAMPLES = 64
 
@@ -35,7 +36,8 @@ class TruthReport:
         unit: true units in one of the run's.
         position_error: root mean square distance of the cameras after alignment, true units.
         sharp: PSNR of every sharp test view, dB.
-        refocused: name, view, focus_distance and aperture (true units), PSNR `interactive` and `final`, dB.
+        refocused: name, view, focus_distance and aperture_diameter (true units), PSNR `interactive` and
+            `final`, dB.
         lens: errors of the learned lens; empty for a pinhole. `focus_error`: median |z_f / truth - 1|;
             `vergence_error`: mean |1/z_f - truth| in 1 / true unit; `aperture_ratio`: learned / true.
     """
@@ -73,7 +75,7 @@ def compare_with_truth(run: Run) -> TruthReport:
         raise InputError(f"{folder / 'truth.json'} lacks the photo {foreign[0]}: it is of another scene.")
     poses = [torch.tensor(frames[name]["w2c"], dtype=torch.float64) for name in views]
     unit, error = align(
-        torch.stack([view.camera.position for view in views.values()]),
+        torch.stack([run.model.camera(view).position for view in views.values()]),
         torch.stack([-pose[:3, :3].T @ pose[:3, 3] for pose in poses]),
     )
     refocused = []
@@ -83,16 +85,18 @@ def compare_with_truth(run: Run) -> TruthReport:
         view = views[entry["view"]]
         picture = run.scene.picture_like(view, folder / "refocus" / entry["name"])
         focus_distance = entry["focus_distance"]
-        aperture = truth["aperture_diameter"] * entry["aperture_scale"]
-        lens = Lens(focus_distance / unit, aperture / unit)
+        diameter = truth["aperture_diameter"] * entry["aperture_scale"]
+        lens = Lens(focus_distance / unit, diameter / unit)
         scores = {
-            quality: picture_psnr(refocus(run.model.gaussians, view.camera, lens, samples), picture)
+            quality: picture_psnr(
+                refocus(run.model.gaussians, run.model.camera(view), lens, samples), picture
+            )
             for quality, samples in (("interactive", 0), ("final", FINAL_SAMPLES))
         }
         facts = {name: entry[name] for name in ("name", "view")}
-        refocused.append({**facts, "focus_distance": focus_distance, "aperture": aperture, **scores})
+        refocused.append({**facts, "focus_distance": focus_distance, "aperture_diameter": diameter, **scores})
     sharp = {
-        view.name: picture_psnr(run.model.sharp(view.camera).colors[0], run.scene.photo(view))
+        view.name: picture_psnr(run.model.sharp(run.model.camera(view)).colors[0], run.scene.photo(view))
         for view in run.scene.test_views
     }
     return TruthReport(unit, error, sharp, refocused, _lens_errors(run, truth, frames, unit))
@@ -132,7 +136,7 @@ def _lens_errors(run: Run, truth: dict, frames: dict[str, dict], unit: float) ->
     return {
         "focus_error": median(abs(z / true - 1) for z, true in pairs),
         "vergence_error": mean(abs(1 / z - 1 / true) for z, true in pairs),
-        "aperture_ratio": run.lens().aperture * unit / truth["aperture_diameter"],
+        "aperture_ratio": run.lens().aperture_diameter * unit / truth["aperture_diameter"],
     }
 
 

@@ -17,9 +17,9 @@ from torch import Tensor
 
 from cocogs.io.curves import Curves
 from cocogs.io.pictures import to_picture
-from cocogs.lpips import masked_mean
-from cocogs.maps import coc_map, colored_coc
-from cocogs.model import DefocusModel
+from cocogs.measure.lpips import masked_mean
+from cocogs.optics.maps import coc_map, colored_coc
+from cocogs.optics.model import DefocusModel
 from cocogs.scene import Scene
 
 READ_EVERY = 20  # steps; reading a tensor waits for the device, so not every one
@@ -97,7 +97,7 @@ class Monitor:
         """Curves of the test views and the lens."""
         scores = []
         for view in scene.test_views:
-            render = model.sharp(view.camera).colors[0].cpu()
+            render = model.sharp(model.camera(view)).colors[0].cpu()
             scores.append(picture_psnr(render, scene.photo(view), scene.mask(view)))
         if scores:
             self.curves.add_number("test/psnr", sum(scores) / len(scores), step)
@@ -120,23 +120,24 @@ class Monitor:
         focus = model.focus
         for view, distance in zip(scene.train_views, focus.focus_distances.tolist(), strict=True):
             self.curves.add_number(f"focus_distance/{view.name}", distance, step)
-        apertures = focus.log_aperture.exp().tolist()
-        if len(apertures) == 1:
-            self.curves.add_number("lens/aperture", apertures[0], step)
+        Ks = focus.log_K.exp().tolist()
+        if len(Ks) == 1:
+            self.curves.add_number("lens/K", Ks[0], step)
             return
-        for view, aperture in zip(scene.train_views, apertures, strict=True):
-            self.curves.add_number(f"aperture/{view.name}", aperture, step)
+        for view, K in zip(scene.train_views, Ks, strict=True):
+            self.curves.add_number(f"K/{view.name}", K, step)
 
 
 def strip(model: DefocusModel, scene: Scene, index: int) -> Tensor:
     """(3, H, 3 W or 4 W) in [0, 1]: a training photo, its prediction, the sharp view and, unless the
     model is a pinhole, the circle of confusion (see `colored_coc`)."""
     view = scene.train_views[index]
-    sharp = model.sharp(view.camera, with_depth=True)
-    pictures = [scene.photo(view), model.defocused(view.camera, index), sharp.colors[0]]
+    camera = model.camera(view)
+    sharp = model.sharp(camera, with_depth=True)
+    pictures = [scene.photo(view), model.defocused(camera, index), sharp.colors[0]]
     if model.config.lens != "pinhole":
         assert sharp.depths is not None
-        coc = coc_map(sharp.depths[0], view.camera, model.lens(index))
+        coc = coc_map(sharp.depths[0], camera, model.lens(index))
         pictures.append(colored_coc(coc, sharp.alphas[0]))
     return torch.cat([picture.cpu().clamp(0, 1) for picture in pictures], dim=2)
 

@@ -13,17 +13,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cocogs.coc.focus import (
-    IN_FOCUS,
-    Evidence,
-    find_lens,
-    measure_photos,
-    variation,
-)
-from cocogs.coc.lens import coc_diameter, depth_of_field
 from cocogs.errors import InputError
 from cocogs.io import folders
 from cocogs.io.photos import LensFacts, list_photos
+from cocogs.optics.lens import coc_diameter, depth_of_field
+from cocogs.optics.search import IN_FOCUS, Evidence, find_lens, measure_photos, variation
 from cocogs.quantiles import quantiles
 from cocogs.scene import Scene
 
@@ -81,14 +75,14 @@ class ExifAgreement:
         f_numbers: the different ones.
         focus_correlation: of focus distances, with FocusDistanceUpper.
         metres_per_unit: median ratio of the two.
-        aperture: found, with that scale, over that of EXIF's focal length and f-number.
+        K_ratio: K as found, with that scale, over that of EXIF's focal length and f-number.
     """
 
     focal_length: float | None
     f_numbers: list[float]
     focus_correlation: float | None
     metres_per_unit: float | None
-    aperture: float | None
+    K_ratio: float | None
 
     @property
     def sentence(self) -> str:
@@ -100,8 +94,8 @@ class ExifAgreement:
             facts.append(f"its focus distances correlate by {self.focus_correlation:.2f} with those found")
         if self.metres_per_unit is not None:
             facts.append(f"by them one unit is {self.metres_per_unit:.3g} m")
-        if self.aperture is not None:
-            facts.append(f"the aperture found is {self.aperture:.2f} of its own")
+        if self.K_ratio is not None:
+            facts.append(f"the aperture found is {self.K_ratio:.2f} of its own")
         return f"EXIF: {', '.join(facts)}." if facts else ""
 
 
@@ -115,7 +109,7 @@ class Inspection:
     """
 
     source: str
-    aperture: float
+    K: float
     method: str
     variation: float
     photos: list[PhotoFocus]
@@ -182,8 +176,8 @@ def inspect_scene(scene: Scene) -> Inspection:
         )
     views = scene.train_views
     evidence, blurs = measure_photos(scene)
-    focus, aperture, method = find_lens(evidence, blurs)
-    near, far = in_focus_range(focus, aperture)
+    focus, K, method = find_lens(evidence, blurs)
+    near, far = in_focus_range(focus, K)
     softest = sharpest_blurs(blurs)
     folder = folders.photo_folder(scene.source)
     found = [
@@ -200,14 +194,14 @@ def inspect_scene(scene: Scene) -> Inspection:
     ]
     names = {view.name for view in scene.views}
     unplaced = [name for name in list_photos(folder) if name not in names] if folder.is_dir() else []
-    exif = compare_with_exif(found, aperture, scene)
-    steps = depth_steps(evidence, focus, aperture)
-    return Inspection(str(scene.source), aperture, method, variation(evidence), found, steps, unplaced, exif)
+    exif = compare_with_exif(found, K, scene)
+    steps = depth_steps(evidence, focus, K)
+    return Inspection(str(scene.source), K, method, variation(evidence), found, steps, unplaced, exif)
 
 
-def in_focus_range(focus: Tensor, aperture: float) -> tuple[Tensor, Tensor]:
+def in_focus_range(focus: Tensor, K: float) -> tuple[Tensor, Tensor]:
     """(V,) nearest and farthest depth with a CoC of at most IN_FOCUS px; inf from the hyperfocal on."""
-    ranges = [depth_of_field(float(z), max(aperture, 1e-9), IN_FOCUS) for z in focus]
+    ranges = [depth_of_field(float(z), max(K, 1e-9), IN_FOCUS) for z in focus]
     near, far = torch.tensor(ranges).unbind(1)
     return near, far
 
@@ -218,9 +212,9 @@ def sharpest_blurs(blurs: Tensor) -> Tensor:
     return torch.where((~blurs.isnan()).sum(1) >= FEW, tenth, math.nan)
 
 
-def depth_steps(evidence: Evidence, focus: Tensor, aperture: float) -> list[DepthStep]:
+def depth_steps(evidence: Evidence, focus: Tensor, K: float) -> list[DepthStep]:
     """Coverage over depth, from near to far; a point lies at the median of its depths in the photos."""
-    coc = coc_diameter(evidence.depths, focus[:, None], evidence.apertures(aperture)).abs()
+    coc = coc_diameter(evidence.depths, focus[:, None], evidence.K_per_photo(K)).abs()
     seen = (~coc.isnan()).sum(0) > 0
     least = coc.nan_to_num(math.inf).amin(0)
     in_focus = (coc <= IN_FOCUS).sum(0)
@@ -246,7 +240,7 @@ def depth_steps(evidence: Evidence, focus: Tensor, aperture: float) -> list[Dept
     return steps
 
 
-def compare_with_exif(photos: list[PhotoFocus], aperture: float, scene: Scene) -> ExifAgreement:
+def compare_with_exif(photos: list[PhotoFocus], K: float, scene: Scene) -> ExifAgreement:
     """How far EXIF and the photos agree."""
     camera = scene.train_views[0].camera
     ratios = [
@@ -263,5 +257,5 @@ def compare_with_exif(photos: list[PhotoFocus], aperture: float, scene: Scene) -
             correlation = float(np.corrcoef(ours, theirs)[0, 1])
         unit = float(np.median(theirs / ours))
         diameter = photos[0].lens.aperture_diameter
-        relative = aperture / camera.fx * unit / diameter if diameter else None
+        relative = K / camera.fx * unit / diameter if diameter else None
     return ExifAgreement(float(np.median(ratios)) if ratios else None, f_numbers, correlation, unit, relative)

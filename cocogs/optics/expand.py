@@ -13,17 +13,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cocogs.coc.lens import (
-    DISC_SIGMA,
-    blur_variance,
-    camera_depth,
-    coc_diameter,
-    lens_samples,
-    sampled_disc,
-    world_radius,
-)
 from cocogs.device import bf16_where_fast
 from cocogs.gaussians import Activated
+from cocogs.optics.aperture import lens_samples, sampled_disc
+from cocogs.optics.lens import DISC_SIGMA, PhotoLens, blur_variance, camera_depth, coc_diameter, world_radius
 
 MAX_FACTOR = 1.1  # upper bound of the paper's scale and rotation factors
 
@@ -39,18 +32,6 @@ class Copies:
     blur: Float[Tensor, "#M N"] | None
 
 
-@dataclass(frozen=True)
-class PhotoLens:
-    """What one photo was taken with: focus distance and aperture K, and their units; `softness` is the
-    variance, px^2, of what blurs all of it alike."""
-
-    focus_distance: Float[Tensor, ""]
-    aperture: Float[Tensor, ""]
-    units: str = "world"
-    depth: str = "z"
-    softness: Float[Tensor, ""] | float = 0.0
-
-
 def widen(base: Activated, cam_from_world: Float[Tensor, "4 4"], lens: PhotoLens) -> Copies:
     """One copy per Gaussian, blurred in the image by its own circle of confusion (`lens` preset).
 
@@ -59,7 +40,7 @@ def widen(base: Activated, cam_from_world: Float[Tensor, "4 4"], lens: PhotoLens
     """
     means, quats, scales, opacities = base
     z = camera_depth(means, cam_from_world, lens.depth)
-    blur = blur_variance(coc_diameter(z, lens.focus_distance, lens.aperture)) + lens.softness
+    blur = blur_variance(coc_diameter(z, lens.focus_distance, lens.K)) + lens.softness
     return Copies(means[None], quats[None], scales[None], opacities[None], blur[None])
 
 
@@ -77,11 +58,11 @@ def sample_lens(
     means, quats, scales, opacities = base
     rotation = cam_from_world[:3, :3]
     z = camera_depth(means, cam_from_world, lens.depth)
-    aperture = lens.aperture * residuals.aperture_factor * sampled_disc(len(residuals.widths))
-    radius = world_radius(z, lens.focus_distance, aperture, fx, lens.units)
+    K = lens.K * residuals.K_factor * sampled_disc(len(residuals.widths))
+    radius = world_radius(z, lens.focus_distance, K, fx, lens.units)
     # -r u in the camera's x and y; the rows of the rotation are its axes in the world.
     offsets = (-radius[:, None] * residuals.directions) @ rotation[:2]
-    sub_aperture = coc_diameter(z, lens.focus_distance, aperture) * residuals.widths
+    sub_aperture = coc_diameter(z, lens.focus_distance, K) * residuals.widths
     blur = blur_variance(sub_aperture) + lens.softness
     return Copies(means + offsets, quats[None], scales[None], opacities[None], blur)
 
@@ -91,19 +72,19 @@ class LensResiduals:
     """Where the learned lens departs from the physical one.
 
     directions: points of the unit disc; widths: sub-aperture radius as a part of the aperture radius,
-    1/sqrt(M) by physics; aperture_factor: factor on K, 1 by physics and in the geometric mean.
+    1/sqrt(M) by physics; K_factor: factor on K, 1 by physics and in the geometric mean.
     """
 
     directions: Float[Tensor, "M N 2"]
     widths: Float[Tensor, "M N"]
-    aperture_factor: Float[Tensor, " N"]
+    K_factor: Float[Tensor, " N"]
 
     def spread(self) -> Float[Tensor, " N"]:
         """How much more or less the learned lens blurs than its K says: the ratio of standard deviations of
         its copies, their own widths included, and of the disc (1/2 of its radius per axis)."""
         centred = self.directions - self.directions.mean(0)
         variance = centred.square().sum(-1).mean(0) / 2 + (DISC_SIGMA * self.widths).square().mean(0)
-        return self.aperture_factor * 2 * variance.sqrt()
+        return self.K_factor * 2 * variance.sqrt()
 
 
 class ResidualExpansion(nn.Module):
@@ -141,11 +122,11 @@ class ResidualExpansion(nn.Module):
 class PaperFactors:
     """The paper's five learned quantities, separate and named (its released code fuses the first three).
 
-    aperture_factor: factor on K, > 0; directions: unit vectors; beta in (0, 1]; scale_factors and
+    K_factor: factor on K, > 0; directions: unit vectors; beta in (0, 1]; scale_factors and
     rotation_factors in [1, 1.1].
     """
 
-    aperture_factor: Float[Tensor, " N"]
+    K_factor: Float[Tensor, " N"]
     directions: Float[Tensor, "M N 3"]
     beta: Float[Tensor, "M N"]
     scale_factors: Float[Tensor, "M N 3"]
@@ -222,7 +203,7 @@ class PaperExpansion(nn.Module):
             directions = self.fixed_directions[:, None].expand(-1, count, -1)
         betas = per_copy(beta, 1)[..., 0].sigmoid()
         return PaperFactors(
-            aperture_factor=F.softplus(aperture[:, 0] + math.log(math.e - 1)),  # 1 at zero
+            K_factor=F.softplus(aperture[:, 0] + math.log(math.e - 1)),  # 1 at zero
             directions=directions,
             beta=torch.ones_like(betas) if self.ablation.beta else betas,
             scale_factors=bounded_factor(per_copy(scale, 3)),
@@ -241,8 +222,8 @@ def paper_copies(
     """METHOD.md 3.4: mean + (c / 2) beta d, scale x ds, quaternion x dq; plus the base set, last."""
     means, quats, scales, opacities = base
     z = camera_depth(means, cam_from_world, lens.depth)
-    aperture = lens.aperture.detach() if ablation.aperture else lens.aperture * factors.aperture_factor
-    radius = world_radius(z, lens.focus_distance, aperture, fx, lens.units).abs()
+    K = lens.K.detach() if ablation.aperture else lens.K * factors.K_factor
+    radius = world_radius(z, lens.focus_distance, K, fx, lens.units).abs()
     if ablation.coc:
         radius = scales.detach().amax(1)
     offsets = (radius * factors.beta)[..., None] * factors.directions

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from cocogs.config import StrategyConfig
 from cocogs.gaussians import Gaussians, keep_largest
-from cocogs.model import Photo
+from cocogs.optics.model import Photo
 
 Optimizers = dict[str, torch.optim.Optimizer]
 

@@ -7,9 +7,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from cocogs.camera import Camera
-from cocogs.coc.focus import FocusPlanes
-from cocogs.coc.lens import MIN_DEPTH, blur_variance, coc_diameter
-from cocogs.rasterize.reference import PIXEL_VARIANCE
+from cocogs.optics.focus import FocusPlanes
+from cocogs.optics.lens import MIN_DEPTH, blur_variance, coc_diameter
+from cocogs.rasterize.constants import PIXEL_VARIANCE
 
 
 @torch.no_grad()
@@ -27,7 +27,7 @@ def least_blur(means: Float[Tensor, "N 3"], cameras: list[Camera], focus: FocusP
     for index, camera in enumerate(cameras):
         pixels, z = camera.project(means)
         seen = (z > MIN_DEPTH) & camera.shows(pixels)
-        coc = coc_diameter(z, focus.focus_distance(index), focus.aperture(index))
+        coc = coc_diameter(z, focus.focus_distance(index), focus.K(index))
         blur = (blur_variance(coc) + focus.softness[index] + PIXEL_VARIANCE).sqrt() * z / camera.fx
         least = torch.where(seen & (blur < least), blur, least)
     return torch.where(least.isfinite(), least, 0)

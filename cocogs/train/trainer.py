@@ -12,21 +12,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cocogs.coc.focus import (
-    FocusPlanes,
-    find_lens,
-    mean_depths,
-    measure_photos,
-    unknown_lens,
-)
-from cocogs.coc.resolution import least_blur
 from cocogs.config import Config
 from cocogs.errors import InputError
 from cocogs.gaussians import Gaussians
-from cocogs.losses import masked_mean, photometric_loss
-from cocogs.model import DefocusModel
-from cocogs.monitor import Monitor
-from cocogs.replay import Replay
+from cocogs.optics.focus import FocusPlanes
+from cocogs.optics.model import DefocusModel
+from cocogs.optics.resolution import least_blur
+from cocogs.optics.search import find_lens, mean_depths, measure_photos, unknown_lens
 from cocogs.run import (
     check_same_photos,
     read_checkpoint,
@@ -35,9 +27,12 @@ from cocogs.run import (
     write_lens,
 )
 from cocogs.scene import Scene, View
-from cocogs.start_points import add_start_points
-from cocogs.strategy import Densification
 from cocogs.threads import torch_on_one
+from cocogs.train.losses import masked_mean, photometric_loss
+from cocogs.train.monitor import Monitor
+from cocogs.train.replay import Replay
+from cocogs.train.start_points import add_start_points
+from cocogs.train.strategy import Densification
 
 CHECKPOINT_EVERY = 500  # steps; on a CPU about a quarter of a minute of work at risk
 CHECKPOINT_SECONDS = 10  # at least, in between: a GPU takes 500 steps in the time that writing one takes
@@ -132,10 +127,10 @@ class Trainer:
         """Predict a photo, compare, move everything a little. (2,): loss and mean squared error."""
         view = self.views[index]
         truth, mask = self.photos[view]
-        photo = self.model.photo(view.camera, index, sh_degree, with_sets, probed)
+        photo = self.model.photo(self.model.camera(view), index, sh_degree, with_sets, probed)
         per_pixel = photometric_loss(photo.image, truth, self.config.optim.ssim_weight)
         loss = masked_mean(per_pixel * self.focus_weight(photo.coc, mask), mask)
-        (loss + self.aperture_penalty() + self.softness_price(index)).backward()
+        (loss + self.K_penalty() + self.softness_price(index)).backward()
         self.densification.observe(photo)
         for optimizer in self.optimizers.values():
             optimizer.step()
@@ -146,7 +141,7 @@ class Trainer:
     @torch.no_grad()
     def find_finest(self) -> None:
         """See `keep_physical`."""
-        cameras = [view.camera for view in self.views]
+        cameras = [self.model.camera(view) for view in self.views]
         finest = self.config.strategy.finest * least_blur(
             self.model.gaussians.means, cameras, self.model.focus
         )
@@ -170,10 +165,10 @@ class Trainer:
         weight = 1 / (1 + (coc[None] / self.config.optim.sharp_coc).square())
         return weight / masked_mean(weight, mask).clamp_min(1e-9)  # a mask may be black all over
 
-    def aperture_penalty(self) -> Tensor:
+    def K_penalty(self) -> Tensor:
         focus = self.model.focus
-        shift = (focus.log_aperture - focus.log_start).square().mean()
-        return self.config.optim.aperture_prior * focus.held * shift
+        shift = (focus.log_K - focus.log_start).square().mean()
+        return self.config.optim.K_prior * focus.held * shift
 
     def softness_price(self, index: int) -> Tensor:
         """Keeps at exactly 0 every photo that needs none: where all are a little soft the scene is."""
@@ -214,7 +209,7 @@ class Trainer:
             "exposure": optim.exposure * 0.01**progress,
             "vergence": optim.vergence * lens,
             "softness": optim.softness * lens,
-            "log_aperture": optim.log_aperture * lens,
+            "log_K": optim.log_K * lens,
             "network": optim.network * 0.1**progress,
         }
         values: Sequence[float | Tensor] = list(rates.values())
@@ -311,23 +306,23 @@ def start_focus(config: Config, scene: Scene, device: torch.device | str = "cpu"
         if config.model.lens == "pinhole":  # which has no use for one
             return FocusPlanes(middle, 1.0, typical).cpu()
         if scene.drawn:  # random points tell nothing of the lens
-            distances, aperture, method = *unknown_lens(evidence), "none"
+            distances, K, method = *unknown_lens(evidence), "none"
         else:
-            distances, aperture, method = find_lens(evidence, blurs)
+            distances, K, method = find_lens(evidence, blurs)
     # What the maker says of the aperture is surer than what the photos show of it.
-    aperture = exif_aperture(views, middle) or aperture
+    K = exif_K(views, middle) or K
     if config.model.units == "paper":
         # The paper's offset is K |1/z - 1/z_f| itself: start where it equals the physical one.
-        aperture *= typical / views[0].camera.fx
+        K *= typical / views[0].camera.fx
     # One opening for all cameras; in the paper's units it is a length in the scene already.
     zoom = evidence.zoom if config.model.units == "world" else None
     # Photos that differ in focus tell K, and better than the search; others would let it drift off.
     per_photo = config.model.per_photo_aperture
     held = per_photo or method != "compared"
-    return FocusPlanes(distances, aperture, typical, per_photo, held, zoom).cpu()
+    return FocusPlanes(distances, K, typical, per_photo, held, zoom).cpu()
 
 
-def exif_aperture(views: list[View], depths: Tensor) -> float | None:
+def exif_K(views: list[View], depths: Tensor) -> float | None:
     """K in px x scene unit by EXIF, for the first photo's focal length in px; None where it does not tell.
 
     Focal length and f-number give the aperture in metres. How long a metre is in the scene tell the distances
@@ -341,8 +336,8 @@ def exif_aperture(views: list[View], depths: Tensor) -> float | None:
     ]
     if len(known) < 3:
         return None
-    apertures, metres_per_unit = zip(*known, strict=True)
-    return median(apertures) / median(metres_per_unit)
+    Ks, metres_per_unit = zip(*known, strict=True)
+    return median(Ks) / median(metres_per_unit)
 
 
 def make_optimizers(model: DefocusModel, config: Config, extent: float) -> dict[str, torch.optim.Optimizer]:
@@ -355,7 +350,7 @@ def make_optimizers(model: DefocusModel, config: Config, extent: float) -> dict[
     if config.model.lens != "pinhole":
         groups["vergence"] = ([model.focus.vergence], optim.vergence)
         if not config.model.ablation.aperture:
-            groups["log_aperture"] = ([model.focus.log_aperture], optim.log_aperture)
+            groups["log_K"] = ([model.focus.log_K], optim.log_K)
     if model.coc_in_px:
         groups["softness"] = ([model.focus.softness], optim.softness)
     if model.exposure is not None:

@@ -1,12 +1,4 @@
-"""The thin lens, as pure functions (METHOD.md section 2).
-
-Symbols: z depth of a point along the optical axis, z_f `focus_distance`, both in scene units;
-K `aperture` = aperture diameter (scene units) x fx (px). All functions broadcast, keep gradients,
-and are signed: positive on the near side of the focus plane, negative beyond it. The sign is what
-makes lens samples occlude each other correctly; the size of the blur is the absolute value.
-
-Lee et al., CoCoGaussian, CVPR 2025, Eq. 7 holds for z_f much larger than the focal length.
-"""
+"""The shape of the aperture, round or bladed, as points that sample it."""
 
 import math
 from functools import cache
@@ -15,72 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from cocogs.rasterize.reference import NEAR_PLANE
-
-MIN_DEPTH = NEAR_PLANE  # scene units; nothing nearer is drawn
-
-# Standard deviation, in radii, of the Gaussian nearest to a uniform disc, by least squares over the plane:
-# 1 / (4 pi s^2) - 2 (1 - exp(-1 / (2 s^2))) / pi + 1 / pi is least where exp(-1 / (2 s^2)) = 1/4.
-# The disc's own deviation is 1/2, but a Gaussian of that width blurs less (docs/what-we-learned.md).
-DISC_SIGMA = 1 / math.sqrt(2 * math.log(4))
-
-
-def coc_diameter(z: Tensor, focus_distance: Tensor, aperture: Tensor) -> Tensor:
-    """Signed diameter of the circle of confusion in px: c = K (1/z - 1/z_f).
-
-    Args:
-        z: depths (...,) in scene units; values under `MIN_DEPTH` count as `MIN_DEPTH`.
-        focus_distance: > 0, scene units; infinity is allowed.
-        aperture: K >= 0 in px x scene unit.
-    """
-    return aperture * (1 / z.clamp_min(MIN_DEPTH) - 1 / focus_distance)
-
-
-def depth_of_field(focus_distance: float, aperture: float, coc: float) -> tuple[float, float]:
-    """Nearest and farthest depth (perhaps infinite) whose circle of confusion is at most `coc` px wide.
-
-    Args:
-        focus_distance: > 0, scene units; infinity is allowed.
-        aperture: K > 0 in px x scene unit.
-    """
-    vergence, slack = 1 / focus_distance, coc / aperture
-    return 1 / (vergence + slack), 1 / (vergence - slack) if vergence > slack else math.inf
-
-
-def focus_between(start: float, end: float, t: float) -> float:
-    """The focus distance `t` in [0, 1] of the way from one to another, evenly in 1/z, in which blur grows.
-
-    Args:
-        start, end: > 0, scene units; infinity is allowed.
-    """
-    vergence = (1 - t) / start + t / end
-    return 1 / vergence if vergence > 0 else math.inf
-
-
-def blur_variance(coc: Tensor) -> Tensor:
-    """Variance per axis, in px^2, of the Gaussian that stands for a disc of diameter `coc` px."""
-    return (DISC_SIGMA / 2 * coc).square()
-
-
-def world_radius(
-    z: Tensor, focus_distance: Tensor, aperture: Tensor, fx: float, units: str = "world"
-) -> Tensor:
-    """Signed radius of the circle of confusion in scene units, at depth z.
-
-    `units="world"` projects the diameter in px back to the depth z: r = (K / fx) / 2 (1 - z / z_f).
-    A point seen from the point u of the unit aperture disc moves sideways by -r u against the
-    re-aimed camera, dx(u) = a u (z / z_f - 1) with the aperture radius a = K / (2 fx).
-    `units="paper"` is Eq. 7 as the paper uses it: K |1/z - 1/z_f| / 2 taken as a world length,
-    unsigned. It lacks a factor z / fx, for which its learned factors have to make up.
-
-    Raises:
-        ValueError: `units` is neither.
-    """
-    if units == "world":
-        return aperture / fx / 2 * (1 - z / focus_distance)
-    if units == "paper":
-        return coc_diameter(z, focus_distance, aperture).abs() / 2
-    raise ValueError(f"units must be 'world' or 'paper', not {units!r}.")
+from cocogs.optics.lens import DISC_SIGMA
 
 
 def lens_samples(
@@ -178,19 +105,3 @@ def _variance(blades: int) -> float:
     if blades == 0:
         return 1 / 4
     return _corner_radius(blades) ** 2 * (2 + math.cos(2 * math.pi / blades)) / 12
-
-
-def camera_depth(
-    points: Float[Tensor, "N 3"], cam_from_world: Float[Tensor, "4 4"], depth: str = "z"
-) -> Float[Tensor, " N"]:
-    """Depth of world points: along the optical axis, or the paper's Euclidean distance.
-
-    Raises:
-        ValueError: `depth` is neither "z" nor "euclidean".
-    """
-    if depth == "z":
-        return points @ cam_from_world[2, :3] + cam_from_world[2, 3]
-    if depth == "euclidean":
-        position = -cam_from_world[:3, :3].T @ cam_from_world[:3, 3]
-        return (points - position).norm(dim=-1)
-    raise ValueError(f"depth must be 'z' or 'euclidean', not {depth!r}.")

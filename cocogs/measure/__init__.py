@@ -1,0 +1,1 @@
+"""Figures: of a run, of a truth, of photos before training."""

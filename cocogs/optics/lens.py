@@ -1,0 +1,156 @@
+"""The thin lens, as pure functions (METHOD.md section 2).
+
+Symbols: z depth of a point along the optical axis, z_f `focus_distance`, both in scene units;
+`K` = aperture diameter (scene units) x fx (px). All functions broadcast, keep gradients,
+and are signed: positive on the near side of the focus plane, negative beyond it. The sign is what
+makes lens samples occlude each other correctly; the size of the blur is the absolute value.
+
+Lee et al., CoCoGaussian, CVPR 2025, Eq. 7 holds for z_f much larger than the focal length.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from cocogs.camera import Camera
+from cocogs.errors import InputError
+from cocogs.rasterize.constants import NEAR_PLANE
+
+MIN_DEPTH = NEAR_PLANE  # scene units; nothing nearer is drawn
+
+# Standard deviation, in radii, of the Gaussian nearest to a uniform disc, by least squares over the plane:
+# 1 / (4 pi s^2) - 2 (1 - exp(-1 / (2 s^2))) / pi + 1 / pi is least where exp(-1 / (2 s^2)) = 1/4.
+# The disc's own deviation is 1/2, but a Gaussian of that width blurs less (docs/what-we-learned.md).
+DISC_SIGMA = 1 / math.sqrt(2 * math.log(4))
+
+
+def coc_diameter(z: Tensor, focus_distance: Tensor, K: Tensor) -> Tensor:
+    """Signed diameter of the circle of confusion in px: c = K (1/z - 1/z_f).
+
+    Args:
+        z: depths (...,) in scene units; values under `MIN_DEPTH` count as `MIN_DEPTH`.
+        focus_distance: > 0, scene units; infinity is allowed.
+        K: >= 0, px x scene unit.
+    """
+    return K * (1 / z.clamp_min(MIN_DEPTH) - 1 / focus_distance)
+
+
+def depth_of_field(focus_distance: float, K: float, coc: float) -> tuple[float, float]:
+    """Nearest and farthest depth (perhaps infinite) whose circle of confusion is at most `coc` px wide.
+
+    Args:
+        focus_distance: > 0, scene units; infinity is allowed.
+        K: > 0, px x scene unit.
+    """
+    vergence, slack = 1 / focus_distance, coc / K
+    return 1 / (vergence + slack), 1 / (vergence - slack) if vergence > slack else math.inf
+
+
+def focus_between(start: float, end: float, t: float) -> float:
+    """The focus distance `t` in [0, 1] of the way from one to another, evenly in 1/z, in which blur grows.
+
+    Args:
+        start, end: > 0, scene units; infinity is allowed.
+    """
+    vergence = (1 - t) / start + t / end
+    return 1 / vergence if vergence > 0 else math.inf
+
+
+def blur_variance(coc: Tensor) -> Tensor:
+    """Variance per axis, in px^2, of the Gaussian that stands for a disc of diameter `coc` px."""
+    return (DISC_SIGMA / 2 * coc).square()
+
+
+def world_radius(z: Tensor, focus_distance: Tensor, K: Tensor, fx: float, units: str = "world") -> Tensor:
+    """Signed radius of the circle of confusion in scene units, at depth z.
+
+    `units="world"` projects the diameter in px back to the depth z: r = (K / fx) / 2 (1 - z / z_f).
+    A point seen from the point u of the unit aperture disc moves sideways by -r u against the
+    re-aimed camera, dx(u) = a u (z / z_f - 1) with the aperture radius a = K / (2 fx).
+    `units="paper"` is Eq. 7 as the paper uses it: K |1/z - 1/z_f| / 2 taken as a world length,
+    unsigned. It lacks a factor z / fx, for which its learned factors have to make up.
+
+    Raises:
+        ValueError: `units` is neither.
+    """
+    if units == "world":
+        return K / fx / 2 * (1 - z / focus_distance)
+    if units == "paper":
+        return coc_diameter(z, focus_distance, K).abs() / 2
+    raise ValueError(f"units must be 'world' or 'paper', not {units!r}.")
+
+
+def camera_depth(
+    points: Float[Tensor, "N 3"], cam_from_world: Float[Tensor, "4 4"], depth: str = "z"
+) -> Float[Tensor, " N"]:
+    """Depth of world points: along the optical axis, or the paper's Euclidean distance.
+
+    Raises:
+        ValueError: `depth` is neither "z" nor "euclidean".
+    """
+    if depth == "z":
+        return points @ cam_from_world[2, :3] + cam_from_world[2, 3]
+    if depth == "euclidean":
+        position = -cam_from_world[:3, :3].T @ cam_from_world[:3, 3]
+        return (points - position).norm(dim=-1)
+    raise ValueError(f"depth must be 'z' or 'euclidean', not {depth!r}.")
+
+
+@dataclass(frozen=True)
+class PhotoLens:
+    """What one photo was taken with: focus distance and aperture K, and their units; `softness` is the
+    variance, px^2, of what blurs all of it alike."""
+
+    focus_distance: Float[Tensor, ""]
+    K: Float[Tensor, ""]
+    units: str = "world"
+    depth: str = "z"
+    softness: Float[Tensor, ""] | float = 0.0
+
+
+@dataclass(frozen=True)
+class Lens:
+    """A lens as a photographer sets it.
+
+    Args:
+        focus_distance: depth in focus along the optical axis, scene units, > 0; infinity is allowed.
+        aperture_diameter: of the opening, scene units, >= 0; 0 is a pinhole, which shows all sharp.
+            (The K of the formulas is `aperture_diameter` x fx, in px x scene unit.)
+        blades: number of aperture blades, 0 for a round opening, else at least 3. The polygon has the
+            area of the circle with this diameter, so that blades change the shape and not the light.
+        blade_rotation: turns the polygon, degrees, clockwise in the picture.
+        highlights: how much light there was where the photos are white, from 1 (no more than they show) on.
+            They cannot tell; with 4 or so, bright points out of focus stand out as discs, as in photos. What
+            is in focus keeps its brightness.
+
+    Raises:
+        InputError: a value is out of its range.
+    """
+
+    focus_distance: float
+    aperture_diameter: float
+    blades: int = 0
+    blade_rotation: float = 0.0
+    highlights: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not self.focus_distance > 0:
+            raise InputError(f"The focus distance must be above 0, not {self.focus_distance:g}.")
+        if not 0 <= self.aperture_diameter < math.inf:
+            raise InputError(f"The aperture must be a diameter from 0 on, not {self.aperture_diameter:g}.")
+        if self.blades < 0 or self.blades in (1, 2):
+            raise InputError(f"A lens has 0 (round) or at least 3 blades, not {self.blades}.")
+        if not math.isfinite(self.blade_rotation):
+            raise InputError(
+                f"The blades' rotation must be an angle in degrees, not {self.blade_rotation:g}."
+            )
+        if not 1 <= self.highlights < math.inf:
+            raise InputError(f"The light of highlights must be 1 or more, not {self.highlights:g}.")
+
+    def of(self, camera: Camera) -> PhotoLens:
+        """The same as the formulas take it, for pictures of this camera."""
+        K = self.aperture_diameter * camera.fx
+        return PhotoLens(torch.tensor(float(self.focus_distance)), torch.tensor(K))
