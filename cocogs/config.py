@@ -4,7 +4,22 @@ from dataclasses import asdict, dataclass, field, is_dataclass, replace
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from cocogs.errors import InputError
-from cocogs.optics.expand import Ablation
+
+
+@dataclass(frozen=True)
+class Ablation:
+    """Parts of the paper's model to leave out, as in its Table 3."""
+
+    coc: bool = False
+    """Offsets no longer grow with the circle of confusion."""
+    direction: bool = False
+    """Fixed, evenly spread directions instead of learned ones."""
+    beta: bool = False
+    """Every copy sits on the rim of the circle: beta = 1."""
+    aperture: bool = False
+    """The aperture K stays at its start value."""
+    cnn: bool = False
+    """The renders are averaged instead of blended by the CNN."""
 
 
 @dataclass(frozen=True)
@@ -12,17 +27,11 @@ class ModelConfig:
     """How a photo is formed from the base Gaussians."""
 
     lens: Literal["pinhole", "widened", "sampled", "paper"] = "widened"
-    """pinhole: none; widened: one blurred render; sampled: M renders and residuals; paper: as published."""
+    """Its class is in optics/lens_models: none; one blurred render; M renders and residuals; as published."""
     copies: int = 5
     """M, the CoC copies per Gaussian (sampled and paper)."""
     blend_channels: int = 8
     """Width of the blend CNN; 0 averages the renders."""
-    linear_light: bool = False
-    """Average the renders as light instead of as pixel values: a lens does (sampled)."""
-    units: Literal["world", "paper"] = "world"
-    """Whether CoC radii are projected to the scene (physics) or used as they are (the paper)."""
-    depth: Literal["z", "euclidean"] = "z"
-    """Depth along the optical axis (a lens focuses on a plane) or distance to the camera (the paper)."""
     per_photo_aperture: bool = False
     """Learn an aperture for every photo instead of one for the camera."""
     antialiased: bool = False
@@ -30,7 +39,7 @@ class ModelConfig:
     exposure: bool = False
     """Learn how bright and of what tint every photo is: cameras change exposure and white balance."""
     ablation: Ablation = field(default_factory=Ablation)
-    """Parts of the paper's model to leave out."""
+    """Parts of the model to leave out (paper)."""
 
 
 @dataclass(frozen=True)
@@ -51,14 +60,15 @@ class OptimConfig:
     network: float = 1e-3
     """MLP and CNN."""
     vergence: float = 6e-3
-    """Focus distances (as typical depth / z_f)."""
+    """Focus distances, as typical depth / z_f. This and the next three: a quantity per photo each, by its
+    name."""
     log_K: float = 5e-3
     softness: float = 2e-2
     """Variance of what blurs all of a photo alike, px^2."""
     softness_price: float = 1e-3
     """What a px^2 of it costs in the loss: photos that need none get none."""
-    exposure: float = 5e-3
-    """Log gains of the photos' exposures; falls as that of positions."""
+    exposure: float = 1.1e-2
+    """Log gains on the light of the photos; falls like that of positions."""
     sh_interval: int = 500
     """One more band of spherical harmonics every so many steps, up to degree 3."""
     K_prior: float = 5e-3
@@ -158,11 +168,11 @@ PRESETS = {
     "lens": Config("lens", ModelConfig(lens="widened", antialiased=True, exposure=True)),
     "paper": Config(
         "paper",
-        ModelConfig(lens="paper", copies=4, blend_channels=64, units="paper", depth="euclidean"),
+        ModelConfig(lens="paper", copies=4, blend_channels=64),
         # Its 1,500 steps of plain 3DGS are 5 % of its run; of so short a run as ours that is too little.
         OptimConfig(ssim_weight=0.3, sets_from=0.2, K_prior=0.0, sharp_coc=1e9),
     ),
-    "full": Config("full", ModelConfig(lens="sampled", linear_light=True, antialiased=True, exposure=True)),
+    "full": Config("full", ModelConfig(lens="sampled", antialiased=True, exposure=True)),
 }
 DEFAULT_PRESET = "full"  # docs/presets.md says why
 

@@ -14,8 +14,9 @@ from cocogs.errors import InputError
 from cocogs.gaussians import Gaussians, cross_section, keep_largest
 from cocogs.io import colmap
 from cocogs.io.atomic import replacing
-from cocogs.io.lens_file import LensFile, LensPhoto, write_lens_file
+from cocogs.io.lens_file import write_lens_file
 from cocogs.io.ply import write_ply
+from cocogs.learned_lens import lens_file
 from cocogs.run import Run
 
 COMPRESSED = ".compressed.ply"
@@ -64,7 +65,7 @@ def export_cameras(run: Run, path: Path, options: ExportOptions) -> list[Path]:
             f"{options.colmap} holds the cameras that {run.folder} needs: give another --colmap."
         )
     lens = path.with_name(path.name[: -len(ending_of(path))] + ".lens.json")
-    write_lens_file(lens_file(run), lens)
+    write_lens_file(lens_file(run.model, run.scene), lens)
     if options.colmap is None:
         return [lens]
     cameras, scene = {view.name: run.model.camera(view) for view in run.scene.views}, run.scene
@@ -117,17 +118,3 @@ def _write_with_gsplat(path: Path, gaussians: Gaussians, kind: Literal["splat", 
     data = exporter.export_splats(**g, format=kind)
     with replacing(path) as temporary:
         temporary.write_bytes(data)
-
-
-def lens_file(run: Run) -> LensFile:
-    """Cameras and lenses, so that other programs can refocus."""
-    has_lens = run.config.model.lens != "pinhole"
-    photos = []
-    for view in run.scene.views:
-        lens = run.lens(view.name) if has_lens and not view.is_test else None
-        learned = (None, None) if lens is None else (lens.focus_distance, lens.aperture_diameter)
-        facts = view.lens.f_number, view.lens.focal_length_mm
-        photos.append(LensPhoto(view.name, view.is_test, run.model.camera(view), *learned, *facts))
-    if not has_lens:
-        return LensFile(None, None, None, photos)
-    return LensFile(run.lens().aperture_diameter, run.f_number(), run.metres(), photos)

@@ -12,6 +12,11 @@ def to_linear(encoded: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
     return torch.where(encoded <= 0.04045, encoded / 12.92, ((encoded + 0.055) / 1.055) ** 2.4)
 
 
+def slope_to_linear(encoded: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+    """Derivative of `to_linear`."""
+    return torch.where(encoded <= 0.04045, 1 / 12.92, 2.4 / 1.055 * ((encoded + 0.055) / 1.055) ** 1.4)
+
+
 def to_srgb(light: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
     """sRGB-encoded values of linear light >= 0: the inverse of `to_linear`."""
     curved = light.clamp_min(0.0031308)  # the power's slope at 0 is infinite: NaN in a backward pass

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from cocogs import load_run
 from cocogs.io.pictures import write_png
-from cocogs.optics.maps import coc_map, colored_coc, colored_depth
+from cocogs.optics.maps import colored_coc, colored_depth
 from cocogs.render.refocusing import sharp_depth
 
 folder, out = Path(sys.argv[1]), Path(sys.argv[2] if len(sys.argv) > 2 else "pictures")
@@ -20,8 +20,6 @@ seen = depth.isfinite()
 print(f"depths from {float(depth[seen].min()):.3g} to {float(depth[seen].max()):.3g} scene units")
 write_png(colored_depth(depth), out / "depth.png")
 
-coc = coc_map(
-    depth, camera, run.lens().of(camera)
-)  # (H, W) diameters in px; nearer than the focus is positive
+coc = run.lens().of(camera).coc(depth)  # (H, W) diameters in px; nearer than the focus is positive
 print(f"circles of confusion of up to {float(coc[seen].abs().max()):.1f} px")
 write_png(colored_coc(coc, seen.float()), out / "coc.png")

@@ -27,7 +27,8 @@ def main() -> int:
     lens = json.loads((run / "lens.json").read_text())
     source = Path(json.loads((run / "config.json").read_text())["data"]["source"])
     folder = source / "images" if (source / "images").is_dir() else source
-    pairs = [(photo, read_header(folder / photo["name"]).lens.focus_distance) for photo in lens["photos"]]
+    photos = [photo for photo in lens["photos"] if not photo["test"]]
+    pairs = [(photo, read_header(folder / photo["name"]).lens.focus_distance) for photo in photos]
     pairs = [(photo, metres) for photo, metres in pairs if metres is not None]
     if len(pairs) < 3:
         print(f"{folder}: fewer than 3 photos carry a Canon focus distance.", file=sys.stderr)

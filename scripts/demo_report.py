@@ -220,7 +220,7 @@ def score_section(document: dict) -> str:
 
 def lens_section(args: argparse.Namespace, truth: Truth | None) -> str:
     """What was learned about the lens, against the truth where it is known."""
-    photos = read_json(args.lens).get("photos", [])
+    photos = [p for p in read_json(args.lens).get("photos", []) if not p.get("test")]
     if not photos:
         return ""
     try:

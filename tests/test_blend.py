@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from cocogs.optics.blend import BlendNet, blend
+from cocogs.optics.blend import BlendNet
+from cocogs.optics.light import add_up_light, add_up_values, response
 from cocogs.srgb import to_linear
 
 SETS, HEIGHT, WIDTH = 4, 9, 11
@@ -26,7 +27,7 @@ def trained(paper: bool) -> BlendNet:
 
 
 def blended(net: BlendNet, renders: Tensor) -> Tensor:
-    return blend(renders, net(renders), linear_light=False)
+    return add_up_values(renders, net(renders))
 
 
 @pytest.mark.parametrize("paper", [False, True])
@@ -68,21 +69,22 @@ def test_starts_as_the_plain_mean(renders: Tensor) -> None:
     assert net.logit.weight.grad is not None and net.logit.weight.grad.abs().max() > 0
 
 
-@pytest.mark.parametrize("linear_light", [False, True])
+@pytest.mark.parametrize("in_light", [False, True])
 @pytest.mark.parametrize("paper", [False, True])
-def test_equal_renders_stay_as_they_are(paper: bool, linear_light: bool) -> None:
+def test_equal_renders_stay_as_they_are(paper: bool, in_light: bool) -> None:
     renders = torch.rand(3, HEIGHT, WIDTH).expand(SETS, -1, -1, -1)
-    photo = blend(renders, trained(paper)(renders), linear_light)
+    weights = trained(paper)(renders)
+    photo = response(add_up_light(renders, weights)) if in_light else add_up_values(renders, weights)
     torch.testing.assert_close(photo, renders[0], atol=1e-5, rtol=1e-5)
 
 
 def test_a_lens_averages_light() -> None:
     """Half white, half black is brighter than half of the pixel value; gradients at black are finite."""
     renders = torch.stack([torch.zeros(3, 1, 1), torch.ones(3, 1, 1)]).requires_grad_()
-    photo = blend(renders, 0.5, linear_light=True)
+    photo = response(add_up_light(renders, 0.5))
     torch.testing.assert_close(to_linear(photo), torch.full((3, 1, 1), 0.5))
-    assert (photo > 0.7).all() and (blend(renders, 0.5, linear_light=False) == 0.5).all()
-    (photo.sum() + blend(renders * 0, 0.5, linear_light=True).sum()).backward()
+    assert (photo > 0.7).all() and (add_up_values(renders, 0.5) == 0.5).all()
+    (photo.sum() + response(add_up_light(renders * 0, 0.5)).sum()).backward()
     assert renders.grad is not None and renders.grad.isfinite().all()
 
 
@@ -118,3 +120,13 @@ def test_paper_variant_has_the_published_layers() -> None:
     shapes = [(c.in_channels, c.out_channels, c.kernel_size) for c in convolutions]
     assert shapes == [(3, 64, (5, 5)), (64, 64, (3, 3)), (64, 1, (3, 3))]
     assert sum(isinstance(m, nn.ReLU) for m in net.modules()) == 2
+
+
+def test_gradients_of_the_light_are_those_of_its_formula() -> None:
+    """To renders and weights, against finite differences; on either side of the curve's straight part."""
+    generator = torch.Generator().manual_seed(0)
+    renders = torch.rand(3, 3, 4, 5, generator=generator, dtype=torch.float64).square().requires_grad_()
+    weights = torch.rand(3, 1, 4, 5, generator=generator, dtype=torch.float64).requires_grad_()
+    assert torch.autograd.gradcheck(add_up_light, (renders, weights))
+    expected = (to_linear(renders) * weights).sum(0)
+    torch.testing.assert_close(add_up_light(renders, weights), expected)

@@ -16,9 +16,8 @@ from tiny_run import SMALL, tiny_run, tiny_scene
 
 import cocogs
 from cocogs.cli import ABLATABLE, Part, Train, main
-from cocogs.config import DEFAULT_PRESET, PRESETS, Config, ModelConfig, preset
+from cocogs.config import DEFAULT_PRESET, PRESETS, Ablation, Config, ModelConfig, preset
 from cocogs.io.ply import read_ply
-from cocogs.optics.expand import Ablation
 from cocogs.run import DataConfig, load_run, read_checkpoint, write_config
 
 REPOSITORY = Path(cocogs.__file__).parents[1]
@@ -136,7 +135,7 @@ def test_options_reach_the_settings(root: Path, tmp_path: Path) -> None:
     assert run.data.downscale == 2
     assert (run.scene.views[0].camera.width, run.scene.views[0].camera.height) == (24, 18)
     assert run.config.model.ablation == Ablation(beta=True, cnn=True)
-    assert len(run.model.focus.log_K) == 8
+    assert len(run.model.lens.aperture.log_K) == 8
 
 
 def test_same_seed_same_bits(root: Path, tmp_path: Path) -> None:

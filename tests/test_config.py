@@ -5,9 +5,8 @@ from dataclasses import FrozenInstanceError, replace
 
 import pytest
 
-from cocogs.config import DEFAULT_PRESET, PRESETS, Config, ModelConfig, preset
+from cocogs.config import DEFAULT_PRESET, PRESETS, Ablation, Config, ModelConfig, preset
 from cocogs.errors import InputError
-from cocogs.optics.expand import Ablation
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -20,11 +19,6 @@ def test_presets_form_photos_in_different_ways() -> None:
     lenses = {name: preset(name).model.lens for name in PRESETS}
     assert lenses == {"3dgs": "pinhole", "lens": "widened", "paper": "paper", "full": "sampled"}
     assert DEFAULT_PRESET in PRESETS
-
-
-def test_paper_preset_uses_the_published_conventions() -> None:
-    model = preset("paper").model
-    assert (model.units, model.depth) == ("paper", "euclidean")
 
 
 def test_changes_leave_the_preset_itself_alone() -> None:

@@ -139,7 +139,7 @@ def test_report(run: Run) -> None:
     assert [view["name"] for view in report["views"]] == ["view_0.png", "view_4.png"]
     assert {k: report[k] for k in ("preset", "step", "seed")} == {"preset": "lens", "step": 50, "seed": 0}
     assert report["gaussians"] == len(run.model.gaussians)
-    assert report["aperture"] > 0
+    assert report["K"] > 0
     for measure, mean in report["mean"].items():
         assert mean == pytest.approx(np.mean([view[measure] for view in report["views"]]))
     assert list(report["mean"]) == ["psnr", "ssim_gaussian_11", "ssim_uniform_7", "flip"]
@@ -155,7 +155,7 @@ def test_table(run: Run) -> None:
     console = Console(width=110, record=True)
     print_evaluation(evaluate_run(run), console)
     text = console.export_text()
-    assert "preset lens, step 50, seed 0, 400 Gaussians, aperture K" in text
+    assert "preset lens, step 50, seed 0, 400 Gaussians, K " in text
     assert "SSIM Gaussian 11" in text
     assert "view_4.png" in text
     assert "LPIPS needs its weights: give --lpips-weights DIR" in text
@@ -164,7 +164,7 @@ def test_table(run: Run) -> None:
 
 def test_pinhole_has_no_aperture(tmp_path_factory: pytest.TempPathFactory) -> None:
     evaluation = evaluate_run(load_run(tiny_run(tmp_path_factory.getbasetemp(), "3dgs")))
-    assert evaluation.facts["aperture"] is None
+    assert evaluation.facts["K"] is None
     console = Console(width=110, record=True)
     print_evaluation(evaluation, console)
     assert "no lens" in console.export_text()

@@ -6,19 +6,13 @@ from dataclasses import replace
 import pytest
 import torch
 
+from cocogs.config import Ablation
 from cocogs.optics.aperture import lens_samples, sampled_disc
-from cocogs.optics.expand import (
-    Ablation,
-    GaussianEncoding,
-    PaperExpansion,
-    ResidualExpansion,
-    fourier,
-    paper_copies,
-    sample_lens,
-    sphere_points,
-    widen,
-)
+from cocogs.optics.copies import widen
+from cocogs.optics.encoding import GaussianEncoding, fourier
 from cocogs.optics.lens import PhotoLens, blur_variance, coc_diameter
+from cocogs.optics.lens_models.paper import PaperExpansion, paper_copies, sphere_points
+from cocogs.optics.lens_models.sampled import ResidualExpansion, sample_lens
 
 COUNT, COPIES, FX = 40, 5, 300.0
 
@@ -136,9 +130,9 @@ def test_paper_factors_start_at_one(base):
 
 def test_paper_copies_keep_the_base_set_last_and_stay_within_the_circle(base):
     torch.manual_seed(0)
-    lens = PhotoLens(LENS.focus_distance, torch.tensor(0.2), "paper", "euclidean")
+    lens = PhotoLens(LENS.focus_distance, torch.tensor(0.2))
     expansion = PaperExpansion(COPIES, torch.zeros(3), 1.0, Ablation())
-    copies = paper_copies(base, CAMERA, FX, lens, expansion(base, torch.zeros(3)), Ablation())
+    copies = paper_copies(base, torch.zeros(3), lens, expansion(base, torch.zeros(3)), Ablation())
     assert copies.means.shape == (COPIES + 1, COUNT, 3)
     torch.testing.assert_close(copies.means[-1], base[0])
     factors = expansion(base, torch.zeros(3))
@@ -152,9 +146,10 @@ def test_every_ablation_changes_the_copies(base, part: str):
     whole = PaperExpansion(COPIES, torch.zeros(3), 1.0, Ablation())
     less = PaperExpansion(COPIES, torch.zeros(3), 1.0, Ablation(**{part: True}))
     less.load_state_dict(whole.state_dict())
-    lens = PhotoLens(torch.tensor(3.0), torch.tensor(0.2), "paper", "euclidean")
+    lens = PhotoLens(torch.tensor(3.0), torch.tensor(0.2))
     one, other = (
-        paper_copies(base, CAMERA, FX, lens, e(base, torch.zeros(3)), e.ablation).means for e in (whole, less)
+        paper_copies(base, torch.zeros(3), lens, e(base, torch.zeros(3)), e.ablation).means
+        for e in (whole, less)
     )
     assert not torch.allclose(one, other)
 

@@ -153,7 +153,7 @@ def test_lens_and_cameras(run: Run, tmp_path: Path) -> None:
     (path,) = export_cameras(run, tmp_path / "scene.compressed.ply", ExportOptions())
     assert path.name == "scene.lens.json"
     document = json.loads(path.read_text())
-    assert document["schema"] == "cocogs-export/1"
+    assert document["schema"] == "cocogs-lens/1"
     assert document["aperture_diameter"] == pytest.approx(run.lens().aperture_diameter)
     assert [photo["name"] for photo in document["photos"]] == [view.name for view in run.scene.views]
     for photo, view in zip(document["photos"], run.scene.views, strict=True):

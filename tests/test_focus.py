@@ -10,7 +10,6 @@ from tiny_run import tiny_camera, tiny_scene
 from torch import Tensor
 from torch.nn import functional as F
 
-from cocogs.optics.focus import FocusPlanes
 from cocogs.optics.lens import coc_diameter
 from cocogs.optics.search import (
     IN_FOCUS,
@@ -34,12 +33,12 @@ FOCUS_DISTANCES = torch.tensor([2.5, 4.0, 6.0])
 
 
 def synthetic_evidence(aperture: float, outliers: float = 0.0, views: int = 12, points: int = 300,
-                       seed: int = 0, zoom: Tensor | None = None) -> tuple[Evidence, Tensor]:  # fmt: skip
+                       seed: int = 0, ratios: Tensor | None = None) -> tuple[Evidence, Tensor]:  # fmt: skip
     """What photos of a lens K = `aperture` show, each missing a fifth of the points; and the true z_f (V,).
 
     Args:
         outliers: share of the observations whose detail has nothing to do with the lens.
-        zoom: (V,) focal lengths over the first; None: all alike.
+        ratios: (V,) focal lengths over the first; None: all alike.
     """
     generator = torch.Generator().manual_seed(seed)
 
@@ -52,78 +51,14 @@ def synthetic_evidence(aperture: float, outliers: float = 0.0, views: int = 12, 
     depths = 2 + 6 * torch.rand(points, generator=generator) + 0.3 * normal(views, points)
     depths = depths.clamp_min(1)
     focus_distances = FOCUS_DISTANCES[torch.arange(views) % len(FOCUS_DISTANCES)]
-    own = torch.full((views, 1), aperture) if zoom is None else aperture * zoom[:, None]
+    own = torch.full((views, 1), aperture) if ratios is None else aperture * ratios[:, None]
     blur = coc_diameter(depths, focus_distances[:, None], own).square() / 16
     texture = torch.exp(-6 + normal(points) + 0.1 * normal(views, points))
     energies = texture * SENSOR_BLUR**2 / (SENSOR_BLUR**2 + blur)
     energies = torch.where(chance(outliers), torch.exp(-6 + 2 * normal(views, points)), energies)
     unseen = chance(0.2)
     depths, energies = depths.masked_fill(unseen, math.nan), energies.masked_fill(unseen, math.nan)
-    return Evidence(depths, energies, WIDTH, zoom), focus_distances
-
-
-# --- FocusPlanes
-
-
-def test_focus_planes_start_where_they_are_told() -> None:
-    start = torch.tensor([2.0, 5.0, 40.0])
-    focus = FocusPlanes(start, K=70.0, typical_depth=4.0)
-    torch.testing.assert_close(focus.focus_distances.detach(), start)
-    for index, distance in enumerate(start):
-        torch.testing.assert_close(focus.focus_distance(index).detach(), distance)
-        torch.testing.assert_close(focus.K(index).detach(), torch.tensor(70.0))
-    assert focus.log_K.shape == (1,)
-
-
-def test_aperture_per_photo() -> None:
-    focus = FocusPlanes(torch.ones(3), K=70.0, typical_depth=4.0, per_photo_aperture=True)
-    assert focus.log_K.shape == (3,)
-    focus.K(1).backward()
-    assert focus.log_K.grad is not None
-    assert (focus.log_K.grad != 0).tolist() == [False, True, False]
-
-
-def test_gradient_reaches_the_own_focus_distance_only() -> None:
-    focus = FocusPlanes(torch.tensor([2.0, 5.0, 3.0]), K=70.0, typical_depth=4.0)
-    focus.focus_distance(2).backward()
-    assert focus.vergence.grad is not None
-    assert (focus.vergence.grad != 0).tolist() == [False, False, True]
-
-
-def test_a_photo_focused_at_infinity_comes_back() -> None:
-    """A step may carry the vergence below zero, which means no distance at all, and so may the start."""
-    focus = FocusPlanes(torch.tensor([math.inf, 5.0]), K=70.0, typical_depth=4.0)
-    with torch.no_grad():
-        focus.vergence[1] = -0.5
-        focus.softness[0] = -1.0
-    focus.keep_possible()
-    assert (focus.focus_distances > 100 * 4.0).all() and focus.focus_distances.isfinite().all()
-    assert float(focus.softness.detach().min()) == 0
-    optimizer = torch.optim.Adam([focus.vergence], lr=6e-3)
-    for _ in range(300):
-        optimizer.zero_grad()
-        (1 / focus.focus_distances - 1 / 6.0).square().sum().backward()
-        optimizer.step()
-        focus.keep_possible()
-    torch.testing.assert_close(focus.focus_distances.detach(), torch.full((2,), 6.0), rtol=0.02, atol=0)
-
-
-def test_learned_numbers_do_not_depend_on_the_unit_of_the_scene() -> None:
-    start = torch.tensor([2.0, 5.0])
-    one, other = FocusPlanes(start, 70.0, 4.0), FocusPlanes(start * 9, 70.0 * 9, 4.0 * 9)
-    torch.testing.assert_close(one.vergence, other.vergence)
-
-
-def test_state_round_trip() -> None:
-    one = FocusPlanes(torch.tensor([2.0, 5.0]), 70.0, 4.0)
-    other = FocusPlanes(torch.ones(2), 1.0, 1.0)
-    other.load_state_dict(one.state_dict())
-    torch.testing.assert_close(other.focus_distances, one.focus_distances)
-    torch.testing.assert_close(other.log_start, one.log_start)
-
-
-def test_photos_start_without_softness() -> None:
-    assert torch.equal(FocusPlanes(torch.ones(3), 70.0, 4.0).softness, torch.zeros(3))
+    return Evidence(depths, energies, WIDTH, ratios), focus_distances
 
 
 # --- evidence
@@ -217,8 +152,8 @@ def test_fit_finds_the_lens(blur: float, outliers: float) -> None:
 
 def test_a_zoom_lens_has_one_opening() -> None:
     """Half of the photos at thrice the focal length: K is that of the first photo, not one between."""
-    zoom = torch.tensor([1.0, 3.0]).repeat(6)
-    evidence, truth = synthetic_evidence(40.0, zoom=zoom)
+    ratios = torch.tensor([1.0, 3.0]).repeat(6)
+    evidence, truth = synthetic_evidence(40.0, ratios=ratios)
     for found, aperture in (
         fit_lens(evidence),
         fit_blurs(evidence, blurs_of(evidence, truth, 40.0))[:2],

@@ -9,12 +9,13 @@ from tiny_run import tiny_camera, tiny_gaussians
 from torch import Tensor
 
 from cocogs.camera import Camera
-from cocogs.config import PRESETS, ModelConfig, preset
+from cocogs.config import PRESETS, Ablation, ModelConfig, preset
+from cocogs.errors import InputError
 from cocogs.gaussians import Gaussians
 from cocogs.optics.aperture import sampled_disc
-from cocogs.optics.expand import Ablation
-from cocogs.optics.focus import FocusPlanes
+from cocogs.optics.exposure import Exposure
 from cocogs.optics.lens import DISC_SIGMA, Lens, coc_diameter
+from cocogs.optics.lens_models import LENS_MODELS, Start, make_lens
 from cocogs.optics.model import DefocusModel
 from cocogs.rasterize import rasterize
 from cocogs.rasterize.constants import SH_C0
@@ -22,6 +23,7 @@ from cocogs.render.refocusing import refocus
 from cocogs.srgb import to_linear, to_srgb
 
 APERTURE = 25.0
+PAPER_K = 40.0  # which its units make about 2
 FOCUS_DISTANCES = torch.tensor([3.0, 4.0, 5.5])
 CENTER, EXTENT = torch.tensor([0.0, 0.0, 4.5]), 2.0
 CAMERA = tiny_camera(4)
@@ -32,8 +34,15 @@ def make(config: ModelConfig, gaussians: Gaussians | None = None, aperture: floa
     """The same scene and, for the same settings, the same networks on every call."""
     torch.manual_seed(0)
     gaussians = tiny_gaussians() if gaussians is None else gaussians
-    focus = FocusPlanes(FOCUS_DISTANCES, aperture, 4.0, config.per_photo_aperture)
-    return DefocusModel(gaussians, focus, config, CENTER, EXTENT)
+    start = Start(FOCUS_DISTANCES, aperture, torch.ones(3), 4.0, CAMERA.fx, True, CENTER, EXTENT)
+    exposure = Exposure(len(FOCUS_DISTANCES)) if config.exposure else None
+    return DefocusModel(gaussians, make_lens(config, start), exposure)
+
+
+def networks(model: DefocusModel) -> list[torch.nn.Module]:
+    """Those of its lens, if it has some."""
+    parts = (getattr(model.lens, name, None) for name in ("expansion", "blend"))
+    return [part for part in parts if part is not None]
 
 
 def one_splat(depth: float, opacity: float = 0.9, sigma_px: float = 1.5) -> Gaussians:
@@ -63,8 +72,8 @@ def light_and_variance(image: Tensor) -> tuple[float, float, float]:
 
 def away_from_start(model: DefocusModel) -> DefocusModel:
     """Networks whose last layers do something."""
-    for part in (model.expansion, model.blend):
-        for parameter in part.parameters() if part is not None else ():
+    for part in networks(model):
+        for parameter in part.parameters():
             torch.nn.init.normal_(parameter, std=0.2)
     return model
 
@@ -160,17 +169,18 @@ def test_sampled_lens_starts_as_wide_as_the_disc(index: int) -> None:
     """Second moments of one splat; focus in front of it and behind."""
     depth, aperture = 4.0, 100.0
     splat = one_splat(depth, opacity=0.99)
-    config = replace(preset("full").model, linear_light=False)  # the moments below are of pixel values
+    config = preset("full").model
     full, lens = make(config, splat, aperture), make(preset("lens").model, splat, aperture)
     photo = full.photo(CAMERA, index)
-    assert len(photo.render.colors) == full.config.copies
-    torch.testing.assert_close(photo.image, photo.render.colors.mean(0))
+    assert len(photo.render.colors) == config.copies
+    mean = to_srgb(to_linear(photo.render.colors).mean(0))
+    torch.testing.assert_close(photo.image, mean, atol=1e-5, rtol=1e-5)
     _, *sharp = light_and_variance(full.sharp(CAMERA).colors[0])
-    light, *sampled = light_and_variance(photo.image)
+    light, *sampled = light_and_variance(photo.render.colors.mean(0))
     widened_light, *widened = light_and_variance(lens.defocused(CAMERA, index))
     assert light == pytest.approx(widened_light, rel=0.03)
     radius = float(aperture * (1 / depth - 1 / FOCUS_DISTANCES[index])) / 2
-    disc = 2 * (sampled_disc(full.config.copies) * radius / 2) ** 2  # x and y together
+    disc = 2 * (sampled_disc(config.copies) * radius / 2) ** 2  # x and y together
     assert sum(sampled) - sum(sharp) == pytest.approx(disc, rel=0.05)
     single = 2 * (DISC_SIGMA * radius) ** 2
     assert sum(widened) - sum(sharp) == pytest.approx(single, rel=0.1)  # its faint rim is not drawn
@@ -184,20 +194,20 @@ def test_photo_in_focus_is_sharp_through_every_sample() -> None:
 def test_without_sets_sampled_is_widened_and_paper_is_pinhole() -> None:
     full, paper = away_from_start(make(preset("full").model)), away_from_start(make(preset("paper").model))
     plain, widened = make(preset("3dgs").model), make(preset("lens").model)
-    torch.testing.assert_close(full.photo(CAMERA, 0, sets=False).image, widened.defocused(CAMERA, 0))
-    torch.testing.assert_close(paper.photo(CAMERA, 0, sets=False).image, plain.defocused(CAMERA, 0))
+    torch.testing.assert_close(full.photo(CAMERA, 0, expanded=False).image, widened.defocused(CAMERA, 0))
+    torch.testing.assert_close(paper.photo(CAMERA, 0, expanded=False).image, plain.defocused(CAMERA, 0))
 
 
 def test_paper_renders_its_copies_and_the_base() -> None:
-    model = make(preset("paper").model, aperture=2.0)
+    model = make(preset("paper").model, aperture=PAPER_K)
     photo = model.photo(CAMERA, 0)
-    assert len(photo.render.colors) == len(photo.probe) == model.config.copies + 1
+    assert len(photo.render.colors) == len(photo.probe) == preset("paper").model.copies + 1
     torch.testing.assert_close(photo.render.colors[-1], model.sharp(CAMERA).colors[0])
     assert not torch.allclose(photo.render.colors[0], photo.render.colors[-1], atol=0.05)
 
 
 def test_blend_leaves_the_range_of_the_renders_nowhere() -> None:
-    model = away_from_start(make(preset("paper").model, aperture=2.0))
+    model = away_from_start(make(preset("paper").model, aperture=PAPER_K))
     photo = model.photo(CAMERA, 0)
     renders = photo.render.colors
     assert (photo.image >= renders.amin(0) - 1e-5).all() and (photo.image <= renders.amax(0) + 1e-5).all()
@@ -216,10 +226,10 @@ def test_blend_leaves_the_range_of_the_renders_nowhere() -> None:
 def test_without_cnn_renders_are_averaged(config: ModelConfig) -> None:
     model = away_from_start(make(config))
     photo = model.photo(CAMERA, 0)
-    assert model.blend is None and len(photo.render.colors) > 1
+    assert model.lens.blend is None and len(photo.render.colors) > 1
     renders = photo.render.colors
-    mean = to_srgb(to_linear(renders).mean(0)) if config.linear_light else renders.mean(0)
-    torch.testing.assert_close(photo.image, mean)
+    mean = to_srgb(to_linear(renders).mean(0)) if model.lens.in_light else renders.mean(0)
+    torch.testing.assert_close(photo.image, mean, atol=1e-5, rtol=1e-5)
 
 
 def test_one_copy_is_enough() -> None:
@@ -231,34 +241,33 @@ def test_one_copy_is_enough() -> None:
 def test_per_photo_aperture() -> None:
     model = make(ModelConfig(per_photo_aperture=True))
     with torch.no_grad():
-        model.focus.log_K[1] = math.log(3 * APERTURE)
-        model.focus.vergence[1] = model.focus.vergence[0]
-    assert float(model.lens(1).K.detach()) == pytest.approx(3 * APERTURE, rel=1e-5)
+        model.lens.aperture.log_K[1] = math.log(3 * APERTURE)
+        model.lens.focus.vergence[1] = model.lens.focus.vergence[0]
+    assert float(model.lens.of(1).K.detach()) == pytest.approx(3 * APERTURE, rel=1e-5)
     torch.testing.assert_close(model.defocused(CAMERA, 0), refocused(model, CAMERA, 3.0, APERTURE))
     torch.testing.assert_close(model.defocused(CAMERA, 1), refocused(model, CAMERA, 3.0, 3 * APERTURE))
     model.photo(CAMERA, 1).image.square().sum().backward()
-    assert model.focus.log_K.grad is not None
-    assert (model.focus.log_K.grad != 0).tolist() == [False, True, False]
+    assert model.lens.aperture.log_K.grad is not None
+    assert (model.lens.aperture.log_K.grad != 0).tolist() == [False, True, False]
 
 
 @pytest.mark.parametrize("name", ["lens", "full"])
 def test_reported_aperture_starts_as_the_lens_s(name: str) -> None:
     model = make(replace(preset(name).model, per_photo_aperture=True))
     with torch.no_grad():
-        model.focus.log_K[1] = math.log(3 * APERTURE)
-    assert model.K(CAMERA, 0) == pytest.approx(APERTURE, rel=1e-4)
-    assert model.K(CAMERA, 1) == pytest.approx(3 * APERTURE, rel=1e-4)
+        model.lens.aperture.log_K[1] = math.log(3 * APERTURE)
+    assert model.Ks([CAMERA] * 3) == pytest.approx([APERTURE, 3 * APERTURE, APERTURE], rel=1e-4)
 
 
 def test_reported_aperture_is_the_one_the_copies_act_with() -> None:
     """Whatever the residuals: the variance of one splat's light is that of samples of this aperture."""
     depth = 4.0
-    config = replace(preset("full").model, blend_channels=0, linear_light=False)
+    config = replace(preset("full").model, blend_channels=0)
     model = away_from_start(make(config, one_splat(depth, opacity=0.99), 70.0))
-    aperture = model.K(CAMERA, 0)
+    aperture, *_ = model.Ks([CAMERA] * 3)
     assert abs(aperture / 70.0 - 1) > 0.05  # else there is nothing to see
     _, *sharp = light_and_variance(model.sharp(CAMERA).colors[0])
-    _, *sampled = light_and_variance(model.defocused(CAMERA, 0))
+    _, *sampled = light_and_variance(model.photo(CAMERA, 0).render.colors.mean(0))
     radius = float(aperture * (1 / depth - 1 / FOCUS_DISTANCES[0])) / 2
     disc = 2 * (sampled_disc(config.copies) * radius / 2) ** 2  # x and y together
     assert sum(sampled) - sum(sharp) == pytest.approx(disc, rel=0.07)
@@ -270,29 +279,30 @@ def test_reported_aperture_is_the_one_the_copies_act_with() -> None:
 @pytest.mark.parametrize("name", ["lens", "paper", "full"])
 @pytest.mark.parametrize("index", [0, 2])
 def test_gradients_reach_the_aperture_and_the_own_focus_only(name: str, index: int) -> None:
-    model = away_from_start(make(preset(name).model, aperture=2.0 if name == "paper" else APERTURE))
+    model = away_from_start(make(preset(name).model, aperture=PAPER_K if name == "paper" else APERTURE))
     model.photo(CAMERA, index).image.square().sum().backward()
-    vergence, aperture = model.focus.vergence.grad, model.focus.log_K.grad
+    vergence, aperture = model.lens.focus.vergence.grad, model.lens.aperture.log_K.grad
     assert vergence is not None and aperture is not None
     assert (vergence != 0).tolist() == [i == index for i in range(len(FOCUS_DISTANCES))]
     assert (aperture != 0).all() and aperture.isfinite().all()
     for parameter in model.gaussians.parameters():
         assert parameter.grad is not None and parameter.grad.isfinite().all()
-    for part in (model.expansion, model.blend):
-        for parameter in part.parameters() if part is not None else ():
+    for part in networks(model):
+        for parameter in part.parameters():
             assert parameter.grad is not None and parameter.grad.isfinite().all()
 
 
 def test_pinhole_leaves_the_lens_alone() -> None:
     model = make(preset("3dgs").model)
-    model.photo(CAMERA, 0).image.sum().backward()
-    assert model.focus.vergence.grad is None and model.focus.log_K.grad is None
+    assert not list(model.lens.parameters()) and not model.per_photo
+    with pytest.raises(InputError, match="no lens"):
+        model.lens.of(0)
 
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_probe_receives_the_pull_at_the_projected_means(name: str) -> None:
     """In every set, for the splats drawn there."""
-    model = make(preset(name).model, aperture=2.0)
+    model = make(preset(name).model, aperture=PAPER_K if name == "paper" else 2.0)
     photo = model.photo(CAMERA, 0)
     photo.image.square().sum().backward()
     assert photo.probe.grad is not None and photo.probe.grad.shape == (*photo.render.radii.shape, 2)
@@ -320,13 +330,19 @@ def test_coc_map_is_that_of_the_depth_shown(name: str) -> None:
         torch.testing.assert_close(shown, expected, atol=1e-3, rtol=1e-3)
 
 
-def test_coc_map_takes_the_lens_s_kind_of_depth() -> None:
-    """Towards a corner the straight distance is longer than the depth along the axis."""
-    config = replace(preset("full").model, depth="euclidean")
-    photo = make(config, one_splat(4.0, sigma_px=20.0)).photo(CAMERA, 0)
+def test_coc_map_of_the_paper_takes_the_straight_distance() -> None:
+    """On the optical axis it is z; towards a corner it is longer by the ray's length."""
+    lens = make(preset("paper").model, aperture=0.5 * CAMERA.fx / 4.0).lens
+    coc = lens.coc_map(torch.full((CAMERA.height, CAMERA.width), 2.0), CAMERA, 0)
     ray = math.hypot((0.5 - CAMERA.cx) / CAMERA.fx, (0.5 - CAMERA.cy) / CAMERA.fy, 1.0)
-    expected = APERTURE * abs(1 / 4.0 - ray / float(FOCUS_DISTANCES[0]))
-    assert float(photo.coc[0, 0]) == pytest.approx(expected, rel=1e-3)
+    expected = 0.5 * (1 / (2 * ray) - 1 / float(FOCUS_DISTANCES[0])) * CAMERA.fx / 2
+    assert float(coc[0, 0]) == pytest.approx(expected, rel=1e-5)
+    middle = coc[CAMERA.height // 2, CAMERA.width // 2]
+    assert float(middle) == pytest.approx(0.5 * (1 / 2 - 1 / 3) * CAMERA.fx / 2, rel=1e-2)
+
+
+def test_every_lens_model_has_its_place_in_the_settings() -> None:
+    assert {config.model.lens for config in PRESETS.values()} == set(LENS_MODELS)
 
 
 @pytest.mark.parametrize("name", ["3dgs", "paper"])
@@ -354,13 +370,15 @@ def test_photo_does_not_depend_on_the_unit_of_the_scene() -> None:
         means=base.means * scale, quats=base.quats, scales=base.scales + math.log(scale),
         opacities=base.opacities, sh0=base.sh0, shN=base.shN,
     )  # fmt: skip
-    focus = FocusPlanes(FOCUS_DISTANCES * scale, APERTURE * scale, 4.0 * scale)
-    large = DefocusModel(large_gaussians, focus, small.config, CENTER * scale, EXTENT * scale)
-    assert large.expansion is not None and small.expansion is not None
-    weights = {k: v for k, v in small.expansion.state_dict().items() if k.startswith("layers")}
-    large.expansion.load_state_dict(weights, strict=False)
-    assert large.blend is not None and small.blend is not None
-    large.blend.load_state_dict(small.blend.state_dict())
+    start = Start(
+        FOCUS_DISTANCES * scale, APERTURE * scale, torch.ones(3), 4.0 * scale, CAMERA.fx, True,
+        CENTER * scale, EXTENT * scale,
+    )  # fmt: skip
+    large = DefocusModel(large_gaussians, make_lens(preset("full").model, start), Exposure(3))
+    for learned, copied in zip(networks(small), networks(large), strict=True):
+        frame = ("encode.center", "encode.extent")
+        weights = {k: v for k, v in learned.state_dict().items() if k not in frame}
+        copied.load_state_dict(weights, strict=False)
     pose = CAMERA.cam_from_world.clone()
     pose[:3, 3] *= scale
     camera = Camera(CAMERA.intrinsics, pose, CAMERA.width, CAMERA.height)

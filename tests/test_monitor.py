@@ -106,7 +106,9 @@ def test_evaluation_draws_curves_and_strips(run: Run, tmp_path: Path) -> None:
         monitor.show(100, run.model, run.scene)
     tags = curves(tmp_path).Tags()
     views = run.scene.train_views
-    lens = {"lens/aperture", *(f"focus_distance/{view.name}" for view in views)}
+    is_paper = run.config.model.lens == "paper"  # which knows no softness
+    per_photo = ("focus_distance",) if is_paper else ("focus_distance", "softness_px")
+    lens = {"K", *(f"{name}/{view.name}" for view in views for name in per_photo)}
     gains = {f"gain/{view.name}" for view in views}
     is_pinhole = run.config.model.lens == "pinhole"
     expected = (set() if is_pinhole else lens) | (gains if run.config.model.exposure else set())

@@ -23,7 +23,7 @@ from cocogs.io.camera_path import CameraPath, PathFrame, path_to_json
 from cocogs.io.photos import read_photo
 from cocogs.io.pictures import picture_names, write_png
 from cocogs.optics.lens import Lens, PhotoLens, coc_diameter
-from cocogs.optics.maps import coc_map, colored_coc, colored_depth
+from cocogs.optics.maps import colored_coc, colored_depth
 from cocogs.render import files, render
 from cocogs.render.files import COC_STEP, COC_ZERO, RECORD
 from cocogs.render.options import RenderOptions
@@ -215,7 +215,7 @@ def test_exr_is_linear_light(run: Run, tmp_path: Path) -> None:
         torch.testing.assert_close(torch.from_numpy(file.channels()["Z"].pixels), depths)
     with OpenEXR.File(str(tmp_path / "view_1_coc.exr")) as file:
         written = torch.from_numpy(file.channels()["Y"].pixels)
-    expected = torch.where(depths.isfinite(), coc_map(depths, camera, chosen.of(camera)), 0)
+    expected = torch.where(depths.isfinite(), chosen.of(camera).coc(depths), 0)
     torch.testing.assert_close(written, expected)
 
 
@@ -232,7 +232,7 @@ def test_maps_as_sixteen_bit_png(run: Run, tmp_path: Path) -> None:
     written = torch.from_numpy(np.array(Image.open(tmp_path / "view_1_depth.png")).astype(np.float32))
     torch.testing.assert_close(written[there] * step, depths[there], atol=step, rtol=0)
     assert (written[~there] == 0).all()
-    coc = coc_map(depths, camera, Lens(3.0, run.lens().aperture_diameter).of(camera))
+    coc = Lens(3.0, run.lens().aperture_diameter).of(camera).coc(depths)
     written = torch.from_numpy(np.array(Image.open(tmp_path / "view_1_coc.png")).astype(np.float32))
     torch.testing.assert_close((written[there] - COC_ZERO) * COC_STEP, coc[there], atol=COC_STEP, rtol=0)
 
@@ -571,23 +571,12 @@ def test_png_is_clamped_and_rounded(tmp_path: Path) -> None:
 # --- maps
 
 
-def test_coc_map_is_the_thin_lens() -> None:
+def test_coc_of_a_photos_lens_is_that_of_the_formula() -> None:
     lens = PhotoLens(torch.tensor(4.0), torch.tensor(20.0))
     depths = torch.linspace(2, 9, HEIGHT * WIDTH).view(HEIGHT, WIDTH)
-    coc = coc_map(depths, tiny_camera(0), lens)
-    assert torch.allclose(coc, coc_diameter(depths, lens.focus_distance, lens.K), atol=1e-5)
-    assert coc[0, 0] > 0 > coc[-1, -1]
-
-
-def test_coc_map_of_a_paper_lens() -> None:
-    """On the optical axis Euclidean depth is z; aside it is longer by the ray's length."""
-    lens = PhotoLens(torch.tensor(4.0), torch.tensor(0.5), units="paper", depth="euclidean")
-    camera = tiny_camera(0)
-    coc = coc_map(torch.full((HEIGHT, WIDTH), 2.0), camera, lens)
-    ray = torch.tensor([(0.5 - camera.cx) / FX, (0.5 - camera.cy) / FX, 1.0]).norm()
-    expected = 0.5 * (1 / (2 * ray) - 1 / 4) * FX / 2
-    assert float(coc[0, 0]) == pytest.approx(float(expected), rel=1e-5)
-    assert float(coc[HEIGHT // 2, WIDTH // 2]) == pytest.approx(0.5 / 4 * FX / 2, rel=1e-3)
+    assert torch.equal(lens.coc(depths), coc_diameter(depths, lens.focus_distance, lens.K))
+    assert lens.coc(depths)[0, 0] > 0 > lens.coc(depths)[-1, -1]
+    assert float(lens.coc(torch.tensor(math.inf))) == -5
 
 
 def test_colors_of_the_coc_map() -> None:

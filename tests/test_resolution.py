@@ -10,8 +10,7 @@ from test_training import Losses, open_tiny_scene
 from tiny_run import APERTURE, FOCUS_DISTANCES, FX, tiny_camera
 
 from cocogs.config import preset
-from cocogs.optics.focus import FocusPlanes
-from cocogs.optics.lens import DISC_SIGMA
+from cocogs.optics.lens import DISC_SIGMA, PhotoLens
 from cocogs.optics.resolution import least_blur
 from cocogs.rasterize.constants import PIXEL_VARIANCE
 from cocogs.train.trainer import Trainer
@@ -19,8 +18,11 @@ from cocogs.train.trainer import Trainer
 CAMERAS = [tiny_camera(index) for index in range(3)]
 
 
-def planes() -> FocusPlanes:
-    return FocusPlanes(torch.tensor(FOCUS_DISTANCES), APERTURE, 4.0)
+def lenses(softness: float = 0.0) -> list[PhotoLens]:
+    """Those of the three photos; the second is as soft as asked for."""
+    K = torch.tensor(APERTURE)
+    soft = (0.0, softness, 0.0)
+    return [PhotoLens(torch.tensor(z), K, s) for z, s in zip(FOCUS_DISTANCES, soft, strict=True)]
 
 
 def test_sharpest_photo_counts() -> None:
@@ -30,28 +32,26 @@ def test_sharpest_photo_counts() -> None:
     least = (APERTURE * (1 / depths - 1 / torch.tensor(FOCUS_DISTANCES))).abs().min()
     px = ((DISC_SIGMA / 2 * least).square() + PIXEL_VARIANCE).sqrt()
     expected = px * depths[1] / FX  # the second, focused on 4, is the sharpest
-    torch.testing.assert_close(least_blur(middle[None], CAMERAS, planes()), expected[None].float())
+    torch.testing.assert_close(least_blur(middle[None], CAMERAS, lenses()), expected[None].float())
     in_focus = middle + (4.0 - CAMERAS[1].depths(middle)) * CAMERAS[1].cam_from_world[2, :3].float()
     one_pixel = math.sqrt(PIXEL_VARIANCE) * 4.0 / FX
-    torch.testing.assert_close(least_blur(in_focus[None], CAMERAS, planes()), torch.tensor([one_pixel]))
-    assert least_blur(middle[None], CAMERAS[:1], planes()) > 2 * expected
+    torch.testing.assert_close(least_blur(in_focus[None], CAMERAS, lenses()), torch.tensor([one_pixel]))
+    assert least_blur(middle[None], CAMERAS[:1], lenses()[:1]) > 2 * expected
 
 
 def test_a_soft_photo_tells_less() -> None:
     middle = torch.tensor([[0.0, 0.0, 4.5]])
-    focus = planes()
-    still = least_blur(middle, CAMERAS, focus)
-    with torch.no_grad():
-        focus.softness[1] = 1.0  # of the photo that is sharpest there
+    still = least_blur(middle, CAMERAS, lenses())
     depth = CAMERAS[1].depths(middle).float()
-    shaken = least_blur(middle, CAMERAS[1:2], FocusPlanes(torch.tensor([4.0]), APERTURE, 4.0))
-    torch.testing.assert_close(shaken, still)
-    assert still < least_blur(middle, CAMERAS, focus) <= (still.square() + (depth / FX).square()).sqrt()
+    sharpest = least_blur(middle, CAMERAS[1:2], lenses()[1:2])
+    torch.testing.assert_close(sharpest, still)
+    shaken = least_blur(middle, CAMERAS, lenses(softness=1.0))
+    assert still < shaken <= (still.square() + (depth / FX).square()).sqrt()
 
 
 def test_only_photos_that_look_there_count() -> None:
     nowhere = torch.tensor([[0.0, 0.0, -5.0], [50.0, 0.0, 4.5]])  # behind, and beside the picture
-    assert torch.equal(least_blur(nowhere, CAMERAS, planes()), torch.zeros(2))
+    assert torch.equal(least_blur(nowhere, CAMERAS, lenses()), torch.zeros(2))
 
 
 @pytest.mark.parametrize("name", ["lens", "full", "3dgs"])

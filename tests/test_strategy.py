@@ -7,7 +7,7 @@ from torch import Tensor
 
 from cocogs.config import ModelConfig, StrategyConfig
 from cocogs.gaussians import Gaussians
-from cocogs.optics.focus import FocusPlanes
+from cocogs.optics.lens_models import Start, make_lens
 from cocogs.optics.model import DefocusModel, Photo
 from cocogs.rasterize import Render
 from cocogs.train.strategy import Densification, Optimizers, share_opacity
@@ -118,8 +118,8 @@ def test_observe_adds_the_sets_of_one_photo() -> None:
 
 def test_observe_reads_a_rendered_photo() -> None:
     torch.manual_seed(0)
-    focus = FocusPlanes(torch.tensor([4.0]), 20.0, 4.0)
-    model = DefocusModel(tiny_gaussians(), focus, ModelConfig(lens="sampled"), torch.zeros(3), 1.0)
+    lens = make_lens(ModelConfig(lens="sampled"), Start.unknown(1))
+    model = DefocusModel(tiny_gaussians(), lens)
     with torch.no_grad():
         model.gaussians.means[:40, 2] *= -1  # behind the camera
     rendered = model.photo(tiny_camera(4), 0)

@@ -11,11 +11,14 @@ from tiny_run import TEST_EVERY, tiny_run, tiny_scene, write_tiny_scene
 from torch import Tensor
 
 from cocogs.config import PRESETS, preset
+from cocogs.optics.lens_models import make_lens
 from cocogs.optics.model import DefocusModel
+from cocogs.optics.search import K_ratios
 from cocogs.run import DataConfig, load_run, open_data
 from cocogs.scene import LensFacts, Scene
 from cocogs.train.monitor import Monitor
-from cocogs.train.trainer import Trainer, exif_K, start_focus
+from cocogs.train.start import exif_K, start_lens
+from cocogs.train.trainer import Trainer
 
 
 class Losses(Monitor):
@@ -115,7 +118,7 @@ def test_the_lens_is_found_on_a_gpu_as_on_a_cpu(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
     scene = open_tiny_scene(tmp_path_factory)
-    one, other = (start_focus(preset("full"), scene, device) for device in ("cpu", "cuda"))
+    one, other = (make_lens(preset("full").model, start_lens(scene, device)) for device in ("cpu", "cuda"))
     for name, value in one.state_dict().items():
         torch.testing.assert_close(other.state_dict()[name], value, rtol=1e-3, atol=1e-6)
 
@@ -147,7 +150,7 @@ def test_a_shaken_photo_is_found(tmp_path: Path) -> None:
     strategy = replace(config.strategy, max_gaussians=1000, extra_points=300)
     trainer = Trainer(replace(config, optim=optim, strategy=strategy), scene, tmp_path / "run")
     trainer.train(Losses())
-    softness = trainer.model.focus.softness.tolist()
+    softness = trainer.model.lens.softness.variance.tolist()
     found = softness.pop([view.name for view in scene.train_views].index("view_2.png"))
     assert 0.4 < found**0.5 < 1.2, (found, softness)
     assert max(softness) < found / 2, softness
@@ -159,13 +162,31 @@ def test_cameras_of_two_focal_lengths_have_one_opening(tmp_path_factory: pytest.
     camera = scene.views[-1].camera
     longer = replace(camera, intrinsics=camera.intrinsics * torch.tensor([[2.0], [2.0], [1.0]]))
     mixed = replace(scene, views=[*scene.views[:-1], replace(scene.views[-1], camera=longer)])
-    focus = start_focus(preset("lens"), mixed)
-    ratio = float((focus.K(len(mixed.views) - 1) / focus.K(0)).detach())
-    assert ratio == pytest.approx(2)
-    focus.K(len(mixed.views) - 1).backward()
-    assert focus.log_K.grad is not None and float(focus.log_K.grad) > 0
-    paper = start_focus(preset("paper"), mixed)  # there it is a length in the scene
-    assert float(paper.K(0).detach()) == float(paper.K(len(mixed.views) - 1).detach())
+    lens = make_lens(preset("lens").model, start_lens(mixed))
+    first, last = (lens.aperture.K(index) for index in (0, len(mixed.train_views) - 1))
+    assert float((last / first).detach()) == pytest.approx(2)
+    last.backward()
+    assert lens.aperture.log_K.grad is not None and float(lens.aperture.log_K.grad) > 0
+    paper = make_lens(preset("paper").model, start_lens(mixed))  # there it is a length in the scene
+    first, last = (paper.aperture.K(index) for index in (0, len(mixed.train_views) - 1))
+    assert float(first.detach()) == float(last.detach())
+
+
+@pytest.mark.parametrize("f_numbers", [(2.0, 8.0), (2.0, None)])
+def test_f_numbers_of_exif_give_the_ratios_of_the_apertures(
+    f_numbers: tuple[float, float | None], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Half of the photos at f/2, half at f/8: one lens, stopped down. Photos without EXIF count as
+    typical."""
+    scene = open_tiny_scene(tmp_path_factory)
+    half = len(scene.views) // 2
+    views = [
+        replace(view, lens=LensFacts(focal_length_mm=50.0, f_number=f_numbers[index >= half]))
+        for index, view in enumerate(scene.views)
+    ]
+    ratios = K_ratios(views)
+    expected = 1.0 if f_numbers[1] is None else 2.0 / f_numbers[1]
+    assert ratios[0] == 1 and float(ratios[-1]) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("in_focus", [True, False])
@@ -205,7 +226,7 @@ def test_training_starts_with_the_aperture_of_exif(tmp_path_factory: pytest.Temp
 
     def start(facts: LensFacts) -> float:
         told = replace(scene, views=[replace(view, lens=facts) for view in scene.views])
-        return float(start_focus(preset("lens"), told).K(0).detach())
+        return start_lens(told).K
 
     by_exif = start(LensFacts(50.0, None, 2.0, None, 2.0))
     assert by_exif != pytest.approx(start(LensFacts()), rel=0.05)
@@ -219,13 +240,14 @@ def test_every_lens_starts_where_the_search_for_it_ends(
 ) -> None:
     scene = open_tiny_scene(tmp_path_factory)
     found = torch.linspace(2.0, 7.0, len(scene.train_views))
-    monkeypatch.setattr("cocogs.train.trainer.find_lens", lambda evidence, blurs: (found, 20.0, "compared"))
+    monkeypatch.setattr("cocogs.train.start.find_lens", lambda evidence, blurs: (found, 20.0, "compared"))
     for name in ("lens", "full", "paper"):
-        focus = start_focus(preset(name), scene)
-        torch.testing.assert_close(focus.focus_distances.detach(), found)
+        lens = make_lens(preset(name).model, start_lens(scene))
+        torch.testing.assert_close(lens.focus.distances.detach(), found)
         # In the paper's units K is a length in the scene at the typical depth, and not px.
-        px_per_unit = scene.train_views[0].camera.fx / float(focus.typical_depth) if name == "paper" else 1.0
-        assert float(focus.K(0).detach()) * px_per_unit == pytest.approx(20.0, rel=1e-5)
+        fx, typical = scene.train_views[0].camera.fx, float(lens.focus.typical_depth)
+        px_per_unit = fx / typical if name == "paper" else 1.0
+        assert float(lens.aperture.K(0).detach()) * px_per_unit == pytest.approx(20.0, rel=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -242,12 +264,13 @@ def test_aperture_is_free_where_photos_differ_in_focus(
 ) -> None:
     scene, config = open_tiny_scene(tmp_path_factory), preset("lens")
     found = torch.full((len(scene.train_views),), 4.0)
-    monkeypatch.setattr("cocogs.train.trainer.find_lens", lambda evidence, blurs: (found, 20.0, method))
+    monkeypatch.setattr("cocogs.train.start.find_lens", lambda evidence, blurs: (found, 20.0, method))
     config = replace(config, model=replace(config.model, per_photo_aperture=per_photo))
     trainer = Trainer(config, scene, tmp_path)
     with torch.no_grad():
-        trainer.model.focus.log_K.add_(2.0)
-    assert float(trainer.K_penalty().detach()) == pytest.approx(held * 4 * config.optim.K_prior)
+        trainer.model.lens.aperture.log_K.add_(2.0)
+    price = torch.as_tensor(trainer.model.lens.aperture.price(config.optim, 0))
+    assert float(price.detach()) == pytest.approx(held * 4 * config.optim.K_prior)
 
 
 def open_tiny_scene(tmp_path_factory: pytest.TempPathFactory) -> Scene:

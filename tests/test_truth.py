@@ -3,7 +3,6 @@
 import json
 import math
 import shutil
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -26,6 +25,7 @@ from cocogs.cli import main
 from cocogs.errors import InputError
 from cocogs.measure.truth import align, compare_with_truth, print_truth
 from cocogs.optics.lens import Lens
+from cocogs.optics.lens_models import LENS_MODELS, Start
 from cocogs.render.refocusing import refocus
 from cocogs.run import Run, load_run
 
@@ -83,7 +83,7 @@ def test_the_true_scene_scores_high(run: Run) -> None:
     assert report.unit == pytest.approx(UNIT, rel=1e-6)
     assert report.position_error < 1e-5
     assert [view["name"] for view in report.refocused] == list(REFOCUSED)
-    assert report.refocused[1]["aperture"] == pytest.approx(1.5 * APERTURE / FX * UNIT)
+    assert report.refocused[1]["aperture_diameter"] == pytest.approx(1.5 * APERTURE / FX * UNIT)
     assert all(float(view["final"]) > 40 for view in report.refocused)
     assert report.mean["final"] > report.mean["interactive"] + 3
     assert report.mean["sharp"] > 45
@@ -94,7 +94,7 @@ def test_the_lens_is_measured_in_true_units(run: Run) -> None:
     with torch.no_grad():
         names = [view.name for view in run.scene.train_views]
         true = torch.tensor([FOCUS_DISTANCES[int(name[5]) % 3] for name in names])
-        run.model.focus.vergence.copy_(run.model.focus.typical_depth / (1.1 * true))
+        run.model.lens.focus.vergence.copy_(run.model.lens.focus.typical_depth / (1.1 * true))
     lens = compare_with_truth(run).lens
     assert lens["focus_error"] == pytest.approx(0.1, rel=1e-4)
     expected = float(((1 - 1 / 1.1) / true / UNIT).mean())
@@ -103,7 +103,7 @@ def test_the_lens_is_measured_in_true_units(run: Run) -> None:
 
 
 def test_a_pinhole_has_no_lens_to_compare(run: Run) -> None:
-    run.config = replace(run.config, model=replace(run.config.model, lens="pinhole"))
+    run.model.lens = LENS_MODELS["pinhole"](run.config.model, Start.unknown(len(run.scene.train_views)))
     report = compare_with_truth(run)
     assert report.lens == {}
     console = Console(record=True, width=200)

@@ -266,7 +266,7 @@ def test_a_lens_file_of_a_run_without_lens_tells_the_cameras(root: Path, tmp_pat
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ('"schema": "cocogs-export/1"|"schema": "other/1"', "is not what `cocogs export` writes"),
+        ('"schema": "cocogs-lens/1"|"schema": "other/1"', "is not what `cocogs export` writes"),
         ('"photos": [|"photos": 3, "rest": [', "is not what `cocogs export` writes"),
         ('"fx": |"fx": -', 'photo 0: "fx" and "fy" must be above 0'),
         ('"cam_from_world": |"elsewhere": ', 'photo 0: "cam_from_world" is not a 4x4 rigid'),

@@ -1,6 +1,7 @@
-"""SCENE.lens.json: the cameras and lenses that belong to exported splats (docs/exports.md).
+"""The lens file: cameras and lenses of a scene's photos (docs/lens-json.md).
 
-`cocogs export` writes it beside the splats; `cocogs view SCENE.ply` finds it there.
+A training writes RUN/lens.json. `cocogs export` writes SCENE.lens.json beside the splats, where
+`cocogs view SCENE.ply` finds it.
 """
 
 import json
@@ -15,7 +16,7 @@ from cocogs.errors import InputError
 from cocogs.io.atomic import replacing
 from cocogs.io.camera_path import camera_from_values, camera_values, number
 
-SCHEMA = "cocogs-export/1"
+SCHEMA = "cocogs-lens/1"
 
 
 @dataclass(frozen=True)
@@ -25,15 +26,19 @@ class LensPhoto:
     Args:
         focus_distance, aperture_diameter: learned; scene units, > 0; None where none was, as for test photos.
         f_number, focal_length_mm: by EXIF.
+        K: learned; px x scene unit, > 0.
+        softness_px: learned; standard deviation of what blurs all of the photo alike, >= 0.
     """
 
     name: str
     is_test: bool
     camera: Camera
-    focus_distance: float | None
-    aperture_diameter: float | None
-    f_number: float | None
-    focal_length_mm: float | None
+    focus_distance: float | None = None
+    aperture_diameter: float | None = None
+    f_number: float | None = None
+    focal_length_mm: float | None = None
+    K: float | None = None
+    softness_px: float | None = None
 
 
 @dataclass(frozen=True)
@@ -72,6 +77,8 @@ def write_lens_file(file: LensFile, path: Path) -> None:
                 **camera_values(photo.camera),
                 "focus_distance": photo.focus_distance,
                 "aperture_diameter": photo.aperture_diameter,
+                "K": photo.K,
+                "softness_px": photo.softness_px,
                 "f_number": photo.f_number,
                 "focal_length_mm": photo.focal_length_mm,
             }
@@ -105,14 +112,13 @@ def read_lens_file(path: Path) -> LensFile:
 
 def _photo(entry: Any, place: str) -> LensPhoto:
     camera = camera_from_values(entry, place)
-    focus_distance, aperture, f_number, focal_length = (
-        _positive(entry, name, place)
-        for name in ("focus_distance", "aperture_diameter", "f_number", "focal_length_mm")
-    )
-    if (focus_distance is None) != (aperture is None):
+    names = ("focus_distance", "aperture_diameter", "f_number", "focal_length_mm", "K")
+    values = {name: _positive(entry, name, place) for name in names}
+    if (values["focus_distance"] is None) != (values["aperture_diameter"] is None):
         raise InputError(f'{place}: "focus_distance" and "aperture_diameter" go together: write it again.')
     name, is_test = str(entry.get("name", "")), bool(entry.get("test"))
-    return LensPhoto(name, is_test, camera, focus_distance, aperture, f_number, focal_length)
+    softness = None if entry.get("softness_px") is None else number(entry, "softness_px", place)
+    return LensPhoto(name, is_test, camera, **values, softness_px=softness)
 
 
 def _positive(entry: dict, name: str, place: str) -> float | None:

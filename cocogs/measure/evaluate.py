@@ -79,15 +79,14 @@ def evaluate_run(run: Run, lpips: Lpips | None = None) -> Evaluation:
             raise InputError(f"The mask of {view.name} is all black: make white what is to be measured.")
         scores = compare(render, run.scene.photo(view), mask, lpips)
         views.append({"name": view.name, "masked": mask is not None, **scores})
-    pinhole = run.config.model.lens == "pinhole"
-    facts = {
-        "run": str(run.folder),
-        "preset": run.config.preset,
-        "step": run.step,
-        "seed": run.config.seed,
-        "gaussians": len(run.model.gaussians),
-        "K": None if pinhole else run.model.K(run.scene.train_views[0].camera, 0),
-    }
+        facts = {
+            "run": str(run.folder),
+            "preset": run.config.preset,
+            "step": run.step,
+            "seed": run.config.seed,
+            "gaussians": len(run.model.gaussians),
+            "K": run.learned.Ks[0] if run.has_lens else None,
+        }
     return Evaluation(facts, views)
 
 

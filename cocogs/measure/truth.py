@@ -129,7 +129,7 @@ def align(positions: Float[Tensor, "V 3"], truth: Float[Tensor, "V 3"]) -> tuple
 
 
 def _lens_errors(run: Run, truth: dict, frames: dict[str, dict], unit: float) -> dict[str, float]:
-    if run.config.model.lens == "pinhole":
+    if not run.has_lens:
         return {}
     names = [view.name for view in run.scene.train_views if frames[view.name]["focus_distance"] is not None]
     pairs = [(run.lens(name).focus_distance * unit, frames[name]["focus_distance"]) for name in names]

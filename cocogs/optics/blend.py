@@ -1,4 +1,4 @@
-"""S renders -> one defocused photo: a mean, with weights per pixel from the blend CNN (METHOD.md 3.6)."""
+"""The blend CNN: how much each of S renders counts at each pixel of a defocused photo (docs/method.md)."""
 
 import torch
 from jaxtyping import Float
@@ -6,23 +6,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cocogs.device import bf16_where_fast
-from cocogs.srgb import to_linear, to_srgb
-
-
-def blend(
-    renders: Float[Tensor, "S 3 H W"], weights: Float[Tensor, "S 1 H W"] | float, linear_light: bool
-) -> Float[Tensor, "3 H W"]:
-    """One photo from S renders.
-
-    Args:
-        renders: sRGB-encoded, >= 0.
-        weights: per pixel, or one number for all; they sum to 1 over the renders.
-        linear_light: average light, as a lens does, and not pixel values. Where a fine pattern is blurred
-            the mean of pixel values is too dark (on shared/data/truth/tiles by .02 to .03).
-    """
-    if linear_light:
-        return to_srgb((to_linear(renders) * weights).sum(0))
-    return (renders * weights).sum(0)
 
 
 class BlendNet(nn.Module):
@@ -30,9 +13,9 @@ class BlendNet(nn.Module):
 
     With `paper=True` the layers of the paper's code: 3 -> 64 (5x5) -> 64 (3x3) -> 1, ReLU and
     instance norm. Otherwise 3 -> `channels` -> `channels` -> 1, all 3x3, without norm, at half the size:
-    weights vary slowly, and a quarter of the pixels is a quarter of the time. Its last layer starts at
-    zero: the blend starts as the plain mean, which is what a lens does.
-    Gradients stop at the input: the weights follow the renders, they do not shape them.
+    weights vary slowly, and a quarter of the pixels takes a quarter of the time. The last layer starts at
+    zero, so that the blend starts as the plain mean, which is what a lens does.
+    Gradients stop at the input: the weights follow the renders and do not shape them.
     """
 
     def __init__(self, channels: int, paper: bool = False) -> None:
@@ -48,10 +31,10 @@ class BlendNet(nn.Module):
 
         self.features = nn.Sequential(
             nn.Conv2d(3, channels, first, padding=first // 2),
-            nn.ReLU(),
+            nn.ReLU(inplace=True),
             norm(),
             nn.Conv2d(channels, channels, 3, padding=1),
-            nn.ReLU(),
+            nn.ReLU(inplace=True),
             norm(),
         )
         self.logit = nn.Conv2d(channels, 1, 3, padding=1, bias=False)

@@ -1,4 +1,4 @@
-"""The thin lens, as pure functions (METHOD.md section 2).
+"""The thin lens: pure functions, and a lens as one photo had it or as a user sets it (docs/method.md).
 
 Symbols: z depth of a point along the optical axis, z_f `focus_distance`, both in scene units;
 `K` = aperture diameter (scene units) x fx (px). All functions broadcast, keep gradients,
@@ -64,51 +64,38 @@ def blur_variance(coc: Tensor) -> Tensor:
     return (DISC_SIGMA / 2 * coc).square()
 
 
-def world_radius(z: Tensor, focus_distance: Tensor, K: Tensor, fx: float, units: str = "world") -> Tensor:
-    """Signed radius of the circle of confusion in scene units, at depth z.
+def world_radius(z: Tensor, focus_distance: Tensor, K: Tensor, fx: float) -> Tensor:
+    """Signed radius of the circle of confusion in scene units, at depth z: r = (K / fx) / 2 (1 - z / z_f).
 
-    `units="world"` projects the diameter in px back to the depth z: r = (K / fx) / 2 (1 - z / z_f).
-    A point seen from the point u of the unit aperture disc moves sideways by -r u against the
-    re-aimed camera, dx(u) = a u (z / z_f - 1) with the aperture radius a = K / (2 fx).
-    `units="paper"` is Eq. 7 as the paper uses it: K |1/z - 1/z_f| / 2 taken as a world length,
-    unsigned. It lacks a factor z / fx, for which its learned factors have to make up.
-
-    Raises:
-        ValueError: `units` is neither.
+    It is the diameter in px projected back to the depth z. A point seen from the point u of the unit aperture
+    disc moves sideways by -r u against the re-aimed camera: dx(u) = a u (z / z_f - 1), where a = K / (2 fx)
+    is the aperture radius.
     """
-    if units == "world":
-        return K / fx / 2 * (1 - z / focus_distance)
-    if units == "paper":
-        return coc_diameter(z, focus_distance, K).abs() / 2
-    raise ValueError(f"units must be 'world' or 'paper', not {units!r}.")
+    return K / fx / 2 * (1 - z / focus_distance)
 
 
-def camera_depth(
-    points: Float[Tensor, "N 3"], cam_from_world: Float[Tensor, "4 4"], depth: str = "z"
-) -> Float[Tensor, " N"]:
-    """Depth of world points: along the optical axis, or the paper's Euclidean distance.
-
-    Raises:
-        ValueError: `depth` is neither "z" nor "euclidean".
-    """
-    if depth == "z":
-        return points @ cam_from_world[2, :3] + cam_from_world[2, 3]
-    if depth == "euclidean":
-        position = -cam_from_world[:3, :3].T @ cam_from_world[:3, 3]
-        return (points - position).norm(dim=-1)
-    raise ValueError(f"depth must be 'z' or 'euclidean', not {depth!r}.")
+def camera_depth(points: Float[Tensor, "N 3"], cam_from_world: Float[Tensor, "4 4"]) -> Float[Tensor, " N"]:
+    """z-depth of world points; negative behind the camera."""
+    return points @ cam_from_world[2, :3] + cam_from_world[2, 3]
 
 
 @dataclass(frozen=True)
 class PhotoLens:
-    """What one photo was taken with: focus distance and aperture K, and their units; `softness` is the
-    variance, px^2, of what blurs all of it alike."""
+    """The lens that one photo was taken with, as the formulas take it.
+
+    Args:
+        focus_distance: scene units.
+        K: px x scene unit.
+        softness: variance, px^2, of what blurs all of the photo alike.
+    """
 
     focus_distance: Float[Tensor, ""]
     K: Float[Tensor, ""]
-    units: str = "world"
-    depth: str = "z"
     softness: Float[Tensor, ""] | float = 0.0
+
+    def coc(self, z: Float[Tensor, "*P"]) -> Float[Tensor, "*P"]:
+        """Signed diameter in px of the circle of confusion at depths z."""
+        return coc_diameter(z, self.focus_distance, self.K)
 
 
 @dataclass(frozen=True)

@@ -5,23 +5,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from cocogs.camera import Camera
-from cocogs.optics.lens import MIN_DEPTH, PhotoLens, world_radius
 from cocogs.quantiles import quantiles
 
 FULL_COLOR = 0.02  # the circle of confusion, as a part of the image width, that gets the full colour
 NEAR_COLOR, FAR_COLOR = (1.0, 0.45, 0.0), (0.0, 0.4, 1.0)
-
-
-def coc_map(depths: Float[Tensor, "H W"], camera: Camera, lens: PhotoLens) -> Float[Tensor, "H W"]:
-    """Diameter of the circle of confusion in px: positive nearer than the focus, else negative.
-
-    Args:
-        depths: z-depths in scene units; infinity is allowed.
-    """
-    z = depths.clamp(MIN_DEPTH, 1e9)  # the limit stands for infinity
-    distance = z * ray_lengths(camera).to(z) if lens.depth == "euclidean" else z
-    radius = world_radius(distance, lens.focus_distance, lens.K, camera.fx, lens.units)
-    return radius.abs() * (lens.focus_distance - distance).sign() * (2 * camera.fx / z)
 
 
 def ray_lengths(camera: Camera) -> Float[Tensor, "H W"]:

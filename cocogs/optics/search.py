@@ -6,7 +6,9 @@ but also sees what is blurred alike in all. `find_lens` chooses between the two.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import median
 
 import torch
 from jaxtyping import Float
@@ -16,7 +18,7 @@ from cocogs.camera import Camera
 from cocogs.errors import InputError
 from cocogs.optics.sharpness import DETAIL_FLOOR, blur_map, gradient_energy
 from cocogs.quantiles import quantiles
-from cocogs.scene import Scene
+from cocogs.scene import Scene, View
 
 MOST_POINTS = 5_000
 FEW_POINTS = 20  # with fewer in a photo nothing is concluded about its focus
@@ -28,18 +30,18 @@ class Evidence:
 
     depths: z in scene units, NaN where a photo does not see the point;
     energies: local gradient energy there, NaN likewise; width: of the first photo, px;
-    zoom: focal length of each photo in px over that of the first, to which K belongs; None: all alike.
+    ratios: K of each photo over that of the first, to which the K of a search belongs; None: all alike.
     """
 
     depths: Float[Tensor, "V P"]
     energies: Float[Tensor, "V P"]
     width: int
-    zoom: Float[Tensor, " V"] | None = None
+    ratios: Float[Tensor, " V"] | None = None
 
     def K_per_photo(self, K: Tensor | float) -> Float[Tensor, "V 1"]:
-        """K of every photo: one opening blurs by the more px the longer the focal length in px."""
-        zoom = torch.ones_like(self.depths[:, 0]) if self.zoom is None else self.zoom
-        return K * zoom[:, None]
+        """K of every photo, given that of the first."""
+        ratios = torch.ones_like(self.depths[:, 0]) if self.ratios is None else self.ratios
+        return K * ratios[:, None]
 
 
 def measure_photos(scene: Scene, device: torch.device | str = "cpu") -> tuple[Evidence, Float[Tensor, "V P"]]:
@@ -57,9 +59,19 @@ def measure_photos(scene: Scene, device: torch.device | str = "cpu") -> tuple[Ev
     depths, energies, blurs = (torch.stack(row) for row in zip(*rows, strict=True))
     if depths.isnan().all():
         raise InputError(f"No photo of {scene.source} sees its points: give cameras and points of one model.")
-    first = views[0].camera
-    zoom = torch.tensor([view.camera.fx / first.fx for view in views], device=depths.device)
-    return Evidence(depths, energies, first.width, zoom), blurs
+    return Evidence(depths, energies, views[0].camera.width, K_ratios(views).to(depths.device)), blurs
+
+
+def K_ratios(views: Sequence[View]) -> Float[Tensor, " V"]:
+    """K of every photo over that of the first: K = aperture diameter x focal length in px.
+
+    The diameter is focal length / f-number by EXIF. A photo whose EXIF does not tell counts as of the median
+    diameter; where no photo's does, all count as of one diameter.
+    """
+    told = [view.lens.aperture_diameter for view in views]
+    typical = median([d for d in told if d is not None] or [1.0])
+    K = torch.tensor([(d or typical) * view.camera.fx for d, view in zip(told, views, strict=True)])
+    return K / K[0]
 
 
 def thin_out(points: Float[Tensor, "P 3"]) -> Float[Tensor, "Q 3"]:
@@ -124,7 +136,7 @@ def find_lens(evidence: Evidence, blurs: Float[Tensor, "V P"]) -> tuple[Float[Te
     focus, K = fit_lens(evidence)
     inverse = 1 / evidence.depths
     spread = quantiles((inverse - inverse.nanmedian()).abs(), 0.9)
-    # Nothing speaks for more blur than nobody sees.
+    # No evidence of blur: K is at most what leaves nine tenths of the points in focus.
     return focus, min(K, float(IN_FOCUS / spread)), "none"
 
 
@@ -141,7 +153,7 @@ def fit_lens(
     prior_cap: float = PRIOR_CAP,
     beyond: float = 0.0,
 ) -> tuple[Float[Tensor, " V"], float]:
-    """Focus distances and K K that best explain which points look sharp in which photo.
+    """Focus distances and K that best explain which points look sharp in which photo.
 
     A point's texture has gradient energy t in perfect focus; blur of variance v lowers it to about
     t s^2 / (s^2 + v), s the sharpness of the photo itself (exact for a texture whose power falls with the
@@ -167,9 +179,9 @@ def fit_lens(
     typical = typical_defocus(inverse, middle)
     detail = (evidence.energies + DETAIL_FLOOR).log()
     low, high = quantiles(inverse, 0.01, 0.99).tolist()
-    grid = grid_of(low, high, beyond, STEPS)
+    grid = grid_of(low, high, beyond, STEPS, inverse.device)
     spread = torch.nanquantile(inverse, 0.9, dim=1) - torch.nanquantile(inverse, 0.1, dim=1)
-    Ks = evidence.width / typical * torch.logspace(-3.6, -1.3, 52)
+    Ks = evidence.width / typical * torch.logspace(-3.6, -1.3, 52, device=typical.device)
     centre = middle if start is None else 1 / start
     focus, K = centre, Ks[0]
     for _ in range(SWEEPS):
@@ -203,10 +215,10 @@ def typical_defocus(inverse: Float[Tensor, "V P"], middle: Float[Tensor, " V"]) 
     return (inverse - middle[:, None]).abs().nanmedian().clamp_min(0.01 * float(middle.median()))
 
 
-def grid_of(low: float, high: float, beyond: float, steps: int) -> Float[Tensor, " G"]:
+def grid_of(low: float, high: float, beyond: float, steps: int, device: torch.device) -> Float[Tensor, " G"]:
     """Values of 1 / z_f to try: from `low` to `high`, and a part `beyond` of that range to either side."""
     margin = beyond * (high - low)
-    return torch.linspace(max(low - margin, 1e-9), high + margin, steps)
+    return torch.linspace(max(low - margin, 1e-9), high + margin, steps, device=device)
 
 
 def disc_variance(coc: Tensor) -> Tensor:
@@ -274,16 +286,16 @@ def fit_blurs(
     low, high = quantiles(inverse, 0.01, 0.99).tolist()
     if not low < high:  # a flat thing photographed head-on: every focus distance blurs it alike
         return 1 / middle, 0.0, 0.0
-    grid = grid_of(low, high, 0.1, 61)
+    grid = grid_of(low, high, 0.1, 61, inverse.device)
     known = [(~blurs[v].isnan()).nonzero()[:, 0] for v in range(len(blurs))]
     chosen = [k[:: max(1, len(k) // most)] for k in known]
     logs = [2 * blurs[v, k].log() for v, k in enumerate(chosen)]
-    zoom = evidence.K_per_photo(1.0)
-    defocus = [zoom[v] * (inverse[v, k] - grid[:, None]) for v, k in enumerate(chosen)]
+    ratios = evidence.K_per_photo(1.0)
+    defocus = [ratios[v] * (inverse[v, k] - grid[:, None]) for v, k in enumerate(chosen)]
     flat = sum(float(huber(row - row.median()).sum()) for row in logs)
-    best = (math.inf, 0.0, torch.zeros(len(blurs)))
+    best = (math.inf, 0.0, torch.zeros_like(middle))
     for softness in (0.35, 0.5, 0.7, 1.0):
-        for K in evidence.width / (high - low) * torch.logspace(-2.7, -0.7, 61):
+        for K in evidence.width / (high - low) * torch.logspace(-2.7, -0.7, 61, device=inverse.device):
             costs = [
                 huber(row - torch.log(softness**2 + disc_variance(K * away))).sum(1)
                 for row, away in zip(logs, defocus, strict=True)

@@ -34,7 +34,7 @@ def blur_map(photo: Float[Tensor, "3 H W"]) -> Float[Tensor, "H W"]:
 def gaussian_blur(photo: Float[Tensor, "3 H W"], deviation: float) -> Float[Tensor, "3 H W"]:
     """The photo convolved with a Gaussian of this standard deviation in px; borders repeated."""
     reach = math.ceil(3 * deviation)
-    x = torch.arange(-reach, reach + 1, dtype=photo.dtype)
+    x = torch.arange(-reach, reach + 1, dtype=photo.dtype, device=photo.device)
     kernel = torch.exp(-(x / deviation).square() / 2)
     kernel = kernel / kernel.sum()
     padded = F.pad(photo[:, None], (reach, reach, reach, reach), mode="replicate")

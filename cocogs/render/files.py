@@ -17,7 +17,7 @@ from cocogs.errors import InputError
 from cocogs.io.atomic import replacing
 from cocogs.io.pictures import linear_channels, write_exr, write_png
 from cocogs.optics.lens import Lens
-from cocogs.optics.maps import coc_map, colored_coc, colored_depth
+from cocogs.optics.maps import colored_coc, colored_depth
 from cocogs.quantiles import quantiles
 from cocogs.render.options import RenderOptions
 from cocogs.render.refocusing import refocus, sharp_depth
@@ -88,7 +88,7 @@ class _Writer:
     def write_coc(self, depths: Tensor, shot: Shot, path: Path) -> None:
         assert shot.lens is not None
         there = depths.isfinite()
-        coc = torch.where(there, coc_map(depths, shot.camera, shot.lens.of(shot.camera)), 0)
+        coc = torch.where(there, shot.lens.of(shot.camera).coc(depths), 0)
         if self.kind == "exr":
             write_exr({"Y": coc}, _beside(path, "coc"))
         else:

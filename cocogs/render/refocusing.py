@@ -17,8 +17,8 @@ from cocogs.camera import Camera
 from cocogs.errors import InputError
 from cocogs.gaussians import Gaussians, cross_section
 from cocogs.optics.aperture import lens_samples
-from cocogs.optics.expand import widen
-from cocogs.optics.lens import MIN_DEPTH, Lens, blur_variance, coc_diameter
+from cocogs.optics.copies import widen
+from cocogs.optics.lens import MIN_DEPTH, Lens, blur_variance
 from cocogs.rasterize import rasterize
 from cocogs.rasterize.constants import ALPHA_MIN, SH_C0, pixel_filter
 from cocogs.srgb import compress_highlights, expand_highlights, to_linear, to_srgb
@@ -58,7 +58,7 @@ def refocus(
         assert copies.blur is not None
         return _render(gaussians, camera, copies.blur[0])
     overlap = min(OVERLAP, samples)
-    coc = coc_diameter(camera.depths(gaussians.means), seen_through.focus_distance, seen_through.K)
+    coc = seen_through.coc(camera.depths(gaussians.means))
     blur = blur_variance(coc * math.sqrt(overlap / samples))
     light = gaussians.means.new_zeros(3, camera.height, camera.width)
     points = lens_samples(samples, overlap, lens.blades, lens.blade_rotation, settled=True)

@@ -18,7 +18,7 @@ from torch import Tensor
 from cocogs.io.curves import Curves
 from cocogs.io.pictures import to_picture
 from cocogs.measure.lpips import masked_mean
-from cocogs.optics.maps import coc_map, colored_coc
+from cocogs.optics.maps import colored_coc
 from cocogs.optics.model import DefocusModel
 from cocogs.scene import Scene
 
@@ -101,11 +101,12 @@ class Monitor:
             scores.append(picture_psnr(render, scene.photo(view), scene.mask(view)))
         if scores:
             self.curves.add_number("test/psnr", sum(scores) / len(scores), step)
-        if model.config.lens != "pinhole":
-            self._log_lens(step, model, scene)
-        if model.exposure is not None:
-            for view, gain in zip(scene.train_views, model.exposure.gains().mean(1).tolist(), strict=True):
-                self.curves.add_number(f"gain/{view.name}", gain, step)
+        names = [view.name for view in scene.train_views]
+        for part in model.per_photo:
+            for curve, values in part.shown().items():
+                labels = [curve] if len(values) == 1 < len(names) else [f"{curve}/{name}" for name in names]
+                for label, value in zip(labels, values, strict=True):
+                    self.curves.add_number(label, value, step)
 
     @torch.no_grad()
     def show(self, step: int, model: DefocusModel, scene: Scene) -> None:
@@ -116,17 +117,6 @@ class Monitor:
             picture = to_picture(strip(model, scene, index))
             self.curves.add_picture(f"photo, prediction, sharp, CoC/{name}", picture, step)
 
-    def _log_lens(self, step: int, model: DefocusModel, scene: Scene) -> None:
-        focus = model.focus
-        for view, distance in zip(scene.train_views, focus.focus_distances.tolist(), strict=True):
-            self.curves.add_number(f"focus_distance/{view.name}", distance, step)
-        Ks = focus.log_K.exp().tolist()
-        if len(Ks) == 1:
-            self.curves.add_number("lens/K", Ks[0], step)
-            return
-        for view, K in zip(scene.train_views, Ks, strict=True):
-            self.curves.add_number(f"K/{view.name}", K, step)
-
 
 def strip(model: DefocusModel, scene: Scene, index: int) -> Tensor:
     """(3, H, 3 W or 4 W) in [0, 1]: a training photo, its prediction, the sharp view and, unless the
@@ -135,9 +125,9 @@ def strip(model: DefocusModel, scene: Scene, index: int) -> Tensor:
     camera = model.camera(view)
     sharp = model.sharp(camera, with_depth=True)
     pictures = [scene.photo(view), model.defocused(camera, index), sharp.colors[0]]
-    if model.config.lens != "pinhole":
+    if model.lens.has_lens:
         assert sharp.depths is not None
-        coc = coc_map(sharp.depths[0], camera, model.lens(index))
+        coc = model.lens.coc_map(sharp.depths[0], camera, index)
         pictures.append(colored_coc(coc, sharp.alphas[0]))
     return torch.cat([picture.cpu().clamp(0, 1) for picture in pictures], dim=2)
 

@@ -96,7 +96,7 @@ def open_exhibit(path: Path) -> Exhibit:
 
 
 def exhibit_run(run: Run) -> Exhibit:
-    has_lens = run.config.model.lens != "pinhole"
+    has_lens = run.has_lens
     photos = [
         Photo(
             view.name,

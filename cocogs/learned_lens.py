@@ -1,0 +1,125 @@
+"""What a training learned of the lens: in scene units, in the words of EXIF, and as a file
+(docs/lens-json.md)."""
+
+import math
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from statistics import median_low
+
+from cocogs.camera import Camera
+from cocogs.errors import InputError
+from cocogs.io.lens_file import LensFile, LensPhoto, write_lens_file
+from cocogs.optics.lens import Lens
+from cocogs.optics.model import DefocusModel
+from cocogs.scene import LensFacts, Scene, View
+
+
+class LearnedLens:
+    """The lens of a model with one (`model.lens.has_lens`), and what EXIF says of it.
+
+    Diameters are found once, when they are first asked for: where a network has a say that takes a while.
+    """
+
+    def __init__(self, model: DefocusModel, scene: Scene) -> None:
+        self._model, self._scene = model, scene
+
+    @property
+    def _views(self) -> list[View]:
+        return self._scene.train_views
+
+    @property
+    def _cameras(self) -> list[Camera]:
+        return [self._model.camera(view) for view in self._views]
+
+    @property
+    def _facts(self) -> list[LensFacts]:
+        return [view.lens for view in self._views]
+
+    def of(self, name: str) -> Lens:
+        """The lens that a training photo was taken with.
+
+        Raises:
+            InputError: no training photo has this name.
+        """
+        names = [view.name for view in self._views]
+        if name not in names:
+            raise InputError(f"{name!r} is no training photo, and only training photos have a learned lens.")
+        index = names.index(name)
+        return Lens(self.focus_distances[index], self.diameters[index])
+
+    @property
+    def typical(self) -> Lens:
+        """The median of the focus distances, the geometric mean of the apertures."""
+        return Lens(median_low(self.focus_distances), geometric_mean(self.diameters))
+
+    @property
+    def focus_distances(self) -> list[float]:
+        """Of every training photo, scene units."""
+        return self._model.lens.focus.distances.tolist()
+
+    @cached_property
+    def Ks(self) -> list[float]:
+        """Of every training photo, px x scene unit."""
+        return self._model.Ks(self._cameras)
+
+    @cached_property
+    def diameters(self) -> list[float]:
+        """Aperture diameter of every training photo, scene units."""
+        diameter = self._model.lens.diameter
+        return [diameter(K, camera) for K, camera in zip(self.Ks, self._cameras, strict=True)]
+
+    @property
+    def f_number(self) -> float | None:
+        """That of `typical`, by EXIF; None where no photo has one."""
+        ratios = [
+            facts.f_number * diameter
+            for facts, diameter in zip(self._facts, self.diameters, strict=True)
+            if facts.f_number is not None
+        ]
+        return geometric_mean(ratios) / self.typical.aperture_diameter if ratios else None
+
+    @property
+    def metres_per_unit(self) -> float | None:
+        """One scene unit in metres, by EXIF: at f-number N a lens of focal length f is f / N wide. None where
+        no photo tells both, and where K is no length (preset paper)."""
+        if not self._model.lens.is_physical:
+            return None
+        scales = [
+            facts.aperture_diameter / diameter
+            for facts, diameter in zip(self._facts, self.diameters, strict=True)
+            if facts.aperture_diameter is not None
+        ]
+        return geometric_mean(scales) if scales else None
+
+
+def lens_file(model: DefocusModel, scene: Scene) -> LensFile:
+    """Cameras and lenses of all photos; of a pinhole the cameras alone."""
+    learned = LearnedLens(model, scene) if model.lens.has_lens else None
+    softness = {name: values for part in model.per_photo for name, values in part.shown().items()}
+    photos, trained = [], 0
+    for view in scene.views:
+        known = {}
+        if learned is not None and not view.is_test:
+            known = {
+                "focus_distance": learned.focus_distances[trained],
+                "aperture_diameter": learned.diameters[trained],
+                "K": learned.Ks[trained],
+                "softness_px": softness.get("softness_px", [0.0] * len(learned.Ks))[trained],
+            }
+            trained += 1
+        facts = {"f_number": view.lens.f_number, "focal_length_mm": view.lens.focal_length_mm}
+        photos.append(LensPhoto(view.name, view.is_test, model.camera(view), **known, **facts))
+    if learned is None:
+        return LensFile(None, None, None, photos)
+    return LensFile(learned.typical.aperture_diameter, learned.f_number, learned.metres_per_unit, photos)
+
+
+def write_learned_lens(folder: Path, model: DefocusModel, scene: Scene) -> None:
+    """RUN/lens.json; none for a pinhole."""
+    if model.lens.has_lens:
+        write_lens_file(lens_file(model, scene), folder / "lens.json")
+
+
+def geometric_mean(values: Sequence[float]) -> float:
+    return math.exp(sum(math.log(value) for value in values) / len(values))

@@ -1,0 +1,39 @@
+"""Copies of Gaussians that stand for what a lens does to them, ready for `rasterize`."""
+
+from dataclasses import dataclass
+
+from jaxtyping import Float
+from torch import Tensor
+
+from cocogs.gaussians import Activated
+from cocogs.optics.lens import PhotoLens, blur_variance, camera_depth
+
+
+@dataclass
+class Copies:
+    """M copies of N Gaussians; 1 in place of M: shared by all copies. `blur` in px^2."""
+
+    means: Float[Tensor, "M N 3"]
+    quats: Float[Tensor, "#M N 4"]
+    scales: Float[Tensor, "#M N 3"]
+    opacities: Float[Tensor, "1 N"]
+    blur: Float[Tensor, "#M N"] | None
+
+
+def as_they_are(base: Activated) -> Copies:
+    """The Gaussians themselves: what a pinhole sees."""
+    means, quats, scales, opacities = base
+    return Copies(means[None], quats[None], scales[None], opacities[None], None)
+
+
+def widen(base: Activated, cam_from_world: Float[Tensor, "4 4"], lens: PhotoLens) -> Copies:
+    """One copy per Gaussian, blurred in the picture by its own circle of confusion.
+
+    The rasterizer adds the variance of the disc's Gaussian to the projected splat and lowers its opacity
+    so that the integral stays. That is exact for one splat, and costs no more than a plain render.
+    """
+    z = camera_depth(base[0], cam_from_world)
+    blur = blur_variance(lens.coc(z)) + lens.softness
+    copies = as_they_are(base)
+    copies.blur = blur[None]
+    return copies

@@ -1,0 +1,120 @@
+"""What all lens models have in common: `LensModel`, the interface, and `ThinLens`, a lens with one aperture
+and a focus distance per photo."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from cocogs.camera import Camera
+from cocogs.config import ModelConfig
+from cocogs.errors import InputError
+from cocogs.gaussians import Activated
+from cocogs.optics.copies import Copies
+from cocogs.optics.lens import PhotoLens
+from cocogs.optics.light import Weights
+from cocogs.optics.per_photo import Aperture, Focus, Softness
+
+
+@dataclass(frozen=True)
+class Start:
+    """Where a lens starts, as the search before training found it (optics/search.py), and the scene's frame.
+
+    Args:
+        focus_distances: of the V training photos, scene units.
+        K: of the first photo, px x scene unit.
+        ratios: K of every photo over that of the first; see `Aperture`.
+        typical_depth: scene units.
+        fx: of the first photo, px.
+        held: whether training is to keep K near its start value.
+        center: middle of the scene, scene units, and
+        extent: its size; both make the inputs of networks unitless.
+    """
+
+    focus_distances: Float[Tensor, " V"]
+    K: float
+    ratios: Float[Tensor, " V"]
+    typical_depth: float
+    fx: float
+    held: bool
+    center: Float[Tensor, "3"]
+    extent: float
+
+    @classmethod
+    def unknown(cls, photos: int) -> "Start":
+        """A start of the right sizes, for a model whose values will be loaded from a checkpoint."""
+        ones = torch.ones(photos)
+        return cls(ones, 1.0, ones, 1.0, 1.0, True, torch.zeros(3), 1.0)
+
+
+class LensModel(nn.Module):
+    """How the base Gaussians become the photo that a lens takes of them.
+
+    A subclass says what its lens does: see `optics/lens_models/` for the four that there are, and
+    docs/how-to-add.md for a fifth.
+    """
+
+    has_lens: ClassVar[bool] = True
+    """Whether it learns a lens that can be reported and set anew."""
+    is_physical: ClassVar[bool] = True
+    """Whether its circle of confusion is a thin lens's in px. Then pixels in focus count more, and no splat
+    gets thinner than the blur of the photos."""
+    in_light: ClassVar[bool] = True
+    """Whether its renders add up as light; else as pixel values, as published."""
+    expands: ClassVar[bool] = False
+    """Whether it draws several copies of each Gaussian in the last part of a training."""
+
+    focus: Focus
+    aperture: Aperture
+    """Of the training photos, where `has_lens`."""
+
+    def copies(self, base: Activated, camera: Camera, index: int, expanded: bool = True) -> Copies:
+        """What to render for training photo `index`, seen from `camera`.
+
+        Args:
+            expanded: False at the start of a training, while the scene still forms: a cheaper stand-in.
+        """
+        raise NotImplementedError
+
+    def weights(self, renders: Float[Tensor, "S 3 H W"]) -> Weights:
+        """How much each render counts: per pixel, or one number for all."""
+        return 1 / len(renders)
+
+    def of(self, index: int) -> PhotoLens:
+        """The lens that training photo `index` was taken with."""
+        raise InputError("A pinhole has no lens: train with preset full or lens.")
+
+    def coc_map(self, depths: Float[Tensor, "H W"], camera: Camera, index: int) -> Float[Tensor, "H W"]:
+        """Signed diameter of the circle of confusion in px: positive nearer than the focus, else negative.
+
+        Args:
+            depths: z-depths in scene units; infinity is allowed.
+        """
+        return torch.zeros_like(depths)
+
+    def widening(self, base: Activated, camera: Camera) -> float:
+        """By how much the copies blur more, or less, than K says: 1 unless a network has a say."""
+        return 1.0
+
+    def diameter(self, K: float, camera: Camera) -> float:
+        """Aperture diameter in scene units of a lens of this K (px x scene unit)."""
+        return K / camera.fx
+
+
+class ThinLens(LensModel):
+    """A thin lens: one aperture, and a focus distance and a softness per photo."""
+
+    def __init__(self, config: ModelConfig, start: Start) -> None:
+        super().__init__()
+        self.focus = Focus(start.focus_distances, start.typical_depth)
+        held = start.held or config.per_photo_aperture
+        self.aperture = Aperture(start.K, start.ratios, config.per_photo_aperture, held)
+        self.softness = Softness(len(start.focus_distances))
+
+    def of(self, index: int) -> PhotoLens:
+        return PhotoLens(self.focus.distance(index), self.aperture.K(index), self.softness.variance[index])
+
+    def coc_map(self, depths: Float[Tensor, "H W"], camera: Camera, index: int) -> Float[Tensor, "H W"]:
+        return self.of(index).coc(depths)

@@ -1,0 +1,15 @@
+"""The thin lens in one render: every splat widened by its own circle of confusion."""
+
+from cocogs.camera import Camera
+from cocogs.gaussians import Activated
+from cocogs.optics.copies import Copies, widen
+from cocogs.optics.lens_models.base import ThinLens
+
+
+class Widened(ThinLens):
+    """A thin lens at the price of a pinhole. A widened splat cannot occlude partially, and a Gaussian is no
+    disc; `Sampled` mends both."""
+
+    def copies(self, base: Activated, camera: Camera, index: int, expanded: bool = True) -> Copies:
+        transform, _ = camera.pose_like(base[0])
+        return widen(base, transform, self.of(index))

@@ -1,0 +1,47 @@
+"""What moves the parameters of a model, and how fast."""
+
+import torch
+
+from cocogs.config import Config, OptimConfig
+from cocogs.gaussians import Gaussians
+from cocogs.optics.model import DefocusModel
+
+
+def make_optimizers(model: DefocusModel, config: Config, extent: float) -> dict[str, torch.optim.Optimizer]:
+    """One Adam per Gaussian parameter (densification edits them by name), one per quantity of the photos, and
+    one for the networks of the lens.
+
+    Args:
+        extent: size of the scene, scene units.
+    """
+    optim = config.optim
+    groups: dict[str, tuple[list[torch.nn.Parameter], float]] = {
+        name: ([getattr(model.gaussians, name)], getattr(optim, name)) for name in Gaussians.names
+    }
+    groups["means"] = (groups["means"][0], optim.means * extent)
+    photos = {part.name: [p for p in part.parameters() if p.requires_grad] for part in model.per_photo}
+    groups |= {name: (params, getattr(optim, name)) for name, params in photos.items() if params}
+    known = {id(p) for params in photos.values() for p in params}
+    networks = [p for p in model.lens.parameters() if p.requires_grad and id(p) not in known]
+    if networks:
+        groups["network"] = (networks, optim.network)
+    return {
+        name: torch.optim.Adam([{"params": params, "lr": rate, "name": name}], eps=1e-15, fused=True)
+        for name, (params, rate) in groups.items()
+    }
+
+
+def rates_at(progress: float, model: DefocusModel, optim: OptimConfig, extent: float) -> dict[str, float]:
+    """Learning rates that change, at `progress` in [0, 1] of the run, by the names of their optimizers.
+
+    They fall exponentially: positions to 1 %, networks to 10 %, quantities of the photos as they say.
+    """
+    rates = {"means": optim.means * extent * 0.01**progress}
+    rates |= {part.name: part.rate(optim, progress) for part in model.per_photo if _moves(part)}
+    if model.lens.expands:
+        rates["network"] = optim.network * 0.1**progress
+    return rates
+
+
+def _moves(part: torch.nn.Module) -> bool:
+    return any(p.requires_grad for p in part.parameters())

@@ -1,0 +1,86 @@
+"""What a training starts from: the Gaussians around points of the scene, and the lens from a search."""
+
+from collections.abc import Sequence
+from statistics import median
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from cocogs.config import Config
+from cocogs.gaussians import Gaussians
+from cocogs.optics.exposure import Exposure
+from cocogs.optics.lens_models import LENS_MODELS, Start, make_lens
+from cocogs.optics.model import DefocusModel
+from cocogs.optics.search import find_lens, mean_depths, measure_photos, unknown_lens
+from cocogs.scene import Scene, View
+from cocogs.train.start_points import add_start_points
+
+
+def start_model(config: Config, scene: Scene, device: torch.device | str = "cpu") -> DefocusModel:
+    """Base Gaussians on the SfM points and some more; the lens from a search on `device`. On a CPU.
+
+    Uses torch's global generator.
+
+    Raises:
+        InputError: no training photo sees a point: cameras and points do not fit.
+    """
+    cap, seeds = config.strategy.max_gaussians, len(scene.points)
+    # More points than allowed: a random part of them, because neighbours in the file are one region.
+    chosen = torch.randperm(seeds)[:cap] if seeds > cap else torch.arange(seeds)
+    points, colors = scene.points[chosen], scene.point_colors[chosen]
+    extra = min(config.strategy.extra_points, cap - len(points))
+    points, colors = add_start_points(scene, points, colors, extra)
+    gaussians = Gaussians.from_points(points, colors, config.model.antialiased)
+    has_lens = LENS_MODELS[config.model.lens].has_lens
+    start = start_lens(scene, device) if has_lens else Start.unknown(len(scene.train_views))
+    lens = make_lens(config.model, start)
+    exposure = Exposure(len(scene.train_views)) if config.model.exposure else None
+    return DefocusModel(gaussians, lens, exposure)
+
+
+def start_lens(scene: Scene, device: torch.device | str = "cpu") -> Start:
+    """Where the lens starts, after a search on `device`.
+
+    Raises:
+        InputError: no training photo sees a point: cameras and points do not fit.
+    """
+    views = scene.train_views
+    evidence, blurs = measure_photos(scene, device)
+    if scene.drawn:  # random points tell nothing of the lens
+        distances, K, method = *unknown_lens(evidence), "none"
+    else:
+        distances, K, method = find_lens(evidence, blurs)
+    # EXIF is surer of the aperture than what the photos show.
+    K = exif_K(views, mean_depths(evidence).cpu()) or K
+    assert evidence.ratios is not None
+    return Start(
+        focus_distances=distances.cpu(),
+        K=K,
+        ratios=evidence.ratios.cpu(),
+        typical_depth=float(evidence.depths.nanmedian()),
+        fx=views[0].camera.fx,
+        # Photos that differ in focus tell K, and better than the search does; others would let it drift off.
+        held=method != "compared",
+        center=scene.points.median(0).values,
+        extent=scene.extent,
+    )
+
+
+def exif_K(views: Sequence[View], depths: Float[Tensor, " V"]) -> float | None:
+    """K (px x scene unit) of the first photo by EXIF; None where EXIF does not tell.
+
+    Focal length and f-number give the aperture in metres. The focus distances that the camera wrote, beside
+    the mean depths (V,) of what its photos see, give metres per scene unit: one number, the median over at
+    least 3 photos. Single focus distances are not taken from EXIF.
+    """
+    known = [
+        (view.lens.aperture_diameter, view.lens.focus_distance / float(depth))
+        for view, depth in zip(views, depths, strict=True)
+        if view.lens.aperture_diameter is not None and view.lens.focus_distance is not None
+    ]
+    if len(known) < 3:
+        return None
+    diameters, metres_per_unit = zip(*known, strict=True)
+    first = views[0].lens.aperture_diameter or median(diameters)
+    return first * views[0].camera.fx / median(metres_per_unit)
