@@ -1,15 +1,21 @@
-"""The base Gaussians: raw parameters, their activations, and how they start from SfM points."""
+"""The base Gaussians: raw parameters, their activations, how they start from SfM points, and how parts of a
+scene are taken, joined and moved."""
 
 import math
+from collections.abc import Sequence
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from cocogs.errors import InputError
 from cocogs.rasterize.constants import SH_C0
 
 Activated = tuple[Float[Tensor, "N 3"], Float[Tensor, "N 4"], Float[Tensor, "N 3"], Float[Tensor, " N"]]
 """means, quats (wxyz of any positive length), scales > 0, opacities in (0, 1)."""
+
+LARGEST = 1e18
+"""Larger numbers than this overflow float32 once a rasterizer squares them."""
 
 
 class Gaussians(nn.Module):
@@ -18,8 +24,8 @@ class Gaussians(nn.Module):
     Raw parameters, as the standard 3DGS .ply stores them: `means` in scene units, `quats` wxyz of any
     length, `scales` logarithms of standard deviations in scene units, `opacities` logits, `sh0`, `shN`.
 
-    `antialiased` tells how they are to be drawn (see `cocogs.rasterize.rasterize`): as they were trained. It
-    is part of the state.
+    `antialiased` says how the Gaussians were trained and are to be drawn (see `cocogs.rasterize.rasterize`).
+    It is part of the state.
     """
 
     names = ("means", "quats", "scales", "opacities", "sh0", "shN")
@@ -46,11 +52,11 @@ class Gaussians(nn.Module):
     ) -> "Gaussians":
         """One round Gaussian per point, as wide as the distance to its neighbours (3DGS's start).
 
+        Orientations matter once scales differ. They come from torch's global generator.
+
         Args:
             points: scene units.
             colors: in [0, 1].
-
-        Orientations, which matter once scales differ, come from torch's global generator.
         """
         points, colors, count = points.float(), colors.float(), len(points)
         spacing = neighbour_distance(points)
@@ -73,22 +79,119 @@ class Gaussians(nn.Module):
     def activated(self) -> Activated:
         return self.means, self.quats, self.scales.exp(), self.opacities.sigmoid()
 
+    def __getitem__(self, which: Tensor | slice) -> "Gaussians":
+        """Copies of some Gaussians: a mask (N,), indices (K,) in any order, or a slice."""
+        if isinstance(which, Tensor) and which.dtype == torch.bool:
+            which = which.nonzero()[:, 0]  # once, not for every parameter
+        return Gaussians(self.antialiased, **{name: getattr(self, name)[which] for name in self.names})
+
+    @classmethod
+    def joined(cls, parts: Sequence["Gaussians"]) -> "Gaussians":
+        """Copies of all Gaussians of one or more scenes, in the order given.
+
+        Raises:
+            InputError: the scenes are not all drawn in the same way.
+        """
+        if len({part.antialiased for part in parts}) != 1:
+            raise InputError(
+                "Antialiased splats cannot be joined with others: pixels draw them differently. Train or "
+                "export all parts with the same preset."
+            )
+        raw = {name: torch.cat([getattr(part, name) for part in parts]) for name in cls.names}
+        return cls(parts[0].antialiased, **raw)
+
+    @torch.no_grad()
+    def transformed(
+        self, rotation: Float[Tensor, "3 3"], translation: Float[Tensor, "3"], scale: float = 1.0
+    ) -> "Gaussians":
+        """Copies, moved by x -> scale * rotation x + translation, colours and all.
+
+        A camera that is moved along sees the same picture.
+
+        Args:
+            rotation: orthonormal, determinant +1.
+            translation: scene units.
+            scale: > 0.
+
+        Raises:
+            InputError: `rotation` is no rotation, or a number is out of range.
+        """
+        from scipy.spatial.transform import Rotation  # .3 s to load
+
+        from cocogs.harmonics import harmonics_rotations
+
+        rotation, translation = rotation.double().cpu(), translation.double().cpu()
+        check_similarity(rotation, translation, scale)
+        turn = Rotation.from_matrix(rotation.numpy())  # from here on orthonormal to the last bit
+        bands = harmonics_rotations(torch.from_numpy(turn.as_rotvec()))
+        starts = (0, 3, 8)  # of degree 1, 2, 3 in shN
+        harmonics = [
+            torch.einsum("ij,njc->nic", band.to(self.shN), self.shN[:, start : start + len(band)])
+            for start, band in zip(starts, bands, strict=True)
+        ]
+        x, y, z, w = turn.as_quat(canonical=True).tolist()
+        matrix = scale * torch.from_numpy(turn.as_matrix())
+        moved = self.means.double() @ matrix.T.to(self.means.device)
+        return Gaussians(
+            self.antialiased,
+            means=(moved + translation.to(moved)).to(self.means),
+            quats=quaternion_product(self.quats.new_tensor([w, x, y, z]), self.quats),
+            scales=self.scales + math.log(scale),
+            opacities=self.opacities,
+            sh0=self.sh0,
+            shN=torch.cat(harmonics, dim=1),
+        )
+
+    @torch.no_grad()
+    def drawable(self) -> Bool[Tensor, " N"]:
+        """Mask of the Gaussians that a rasterizer can draw: all their numbers are finite, also once they are
+        activated and squared, and their quaternion is not zero."""
+        means, quats, scales, _ = self.activated()
+        length = quats.norm(dim=-1)
+        fits = (length >= 1 / LARGEST) & self.opacities.isfinite() & self.scales.isfinite().all(1)
+        for values in (means, length[:, None], scales, self.sh0.flatten(1), self.shN.flatten(1)):
+            fits &= (values.abs() <= LARGEST).all(1)  # false for NaN
+        return fits
+
+
+def check_similarity(rotation: Tensor, translation: Tensor, scale: float) -> None:
+    """Raises InputError unless they make a similarity without reflection; float64."""
+    straight = rotation @ rotation.T - torch.eye(3, dtype=rotation.dtype)
+    if not (straight.abs().max() < 1e-5 and torch.linalg.det(rotation) > 0):
+        raise InputError("`rotation` is not a rotation: give an orthonormal matrix with determinant +1.")
+    if not (0 < scale < math.inf):
+        raise InputError(f"`scale` must be a number above 0, not {scale:g}.")
+    if not translation.isfinite().all():
+        raise InputError("`translation` must be three finite numbers.")
+
+
+def quaternion_product(a: Float[Tensor, "*#N 4"], b: Float[Tensor, "*#N 4"]) -> Float[Tensor, "*N 4"]:
+    """First rotate by b, then by a; wxyz, and lengths multiply."""
+    aw, ax, ay, az = a.unbind(-1)
+    bw, bx, by, bz = b.unbind(-1)
+    return torch.stack([
+        aw * bw - ax * bx - ay * by - az * bz,
+        aw * bx + ax * bw + ay * bz - az * by,
+        aw * by - ax * bz + ay * bw + az * bx,
+        aw * bz + ax * by - ay * bx + az * bw,
+    ], dim=-1)  # fmt: skip
+
 
 def cross_section(scales: Float[Tensor, "N 3"]) -> Float[Tensor, " N"]:
-    """Area that a splat covers from its broadest side, up to a factor: the product of the two larger of its
-    standard deviations."""
+    """Area that a splat covers, seen from its broadest side, up to a constant factor: the product of its two
+    larger standard deviations."""
     return scales.prod(-1) / scales.amin(-1).clamp_min(1e-20)
 
 
 def keep_largest(values: Float[Tensor, " N"], count: int) -> Bool[Tensor, " N"]:
-    """Mask of the `count` largest values; all where there are fewer."""
+    """Mask of the `count` largest values; all of them if there are fewer."""
     mask = torch.zeros_like(values, dtype=torch.bool)
     mask[values.topk(min(count, len(values))).indices] = True
     return mask
 
 
 def neighbour_distance(points: Float[Tensor, "N 3"], neighbours: int = 3) -> Float[Tensor, " N"]:
-    """Root mean squared distance of each point to its nearest others; never 0."""
+    """Root mean square of each point's distances to its nearest others; never 0."""
     from scipy.spatial import KDTree  # .3 s to load
 
     if len(points) <= neighbours:

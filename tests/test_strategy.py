@@ -1,4 +1,4 @@
-"""Densification: who is added and removed, and that Adam's memory stays with its Gaussian."""
+"""Densification: which Gaussians are added and removed, and that Adam's memory stays with its Gaussian."""
 
 import pytest
 import torch
@@ -10,7 +10,9 @@ from cocogs.gaussians import Gaussians
 from cocogs.optics.lens_models import Start, make_lens
 from cocogs.optics.model import DefocusModel, Photo
 from cocogs.rasterize import Render
-from cocogs.train.strategy import Densification, Optimizers, share_opacity
+from cocogs.rasterize.reference import covariance_factor
+from cocogs.train.strategy import Densification, share_opacity
+from cocogs.train.surgery import SHRINK, Optimizers, halves, replace
 
 COUNT, EXTENT = 10, 2.0
 SMALL, LARGE, HUGE = 0.01, 0.2, 3.0
@@ -290,3 +292,50 @@ def test_shared_opacity_stays_finite() -> None:
     with torch.no_grad():
         share_opacity(extreme, torch.ones(2, dtype=torch.bool))
     assert extreme.isfinite().all()
+
+
+def test_halves_are_samples_of_the_gaussian() -> None:
+    """Mean and covariance of many draws are those of the Gaussian."""
+    quat, scales, count = torch.tensor([[0.9, -0.4, 0.7, 0.2]]), torch.tensor([[0.5, 0.1, 1.5]]), 40_000
+    [factor] = covariance_factor(quat, scales)
+    one = tiny_gaussians(1)
+    with torch.no_grad():
+        one.quats.copy_(quat)
+        one.scales.copy_(scales.log())
+    torch.manual_seed(0)
+    drawn = halves(one[torch.zeros(count, dtype=torch.long)])
+    steps = drawn.means.detach() - one.means.detach()
+    assert steps.shape == (2 * count, 3)
+    assert steps.mean(0).abs().max() < 0.02
+    torch.testing.assert_close(steps.T.cov(), factor @ factor.T, atol=0.03, rtol=0.03)
+    assert not torch.equal(drawn.means[:count], drawn.means[count:])
+
+
+def test_halves_keep_the_rest() -> None:
+    whole = tiny_gaussians(5)
+    drawn = halves(whole)
+    torch.testing.assert_close(drawn.scales.exp() * SHRINK, whole.scales.exp().repeat(2, 1))
+    for name in ("quats", "opacities", "sh0", "shN"):
+        assert torch.equal(getattr(drawn, name), torch.cat([getattr(whole, name)] * 2))
+
+
+def test_replace_takes_kept_ones_in_their_new_order(gaussians: Gaussians, optimizers: Optimizers) -> None:
+    """With Adam's memory, its count of steps and its options; other optimizers are left alone."""
+    before, new = means(gaussians), tiny_gaussians(2)
+    optimizers["means"].param_groups[0]["lr"] = 0.25
+    other = torch.nn.Parameter(torch.ones(3))
+    optimizers["network"] = torch.optim.Adam([other])
+    replace(gaussians, optimizers, torch.tensor([7, 0, 3]), new)
+    assert torch.equal(means(gaussians), torch.cat([before[[7, 0, 3]], new.means.detach()]))
+    assert optimizers.pop("network").param_groups[0]["params"] == [other]
+    assert check_alignment(gaussians, optimizers).tolist() == [False] * 3 + [True] * 2
+    assert optimizers["means"].param_groups[0]["lr"] == 0.25
+    assert optimizers["means"].state[gaussians.means]["step"] == 1
+
+
+def test_replace_before_the_first_step(gaussians: Gaussians) -> None:
+    fresh: Optimizers = {name: torch.optim.Adam([p]) for name, p in gaussians.named_parameters()}
+    replace(gaussians, fresh, torch.tensor([1]))
+    for name, parameter in gaussians.named_parameters():
+        assert fresh[name].param_groups[0]["params"][0] is parameter and len(parameter) == 1
+        assert len(fresh[name].state) == 0

@@ -1,25 +1,21 @@
-"""Where Gaussians are added and removed: 3DGS's rules (Kerbl et al. 2023) on gsplat's operations.
-
-gsplat's `DefaultStrategy` itself is not used: its opacity reset never fires (`== 0 & step > 0` binds
-the wrong way), and it fixes the order in which a cap on the number could be respected.
-"""
+"""Where Gaussians are added and removed during training: the rules of 3DGS (Kerbl et al. 2023), with a cap on
+their number. `surgery` carries them out."""
 
 import torch
-from gsplat.strategy.ops import duplicate, remove, split
 from torch import Tensor
 
 from cocogs.config import StrategyConfig
 from cocogs.gaussians import Gaussians, keep_largest
 from cocogs.optics.model import Photo
-
-Optimizers = dict[str, torch.optim.Optimizer]
+from cocogs.train.surgery import Optimizers, halves, replace
 
 
 class Densification:
-    """Adds Gaussians where the image pulls hard on them, removes those that do not show.
+    """Adds Gaussians where the photos pull hard on them and removes those that do not show.
 
-    State: `gradient` (N,) sum over steps of the pixels' pull at the projected mean, in halves of the longer
-    side; `seen` (N,) number of steps in which the Gaussian was drawn. Both travel in the checkpoint.
+    State: `gradient` (N,), the sum over steps of the pull of the pixels at the projected mean, as a gradient
+    by positions in units of half the longer side; `seen` (N,), the number of steps in which the Gaussian was
+    drawn. Both are saved in the checkpoint.
     """
 
     def __init__(
@@ -35,13 +31,13 @@ class Densification:
         self.gradient, self.seen = torch.zeros(count, device=device), torch.zeros(count, device=device)
 
     def observes(self, step: int) -> bool:
-        """Whether a step's gradients will be asked for."""
+        """Whether `observe` needs the gradients of this step."""
         return step <= self.end
 
     @torch.no_grad()
     def observe(self, photo: Photo) -> None:
-        """Take note of one step's gradients, after backward, if there are any. Sets add up: they share the
-        Gaussian."""
+        """Note the gradients of one step, after backward, if there are any. The sets of a photo add up, for
+        they share their Gaussians."""
         if photo.probe.grad is None:
             return
         height, width = photo.image.shape[1:]
@@ -52,30 +48,27 @@ class Densification:
 
     @torch.no_grad()
     def edit(self, step: int, gaussians: Gaussians, optimizers: Optimizers) -> bool:
-        """Every so many steps: duplicate small, split large, remove faint and oversized Gaussians. Whether it
-        was time; parameters and optimizers have new tensors then."""
+        """Every `config.every` steps: remove faint and oversized Gaussians, duplicate small ones, split large
+        ones. Returns whether this was such a step; parameters and optimizers then hold new tensors."""
         if not (self.begin < step <= self.end and step % self.config.every == 0):
             return False
-        params = {name: getattr(gaussians, name) for name in gaussians.names}
         mean = self.gradient / self.seen.clamp_min(1)
-        # Faint ones go first: sharing its opacity would make a growing one look faint.
-        gone = self._superfluous(params, mean)
+        # Faint ones go first: a growing one shares its opacity and would then look faint.
+        gone = self._superfluous(gaussians, mean)
         if gone.any():
-            remove(params=params, optimizers=optimizers, state={}, mask=gone)
-        self._grow(params, optimizers, mean[~gone])
-        for name, value in params.items():
-            setattr(gaussians, name, value)
+            replace(gaussians, optimizers, indices(~gone))
+        self._grow(gaussians, optimizers, mean[~gone])
         self.gradient, self.seen = (self.gradient.new_zeros(len(gaussians)) for _ in range(2))
         return True
 
-    def _superfluous(self, params: dict[str, torch.nn.Parameter], mean: Tensor) -> Tensor:
+    def _superfluous(self, gaussians: Gaussians, mean: Tensor) -> Tensor:
         """Mask (N,) of those to remove, given the mean gradients (N,)."""
-        opacities = params["opacities"].sigmoid()
-        oversized = params["scales"].exp().amax(1) > self.config.max_scale * self.extent
+        _, _, scales, opacities = gaussians.activated()
+        oversized = scales.amax(1) > self.config.max_scale * self.extent
         gone = (opacities < self.config.min_opacity) | oversized
         if gone.all():
             return torch.zeros_like(gone)
-        # Where the cap leaves no room, the faintest of those that ask for nothing make some.
+        # Where the cap leaves too little room, the faintest of those that ask for nothing make some.
         asking = (mean > self.config.gradient) & ~gone
         room = self.config.max_gaussians - int((~gone).sum())
         asked = min(int(asking.sum()), int(self.config.turnover * self.config.max_gaussians))
@@ -85,20 +78,18 @@ class Densification:
             gone |= keep_largest(torch.where(idle, -opacities, -torch.inf), missing)
         return gone
 
-    def _grow(self, params: dict[str, torch.nn.Parameter], optimizers: Optimizers, mean: Tensor) -> None:
-        count = len(params["means"])
-        room = self.config.max_gaussians - count
+    def _grow(self, gaussians: Gaussians, optimizers: Optimizers, mean: Tensor) -> None:
+        """Duplicate or split those with large mean gradients (N,), as far as the cap allows."""
+        room = self.config.max_gaussians - len(gaussians)
         if room <= 0:
             return
         wanted = mean > self.config.gradient
-        if wanted.sum() > room:  # the cap goes to those that need it most
+        if wanted.sum() > room:  # those that need it most come first
             wanted = keep_largest(mean, room)
-        large = params["scales"].exp().amax(1) > self.config.split_scale * self.extent
-        copied = wanted & ~large
-        share_opacity(params["opacities"], wanted)
-        duplicate(params=params, optimizers=optimizers, state={}, mask=copied)
-        divided = torch.cat([wanted & large, wanted.new_zeros(int(copied.sum()))])
-        split(params=params, optimizers=optimizers, state={}, mask=divided)
+        large = gaussians.scales.exp().amax(1) > self.config.split_scale * self.extent
+        share_opacity(gaussians.opacities, wanted)
+        new = Gaussians.joined([gaussians[wanted & ~large], halves(gaussians[wanted & large])])
+        replace(gaussians, optimizers, indices(~(wanted & large)), new)
 
     def state_dict(self) -> dict[str, Tensor]:
         return {"gradient": self.gradient, "seen": self.seen}
@@ -107,8 +98,13 @@ class Densification:
         self.gradient, self.seen = (state[name].to(self.gradient.device) for name in ("gradient", "seen"))
 
 
-def share_opacity(opacities: torch.nn.Parameter, mask: Tensor) -> None:
-    """Lower masked opacities so that two of each let as much light through as one did before.
+def indices(mask: Tensor) -> Tensor:
+    """Positions (K,) where a mask (N,) is true."""
+    return mask.nonzero()[:, 0]
+
+
+def share_opacity(opacities: Tensor, mask: Tensor) -> None:
+    """Lower the masked opacities so that two Gaussians let as much light through as one did before.
 
     o -> 1 - sqrt(1 - o) (Rota Bulo et al. 2024). Without it every duplication darkens what lies behind.
     """
