@@ -1,37 +1,42 @@
-"""A run -> files for other programs: splats, the lens beside them, the cameras.
+"""A run -> files for other programs: the splats, the lens beside them, the cameras.
 
-What comes out follows the conventions of 3D Gaussian Splatting's own .ply (`io/ply.py`); the compressed .ply
-(PlayCanvas) and .splat (antimatter15) are gsplat's writers. docs/exports.md tells what each format keeps.
+The .ply is that of 3D Gaussian Splatting (`io/ply.py`). gsplat writes the compressed .ply (PlayCanvas) and
+.splat (antimatter15). docs/exports.md says what each format keeps.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 import torch
+from torch import Tensor
 
+from cocogs.camera import Camera
 from cocogs.errors import InputError
-from cocogs.gaussians import Gaussians, cross_section, keep_largest
+from cocogs.gaussians import Gaussians, cross_section, keep_largest, without_bad_ones
 from cocogs.io import colmap
 from cocogs.io.atomic import replacing
 from cocogs.io.lens_file import write_lens_file
-from cocogs.io.ply import write_ply
+from cocogs.io.ply import header_comments, write_ply
+from cocogs.io.progress import Say
 from cocogs.learned_lens import lens_file
-from cocogs.run import Run
+from cocogs.run import Run, load_gaussians, load_run
 
 COMPRESSED = ".compressed.ply"
 ENDINGS = (".ply", COMPRESSED, ".splat")
+FAINTEST = 1 / 255
+"""Opacity; gsplat leaves fainter splats out of a compressed .ply."""
 
 
 @dataclass(frozen=True)
 class ExportOptions:
-    """What `cocogs export` was asked for; None = not given.
+    """What to export; None means all, or no file.
 
     Args:
-        crop: corners of the box to keep: x, y, z of the one, then of the other, scene units.
-        max_splats: keep the most visible so many.
+        crop: corners of the box to keep: x, y, z of one, then of the other, scene units.
+        max_splats: how many to keep, the most visible ones, at least 1.
         min_opacity: leave out fainter splats, in [0, 1].
-        colmap: also write the cameras as a COLMAP model into this folder.
+        colmap: folder into which the cameras are also written, as a COLMAP model.
     """
 
     crop: tuple[float, float, float, float, float, float] | None = None
@@ -40,36 +45,93 @@ class ExportOptions:
     colmap: Path | None = None
 
 
-def export_splats(gaussians: Gaussians, path: Path, options: ExportOptions) -> None:
-    """Write those splats that the options leave, in the format that the file's ending says.
+def export(folder: Path, path: Path, options: ExportOptions, say: Say = print) -> list[Path]:
+    """Write a run's splats to `path`, and beside them SCENE.lens.json and what else the options ask for.
+
+    If the photos are gone the splats are written alone.
+
+    Args:
+        folder: of the run.
+        say: receives lines for the user: what is left out, and where the coordinates' origin lies.
+
+    Returns:
+        The files written, `path` first.
+
+    Raises:
+        InputError: not a run, an unknown ending, an option out of its range, nothing left, a file that cannot
+            be written, or a COLMAP model that is asked for without the photos.
+    """
+    ending_of(path)
+    gaussians = choose(load_gaussians(folder), options, say)
+    try:
+        run = load_run(folder)
+    except InputError as error:
+        if options.colmap is not None:
+            raise
+        export_splats(gaussians, path, ExportOptions(), say=say)
+        say(f"Without cameras and lens: {error}")
+        return [path]
+    export_splats(gaussians, path, ExportOptions(), run.scene.offset, say)
+    return [path, *export_cameras(run, path, options)]
+
+
+def export_splats(
+    gaussians: Gaussians,
+    path: Path,
+    options: ExportOptions,
+    offset: Tensor | None = None,
+    say: Say = print,
+) -> None:
+    """Write the splats that the options leave, in the format that the file's ending names.
+
+    Args:
+        offset: (3,) source coordinates = scene coordinates + offset. The files keep the scene's coordinates,
+            since float32 has too few digits for the others; the header of a .ply notes the offset.
 
     Raises:
         InputError: unknown ending, an option out of its range, nothing left, or the file cannot be written.
     """
-    kind, gaussians = ending_of(path), choose(gaussians, options)
+    kind, gaussians = ending_of(path), choose(gaussians, options, say)
     if kind == ".ply":
-        write_ply(path, gaussians)
+        write_ply(path, gaussians, offset)
+    elif kind == COMPRESSED:
+        data = _by_gsplat(_visible(gaussians, path, say), "ply_compressed")
+        _write(path, _with_comments(data, header_comments(gaussians.antialiased, offset)))
     else:
-        _write_with_gsplat(path, gaussians, "splat" if kind == ".splat" else "ply_compressed")
+        _write(path, _by_gsplat(gaussians, "splat"))
+    if offset is not None and offset.any():
+        numbers = ", ".join(f"{value:.15g}" for value in offset.tolist())
+        say(f"{path} has the scene's own coordinates: add ({numbers}) for those of the source.")
 
 
 def export_cameras(run: Run, path: Path, options: ExportOptions) -> list[Path]:
-    """Write what belongs to the splats in `path`: SCENE.lens.json and, if asked for, the COLMAP model.
+    """Write what belongs to the splats in `path`: SCENE.lens.json, in the scene's coordinates, and if asked
+    for the COLMAP model, in the source's.
+
+    Returns:
+        The files written.
 
     Raises:
-        InputError: a file cannot be written, or the model would take the place of that of the photos.
+        InputError: a file cannot be written, or the model would take the place of the one that the run needs.
     """
-    own = (colmap.find_model(run.scene.source), run.folder / "cache" / "sfm" / "sparse")
-    if options.colmap is not None and options.colmap.resolve() in [p.resolve() for p in own if p]:
-        raise InputError(
-            f"{options.colmap} holds the cameras that {run.folder} needs: give another --colmap."
-        )
+    scene, model = run.scene, options.colmap
+    own = (colmap.find_model(scene.source), run.folder / "cache" / "sfm" / "sparse")
+    if model is not None and model.resolve() in [p.resolve() for p in own if p]:
+        raise InputError(f"{model} holds the cameras that {run.folder} needs: give another `colmap`.")
     lens = path.with_name(path.name[: -len(ending_of(path))] + ".lens.json")
-    write_lens_file(lens_file(run.model, run.scene), lens)
-    if options.colmap is None:
+    write_lens_file(lens_file(run.model, scene), lens)
+    if model is None:
         return [lens]
-    cameras, scene = {view.name: run.model.camera(view) for view in run.scene.views}, run.scene
-    return [lens, *colmap.write_model(options.colmap, cameras, scene.points, scene.point_colors)]
+    cameras = {view.name: moved(run.model.camera(view), scene.offset) for view in scene.views}
+    points = scene.points.double() + scene.offset
+    return [lens, *colmap.write_model(model, cameras, points, scene.point_colors)]
+
+
+def moved(camera: Camera, offset: Tensor) -> Camera:
+    """The camera, moved in the world by (3,) scene units, in float64."""
+    pose = camera.cam_from_world.double().clone()
+    pose[:3, 3] -= pose[:3, :3] @ offset.double()
+    return replace(camera, cam_from_world=pose)
 
 
 def ending_of(path: Path) -> str:
@@ -83,38 +145,58 @@ def ending_of(path: Path) -> str:
     )
 
 
-def choose(gaussians: Gaussians, options: ExportOptions) -> Gaussians:
-    """The Gaussians that the options leave, in their order.
+def choose(gaussians: Gaussians, options: ExportOptions, say: Say = print) -> Gaussians:
+    """The Gaussians that the options leave, in their order. Those that cannot be drawn are left out, too.
 
     Raises:
         InputError: an option is out of its range, or none is left.
     """
+    gaussians = without_bad_ones(gaussians, "The scene", say)
     means, _, scales, opacities = (values.detach() for values in gaussians.activated())
     keep = torch.ones_like(opacities, dtype=torch.bool)
     if options.crop is not None:
         low, high = torch.tensor(options.crop).to(means).view(2, 3).sort(0).values
         if not low.isfinite().all() or not high.isfinite().all():
-            raise InputError("--crop takes six finite numbers: two opposite corners of the box to keep.")
+            raise InputError("`crop` takes six finite numbers: two opposite corners of the box to keep.")
         keep &= ((means >= low) & (means <= high)).all(1)
     if options.min_opacity is not None:
         if not 0 <= options.min_opacity <= 1:
-            raise InputError(f"--min-opacity {options.min_opacity:g} cannot be: give a number from 0 to 1.")
+            raise InputError(f"`min_opacity` must be from 0 to 1, not {options.min_opacity:g}.")
         keep &= opacities >= options.min_opacity
     if options.max_splats is not None:
         if options.max_splats < 1:
-            raise InputError(f"--max-splats {options.max_splats} cannot be: give a number from 1 on.")
+            raise InputError(f"`max_splats` must be at least 1, not {options.max_splats}.")
         visibility = (opacities * cross_section(scales)).where(keep, -1)
         keep &= keep_largest(visibility, options.max_splats)
     if not keep.any():
-        raise InputError("No splat is left to export: widen --crop, or lower --min-opacity.")
-    kept = {name: getattr(gaussians, name)[keep] for name in Gaussians.names}
-    return Gaussians(gaussians.antialiased, **kept)
+        raise InputError("No splat is left to export: widen `crop`, or lower `min_opacity`.")
+    return gaussians[keep]
 
 
-def _write_with_gsplat(path: Path, gaussians: Gaussians, kind: Literal["splat", "ply_compressed"]) -> None:
+def _visible(gaussians: Gaussians, path: Path, say: Say) -> Gaussians:
+    """Those that gsplat does not leave out."""
+    visible = gaussians.opacities.detach().sigmoid() > FAINTEST
+    if not visible.any():
+        raise InputError(f"All splats are too faint for {path}: write a .ply instead.")
+    if faint := int((~visible).sum()):
+        say(f"{path} leaves out {faint:,} of {len(gaussians):,} splats, which are fainter than 1/255.")
+    return gaussians[visible]
+
+
+def _by_gsplat(gaussians: Gaussians, kind: Literal["splat", "ply_compressed"]) -> bytes:
     from gsplat import exporter
 
-    g = {name: getattr(gaussians, name).detach().cpu() for name in Gaussians.names}
-    data = exporter.export_splats(**g, format=kind)
+    raw = {name: getattr(gaussians, name).detach().cpu() for name in Gaussians.names}
+    return exporter.export_splats(**raw, format=kind)
+
+
+def _with_comments(ply: bytes, comments: list[str]) -> bytes:
+    """A .ply with comments after its two first lines."""
+    magic, encoding, rest = ply.split(b"\n", 2)
+    lines = (f"comment {comment}".encode() for comment in comments)
+    return b"\n".join([magic, encoding, *lines, rest])
+
+
+def _write(path: Path, data: bytes) -> None:
     with replacing(path) as temporary:
         temporary.write_bytes(data)

@@ -2,7 +2,7 @@
 scene are taken, joined and moved."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from jaxtyping import Bool, Float
@@ -152,6 +152,27 @@ class Gaussians(nn.Module):
         for values in (means, length[:, None], scales, self.sh0.flatten(1), self.shN.flatten(1)):
             fits &= (values.abs() <= LARGEST).all(1)  # false for NaN
         return fits
+
+
+def without_bad_ones(gaussians: Gaussians, place: object, say: Callable[[str], None]) -> Gaussians:
+    """Leave out and count those that cannot be drawn.
+
+    Args:
+        place: what has them, to name it to the user.
+        say: receives a line if there are any.
+
+    Raises:
+        InputError: none can be drawn.
+    """
+    fine = gaussians.drawable()
+    bad = int((~fine).sum())
+    if bad == 0:
+        return gaussians
+    if bad == len(gaussians):
+        raise InputError(f"{place} has no splat whose numbers are all finite: make it anew.")
+    verb = "is" if bad == 1 else "are"
+    say(f"{place}: {bad:,} of {len(gaussians):,} splats {verb} not finite and {verb} left out.")
+    return gaussians[fine]
 
 
 def check_similarity(rotation: Tensor, translation: Tensor, scale: float) -> None:

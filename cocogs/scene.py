@@ -63,6 +63,7 @@ class Scene:
         drawn: the points are random and show nothing.
         source: the folder that was opened.
         memory_budget: bytes of photos and masks kept in memory; the rest is read at each use.
+        offset: (3,) float64; source coordinates = scene coordinates + offset.
     """
 
     views: list[View]
@@ -71,6 +72,7 @@ class Scene:
     drawn: bool
     source: Path
     memory_budget: int = 2 << 30
+    offset: Tensor = field(default_factory=lambda: torch.zeros(3, dtype=torch.float64))
     _memory: dict[Path, Tensor] = field(default_factory=dict, repr=False)
     _memory_used: int = field(default=0, repr=False)
 

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +15,10 @@ from tiny_run import tiny_camera, tiny_gaussians, tiny_run
 
 from cocogs.cli import main
 from cocogs.errors import InputError
-from cocogs.export import ExportOptions, choose, export_cameras, export_splats
+from cocogs.export import ExportOptions, choose, export, export_cameras, export_splats
 from cocogs.gaussians import Gaussians
 from cocogs.io.colmap import read_model, write_model
+from cocogs.io.lens_file import read_lens_file
 from cocogs.io.ply import read_ply
 from cocogs.rasterize import rasterize
 from cocogs.rasterize.constants import SH_C0
@@ -24,7 +26,7 @@ from cocogs.run import Run, load_run
 
 TRANSFORM = os.environ.get("SPLAT_TRANSFORM") or shutil.which("splat-transform")
 needs_transform = pytest.mark.skipif(
-    TRANSFORM is None, reason="needs `npm install -g @playcanvas/splat-transform`"
+    TRANSFORM is None, reason="needs `npm install -g @playcanvas/splat-transform`, 3.7 or newer"
 )
 
 
@@ -60,6 +62,13 @@ def converted(source: Path, target: Path) -> Path:
     return target
 
 
+def reported(path: Path) -> dict:
+    """What splat-transform says of a file."""
+    command = [str(TRANSFORM), str(path), "--info=json", "null"]
+    answer = subprocess.run(command, check=True, capture_output=True, timeout=120, text=True)
+    return json.loads(answer.stdout)
+
+
 def test_ply_draws_the_same_through_gsplats_conventions(gaussians: Gaussians, tmp_path: Path) -> None:
     """SH order, activations and quaternion order, judged by code that is not ours."""
     export_splats(gaussians, tmp_path / "a.ply", ExportOptions())
@@ -70,10 +79,28 @@ def test_ply_draws_the_same_through_gsplats_conventions(gaussians: Gaussians, tm
 
 @needs_transform
 def test_splat_transform_reads_our_ply(gaussians: Gaussians, tmp_path: Path) -> None:
-    gaussians.antialiased = True  # the header has a comment
-    export_splats(gaussians, tmp_path / "a.ply", ExportOptions())
+    gaussians.antialiased = True  # the header has comments
+    export_splats(gaussians, tmp_path / "a.ply", ExportOptions(), torch.tensor([5e5, 5.2e6, 300]))
     again = read_ply(converted(tmp_path / "a.ply", tmp_path / "b.ply"))
     assert difference(again, gaussians) < 1e-5
+
+
+@needs_transform
+@pytest.mark.parametrize("antialiased", [False, True])
+def test_splat_transform_is_told_how_splats_are_drawn(
+    gaussians: Gaussians, tmp_path: Path, antialiased: bool
+) -> None:
+    """And hands it on to the formats that we do not write."""
+    gaussians.antialiased = antialiased
+    ours, packed = tmp_path / "a.ply", tmp_path / "a.compressed.ply"
+    for path in (ours, packed):
+        export_splats(gaussians, path, ExportOptions())
+    others = [converted(ours, tmp_path / f"b.{ending}") for ending in ("sog", "spz", "ply")]
+    for path in (ours, packed, *others):
+        report = reported(path)
+        assert report["model"] == ("antialiased" if antialiased else "default"), path
+        assert report["numGaussians"] == len(gaussians)
+    assert read_ply(tmp_path / "b.ply").antialiased == antialiased
 
 
 @needs_transform
@@ -138,9 +165,9 @@ def test_options_choose_splats(gaussians: Gaussians) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"min_opacity": 1.5}, "--min-opacity 1.5 cannot be"),
-        ({"max_splats": 0}, "--max-splats 0 cannot be"),
-        ({"crop": (0, 0, 0, 1, 1, float("nan"))}, "six finite numbers"),
+        ({"min_opacity": 1.5}, "`min_opacity` must be from 0 to 1, not 1.5"),
+        ({"max_splats": 0}, "`max_splats` must be at least 1, not 0"),
+        ({"crop": (0, 0, 0, 1, 1, float("nan"))}, "`crop` takes six finite numbers"),
         ({"crop": (90, 90, 90, 91, 91, 91)}, "No splat is left"),
     ],
 )
@@ -205,6 +232,101 @@ def test_colmap_model_keeps_spaces_and_lenses(run: Run, tmp_path: Path) -> None:
         pixels, _ = camera.project(run.scene.points[:5])
         theirs = [image.project_point(p) for p in run.scene.points[:5].double().numpy()]
         torch.testing.assert_close(torch.tensor(np.array(theirs)).float(), pixels.float(), atol=1e-3, rtol=0)
+
+
+def test_export_writes_all_that_belongs_to_the_splats(run: Run, tmp_path: Path) -> None:
+    said: list[str] = []
+    options = ExportOptions(max_splats=20, colmap=tmp_path / "model")
+    splats, lens, *model = export(run.folder, tmp_path / "scene.ply", options, said.append)
+    assert (splats, lens) == (tmp_path / "scene.ply", tmp_path / "scene.lens.json")
+    assert sorted(model) == sorted((tmp_path / "model").iterdir()) and model
+    assert len(read_ply(splats)) == 20 and said == []
+
+
+def test_export_without_the_photos_writes_the_splats_alone(run: Run, tmp_path: Path) -> None:
+    shutil.copytree(run.folder, tmp_path / "run")
+    shutil.copytree(run.scene.source, tmp_path / "moved")
+    config = (tmp_path / "run/config.json").read_text()
+    (tmp_path / "run/config.json").write_text(config.replace(str(run.scene.source), str(tmp_path / "gone")))
+    said: list[str] = []
+    assert export(tmp_path / "run", tmp_path / "a.ply", ExportOptions(), said.append) == [tmp_path / "a.ply"]
+    assert len(said) == 1 and said[0].startswith("Without cameras and lens: ")
+    assert len(read_ply(tmp_path / "a.ply")) == len(run.model.gaussians)
+    with pytest.raises(InputError, match="gone"):
+        export(tmp_path / "run", tmp_path / "b.ply", ExportOptions(colmap=tmp_path / "c"))
+    assert not (tmp_path / "b.ply").exists()
+
+
+# --- scenes whose source has coordinates that float32 cannot hold
+
+OFFSET = torch.tensor([500_000.25, 5_200_000.0, -300.125], dtype=torch.float64)
+
+
+def test_splats_keep_their_coordinates_and_note_the_offset(gaussians: Gaussians, tmp_path: Path) -> None:
+    for ending in ("ply", "compressed.ply", "splat"):
+        path, said = tmp_path / f"a.{ending}", []
+        export_splats(gaussians, path, ExportOptions(), OFFSET, said.append)
+        [line] = said
+        assert line.startswith(f"{path} has the scene's own coordinates: add (500000.25, 5200000, -300.125)")
+        header = path.read_bytes().partition(b"end_header")[0]
+        assert (b"\ncomment offset 500000.25 5200000.0 -300.125\n" in header) == (ending != "splat")
+    assert torch.equal(read_ply(tmp_path / "a.ply").means, gaussians.means)
+
+
+def test_an_ordinary_scene_has_nothing_to_note(gaussians: Gaussians, tmp_path: Path) -> None:
+    said: list[str] = []
+    export_splats(gaussians, tmp_path / "a.ply", ExportOptions(), torch.zeros(3).double(), said.append)
+    assert said == [] and b"comment" not in (tmp_path / "a.ply").read_bytes()
+
+
+def test_colmap_model_has_the_sources_coordinates(run: Run, tmp_path: Path) -> None:
+    """To a hundredth of a micrometre where the unit is a metre; the lens file keeps those of the splats."""
+    far = replace(run, scene=replace(run.scene, offset=OFFSET))
+    export_cameras(far, tmp_path / "a.ply", ExportOptions(colmap=tmp_path / "model"))
+    model = pycolmap.Reconstruction(str(tmp_path / "model"))
+    for view in run.scene.views:
+        image = model.find_image_with_name(view.name)
+        assert image is not None
+        centre = torch.from_numpy(image.projection_center())
+        torch.testing.assert_close(centre, view.camera.position + OFFSET, atol=1e-8, rtol=0)
+    points = torch.from_numpy(np.array([point.xyz for point in model.points3D.values()]))
+    expected = run.scene.points.double() + OFFSET
+    torch.testing.assert_close(points.sort(0).values, expected.sort(0).values, atol=1e-8, rtol=0)
+    for photo, view in zip(read_lens_file(tmp_path / "a.lens.json").photos, run.scene.views, strict=True):
+        assert torch.equal(photo.camera.cam_from_world, view.camera.cam_from_world)
+
+
+# --- splats that a format or a rasterizer cannot hold
+
+
+@pytest.mark.parametrize("ending", ["ply", "compressed.ply", "splat"])
+def test_bad_splats_are_left_out_and_counted(gaussians: Gaussians, tmp_path: Path, ending: str) -> None:
+    """gsplat's writers lose all splats where one opacity is not finite."""
+    said: list[str] = []
+    with torch.no_grad():
+        gaussians.opacities[3] = torch.nan
+        gaussians.means[5] = torch.inf
+        gaussians.scales[7] = 1e30
+    export_splats(gaussians, tmp_path / f"a.{ending}", ExportOptions(), say=said.append)
+    assert said == ["The scene: 3 of 300 splats are not finite and are left out."]
+    assert (tmp_path / f"a.{ending}").stat().st_size > 297 * 32 - 1
+
+
+def test_a_compressed_ply_leaves_out_what_is_too_faint(gaussians: Gaussians, tmp_path: Path) -> None:
+    said, path = [], tmp_path / "a.compressed.ply"
+    with torch.no_grad():
+        gaussians.opacities[:10] = -6.0
+    export_splats(gaussians, path, ExportOptions(), say=said.append)
+    assert said == [f"{path} leaves out 10 of 300 splats, which are fainter than 1/255."]
+    assert b"element vertex 290\n" in path.read_bytes()
+    with torch.no_grad():
+        gaussians.opacities.fill_(-6.0)
+    with pytest.raises(InputError, match=r"too faint for .*a\.compressed\.ply: write a \.ply"):
+        export_splats(gaussians, path, ExportOptions())
+    assert b"element vertex 290\n" in path.read_bytes()  # the file of before is still there
+
+
+# --- the command
 
 
 def test_the_command(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -176,7 +176,7 @@ def test_a_file_of_bad_splats_only_is_refused(tmp_path: Path, name: str, value: 
     values = np.ones((3, len(NAMES)), np.float32)
     values[:, NAMES.index(name)] = value
     write_vertices(tmp_path / "bad.ply", NAMES, values)
-    with pytest.raises(InputError, match=r"bad\.ply has no splat whose numbers are all finite"):
+    with pytest.raises(InputError, match=r"bad\.ply has no splat whose numbers are all finite: make it anew"):
         read_ply(tmp_path / "bad.ply")
 
 

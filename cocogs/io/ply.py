@@ -19,7 +19,7 @@ from plyfile import PlyData, PlyElement
 from torch import Tensor
 
 from cocogs.errors import InputError
-from cocogs.gaussians import Gaussians
+from cocogs.gaussians import Gaussians, without_bad_ones
 from cocogs.io.atomic import replacing
 from cocogs.io.progress import Say
 
@@ -132,19 +132,7 @@ def read_ply(path: Path, say: Say = print) -> Gaussians:
         sh0=columns(SH0)[:, None],
         shN=shN,
     )
-    return _without_bad_ones(gaussians, path, say)
-
-
-def _without_bad_ones(gaussians: Gaussians, path: Path, say: Say) -> Gaussians:
-    fine = gaussians.drawable()
-    bad = int((~fine).sum())
-    if bad == 0:
-        return gaussians
-    if bad == len(gaussians):
-        raise InputError(f"{path} has no splat whose numbers are all finite: export it again.")
-    verb = "is" if bad == 1 else "are"
-    say(f"{path}: {bad:,} of {len(gaussians):,} splats {verb} not finite and {verb} left out.")
-    return gaussians[fine]
+    return without_bad_ones(gaussians, path, say)
 
 
 def _read_vertices(path: Path) -> tuple[np.ndarray, bool]:
