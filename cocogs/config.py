@@ -85,7 +85,7 @@ class OptimConfig:
 
 @dataclass(frozen=True)
 class StrategyConfig:
-    """Where Gaussians are added and removed (3DGS's rules on gsplat's operations)."""
+    """Where Gaussians are added and removed (3DGS's rules)."""
 
     max_gaussians: int = 150_000
     """No Gaussian is added beyond this number."""

@@ -12,7 +12,7 @@ from cocogs.optics.model import DefocusModel, Photo
 from cocogs.rasterize import Render
 from cocogs.rasterize.reference import covariance_factor
 from cocogs.train.strategy import Densification, share_opacity
-from cocogs.train.surgery import SHRINK, Optimizers, halves, replace
+from cocogs.train.surgery import SHRINK, Optimizers, halves, keep_and_append
 
 COUNT, EXTENT = 10, 2.0
 SMALL, LARGE, HUGE = 0.01, 0.2, 3.0
@@ -319,13 +319,13 @@ def test_halves_keep_the_rest() -> None:
         assert torch.equal(getattr(drawn, name), torch.cat([getattr(whole, name)] * 2))
 
 
-def test_replace_takes_kept_ones_in_their_new_order(gaussians: Gaussians, optimizers: Optimizers) -> None:
+def test_kept_ones_come_in_their_new_order(gaussians: Gaussians, optimizers: Optimizers) -> None:
     """With Adam's memory, its count of steps and its options; other optimizers are left alone."""
     before, new = means(gaussians), tiny_gaussians(2)
     optimizers["means"].param_groups[0]["lr"] = 0.25
     other = torch.nn.Parameter(torch.ones(3))
     optimizers["network"] = torch.optim.Adam([other])
-    replace(gaussians, optimizers, torch.tensor([7, 0, 3]), new)
+    keep_and_append(gaussians, optimizers, torch.tensor([7, 0, 3]), new)
     assert torch.equal(means(gaussians), torch.cat([before[[7, 0, 3]], new.means.detach()]))
     assert optimizers.pop("network").param_groups[0]["params"] == [other]
     assert check_alignment(gaussians, optimizers).tolist() == [False] * 3 + [True] * 2
@@ -333,9 +333,9 @@ def test_replace_takes_kept_ones_in_their_new_order(gaussians: Gaussians, optimi
     assert optimizers["means"].state[gaussians.means]["step"] == 1
 
 
-def test_replace_before_the_first_step(gaussians: Gaussians) -> None:
+def test_surgery_before_the_first_step(gaussians: Gaussians) -> None:
     fresh: Optimizers = {name: torch.optim.Adam([p]) for name, p in gaussians.named_parameters()}
-    replace(gaussians, fresh, torch.tensor([1]))
+    keep_and_append(gaussians, fresh, torch.tensor([1]))
     for name, parameter in gaussians.named_parameters():
         assert fresh[name].param_groups[0]["params"][0] is parameter and len(parameter) == 1
         assert len(fresh[name].state) == 0

@@ -7,7 +7,7 @@ from torch import Tensor
 from cocogs.config import StrategyConfig
 from cocogs.gaussians import Gaussians, keep_largest
 from cocogs.optics.model import Photo
-from cocogs.train.surgery import Optimizers, halves, replace
+from cocogs.train.surgery import Optimizers, halves, keep_and_append
 
 
 class Densification:
@@ -56,7 +56,7 @@ class Densification:
         # Faint ones go first: a growing one shares its opacity and would then look faint.
         gone = self._superfluous(gaussians, mean)
         if gone.any():
-            replace(gaussians, optimizers, indices(~gone))
+            keep_and_append(gaussians, optimizers, indices(~gone))
         self._grow(gaussians, optimizers, mean[~gone])
         self.gradient, self.seen = (self.gradient.new_zeros(len(gaussians)) for _ in range(2))
         return True
@@ -89,7 +89,7 @@ class Densification:
         large = gaussians.scales.exp().amax(1) > self.config.split_scale * self.extent
         share_opacity(gaussians.opacities, wanted)
         new = Gaussians.joined([gaussians[wanted & ~large], halves(gaussians[wanted & large])])
-        replace(gaussians, optimizers, indices(~(wanted & large)), new)
+        keep_and_append(gaussians, optimizers, indices(~(wanted & large)), new)
 
     def state_dict(self) -> dict[str, Tensor]:
         return {"gradient": self.gradient, "seen": self.seen}

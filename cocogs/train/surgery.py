@@ -12,7 +12,9 @@ SHRINK = 1.6
 
 
 @torch.no_grad()
-def replace(gaussians: Gaussians, optimizers: Optimizers, kept: Tensor, new: Gaussians | None = None) -> None:
+def keep_and_append(
+    gaussians: Gaussians, optimizers: Optimizers, kept: Tensor, new: Gaussians | None = None
+) -> None:
     """Keep some Gaussians with Adam's memory of them, and append new ones, of which Adam remembers nothing.
 
     Parameters become new tensors, in the module and in the optimizers.
