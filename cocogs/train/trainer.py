@@ -19,6 +19,7 @@ from cocogs.optics.resolution import least_blur
 from cocogs.scene import Scene
 from cocogs.threads import torch_on_one
 from cocogs.train.losses import masked_mean, photometric_loss
+from cocogs.train.memory import check_memory
 from cocogs.train.monitor import Monitor
 from cocogs.train.photo_store import PhotoStore
 from cocogs.train.rates import make_optimizers, rates_at
@@ -48,6 +49,7 @@ class Trainer:
     ) -> None:
         self.config, self.scene, self.folder = config, scene, folder
         self.device = torch.device(device)
+        check_memory(config, scene, self.device)
         self.photos = PhotoStore(scene, self.device)
         self.views, self.extent = scene.train_views, scene.extent
         torch.manual_seed(config.seed)

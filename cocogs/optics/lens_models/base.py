@@ -63,6 +63,8 @@ class LensModel(nn.Module):
     gets thinner than the blur of the photos."""
     in_light: ClassVar[bool] = True
     """Whether its renders add up as light; else as pixel values, as published."""
+    bytes_per_pixel: ClassVar[int] = 400
+    """Memory of a training step at its most, per pixel of the photo, as measured (docs/benchmarks.md)."""
     expands: ClassVar[bool] = False
     """Whether it draws several copies of each Gaussian in the last part of a training."""
 

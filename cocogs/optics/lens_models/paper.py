@@ -35,6 +35,7 @@ class Paper(LensModel):
 
     is_physical = False
     in_light = False
+    bytes_per_pixel = 7500
     expands = True
 
     def __init__(self, config: ModelConfig, start: Start) -> None:

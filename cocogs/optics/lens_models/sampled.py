@@ -41,6 +41,7 @@ class Sampled(Widened):
     Near things then hide far ones partially, as they do in a lens.
     """
 
+    bytes_per_pixel = 900
     expands = True
 
     def __init__(self, config: ModelConfig, start: Start) -> None:
