@@ -96,6 +96,12 @@ struct Pinhole {
   R min_ratio_x, max_ratio_x, min_ratio_y, max_ratio_y;
   R width, height;      // px
   R dilation, blur;     // see PixelFilter
+
+  // The vector from the camera to a point of the world.
+  template <class T>
+  COCOGS_HD Vec3<T> to_point(const Vec3<T>& point) const {
+    return {point.x - T(position.x), point.y - T(position.y), point.z - T(position.z)};
+  }
 };
 
 // Rotation matrix of a quaternion of any positive length.
