@@ -306,6 +306,48 @@ def test_memory_can_be_returned() -> None:
     gradients_of(ordinary_scene(1000), small_camera())
 
 
+# Hidden splats
+
+
+def behind_a_wall(wall: bool) -> tuple[Splats, Camera]:
+    """2,000 faint splats, each as large as the picture (28 tiles), with or without a wall before them."""
+    camera = small_camera(110, 60)
+    scene = ordinary_scene(2003)
+    scene["means"] = torch.zeros(2003, 3)
+    scene["means"][:, 2] = torch.linspace(4, 8, 2003)
+    scene["scales"] = torch.full((2003, 3), 200.0)
+    scene["opacities"] = torch.full((2003,), 0.005)
+    if wall:
+        scene["opacities"][:3] = 1
+    return scene, camera
+
+
+def test_hidden_splats_cost_little() -> None:
+    """CPU time of the two passes over the pixels, where all but three splats are hidden."""
+
+    def cost(wall: bool) -> float:
+        scene, camera = behind_a_wall(wall)
+        times = []
+        for _ in range(3):
+            gradients_of(scene, camera)
+            _, _, forward, backward, *_ = MODULE.stage_seconds()
+            times.append(forward + backward)
+        return min(times)
+
+    assert cost(wall=True) < 0.3 * cost(wall=False)
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_hidden_splats_have_no_gradient(level: str) -> None:
+    """Whatever lies in the memory that the pass gets."""
+    MODULE.set_level(level)
+    gradients_of(*behind_a_wall(wall=False))
+    found = gradients_of(*behind_a_wall(wall=True))
+    assert found["sh0"][:3].any()
+    for name in ("means", "quats", "scales", "opacities", "sh0", "shN", "blur"):
+        assert not found[name][3:].any(), name
+
+
 # Borders of the domain
 
 

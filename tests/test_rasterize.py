@@ -334,6 +334,39 @@ def test_splats_that_are_no_numbers_are_left_out(name: str, backend: Backend) ->
     assert torch.equal(picture.colors, render(case, without, backend).colors)
 
 
+@pytest.mark.parametrize("name", ["sh0", "shN"])
+def test_colours_that_are_no_numbers_reach_the_picture(name: str, backend: Backend) -> None:
+    """A training that has broken down must show it: drawn black, such splats look well."""
+    case = ordinary()
+    inputs = case.splats.tensors(backend.dtype)
+    pixels, z = case.camera.project(inputs["means"])
+    middle = torch.tensor([case.camera.width / 2, case.camera.height / 2]).to(pixels)
+    # The nearest of the splats around the middle of the picture: nothing hides it.
+    chosen = int(z.where((pixels - middle).norm(dim=-1) < 10, torch.inf).argmin())
+    inputs["opacities"][chosen] = 0.9
+    inputs[name][chosen] = torch.nan
+    picture = render(case, inputs, backend)
+    column, row = pixels[chosen].long().tolist()
+    assert picture.colors[0, :, row, column].isnan().all()
+    assert picture.alphas.isfinite().all()
+    if backend.name == "native":  # the others multiply every splat with every pixel
+        assert picture.colors[0, :, 0, 0].isfinite().all()
+
+
+@pytest.mark.parametrize("backend", parameters(NATIVE), indirect=True)
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, 1e30, 1e-30])
+@pytest.mark.parametrize("name", ["means", "quats", "scales", "opacities", "blur", "sh0", "shN"])
+def test_impossible_numbers_do_no_harm(name: str, value: float, backend: Backend) -> None:
+    """Both passes end, and the splats' other halves are drawn."""
+    case = CASES["blurred"]()
+    inputs = leaves(case.splats, backend.dtype)
+    with torch.no_grad():
+        inputs[name][::2] = value
+    picture = render(case, inputs, backend)
+    picture.colors.sum().backward()
+    assert picture.radii[0, 1::2].any()
+
+
 @pytest.mark.parametrize("degree", range(4))
 def test_unused_bands_have_no_gradient(degree: int, backend: Backend) -> None:
     case = CASES[f"sh_degree_{degree}"]()
