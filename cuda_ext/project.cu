@@ -1,5 +1,5 @@
-// Gaussians to splats, and gradients of splats to gradients of Gaussians: one thread per Gaussian, which
-// takes the sets one after another so that what they share is read, and summed, once.
+// From Gaussians to splats, and from gradients by splats to gradients by Gaussians. One thread per Gaussian takes the
+// sets one after another, so that it reads inputs that they share, and writes their gradients, once.
 #include <cuda_pipeline.h>
 
 #include "launch.h"
@@ -8,7 +8,7 @@
 namespace cocogs {
 namespace {
 
-constexpr int kRow = kCoefficients + 1;  // in shared memory: an odd stride meets all banks
+constexpr int kRow = kCoefficients + 1;  // in shared memory; an odd stride uses all banks
 constexpr int kThreads = 128, kThreadsVjp = 64;
 
 // One Gaussian; see math/gradient.h.
@@ -25,9 +25,9 @@ struct Row {
   }
 };
 
-// Moves the coefficients of a block's Gaussians between device memory, where they are dense, and shared
-// memory, where each Gaussian has a row; consecutive threads move consecutive numbers. Only the bands in use
-// are loaded, and without passing through registers, so that a thread has all its loads under way at once.
+// Moves the coefficients of a block's Gaussians between device memory, where they are dense, and shared memory,
+// where each Gaussian has a row. Consecutive threads move consecutive numbers. Only the bands in use are loaded. They
+// do not pass through registers, so that all loads of a thread are under way at once.
 template <int Degree>
 __device__ void load_sh(const Parameters<const float>& in, int64_t first, int count, float* rows) {
   for (int k = threadIdx.x; k < count * 3; k += blockDim.x)
@@ -53,7 +53,7 @@ __device__ void store_sh(const Parameters<float>& v, int64_t first, int count, c
       v.shN[first * kShRest + k] = rows[k / kShRest * kRow + 3 + k % kShRest];
 }
 
-// Which tiles of a splat's rectangle hold a pixel that it reaches.
+// The tiles of a splat's rectangle with a pixel that the splat reaches.
 __device__ Reach reach_of(const Splat<float>& splat, const TileRect& rect) {
   Reach reach = {rect, ~uint64_t(0)};
   if (rect.area() > 64) return reach;
@@ -68,7 +68,7 @@ __device__ Reach reach_of(const Splat<float>& splat, const TileRect& rect) {
   return reach;
 }
 
-// Everything about a splat but its colour; returns whether it is drawn.
+// Makes everything about a splat but its colour. Returns whether it is drawn.
 __device__ bool project_one(const Scene<float>& scene, int set, int64_t i, const Projection& projection,
                             const Ordering& ordering, float* radii) {
   const int64_t row = set * scene.count + i;
@@ -125,9 +125,9 @@ __global__ void __launch_bounds__(kThreads)
 
 // ---- Gradients ----------------------------------------------------------------------------------
 
-// Adds up the slots of every splat that is drawn. A group of 8 lanes takes a splat, most of which have one
-// or two slots: two at a time, in each of which three lanes take four numbers. The order of the sum is
-// always the same.
+// Adds up the slots of every splat that is drawn. A group of 8 lanes takes a splat. Most splats have one or two
+// slots, so the group takes two at a time; in each, three lanes take four numbers. The order of the sum is always
+// the same.
 constexpr int kGroup = 8;
 static_assert(kMoments == 12, "three lanes of four numbers");
 __global__ void __launch_bounds__(kThreads)
@@ -158,7 +158,7 @@ __global__ void __launch_bounds__(kThreads)
     reinterpret_cast<float4*>(gathering.sums)[row * (kMoments / 4) + lane] = sum;
 }
 
-// Gradients of one Gaussian; sh and v_sh: its rows.
+// Gradients of one Gaussian. sh and v_sh are its rows.
 template <int Degree>
 __device__ void project_one_vjp(const Scene<float>& scene, int64_t i, const Projection& projection,
                                 const float* sums, const Parameters<float>& v, const float* sh, float* v_sh) {

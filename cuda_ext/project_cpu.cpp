@@ -1,4 +1,4 @@
-// Gaussians to splats, and gradients of splats to gradients of Gaussians: lanes are Gaussians.
+// From Gaussians to splats, and from gradients by splats to gradients by Gaussians. Lanes are Gaussians.
 #include <cstring>
 
 #include "ops.h"

@@ -1,8 +1,8 @@
-// Splats to pixels and back, a tile at a time: lanes are the pixels of a small block of the tile.
+// From splats to pixels and back, one tile at a time. Lanes are the pixels of a small block of the tile.
 //
-// Forward, the tile's list is cut into batches and each block walks the splats of a batch that reach
-// it, so that its colours stay in registers. Backward, each splat walks the blocks that it reaches, so
-// that its moments stay in registers.
+// Forward, the tile's list is cut into batches, and each block walks the splats of a batch that reach it, so that
+// its colours stay in registers. Backward, each splat walks the blocks that it reaches, so that its moments stay in
+// registers. A tile whose pixels are all closed reads no more splats.
 #include <cstring>
 
 #include "ops.h"
@@ -13,7 +13,7 @@ namespace cocogs {
 namespace COCOGS_ISA {
 namespace {
 
-// How a tile is cut into blocks of as many pixels as T has lanes.
+// The blocks of a tile: each has as many pixels as T has lanes.
 template <class T>
 struct Blocks {
   static constexpr int kWidth = T::kLanes >= 8 ? 4 : 2;
@@ -76,8 +76,8 @@ Tile place(const Scene<R>& scene, int64_t tile, const SetState<R>& state) {
           state.tile_start[tile], state.tile_start[tile + 1]};
 }
 
-// Pixels that take no more splats, or lie outside the image, get this x: so far away that no splat
-// reaches them, and finite, so that nothing times their offset is nothing.
+// The x of pixels that are finished or outside the image. It is so far away that no splat reaches them, and finite,
+// so that 0 times their offset is 0.
 constexpr float kClosed = 1e18f;
 
 // x of the pixel centres of a block within the tile.
@@ -97,7 +97,7 @@ COCOGS_HD bool any_open(const T& x) {
   return (x < T(kClosed)).any();
 }
 
-// Calls visit(place of a row of the block in the image, its first lane, its pixels within the image).
+// Calls visit(position of a row of the block in the image, its first lane, its number of pixels in the image).
 template <class T, class Visit>
 COCOGS_HD void visit_rows(int image_width, const Tile& tile, int block, Visit visit) {
   using B = Blocks<T>;
@@ -132,7 +132,7 @@ COCOGS_HD void store_block(const T& block_lanes, typename T::Scalar* image, int 
   });
 }
 
-// Far enough ahead to hide the way to memory, near enough to stay in the cache.
+// Splats. Far enough ahead to hide the latency of memory, near enough to stay in the cache.
 constexpr int kPrefetch = 16;
 
 constexpr int kBatch = 256;  // splats that a tile handles at a time
@@ -239,7 +239,7 @@ void rasterize_tile_vjp(const Scene<typename T::Scalar>& scene, int set, int64_t
   const Tile tile = place(scene, tile_index, state);
   const auto* blocks_of = static_cast<const typename B::Set*>(state.blocks_of);
 
-  struct Open {  // a block on its way from front to back
+  struct Open {  // the state of a block, from front to back
     T x, y, transmittance, behind;
     T v_red, v_green, v_blue, v_depth;
   };
@@ -258,7 +258,7 @@ void rasterize_tile_vjp(const Scene<typename T::Scalar>& scene, int set, int64_t
     block.v_red = load(image(v_out.colors, 3, 0));
     block.v_green = load(image(v_out.colors, 3, 1));
     block.v_blue = load(image(v_out.colors, 3, 2));
-    // All that any splat adds to the loss, and the background: what lies behind the eye.
+    // Begins with what all splats and the background add to the loss.
     block.behind = block.v_red * load(image(out.colors, 3, 0)) +
                    block.v_green * load(image(out.colors, 3, 1)) +
                    block.v_blue * load(image(out.colors, 3, 2)) -
@@ -279,7 +279,7 @@ void rasterize_tile_vjp(const Scene<typename T::Scalar>& scene, int set, int64_t
     const Splat<R> splat = relative_to(R(tile.x), R(tile.y), record.splat);
     const Whitener<R> white(splat);
     const R skew = white.skew();
-    T sums[kSlotSize];  // the moments; the rest only fills the slot's cache line
+    T sums[kSlotSize];  // the moments, and padding that fills the slot's cache line
     for (int m = 0; m < kSlotSize; ++m) sums[m] = T(0);
     for (; left; left &= left - 1) {
       Open& block = blocks[__builtin_ctzll(left)];

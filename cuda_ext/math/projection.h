@@ -1,15 +1,16 @@
 // From a Gaussian in the world to an ellipse on the image, and back for gradients.
 //
-// Each function is followed by its vector-Jacobian product f_vjp: same arguments, then the incoming
-// gradients `v_result`, then the gradients `v_argument` that it writes. The twin of this file is
+// Each function f is followed by its vector-Jacobian product f_vjp, which takes the same arguments, then the
+// incoming gradients `v_result`, then the gradients `v_argument` that it writes. The twin of this file is
 // cocogs/rasterize/reference.py, with the same names; see cuda_ext/README.md.
 #pragma once
 #include "scalar.h"
 
 namespace cocogs {
 
-// How pixels see: `dilation` (px^2) is added to the variance of every projected Gaussian as it is, so that none falls
-// between pixels; `blur` (px^2) so that the integral stays, because a pixel averages over what it covers.
+// Widens every projected Gaussian, px^2. `dilation` is added to the variances, so that no Gaussian falls between
+// pixel centres. `blur` is added too, but lowers the opacity so that the integral stays the same, because a pixel
+// averages over its area.
 struct PixelFilter {
   double dilation, blur;
 };
@@ -32,7 +33,7 @@ template <class T>
 struct Mat3 {
   Vec3<T> row0, row1, row2;
 };
-// A symmetric 2x2 matrix. As a gradient, xy is the derivative by the one number that stands twice.
+// A symmetric 2x2 matrix. In a gradient, xy is the derivative by the one number that both entries share.
 template <class T>
 struct Sym2 {
   T xx, xy, yy;
@@ -159,9 +160,9 @@ COCOGS_HD void covariance_factor_vjp(const Quaternion<T>& quat, const Vec3<T>& s
 template <class T>
 struct Linearization {
   T depth;                  // along the optical axis
-  T inverse_depth;          // of a depth kept away from zero
+  T inverse_depth;          // of a depth that is at least the near plane's
   T ratio_x, ratio_y;       // x/z and y/z of the mean
-  T clamped_x, clamped_y;   // the same, kept within the view and its margin
+  T clamped_x, clamped_y;   // the same, clamped to the limits of the camera
   Vec3<T> axis_x, axis_y;   // derivative of the pixel position by the world position
 };
 
@@ -183,8 +184,8 @@ COCOGS_HD Linearization<T> linearize(const Pinhole<R>& camera, const Vec3<T>& me
   return l;
 }
 
-// A Gaussian seen by the camera. The determinant of the covariance is carried along, because taken
-// from a thin, long ellipse's rounded entries it would lose all its digits.
+// A Gaussian seen by the camera. The determinant of the covariance comes along, because computed from the
+// rounded entries of a long, thin ellipse it would lose all its digits.
 template <class T>
 struct Projected {
   Vec2<T> mean;    // px
@@ -227,7 +228,7 @@ COCOGS_HD void project_ewa_vjp(const Pinhole<R>& camera, const Vec3<T>& mean, co
       T(camera.fx) * v_mean2d.x + select(l.clamped_x == l.ratio_x, v_clamped_x, T(0));
   const T v_ratio_y =
       T(camera.fy) * v_mean2d.y + select(l.clamped_y == l.ratio_y, v_clamped_y, T(0));
-  // d(1/z) = -1/z^2 dz, and ratio = x/z: every term carries a factor -1/z of its own value.
+  // d(1/z) = -1/z^2 dz and ratio = x/z, so that every term is multiplied by -1/z.
   const T v_z = v_depth - iz * (dot(l.axis_x, v_axis_x) + dot(l.axis_y, v_axis_y) +
                                 l.ratio_x * v_ratio_x + l.ratio_y * v_ratio_y);
   v_mean = row_times(Vec3<T>{iz * v_ratio_x, iz * v_ratio_y, v_z}, camera.rotation);
@@ -249,8 +250,8 @@ COCOGS_HD Blurred<T> add_blur(const Sym2<T>& covar, const T& determinant, const 
           blurred,
           opacity * square_root(determinant / blurred)};
 }
-// v_log_opacity is the gradient by log(result.opacity), that is result.opacity x its gradient; the
-// result's own v_opacity follows from it without dividing: log o' = log o + (log det - log det') / 2.
+// v_log_opacity is the gradient by log(result.opacity), which is result.opacity x its gradient. It is also the
+// gradient by log(opacity): log o' = log o + (log det - log det') / 2.
 template <class T>
 COCOGS_HD void add_blur_vjp(const Sym2<T>& covar, const T& determinant, const Blurred<T>& result,
                             const Sym2<T>& v_result_covar, const T& v_log_opacity, Sym2<T>& v_covar,
@@ -263,9 +264,9 @@ COCOGS_HD void add_blur_vjp(const Sym2<T>& covar, const T& determinant, const Bl
              v_result_covar.yy + sharp * covar.xx - wide * result.covar.xx};
 }
 
-// A triangular root W of the inverse covariance, C^-1 = W^T W, so that an offset d has the squared
-// length |W d|^2 in standard deviations. Unlike d^T C^-1 d, which for a slanting needle is a small
-// difference of large terms, it keeps its digits.
+// A triangular root W of the inverse covariance, C^-1 = W^T W. The squared length of an offset d is |W d|^2 in
+// standard deviations. It keeps its digits, unlike d^T C^-1 d, which is a small difference of large terms for a
+// slanting needle.
 //   u = ux dx + uy dy,  w = wy dy
 template <class T>
 struct Whitening {
@@ -276,8 +277,7 @@ COCOGS_HD Whitening<T> whitening_of(const Sym2<T>& covar, const T& determinant) 
   const T ux = square_root(covar.yy / determinant);
   return {ux, T(0) - ux * covar.xy / covar.yy, square_root(T(1) / covar.yy)};
 }
-// From the gradient by the squared length of W d, as the outer product it multiplies:
-//   v_lengths = sum over pixels of v (u^2, u w, w^2).
+// v_lengths = sum over pixels of v (u^2, u w, w^2), where v is the gradient by the squared length of W d.
 template <class T>
 COCOGS_HD Sym2<T> whitening_of_vjp(const Sym2<T>& covar, const T& determinant, const Sym2<T>& v_lengths) {
   // d|W d|^2 = -(C^-1 d)^T dC (C^-1 d), and C^-1 d = W^T (u, w).
