@@ -42,13 +42,17 @@ Images<P> images(const ImageAddresses& at) {
           reinterpret_cast<P*>(at[kDepths])};
 }
 
+// `Camera.numbers` of cocogs/camera.py, in this order.
+enum CameraNumber { kPose, kFx = 12, kFy, kCx, kCy, kNear, kMinRatioX, kMaxRatioX, kMinRatioY, kMaxRatioY, kCameraNumbers };
+using CameraNumbers = std::array<double, kCameraNumbers>;
+
 // What both passes are told about the scene.
 struct Call {
   Addresses inputs;
   std::array<int64_t, kArguments> strides;  // between sets, in numbers; 0 = shared
   int64_t count;
   int sets, sh_degree, width, height;
-  std::array<double, 16> camera;            // rows of (rotation | translation), then fx fy cx cy
+  CameraNumbers camera;
   Address background;
   bool antialiased, with_depth;
 };
@@ -66,10 +70,15 @@ Scene<R> scene_of(const Call& call) {
                            {R(c[8]), R(c[9]), R(c[10])}};
   scene.camera.translation = {R(c[3]), R(c[7]), R(c[11])};
   scene.camera.position = {position(0), position(1), position(2)};
-  scene.camera.fx = R(c[12]);
-  scene.camera.fy = R(c[13]);
-  scene.camera.cx = R(c[14]);
-  scene.camera.cy = R(c[15]);
+  scene.camera.fx = R(c[kFx]);
+  scene.camera.fy = R(c[kFy]);
+  scene.camera.cx = R(c[kCx]);
+  scene.camera.cy = R(c[kCy]);
+  scene.camera.near = R(c[kNear]);
+  scene.camera.min_ratio_x = R(c[kMinRatioX]);
+  scene.camera.max_ratio_x = R(c[kMaxRatioX]);
+  scene.camera.min_ratio_y = R(c[kMinRatioY]);
+  scene.camera.max_ratio_y = R(c[kMaxRatioY]);
   scene.camera.width = R(call.width);
   scene.camera.height = R(call.height);
   const PixelFilter filter = call.antialiased ? kAntialiased : kClassic;
@@ -109,7 +118,7 @@ inline void define_call(nanobind::module_& m) {
   nb::class_<Call>(m, "Call")
       .def("__init__",
            [](Call* call, Addresses inputs, std::array<int64_t, kArguments> strides, int64_t count, int sets,
-              int sh_degree, int width, int height, std::array<double, 16> camera,
+              int sh_degree, int width, int height, CameraNumbers camera,
               Address background, bool antialiased, bool with_depth) {
              new (call) Call{inputs, strides, count,      sets,        sh_degree, width,
                              height, camera,  background, antialiased, with_depth};

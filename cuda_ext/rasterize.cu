@@ -1,7 +1,7 @@
-// Splats to pixels and back: one block of threads per tile and set, one warp per 8 x 4 px of it.
+// From splats to pixels and back: one block of threads per tile and set, one warp per 8 x 4 px of it.
 //
-// A tile's list is read in batches into shared memory; for each splat the thread that reads it finds the
-// warps whose pixels it reaches, and each warp walks only those. Both passes go front to back.
+// The threads read a tile's list in batches into shared memory. The thread that reads a splat finds the warps whose
+// pixels the splat reaches, and each warp walks only its own splats. Both passes go front to back.
 #include "launch.h"
 #include "ops_cuda.h"
 
@@ -9,10 +9,10 @@ namespace cocogs {
 namespace {
 
 constexpr int kThreads = kTile * kTile;
-constexpr int kBlocks = 6;  // on a multiprocessor at once: all that sm_86 takes; the compiler fits its registers
+constexpr int kBlocks = 6;  // at once on a multiprocessor, the most that sm_86 takes; limits the registers
 constexpr unsigned kAllLanes = ~0u;
 
-// A splat as seen from a tile.
+// A splat relative to a tile.
 struct alignas(16) Staged {
   Whitener<float> white;
   float log2_opacity, red, green, blue, depth;
@@ -46,15 +46,13 @@ __device__ Pixel pixel_of_thread(const Scene<float>& scene, const Tile& tile) {
           tile.x + x < scene.width && tile.y + y < scene.height};
 }
 
-// The warps, one bit each, of whose pixels the splat covers some by kAlphaMin.
+// The warps, one bit each, with a pixel that the splat covers by kAlphaMin.
 __device__ uint8_t warps_reached(const Splat<float>& splat) {
   const float limit = falloff_reach(splat);
   unsigned warps = 0;
   for (int w = 0; w < kWarpsPerTile; ++w) {
-    const float falloff = least_falloff(splat, warp_x(w) + 0.5f * kWarpWidth - splat.x,
-                                        warp_y(w) + 0.5f * kWarpHeight - splat.y, 0.5f * (kWarpWidth - 1),
-                                        0.5f * (kWarpHeight - 1));
-    warps |= unsigned(falloff <= limit) << w;
+    const float centre_x = warp_x(w) + 0.5f * kWarpWidth, centre_y = warp_y(w) + 0.5f * kWarpHeight;
+    warps |= unsigned(reaches(splat, limit, centre_x, centre_y, kWarpWidth, kWarpHeight)) << w;
   }
   return uint8_t(warps);
 }
@@ -114,9 +112,9 @@ __global__ void __launch_bounds__(kThreads, kBlocks)
 
 // ---- Gradients ----------------------------------------------------------------------------------
 
-// Sums of `Count` numbers over a warp in 13 exchanges for 12 numbers, where one sum after another would
-// take 60: at each step the lanes of a pair share out the numbers that are left, and each adds up its own.
-// The numbers shrink to one, sums[0], which belongs to number `place` in lanes where that is not -1.
+// Sums of `Count` numbers over a warp. 12 numbers take 13 exchanges; one sum after another would take 60. At each
+// step the two lanes of a pair divide the remaining numbers between them, and each adds up its own. In the end each
+// lane has one number, sums[0]: the sum of number `place`, where that is not -1.
 template <int Count, int Offset = kWarpSize / 2>
 __device__ void fold_warp(float* sums) {
   constexpr int kKept = (Count + 1) / 2;
@@ -152,14 +150,14 @@ __device__ int place_of_lane(int lane) {
   return place;
 }
 
-// Who wants no lengths pays for none: they stand last.
+// The lengths come last, so that a pass without them leaves them out.
 template <bool Lengths>
 constexpr int kSumsOf = Lengths ? kMoments : kLengthX;
 
 constexpr int kBatch = 64;  // splats that a tile handles at a time, backward
 static_assert(kBatch % kWarpSize == 0 && kBatch <= kThreads);
 
-// A pixel on its way from front to back.
+// The state of a pixel, from front to back.
 struct OpenPixel {
   float transmittance = 1, behind = 0;
   float v_red = 0, v_green = 0, v_blue = 0, v_depth = 0;
@@ -173,7 +171,7 @@ __device__ OpenPixel open_pixel(const Scene<float>& scene, const Pixel& pixel, c
   if (!pixel.inside) return p;
   const int64_t set = blockIdx.x / int(scene.tiles()), pixels = int64_t(scene.width) * scene.height;
   const int64_t at = pixels * set + pixel.place, color_at = 3 * pixels * set + pixel.place;
-  // `behind` begins with all that any splat adds to the loss, and the background.
+  // `behind` begins with what all splats and the background add to the loss.
   if (v_out.colors) {
     p.v_red = v_out.colors[color_at];
     p.v_green = v_out.colors[color_at + pixels];
@@ -189,9 +187,9 @@ __device__ OpenPixel open_pixel(const Scene<float>& scene, const Pixel& pixel, c
   return p;
 }
 
-// One splat over the pixels of a warp: moments[k] = what this lane's pixel adds to moment k. Returns false, and
-// leaves the moments alone, where no pixel of the warp adds any. Lanes that add nothing go along with alpha 0,
-// which makes all their moments 0: cheaper than to part ways and to set the moments to 0 first.
+// One splat over the pixels of a warp: moments[k] = what this lane's pixel adds to moment k. Returns false, and does
+// not touch the moments, if no pixel of the warp adds anything. Lanes that add nothing take alpha 0, which makes all
+// their moments 0: cheaper than divergence.
 template <bool Depth, bool Lengths>
 __device__ bool warp_moments(const Staged& splat, float skew, const Pixel& pixel, OpenPixel& p, float* moments) {
   const float u = splat.white.u(pixel.x, pixel.y), w = splat.white.w(pixel.y);
@@ -223,13 +221,13 @@ __device__ bool warp_moments(const Staged& splat, float skew, const Pixel& pixel
   return true;
 }
 
-// The sums of a batch: each warp's own, and of which splats there are any.
+// The sums of a batch: of each warp, and a bit per splat that says whether there are any.
 struct BatchSums {
   float of_warp[kWarpsPerTile][kBatch][kMoments];
   uint32_t any[kWarpsPerTile][kBatch / kWarpSize];
 };
 
-// Adds up the warps' sums, always in the same order, into the splats' slots; 0 for those that were not made.
+// Adds up the warps' sums, always in the same order, into the splats' slots. Sums that no warp made count as 0.
 template <int Count>
 __device__ void store_moments(const BatchSums& sums, const uint32_t* slot_of, int count, float* slots) {
   for (int k = threadIdx.x; k < count * kMoments; k += kThreads) {
@@ -257,7 +255,7 @@ __global__ void __launch_bounds__(kThreads)
 
   for (uint32_t first = tile.list.begin; first < tile.list.end; first += kBatch) {
     const int count = int(min(uint32_t(kBatch), tile.list.end - first));
-    // What lies behind the last open pixel gets zeros.
+    // Splats behind the last open pixel get zeros.
     const bool any_open = __syncthreads_or(p.open);
     if (threadIdx.x < kBatch) reached[threadIdx.x] = 0;
     if (any_open && int(threadIdx.x) < count) {

@@ -1,17 +1,19 @@
-// Splats to pixels and back, a tile at a time: lanes are the pixels of a small block of the tile.
+// From splats to pixels and back, one tile at a time. Lanes are the pixels of a small block of the tile.
 //
-// Forward, the tile's list is cut into batches and each block walks the splats of a batch that reach
-// it, so that its colours stay in registers. Backward, each splat walks the blocks that it reaches, so
-// that its moments stay in registers.
-#include "math/compositing.h"
+// Forward, the tile's list is cut into batches, and each block walks the splats of a batch that reach it, so that
+// its colours stay in registers. Backward, each splat walks the blocks that it reaches, so that its moments stay in
+// registers. A tile whose pixels are all closed reads no more splats.
+#include <cstring>
+
 #include "ops.h"
-#include "simd.h"
+#include "simd/members.h"
+#include "simd/memory.h"
 
 namespace cocogs {
 namespace COCOGS_ISA {
 namespace {
 
-// How a tile is cut into blocks of as many pixels as T has lanes.
+// The blocks of a tile: each has as many pixels as T has lanes.
 template <class T>
 struct Blocks {
   static constexpr int kWidth = T::kLanes >= 8 ? 4 : 2;
@@ -47,12 +49,11 @@ struct TileGeometry {
   // The blocks in which the splat (relative to the tile) covers some pixel by kAlphaMin.
   COCOGS_HD typename Blocks<T>::Set reached(const Splat<R>& splat) const {
     using B = Blocks<T>;
-    const T reach = T(falloff_reach(splat));
+    const R reach = falloff_reach(splat);
     typename B::Set set = 0;
     for (int group = 0; group < B::kCount / T::kLanes; ++group) {
-      const T falloff = least_falloff(splat, block_x[group] - T(splat.x), block_y[group] - T(splat.y),
-                                      R(0.5) * (B::kWidth - 1), R(0.5) * (B::kHeight - 1));
-      set |= typename B::Set((falloff <= reach).bits()) << (group * T::kLanes);
+      const auto reached = reaches(splat, reach, block_x[group], block_y[group], B::kWidth, B::kHeight);
+      set |= typename B::Set(reached.bits()) << (group * T::kLanes);
     }
     return set;
   }
@@ -75,8 +76,8 @@ Tile place(const Scene<R>& scene, int64_t tile, const SetState<R>& state) {
           state.tile_start[tile], state.tile_start[tile + 1]};
 }
 
-// Pixels that take no more splats, or lie outside the image, get this x: so far away that no splat
-// reaches them, and finite, so that nothing times their offset is nothing.
+// The x of pixels that are finished or outside the image. It is so far away that no splat reaches them, and finite,
+// so that 0 times their offset is 0.
 constexpr float kClosed = 1e18f;
 
 // x of the pixel centres of a block within the tile.
@@ -96,7 +97,7 @@ COCOGS_HD bool any_open(const T& x) {
   return (x < T(kClosed)).any();
 }
 
-// Calls visit(place of a row of the block in the image, its first lane, its pixels within the image).
+// Calls visit(position of a row of the block in the image, its first lane, its number of pixels in the image).
 template <class T, class Visit>
 COCOGS_HD void visit_rows(int image_width, const Tile& tile, int block, Visit visit) {
   using B = Blocks<T>;
@@ -131,7 +132,7 @@ COCOGS_HD void store_block(const T& block_lanes, typename T::Scalar* image, int 
   });
 }
 
-// Far enough ahead to hide the way to memory, near enough to stay in the cache.
+// Splats. Far enough ahead to hide the latency of memory, near enough to stay in the cache.
 constexpr int kPrefetch = 16;
 
 constexpr int kBatch = 256;  // splats that a tile handles at a time
@@ -165,13 +166,17 @@ void rasterize_tile(const Scene<typename T::Scalar>& scene, int set, int64_t til
   typename B::Set reached[kBatch + kListSlack];
   uint32_t list[kBatch + kListSlack];
   for (int64_t begin = tile.begin; begin < tile.end; begin += kBatch) {
+    if (!open) {  // the rest is hidden
+      std::memset(blocks_of + begin, 0, size_t(tile.end - begin) * sizeof *blocks_of);
+      break;
+    }
     const int count = tile.end - begin < kBatch ? int(tile.end - begin) : kBatch;
     for (int k = 0; k < count; ++k) {
       if (begin + k + kPrefetch < tile.end)
         __builtin_prefetch(&state.records[state.splat_of[begin + k + kPrefetch]]);
       const Splat<R> splat = relative_to(R(tile.x), R(tile.y), state.records[state.splat_of[begin + k]].splat);
       drawn[k] = {Whitener<R>(splat), splat.log2_opacity, splat.red, splat.green, splat.blue, splat.depth};
-      blocks_of[begin + k] = reached[k] = open ? geometry.reached(splat) & open : 0;
+      blocks_of[begin + k] = reached[k] = geometry.reached(splat) & open;
     }
     for (int k = count; k < count + kListSlack; ++k) reached[k] = 0;
     for (typename B::Set left = open; left; left &= left - 1) {
@@ -225,7 +230,8 @@ template <bool Depth, bool Lengths, class T>
 void rasterize_tile_vjp(const Scene<typename T::Scalar>& scene, int set, int64_t tile_index,
                         const SetState<typename T::Scalar>& state,
                         const Images<const typename T::Scalar>& out,
-                        const Images<const typename T::Scalar>& v_out, typename T::Scalar* slots) {
+                        const Images<const typename T::Scalar>& v_out,
+                        const Slots<typename T::Scalar>& slots) {
   using R = typename T::Scalar;
   using B = Blocks<T>;
   constexpr int kSlotVectors = kSlotSize / T::kLanes;
@@ -233,7 +239,7 @@ void rasterize_tile_vjp(const Scene<typename T::Scalar>& scene, int set, int64_t
   const Tile tile = place(scene, tile_index, state);
   const auto* blocks_of = static_cast<const typename B::Set*>(state.blocks_of);
 
-  struct Open {  // a block on its way from front to back
+  struct Open {  // the state of a block, from front to back
     T x, y, transmittance, behind;
     T v_red, v_green, v_blue, v_depth;
   };
@@ -252,7 +258,7 @@ void rasterize_tile_vjp(const Scene<typename T::Scalar>& scene, int set, int64_t
     block.v_red = load(image(v_out.colors, 3, 0));
     block.v_green = load(image(v_out.colors, 3, 1));
     block.v_blue = load(image(v_out.colors, 3, 2));
-    // All that any splat adds to the loss, and the background: what lies behind the eye.
+    // Begins with what all splats and the background add to the loss.
     block.behind = block.v_red * load(image(out.colors, 3, 0)) +
                    block.v_green * load(image(out.colors, 3, 1)) +
                    block.v_blue * load(image(out.colors, 3, 2)) -
@@ -264,16 +270,18 @@ void rasterize_tile_vjp(const Scene<typename T::Scalar>& scene, int set, int64_t
     if (any_open(block.x)) open |= typename B::Set(1) << b;
   }
 
-  for (int64_t i = tile.begin; i < tile.end; ++i) {
+  for (int64_t i = tile.begin; i < tile.end && open; ++i) {
     if (i + kPrefetch < tile.end) __builtin_prefetch(&state.records[state.splat_of[i + kPrefetch]]);
+    typename B::Set left = blocks_of[i] & open;
+    if (!left) continue;
     const uint32_t index = state.splat_of[i];
     const Record<R>& record = state.records[index];
     const Splat<R> splat = relative_to(R(tile.x), R(tile.y), record.splat);
     const Whitener<R> white(splat);
     const R skew = white.skew();
-    T sums[kSlotSize];  // the moments; the rest only fills the slot's cache line
+    T sums[kSlotSize];  // the moments, and padding that fills the slot's cache line
     for (int m = 0; m < kSlotSize; ++m) sums[m] = T(0);
-    for (typename B::Set left = blocks_of[i] & open; left; left &= left - 1) {
+    for (; left; left &= left - 1) {
       Open& block = blocks[__builtin_ctzll(left)];
       const T u = white.u(block.x, block.y), w = white.w(block.y);
       const T before = block.transmittance;
@@ -313,7 +321,8 @@ void rasterize_tile_vjp(const Scene<typename T::Scalar>& scene, int set, int64_t
     const TileRect& rect = record.tiles;
     const int64_t slot = state.chunk_slots[index / kChunk] + record.first_slot +
                          int64_t(tile.row - rect.y0) * (rect.x1 - rect.x0) + (tile.column - rect.x0);
-    stream(slots + slot * kSlotSize, sums, kSlotVectors);
+    stream(slots.moments + slot * kSlotSize, sums, kSlotVectors);
+    slots.written[slot] = 1;
   }
   finish_streaming();
 }
@@ -329,7 +338,7 @@ void rasterize_vjp(const Scene<typename T::Scalar>& scene, int set, int64_t tile
                    const SetState<typename T::Scalar>& state,
                    const Images<const typename T::Scalar>& out,
                    const Images<const typename T::Scalar>& v_out, bool lengths,
-                   typename T::Scalar* slots) {
+                   const Slots<typename T::Scalar>& slots) {
   constexpr decltype(&rasterize_tile_vjp<false, false, T>) kTasks[2][2] = {
       {rasterize_tile_vjp<false, false, T>, rasterize_tile_vjp<false, true, T>},
       {rasterize_tile_vjp<true, false, T>, rasterize_tile_vjp<true, true, T>}};

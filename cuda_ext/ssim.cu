@@ -1,6 +1,6 @@
-// Structural similarity and its gradient: one block of threads per tile and channel. What the pixels of a
-// tile and its surroundings have to say is averaged over the window in shared memory, first along the rows,
-// then along the columns.
+// Structural similarity and its gradient: one block of threads per tile and channel. The numbers of the pixels of a
+// tile and its surroundings are averaged over the window in shared memory, first along the rows, then along the
+// columns.
 #include "math/ssim.h"
 
 #include "launch.h"
@@ -22,14 +22,14 @@ __device__ Tile tile_of_block(const Comparison<float>& pictures) {
   return {index / across / down, index % across * kWidth, index / across % down * kHeight};
 }
 
-// Count numbers per pixel on their way to their averages.
+// Count numbers per pixel, and their averages along the rows.
 template <int Count>
 struct Averaging {
   float terms[Count][kRows][kColumns];
   float along_rows[Count][kRows][kWidth];
 };
 
-// Fills the terms by read(place in the image, terms), with 0 outside the image, and averages along the rows.
+// Fills the terms by read(position in the image, terms), with 0 outside the image, and averages along the rows.
 template <int Count, class Read>
 __device__ void average_rows(const Comparison<float>& pictures, const Tile& tile, Averaging<Count>& window,
                              const Read& read) {
@@ -53,7 +53,7 @@ __device__ void average_rows(const Comparison<float>& pictures, const Tile& tile
   __syncthreads();
 }
 
-// Averages along the columns, and calls take(place in the image, averages) for the pixels of the tile.
+// Averages along the columns, and calls take(position in the image, averages) for the pixels of the tile.
 template <int Count, class Take>
 __device__ void average_columns(const Comparison<float>& pictures, const Tile& tile,
                                 const Averaging<Count>& window, const Take& take) {
@@ -91,7 +91,7 @@ __global__ void __launch_bounds__(kThreads)
   });
 }
 
-// The window is symmetric, so that the gradients of averages are averaged over it in turn.
+// The window is symmetric, so the gradients by the averages are averaged over the same window.
 __global__ void __launch_bounds__(kThreads)
     ssim_vjp_kernel(Comparison<float> pictures, const float* slopes, const float* v_values, float* v_image) {
   __shared__ Averaging<kSsimSlopes> window;

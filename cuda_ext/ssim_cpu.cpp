@@ -1,12 +1,14 @@
-// Structural similarity and its gradient, a tile at a time: lanes are pixels of a row.
+// Structural similarity and its gradient, one tile at a time. Lanes are pixels of a row.
 //
-// A tile is walked from top to bottom. What the pixels of a row have to say is averaged along the row into
-// a ring of the last kWindow rows, and the rows of the ring into the averages of the row in their middle.
-// Tiles are so narrow that the ring stays in the fastest cache.
+// A tile is walked from top to bottom. The numbers of the pixels of a row are averaged along the row into a ring of the
+// last kWindow rows. The rows of the ring are averaged into the row in their middle. Tiles are so narrow that the ring
+// stays in the fastest cache.
+#include <cstring>
+
 #include "math/ssim.h"
 
 #include "ops.h"
-#include "simd.h"
+#include "simd/memory.h"
 
 namespace cocogs {
 namespace COCOGS_ISA {
@@ -28,9 +30,9 @@ Tile tile_of(const Comparison<R>& pictures, int64_t index) {
 constexpr int kLine = (kSsimTile + 2 * kWindowHalf + kFloatLanes - 1) / kFloatLanes * kFloatLanes;
 static_assert(kSsimTile % kFloatLanes == 0 && kSsimTile % kDoubleLanes == 0 && kLine % kDoubleLanes == 0);
 
-constexpr int kAhead = 3;  // rows; a tile's rows are too short for the processor to see what comes next
+constexpr int kAhead = 3;  // rows to prefetch ahead; a tile's rows are too short for the processor's own prefetching
 
-// That part of a row of an image; 0 outside the image. Reads a little beyond, to have it at hand later.
+// Copies that part of a row of an image, 0 outside the image, and prefetches a later row.
 template <class R>
 void copy_line(const R* row, const Tile& tile, int width, R* line) {
   const int first = tile.x0 - kWindowHalf, begin = first > 0 ? first : 0;
@@ -40,7 +42,7 @@ void copy_line(const R* row, const Tile& tile, int width, R* line) {
   prefetch(row + begin + kAhead * int64_t(width), (end - begin) * int64_t(sizeof(R)));
 }
 
-// The first `count` lanes, from and to a row's end.
+// Loads and stores the first `count` lanes, at a row's end.
 template <class T>
 COCOGS_HD T load_first(const typename T::Scalar* from, int count) {
   if (count >= T::kLanes) return T::load(from);
@@ -128,7 +130,7 @@ void ssim_tile(const Comparison<typename T::Scalar>& pictures, int64_t index, ty
       });
 }
 
-// The window is symmetric, so that the gradients of averages are averaged over it in turn.
+// The window is symmetric, so the gradients by the averages are averaged over the same window.
 template <class T>
 void ssim_tile_vjp(const Comparison<typename T::Scalar>& pictures, int64_t index,
                    const typename T::Scalar* slopes, const typename T::Scalar* v_values,

@@ -1,6 +1,6 @@
-// Splats sorted by depth and dealt out to the tiles they reach. Sorting the splats first and their
-// intersections by tile alone afterwards moves a third of the bytes that sorting the intersections by tile
-// and depth would: there are several per splat, and a tile's number has few bits.
+// Sorts splats by depth and lists them in the tiles that they reach. The splats are sorted first, and then their
+// intersections by tile alone. That moves a third of the bytes that sorting the intersections by tile and depth would
+// move: a splat has several intersections, and a tile's number has few bits.
 #include <cub/cub.cuh>
 
 #include "launch.h"
@@ -11,15 +11,15 @@ namespace {
 
 constexpr int kThreads = 256;
 
-// Bits of the numbers up to `count`; with all of them set a number is at least that.
+// Bits of the numbers up to `count`. A number with all of them set is at least `count`.
 int bits_to(int64_t count) {
   int bits = 1;
   while (bits < 32 && count >> bits) ++bits;
   return bits;
 }
 
-// Sorts by the lower bits of the keys and keeps the order of equals. The results lie in the second arrays;
-// returns the bytes of work space that it needs, and does no more where there is none.
+// Sorts stably by the lower bits of the keys; the results are in the second arrays. Returns the bytes of work space
+// that it needs. Without work space it does nothing else.
 size_t sort_pairs(void* work, size_t work_bytes, const uint32_t* keys, uint32_t* sorted_keys,
                   const uint32_t* values, uint32_t* sorted_values, int64_t count, int bits,
                   cudaStream_t stream) {
@@ -50,7 +50,7 @@ __global__ void __launch_bounds__(kThreads)
     ordering.counts[k] = projection.tile_count[row] = 0;
 }
 
-// One thread per splat, near to far: its tiles, in its slots.
+// Writes the tiles of each splat to its slots. One thread per splat, near to far.
 __global__ void __launch_bounds__(kThreads)
     list_slots_kernel(Scene<float> scene, Ordering ordering, Listing listing) {
   const int64_t rows = scene.sets * scene.count, k = int64_t(blockIdx.x) * kThreads + threadIdx.x;
@@ -73,19 +73,19 @@ __global__ void __launch_bounds__(kThreads)
     }
 }
 
-// Where each tile's list begins and ends, and whose the slots in it are. `tiles`: of the sorted slots.
+// Finds where each tile's list begins and ends, and the splats of its slots. `tiles` are those of the sorted slots.
 __global__ void __launch_bounds__(kThreads)
     find_lists_kernel(int64_t tile_count, Listing listing, Lists lists, const uint32_t* tiles) {
   const int64_t i = int64_t(blockIdx.x) * kThreads + threadIdx.x;
   if (i >= lists.intersections || tiles[i] >= tile_count) return;
   lists.splat_of[i] = listing.owners[lists.slot_of[i]];
-  lists.warps_of[i] = 0;  // rasterize leaves out what lies behind the last open pixel
+  lists.warps_of[i] = 0;  // rasterize does not look behind the last open pixel
   const uint32_t tile = tiles[i];
   if (i == 0 || tiles[i - 1] != tile) lists.of_tile[tile].begin = uint32_t(i);
   if (i + 1 == lists.intersections || tiles[i + 1] != tile) lists.of_tile[tile].end = uint32_t(i + 1);
 }
 
-// A number of the host that the device writes directly; the thread's own, and never freed.
+// A number on the host that the device writes directly. Each thread has its own, which is never freed.
 uint64_t* pinned_number() {
   thread_local uint64_t* number = nullptr;
   if (!number)
@@ -161,7 +161,7 @@ void list_tiles(const Scene<float>& scene, const Ordering& ordering, const Listi
   const int64_t tiles = scene.sets * scene.tiles();
   check(cudaMemsetAsync(lists.of_tile, 0, size_t(tiles) * sizeof(Range), stream), "clear");  // empty lists
   if (lists.intersections == 0) return;
-  // Slots that nobody takes sort last.
+  // Slots that no splat takes sort last.
   check(cudaMemsetAsync(listing.tiles, 0xff, size_t(lists.intersections) * sizeof(uint32_t), stream), "clear");
   launch("list the tiles of the splats", list_slots_kernel, blocks_for(scene.sets * scene.count, kThreads),
          kThreads, stream, scene, ordering, listing);

@@ -163,7 +163,6 @@ def test_only_wanted_gradients_are_computed() -> None:
 
 
 def op_arguments(scene: Splats, camera: Camera, with_depth: bool) -> tuple:
-    pose = camera.cam_from_world[:3].flatten().tolist()
     dtype = scene["means"].dtype
     return (
         scene["means"],
@@ -175,7 +174,7 @@ def op_arguments(scene: Splats, camera: Camera, with_depth: bool) -> tuple:
         scene["shN"],
         torch.tensor([0.2, 0.5, 0.9], dtype=dtype),
         torch.zeros(*scene["means"].shape[:2], 2, dtype=dtype, requires_grad=True),
-        [*pose, camera.fx, camera.fy, camera.cx, camera.cy],
+        camera.numbers,
         camera.width,
         camera.height,
         3,
@@ -305,6 +304,48 @@ def test_memory_can_be_returned() -> None:
     gradients_of(ordinary_scene(1000), small_camera())
     MODULE.release_memory()
     gradients_of(ordinary_scene(1000), small_camera())
+
+
+# Hidden splats
+
+
+def behind_a_wall(wall: bool) -> tuple[Splats, Camera]:
+    """2,000 faint splats, each as large as the picture (28 tiles), with or without a wall before them."""
+    camera = small_camera(110, 60)
+    scene = ordinary_scene(2003)
+    scene["means"] = torch.zeros(2003, 3)
+    scene["means"][:, 2] = torch.linspace(4, 8, 2003)
+    scene["scales"] = torch.full((2003, 3), 200.0)
+    scene["opacities"] = torch.full((2003,), 0.005)
+    if wall:
+        scene["opacities"][:3] = 1
+    return scene, camera
+
+
+def test_hidden_splats_cost_little() -> None:
+    """CPU time of the two passes over the pixels, where all but three splats are hidden."""
+
+    def cost(wall: bool) -> float:
+        scene, camera = behind_a_wall(wall)
+        times = []
+        for _ in range(3):
+            gradients_of(scene, camera)
+            _, _, forward, backward, *_ = MODULE.stage_seconds()
+            times.append(forward + backward)
+        return min(times)
+
+    assert cost(wall=True) < 0.3 * cost(wall=False)
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_hidden_splats_have_no_gradient(level: str) -> None:
+    """Whatever lies in the memory that the pass gets."""
+    MODULE.set_level(level)
+    gradients_of(*behind_a_wall(wall=False))
+    found = gradients_of(*behind_a_wall(wall=True))
+    assert found["sh0"][:3].any()
+    for name in ("means", "quats", "scales", "opacities", "sh0", "shN", "blur"):
+        assert not found[name][3:].any(), name
 
 
 # Borders of the domain

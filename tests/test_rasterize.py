@@ -284,6 +284,43 @@ def test_empty_scene_is_the_background(backend: Backend) -> None:
     assert not picture.alphas.any() and picture.radii.shape == (1, 0)
 
 
+@pytest.mark.parametrize("antialiased", [False, True])
+def test_a_crop_shows_a_part_of_the_whole_picture(antialiased: bool, backend: Backend) -> None:
+    """Also of splats that lie outside the crop by more than the view's margin."""
+    if backend.name == "gsplat":
+        pytest.skip("gsplat takes the crop for the whole view")
+    # Few and faint enough that no pixel stands on a threshold.
+    camera = tilted_camera(90, 70)
+    splats = random_splats(30, camera, 4, size_px=12, opacities=(0.2, 0.4), spread=1.5)
+    case = Case(splats, camera, {"with_depth": True, "antialiased": antialiased})
+    whole = render(case, splats.tensors(backend.dtype), backend)
+    for left, top, width, height in ((32, 16, 16, 16), (7, 3, 20, 30), (60, 50, 30, 20)):
+        crop = replace(case, camera=camera.cropped(left, top, width, height))
+        part = render(crop, splats.tensors(backend.dtype), backend)
+        expected = whole.colors[..., top : top + height, left : left + width]
+        error = (part.colors - expected).abs()
+        steady = error < backend.tolerance.forward
+        assert steady.double().mean() > 0.98 and error.max() < 0.01  # a few pixels stand on `ALPHA_MIN`
+
+
+def test_near_plane_of_the_camera(backend: Backend) -> None:
+    """Scenes in metres of small things need a nearer one."""
+    case = depth()
+    inputs = case.splats.tensors(backend.dtype)
+    z = case.camera.depths(inputs["means"])
+    for near in (float(z.median()), 0.001):
+        picture = render(replace(case, camera=replace(case.camera, near=near)), inputs, backend)
+        kept = {name: value[z > near] for name, value in inputs.items()}
+        assert torch.equal(picture.colors, render(case, kept, backend).colors)
+    small = inputs | {name: inputs[name] * 1e-3 for name in ("means", "scales")}
+    pose = case.camera.cam_from_world.clone()
+    pose[:3, 3] *= 1e-3
+    macro = replace(case, camera=replace(case.camera, cam_from_world=pose, near=1e-5))
+    error = (render(macro, small, backend).colors - render(case, inputs, backend).colors).abs()
+    assert error.median() < backend.tolerance.forward and error.max() < 0.01
+    assert not render(replace(macro, camera=replace(macro.camera, near=0.01)), small, backend).colors.any()
+
+
 @pytest.mark.parametrize("name", ["means", "quats", "scales", "opacities"])
 def test_splats_that_are_no_numbers_are_left_out(name: str, backend: Backend) -> None:
     """As if they were not there: one broken splat does not hide the others."""
@@ -295,6 +332,39 @@ def test_splats_that_are_no_numbers_are_left_out(name: str, backend: Backend) ->
     broken[0] = torch.nan
     picture = render(case, inputs | {name: broken}, backend)
     assert torch.equal(picture.colors, render(case, without, backend).colors)
+
+
+@pytest.mark.parametrize("name", ["sh0", "shN"])
+def test_colours_that_are_no_numbers_reach_the_picture(name: str, backend: Backend) -> None:
+    """A training that has broken down must show it: drawn black, such splats look well."""
+    case = ordinary()
+    inputs = case.splats.tensors(backend.dtype)
+    pixels, z = case.camera.project(inputs["means"])
+    middle = torch.tensor([case.camera.width / 2, case.camera.height / 2]).to(pixels)
+    # The nearest of the splats around the middle of the picture: nothing hides it.
+    chosen = int(z.where((pixels - middle).norm(dim=-1) < 10, torch.inf).argmin())
+    inputs["opacities"][chosen] = 0.9
+    inputs[name][chosen] = torch.nan
+    picture = render(case, inputs, backend)
+    column, row = pixels[chosen].long().tolist()
+    assert picture.colors[0, :, row, column].isnan().all()
+    assert picture.alphas.isfinite().all()
+    if backend.name == "native":  # the others multiply every splat with every pixel
+        assert picture.colors[0, :, 0, 0].isfinite().all()
+
+
+@pytest.mark.parametrize("backend", parameters(NATIVE), indirect=True)
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, 1e30, 1e-30])
+@pytest.mark.parametrize("name", ["means", "quats", "scales", "opacities", "blur", "sh0", "shN"])
+def test_impossible_numbers_do_no_harm(name: str, value: float, backend: Backend) -> None:
+    """Both passes end, and the splats' other halves are drawn."""
+    case = CASES["blurred"]()
+    inputs = leaves(case.splats, backend.dtype)
+    with torch.no_grad():
+        inputs[name][::2] = value
+    picture = render(case, inputs, backend)
+    picture.colors.sum().backward()
+    assert picture.radii[0, 1::2].any()
 
 
 @pytest.mark.parametrize("degree", range(4))

@@ -16,7 +16,7 @@ class Pass:
         inputs: means, quats, scales, opacities, blur (or None): (S|1, N, ...), contiguous, of one type.
         sh: sh0 (N, 1, 3) and shN (N, 15, 3), contiguous.
         background: (3,).
-        camera: 16 numbers: three rows of cam_from_world, then fx, fy, cx, cy.
+        camera: `Camera.numbers`.
         antialiased: how pixels see, see `cocogs.rasterize.rasterize`.
     """
 

@@ -59,7 +59,7 @@ def rasterize_op(
         sh0, shN: (N, 1, 3) and (N, 15, 3), contiguous.
         background: (3,).
         means2d_probe: (S, N, 2); its values are not read, its gradient is the pixels' pull at the means.
-        camera: 16 numbers: three rows of cam_from_world, then fx, fy, cx, cy.
+        camera: `Camera.numbers`.
         antialiased: see `cocogs.rasterize.rasterize`.
 
     Returns:

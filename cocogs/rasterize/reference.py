@@ -1,9 +1,10 @@
 """The rasterizer as a specification: plain torch, any float dtype, autograd for the gradients.
 
-Readable first and slow: every splat meets every pixel. The native code (`cuda_ext/math`) uses the same
-function names, and the tests hold it to this file. Source: Kerbl et al., *3D Gaussian Splatting*, 2023,
-and Zwicker et al., *EWA Splatting*, 2002; where the two leave room, gsplat 1.5.3's classic mode decides.
-Ours are `blur` (see `add_blur`) and a field-of-view limit measured from the true principal point.
+It is written to be read, and slow: it blends every splat at every pixel. The native code (`cuda_ext/math`) uses the
+same function names, and the tests compare it with this file. Source: Kerbl et al., *3D Gaussian Splatting*, 2023,
+and Zwicker et al., *EWA Splatting*, 2002. What the two leave open follows gsplat 1.5.3's classic mode. Two things
+are our own: `blur` (see `add_blur`), and view limits measured from the true principal point (see
+`Camera.slope_limits`).
 """
 
 import math
@@ -19,14 +20,12 @@ from cocogs.rasterize.constants import (
     ALPHA_MIN,
     CLASSIC,
     DEPTH_ALPHA_MIN,
-    NEAR_PLANE,
     SH_C0,
     TRANSMITTANCE_MIN,
-    VIEW_MARGIN,
     pixel_filter,
 )
 
-# Pixels composited together: bounds the memory, changes nothing else.
+# Pixels composited together; only limits the memory.
 _PIXELS_AT_ONCE = 1024
 
 
@@ -51,8 +50,8 @@ def project_ewa(
 ) -> tuple[Float[Tensor, "N 2"], Float[Tensor, "N 3"], Float[Tensor, " N"]]:
     """Project ellipsoids to the image, to first order around their means, and dilate them.
 
-    The derivative of the projection grows without bound towards the sides. It is therefore taken at
-    x/z and y/z clamped to the field of view plus `VIEW_MARGIN`; the clamp has no slope outside.
+    The derivative of the projection grows without bound towards the sides. It is therefore taken at x/z and
+    y/z clamped to `camera.slope_limits`.
 
     Args:
         local: means in camera coordinates, z > 0.
@@ -60,17 +59,15 @@ def project_ewa(
         dilation: px^2.
 
     Returns:
-        means2d in px; covars2d in px^2, the entries xx, xy, yy; determinants in px^4. They come apart because
-        xx yy - xy^2 cancels for needles.
+        means2d in px; covars2d in px^2, the entries xx, xy, yy; determinants in px^4. The determinants are
+        separate because xx yy - xy^2 cancels for needles.
     """
     z = local[:, 2]
     slope_x, slope_y = local[:, 0] / z, local[:, 1] / z
     means2d = torch.stack([camera.fx * slope_x + camera.cx, camera.fy * slope_y + camera.cy], -1)
 
-    left, right = -camera.cx - VIEW_MARGIN * camera.width, (1 + VIEW_MARGIN) * camera.width - camera.cx
-    top, bottom = -camera.cy - VIEW_MARGIN * camera.height, (1 + VIEW_MARGIN) * camera.height - camera.cy
-    slope_x = slope_x.clamp(left / camera.fx, right / camera.fx)
-    slope_y = slope_y.clamp(top / camera.fy, bottom / camera.fy)
+    low_x, high_x, low_y, high_y = camera.slope_limits
+    slope_x, slope_y = slope_x.clamp(low_x, high_x), slope_y.clamp(low_y, high_y)
 
     axes = camera.cam_from_world[:3, :3].to(local) @ factors
     axes_x = camera.fx / z[:, None] * (axes[:, 0] - slope_x[:, None] * axes[:, 2])
@@ -85,7 +82,7 @@ def project_ewa(
 def widen(
     covars2d: Float[Tensor, "N 3"], determinants: Float[Tensor, " N"], variances: Float[Tensor, " N"] | float
 ) -> tuple[Float[Tensor, "N 3"], Float[Tensor, " N"]]:
-    """Add isotropic variances >= 0 in px^2 to covariances; also the new determinants."""
+    """Add isotropic variances >= 0 in px^2 to covariances; return these and their determinants."""
     xx, xy, yy = covars2d.unbind(-1)
     wider = torch.stack([xx + variances, xy, yy + variances], -1)
     return wider, determinants + variances * (xx + yy + variances)
@@ -99,8 +96,7 @@ def add_blur(
 ) -> tuple[Float[Tensor, "N 3"], Float[Tensor, " N"], Float[Tensor, " N"]]:
     """Widen splats by a blur >= 0 in px^2 per axis and keep the integral of each.
 
-    That integral is 2 pi opacity sqrt(determinant). Returns what was given, blurred: covars2d,
-    determinants, opacities.
+    The integral is 2 pi opacity sqrt(determinant). Returns the new covars2d, determinants and opacities.
     """
     covars2d, blurred = widen(covars2d, determinants, blur)
     return covars2d, blurred, opacities * (determinants / blurred).sqrt()
@@ -190,8 +186,7 @@ def composite(
 ) -> tuple[Float[Tensor, "P V"], Float[Tensor, " P"]]:
     """Blend N splats, nearest first, at P pixels.
 
-    Transmittance only falls, so that the splats before a pixel's end are those that leave it at
-    `TRANSMITTANCE_MIN` or above.
+    Transmittance only falls, so a pixel draws exactly the splats that leave it at `TRANSMITTANCE_MIN` or above.
 
     Args:
         alpha: nearest splat first.
@@ -214,8 +209,8 @@ def pixel_centres(width: int, height: int) -> Float64[Tensor, "{width*height} 2"
 
 
 class PullOfPixels(torch.autograd.Function):
-    """Zeros (N, 2) -> the same for each of P pixels, (P, N, 2). Backward the lengths of the pixels' gradients
-    are added up, so that pulls to opposite sides do not cancel (AbsGS)."""
+    """Expands zeros (N, 2) to P pixels, (P, N, 2). The backward pass adds up the lengths of the pixels' gradients,
+    so that pulls to opposite sides do not cancel (AbsGS)."""
 
     @staticmethod
     def forward(ctx, probe: Tensor, pixels: int) -> Tensor:
@@ -227,10 +222,15 @@ class PullOfPixels(torch.autograd.Function):
 
 
 class Ellipses(NamedTuple):
-    """Those F of N splats that lie in front of the camera, on the picture plane.
+    """The F of N splats beyond the near plane, on the picture plane.
 
-    front: their numbers; local: their centres along the camera's axes, scene units; means2d: px;
-    covars2d: (xx, xy, yy) in px^2 and determinants: of the 2 x 2 matrix; opacities: lowered by the blur.
+    Attributes:
+        front: their indices.
+        local: centres in camera coordinates, scene units.
+        means2d: px.
+        covars2d: (xx, xy, yy) in px^2.
+        determinants: of the 2 x 2 covariances, px^4.
+        opacities: lowered by the blur.
     """
 
     front: Int[Tensor, " F"]
@@ -252,8 +252,8 @@ def project_set(
 ) -> Ellipses:
     """From a set's Gaussians to their ellipses; arguments as `rasterize`, without the leading S."""
     all_local = camera.local(means)
-    # What is not drawn leaves before it is divided by: its gradients are zero, never NaN.
-    front = (all_local[:, 2] > NEAR_PLANE).nonzero()[:, 0]
+    # Splats that are not drawn are removed before the division by z, so that their gradients are zero, not NaN.
+    front = (all_local[:, 2] > camera.near).nonzero()[:, 0]
     local = all_local[front]
     factors = covariance_factor(quats[front], scales[front])
     dilation, pixel_blur = pixel_filter(antialiased)
@@ -338,15 +338,14 @@ def rasterize(
         means: in scene units.
         quats: wxyz, of any positive length.
         scales: standard deviations in scene units, >= 0.
-        opacities: >= 0; above 1 a splat is opaque to farther from its centre, and a pixel's alpha ends at
-            `ALPHA_MAX`.
-        sh0, shN: colour coefficients, shared by all sets.
+        opacities: >= 0. Above 1, a larger part of the splat is opaque; no alpha exceeds `ALPHA_MAX`.
+        sh0, shN: colour coefficients, shared by all sets. Colours that are NaN make pixels NaN.
         blur: px^2 >= 0 added to each projected variance at equal integral, or None for 0.
         sh_degree: 0..3, the highest band that is used.
         background: colour behind all splats.
-        antialiased: pixels see as `ANTIALIASED`, not as `CLASSIC`, tells.
-        with_depth: also give the expected z-depth.
-        means2d_probe: zeros that gather the pixels' pull at the projected means in 1/px, or None.
+        antialiased: the pixel filter is `ANTIALIASED`, not `CLASSIC`.
+        with_depth: also return the expected z-depth.
+        means2d_probe: zeros whose gradient is the pixels' pull at the projected means in 1/px, or None.
 
     Returns:
         colors, alphas, depths or None, radii in px.

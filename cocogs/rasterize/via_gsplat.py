@@ -1,19 +1,20 @@
-"""The same call through gsplat 1.5.3: an oracle for the tests that shares no line with our own code.
+"""The same call through gsplat 1.5.3: an independent implementation for the tests to compare with.
 
-gsplat's torch functions project and colour, on a CPU; its compositing needs CUDA, so a loop over the splats
-in this file composites. (On a GPU, scripts/bench_cuda.py compares with gsplat's own rasterizer.)
+gsplat's torch functions project and colour, on a CPU. Its compositing needs CUDA, so a loop over the splats in this
+file composites. (scripts/bench_cuda.py compares with gsplat's own rasterizer on a GPU.)
 
 Where gsplat differs from `reference`:
 - no blur;
 - `radii` are gsplat's: 3.33 standard deviations, rounded up, whatever the opacity;
-- its determinant is xx yy - xy^2, at least 1e-10, so needles of extreme length come out different.
+- its determinant is xx yy - xy^2, at least 1e-10, so extremely long needles look different;
+- no view limits of a larger picture: it takes a cropped camera's picture for the whole view.
 """
 
 import torch
 from torch import Tensor
 
 from cocogs.camera import Camera
-from cocogs.rasterize.constants import ALPHA_MAX, ALPHA_MIN, NEAR_PLANE, TRANSMITTANCE_MIN, pixel_filter
+from cocogs.rasterize.constants import ALPHA_MAX, ALPHA_MIN, TRANSMITTANCE_MIN, pixel_filter
 from cocogs.rasterize.reference import PullOfPixels
 
 
@@ -32,10 +33,10 @@ def rasterize(
     with_depth: bool,
     means2d_probe: Tensor | None,
 ) -> tuple[Tensor, Tensor, Tensor | None, Tensor]:
-    """Render S sets of N splats; shapes and meanings as `cocogs.rasterize.reference.rasterize`.
+    """Render S sets of N splats; arguments as `cocogs.rasterize.reference.rasterize`.
 
     Raises:
-        ValueError: blur is given, or tensors on a GPU.
+        ValueError: blur is given, or the tensors are on a GPU.
         ImportError: gsplat is not installed.
     """
     if blur is not None:
@@ -71,7 +72,7 @@ def _render_set(
     )
 
     # gsplat's torch projection divides by the depth before it looks at it.
-    front = (camera.depths(means.detach()) > NEAR_PLANE).nonzero()[:, 0]
+    front = (camera.depths(means.detach()) > camera.near).nonzero()[:, 0]
     covars, _ = _quat_scale_to_covar_preci(quats[front], scales[front], compute_preci=False)
     assert covars is not None
     dilation, blur = pixel_filter(antialiased)
@@ -83,7 +84,7 @@ def _render_set(
         camera.width,
         camera.height,
         eps2d=dilation + blur,
-        near_plane=NEAR_PLANE,
+        near_plane=camera.near,
     )
     radii, means2d, depths, conics = radii[0].amax(-1), means2d[0], depths[0], conics[0]
     directions = means[front] - torch.linalg.inv(camera.cam_from_world)[:3, 3].to(means)
@@ -111,7 +112,7 @@ def _render_set(
 
 
 def _share_kept(conics: Tensor, blur: float) -> Tensor:
-    """What a blur of so many px^2, which the inverse covariances hold already, leaves of opacities (N,)."""
+    """Factors (N,) on the opacities that keep the integrals, for a blur in px^2 that `conics` already includes."""
     xx, xy, yy = conics.unbind(-1)
     # With C the covariance: det(C - blur) / det(C), by the entries of its inverse.
     return (1 - blur * (xx + yy) + blur**2 * (xx * yy - xy**2)).clamp_min(0).sqrt()

@@ -1,38 +1,38 @@
 // From an ellipse to the colour of a pixel, front to back, and the gradients.
 //
-// Exponents are taken to base 2 with log2(opacity) folded in, so that one subtraction and one
-// power give the opacity of a splat at a pixel.
+// Exponents have base 2 and include log2(opacity), so that one subtraction and one power give the alpha of a splat
+// at a pixel.
 #pragma once
 #include "projection.h"
 
 namespace cocogs {
 
-// A splat covers a pixel by no more than this; where it is cut off, its gradient is zero.
+// Largest alpha of a splat at a pixel. Where it limits the alpha, the gradient is zero.
 constexpr double kAlphaMax = 0.999;
-// A splat that covers a pixel by less than this is left out there.
+// A splat whose alpha at a pixel is less than this is not drawn there.
 constexpr double kAlphaMin = 1.0 / 255.0;
 constexpr double kLog2AlphaMin = -7.994353436858858;
-// A pixel is finished where the next splat would let less than this through; that splat is left out.
+// A pixel is finished when the next splat would lower its transmittance below this. That splat is not drawn.
 constexpr double kTransmittanceMin = 1e-4;
 
 constexpr double kLog2E = 1.4426950408889634;
 constexpr double kLn2 = 0.6931471805599453;
 
-// How far the part of a splat that may be drawn reaches: dx^2/xx <= reach on the axis x, and so on.
-// Negative where it is drawn nowhere.
+// How far the part of a splat that may be drawn reaches: dx^2/xx <= reach on the axis x, likewise y. Negative if
+// no part is drawn.
 template <class T>
 COCOGS_HD T squared_reach(const T& log2_opacity) {
   return T(2 * kLn2) * (log2_opacity - T(kLog2AlphaMin));
 }
 
-// What blending needs of one splat. Its whitening is scaled so that, for u and w of a pixel,
-// log2 alpha = log2_opacity - u^2 - w^2.
+// What blending needs of one splat. The whitening is scaled so that log2 alpha = log2_opacity - u^2 - w^2 at a
+// pixel with u and w.
 template <class R>
 struct Splat {
   R x, y;               // centre, px
   R ux, uy, wy;         // scaled whitening: u = ux dx + uy dy, w = wy dy
   R log2_opacity;
-  R red, green, blue;   // not negative
+  R red, green, blue;   // >= 0, or NaN
   R depth;              // scene units
 };
 constexpr double kWhiteningScale = 0.8493218002880191;  // sqrt(log2(e) / 2)
@@ -43,9 +43,8 @@ COCOGS_HD Whitening<T> scaled(const Whitening<T>& white) {
   return {scale * white.ux, scale * white.uy, scale * white.wy};
 }
 
-// The least u^2 + w^2 over the rectangle of half sizes (half_x, half_y) whose centre lies at (dx, dy)
-// from the splat's. The rectangle's nearest point lies on one of the two sides that face the splat;
-// along a side the falloff is a parabola.
+// The least u^2 + w^2 over a rectangle with half sizes (half_x, half_y) whose centre is at (dx, dy) from the
+// splat's. The minimum is on one of the two sides that face the splat; along a side the falloff is a parabola.
 template <class T, class R>
 COCOGS_HD T least_falloff(const Splat<R>& splat, const T& dx, const T& dy, R half_x, R half_y) {
   const T left = dx - T(half_x), right = dx + T(half_x), top = dy - T(half_y), bottom = dy + T(half_y);
@@ -60,14 +59,23 @@ COCOGS_HD T least_falloff(const Splat<R>& splat, const T& dx, const T& dy, R hal
   return minimum(u1 * u1 + w1 * w1, u2 * u2 + w2 * w2);
 }
 
-// A splat is drawn where its falloff stays below this: a little more than the threshold, so that
-// rounding never loses a pixel.
+// A splat is drawn where its falloff is at most this: a little more than the threshold, so that rounding never
+// loses a pixel.
 template <class R>
 COCOGS_HD R falloff_reach(const Splat<R>& splat) {
   return splat.log2_opacity - R(kLog2AlphaMin) + R(1e-5);
 }
 
-// The splat as seen from the pixel corner (x, y), the first of a tile.
+// Whether the splat covers by kAlphaMin some pixel of a rectangle of width x height px around a centre.
+// `reach` is the splat's falloff_reach.
+template <class T, class R>
+COCOGS_HD auto reaches(const Splat<R>& splat, R reach, const T& centre_x, const T& centre_y, int width,
+                       int height) {
+  const R half_x = R(0.5) * R(width - 1), half_y = R(0.5) * R(height - 1);  // to the outer pixels' centres
+  return least_falloff(splat, centre_x - T(splat.x), centre_y - T(splat.y), half_x, half_y) <= T(reach);
+}
+
+// The splat relative to the pixel corner (x, y), the first of a tile.
 template <class R>
 COCOGS_HD Splat<R> relative_to(R x, R y, Splat<R> splat) {
   splat.x -= x;
@@ -75,7 +83,7 @@ COCOGS_HD Splat<R> relative_to(R x, R y, Splat<R> splat) {
   return splat;
 }
 
-// u and w of pixels, as affine functions of the pixel's place.
+// u and w as affine functions of the pixel's position.
 template <class R>
 struct Whitener {
   R ux, uy, wy, u0, w0;
@@ -95,12 +103,12 @@ struct Whitener {
   }
 };
 
-// One splat over one pixel: its alpha, what passes it, and its weight in the sum.
+// One splat over one pixel.
 template <class T>
 struct Blend {
-  T alpha;           // 0 where the splat is left out
-  T weight;          // alpha x transmittance before
-  T transmittance;   // after
+  T alpha;           // 0 where the splat is not drawn
+  T weight;          // in the sum: alpha x the transmittance before the splat
+  T transmittance;   // after the splat
 };
 template <class T>
 COCOGS_HD Blend<T> splat_alpha(const T& log2, const T& transmittance) {
@@ -109,13 +117,13 @@ COCOGS_HD Blend<T> splat_alpha(const T& log2, const T& transmittance) {
   const T weight = alpha * transmittance;
   return {alpha, weight, transmittance - weight};
 }
-// True where this splat ends the pixel (and is itself left out).
+// Whether this splat finishes the pixel (and is itself not drawn).
 template <class T>
 COCOGS_HD auto finishes(const Blend<T>& blend) {
   return blend.transmittance < T(kTransmittanceMin);
 }
 
-// Gradient by log(alpha), at the same splat and pixel.
+// Gradient by log(alpha) of a splat at a pixel.
 //   own    = gradient by the weight: v_color . color + v_depth depth
 //   behind = sum over the splats behind of weight x own, plus the background's part
 // dC/dalpha = T own - behind / (1 - alpha), where T is the transmittance before.
@@ -125,7 +133,7 @@ COCOGS_HD T splat_alpha_vjp(const Blend<T>& blend, const T& own, const T& behind
   return select(blend.alpha < T(kAlphaMax), v, T(0));
 }
 
-// Sums over pixels that the gradients of one splat are made of, in the order of storage.
+// The sums over pixels that determine the gradients of one splat, in the order of storage.
 enum Moment {
   kSumLog,                          // v = gradient by log(alpha)
   kSumX, kSumY,                     // the pull at the centre
@@ -136,20 +144,20 @@ enum Moment {
   kMoments
 };
 
-// How a pixel pulls at the centre: log alpha = ln 2 (log2_opacity - u^2 - w^2), and u, w fall with the centre, so
-// that its gradient is 2 ln 2 (ux v u, uy v u + wy v w). Without the factors 2 ln 2, ux > 0 and wy > 0, which all
-// pixels share; skew = uy / wy.
+// How a pixel pulls at the splat's centre. log alpha = ln 2 (log2_opacity - u^2 - w^2), and u and w decrease as the
+// centre increases, so the gradient by the centre is 2 ln 2 (ux v u, uy v u + wy v w). This is the gradient without
+// the factors 2 ln 2, ux > 0 and wy > 0, which all pixels share; skew = uy / wy.
 template <class T, class R>
 COCOGS_HD Vec2<T> pull_at_centre(R skew, const T& vu, const T& vw) {
   return {vu, T(skew) * vu + vw};
 }
-// The sum of pulls, or of their lengths, with those factors; `white` is scaled as in Splat.
+// Multiplies a sum of pulls, or of their lengths, by those factors. `white` is scaled as in Splat.
 template <class T>
 COCOGS_HD Vec2<T> mean2d_vjp(const Whitening<T>& white, const T& pull_x, const T& pull_y) {
   const T scale = T(2 * kLn2);
   return {scale * (white.ux * pull_x), scale * (white.wy * pull_y)};
 }
-// Gradient by the covariance, from the sums: log alpha falls by half the squared length of W d.
+// Gradient by the covariance from the sums. (log alpha decreases by half the squared length of W d.)
 template <class T>
 COCOGS_HD Sym2<T> covar2d_vjp(const Sym2<T>& covar, const T& determinant, const T& sum_uu,
                               const T& sum_uw, const T& sum_ww) {

@@ -1,25 +1,21 @@
 // From a Gaussian in the world to an ellipse on the image, and back for gradients.
 //
-// Each function is followed by its vector-Jacobian product f_vjp: same arguments, then the incoming
-// gradients `v_result`, then the gradients `v_argument` that it writes. The twin of this file is
+// Each function f is followed by its vector-Jacobian product f_vjp, which takes the same arguments, then the
+// incoming gradients `v_result`, then the gradients `v_argument` that it writes. The twin of this file is
 // cocogs/rasterize/reference.py, with the same names; see cuda_ext/README.md.
 #pragma once
 #include "scalar.h"
 
 namespace cocogs {
 
-// Gaussians nearer than this (z-depth, scene units) are not drawn.
-constexpr double kNearPlane = 0.01;
-// How pixels see: `dilation` (px^2) is added to the variance of every projected Gaussian as it is, so that none falls
-// between pixels; `blur` (px^2) so that the integral stays, because a pixel averages over what it covers.
+// Widens every projected Gaussian, px^2. `dilation` is added to the variances, so that no Gaussian falls between
+// pixel centres. `blur` is added too, but lowers the opacity so that the integral stays the same, because a pixel
+// averages over its area.
 struct PixelFilter {
   double dilation, blur;
 };
 constexpr PixelFilter kClassic = {0.3, 0};
 constexpr PixelFilter kAntialiased = {0.01, 1.0 / 12};  // a square of 1 px
-// The projection is linearised at a point no farther outside the image than this part of its size,
-// on each side: farther out the linear approximation explodes.
-constexpr double kViewMargin = 0.15;
 
 template <class T>
 struct Vec2 {
@@ -37,7 +33,7 @@ template <class T>
 struct Mat3 {
   Vec3<T> row0, row1, row2;
 };
-// A symmetric 2x2 matrix. As a gradient, xy is the derivative by the one number that stands twice.
+// A symmetric 2x2 matrix. In a gradient, xy is the derivative by the one number that both entries share.
 template <class T>
 struct Sym2 {
   T xx, xy, yy;
@@ -95,14 +91,18 @@ struct Pinhole {
   Vec3<R> translation;  // world to camera
   Vec3<R> position;     // of the camera in the world
   R fx, fy, cx, cy;     // px
+  R near;               // scene units > 0; Gaussians at this depth or nearer are not drawn
+  // Limits of x/z and y/z at which the projection is linearised: farther out the linear approximation
+  // explodes. `Camera.slope_limits` in cocogs/camera.py computes them.
+  R min_ratio_x, max_ratio_x, min_ratio_y, max_ratio_y;
   R width, height;      // px
   R dilation, blur;     // see PixelFilter
 
-  // Bounds of x/z and y/z between which the projection is linearised.
-  COCOGS_HD R min_ratio_x() const { return -(cx + R(kViewMargin) * width) / fx; }
-  COCOGS_HD R max_ratio_x() const { return (width - cx + R(kViewMargin) * width) / fx; }
-  COCOGS_HD R min_ratio_y() const { return -(cy + R(kViewMargin) * height) / fy; }
-  COCOGS_HD R max_ratio_y() const { return (height - cy + R(kViewMargin) * height) / fy; }
+  // The vector from the camera to a point of the world.
+  template <class T>
+  COCOGS_HD Vec3<T> to_point(const Vec3<T>& point) const {
+    return {point.x - T(position.x), point.y - T(position.y), point.z - T(position.z)};
+  }
 };
 
 // Rotation matrix of a quaternion of any positive length.
@@ -160,9 +160,9 @@ COCOGS_HD void covariance_factor_vjp(const Quaternion<T>& quat, const Vec3<T>& s
 template <class T>
 struct Linearization {
   T depth;                  // along the optical axis
-  T inverse_depth;          // of a depth kept away from zero
+  T inverse_depth;          // of a depth that is at least the near plane's
   T ratio_x, ratio_y;       // x/z and y/z of the mean
-  T clamped_x, clamped_y;   // the same, kept within the view and its margin
+  T clamped_x, clamped_y;   // the same, clamped to the limits of the camera
   Vec3<T> axis_x, axis_y;   // derivative of the pixel position by the world position
 };
 
@@ -172,11 +172,11 @@ COCOGS_HD Linearization<T> linearize(const Pinhole<R>& camera, const Vec3<T>& me
   const T x = dot(camera.rotation.row0, mean) + T(camera.translation.x);
   const T y = dot(camera.rotation.row1, mean) + T(camera.translation.y);
   l.depth = dot(camera.rotation.row2, mean) + T(camera.translation.z);
-  l.inverse_depth = T(1) / maximum(l.depth, T(kNearPlane));
+  l.inverse_depth = T(1) / maximum(l.depth, T(camera.near));
   l.ratio_x = x * l.inverse_depth;
   l.ratio_y = y * l.inverse_depth;
-  l.clamped_x = minimum(maximum(l.ratio_x, T(camera.min_ratio_x())), T(camera.max_ratio_x()));
-  l.clamped_y = minimum(maximum(l.ratio_y, T(camera.min_ratio_y())), T(camera.max_ratio_y()));
+  l.clamped_x = minimum(maximum(l.ratio_x, T(camera.min_ratio_x)), T(camera.max_ratio_x));
+  l.clamped_y = minimum(maximum(l.ratio_y, T(camera.min_ratio_y)), T(camera.max_ratio_y));
   const T jacobian_x = T(camera.fx) * l.inverse_depth, jacobian_y = T(camera.fy) * l.inverse_depth;
   const Vec3<R>& forward = camera.rotation.row2;
   l.axis_x = combine(jacobian_x, camera.rotation.row0, T(0) - jacobian_x * l.clamped_x, forward);
@@ -184,8 +184,8 @@ COCOGS_HD Linearization<T> linearize(const Pinhole<R>& camera, const Vec3<T>& me
   return l;
 }
 
-// A Gaussian seen by the camera. The determinant of the covariance is carried along, because taken
-// from a thin, long ellipse's rounded entries it would lose all its digits.
+// A Gaussian seen by the camera. The determinant of the covariance comes along, because computed from the
+// rounded entries of a long, thin ellipse it would lose all its digits.
 template <class T>
 struct Projected {
   Vec2<T> mean;    // px
@@ -228,7 +228,7 @@ COCOGS_HD void project_ewa_vjp(const Pinhole<R>& camera, const Vec3<T>& mean, co
       T(camera.fx) * v_mean2d.x + select(l.clamped_x == l.ratio_x, v_clamped_x, T(0));
   const T v_ratio_y =
       T(camera.fy) * v_mean2d.y + select(l.clamped_y == l.ratio_y, v_clamped_y, T(0));
-  // d(1/z) = -1/z^2 dz, and ratio = x/z: every term carries a factor -1/z of its own value.
+  // d(1/z) = -1/z^2 dz and ratio = x/z, so that every term is multiplied by -1/z.
   const T v_z = v_depth - iz * (dot(l.axis_x, v_axis_x) + dot(l.axis_y, v_axis_y) +
                                 l.ratio_x * v_ratio_x + l.ratio_y * v_ratio_y);
   v_mean = row_times(Vec3<T>{iz * v_ratio_x, iz * v_ratio_y, v_z}, camera.rotation);
@@ -250,8 +250,8 @@ COCOGS_HD Blurred<T> add_blur(const Sym2<T>& covar, const T& determinant, const 
           blurred,
           opacity * square_root(determinant / blurred)};
 }
-// v_log_opacity is the gradient by log(result.opacity), that is result.opacity x its gradient; the
-// result's own v_opacity follows from it without dividing: log o' = log o + (log det - log det') / 2.
+// v_log_opacity is the gradient by log(result.opacity), which is result.opacity x its gradient. It is also the
+// gradient by log(opacity): log o' = log o + (log det - log det') / 2.
 template <class T>
 COCOGS_HD void add_blur_vjp(const Sym2<T>& covar, const T& determinant, const Blurred<T>& result,
                             const Sym2<T>& v_result_covar, const T& v_log_opacity, Sym2<T>& v_covar,
@@ -264,9 +264,9 @@ COCOGS_HD void add_blur_vjp(const Sym2<T>& covar, const T& determinant, const Bl
              v_result_covar.yy + sharp * covar.xx - wide * result.covar.xx};
 }
 
-// A triangular root W of the inverse covariance, C^-1 = W^T W, so that an offset d has the squared
-// length |W d|^2 in standard deviations. Unlike d^T C^-1 d, which for a slanting needle is a small
-// difference of large terms, it keeps its digits.
+// A triangular root W of the inverse covariance, C^-1 = W^T W. The squared length of an offset d is |W d|^2 in
+// standard deviations. It keeps its digits, unlike d^T C^-1 d, which is a small difference of large terms for a
+// slanting needle.
 //   u = ux dx + uy dy,  w = wy dy
 template <class T>
 struct Whitening {
@@ -277,8 +277,7 @@ COCOGS_HD Whitening<T> whitening_of(const Sym2<T>& covar, const T& determinant) 
   const T ux = square_root(covar.yy / determinant);
   return {ux, T(0) - ux * covar.xy / covar.yy, square_root(T(1) / covar.yy)};
 }
-// From the gradient by the squared length of W d, as the outer product it multiplies:
-//   v_lengths = sum over pixels of v (u^2, u w, w^2).
+// v_lengths = sum over pixels of v (u^2, u w, w^2), where v is the gradient by the squared length of W d.
 template <class T>
 COCOGS_HD Sym2<T> whitening_of_vjp(const Sym2<T>& covar, const T& determinant, const Sym2<T>& v_lengths) {
   // d|W d|^2 = -(C^-1 d)^T dC (C^-1 d), and C^-1 d = W^T (u, w).

@@ -1,9 +1,8 @@
-// The arithmetic that the mathematics headers need from a scalar type, for float and double.
+// The functions that the mathematics headers need of a number, for float and double.
 //
-// projection.h, compositing.h and harmonics.h are templates over "a number" T. T is float on a GPU,
-// a vector of floats (cuda_ext/simd.h brings the same functions for it) on a CPU, and double where
-// derivatives are checked. They may use + - * /, comparisons, and the functions below; a branch is
-// written select(condition, a, b), because the lanes of a vector take both sides.
+// The headers are templates over "a number" T: float on a GPU, a vector of floats on a CPU (simd/vector.h has
+// the same functions for it), and double where derivatives are checked. They use + - * /, comparisons and the
+// functions below. A branch is written select(condition, a, b), because the lanes of a vector take both sides.
 #pragma once
 #include <cmath>
 
@@ -29,8 +28,8 @@ COCOGS_HD double absolute(double a) { return ::fabs(a); }
 COCOGS_HD float square_root(float a) { return ::sqrtf(a); }
 COCOGS_HD double square_root(double a) { return ::sqrt(a); }
 
-// The next two stand in the innermost loops. A GPU has one instruction for each, good to 1 and 2 units in
-// the last place; denormal numbers, far below what is drawn, count as 0.
+// The innermost loops use the next two. A GPU has one instruction for each, exact to 1 and 2 units in the last
+// place. It takes denormal numbers as 0; they are far below what is drawn.
 COCOGS_HD float reciprocal(float a) {
 #if defined(__CUDA_ARCH__)
   float inverse;

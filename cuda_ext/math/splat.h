@@ -1,5 +1,5 @@
-// One Gaussian to its splat, and the sums of compositing.h back to the gradients of the Gaussian: the
-// steps of projection.h in their order, for every driver alike.
+// From one Gaussian to its splat, and from the sums of compositing.h to the gradients by the Gaussian: the steps of
+// projection.h in order, for the CPU and the GPU.
 #pragma once
 #include "compositing.h"
 #include "projection.h"
@@ -15,7 +15,7 @@ struct Gaussian {
   T blur;                 // px^2
 };
 
-// A Gaussian on its way to the image.
+// A Gaussian seen by the camera, without its colour.
 template <class T>
 struct Footprint {
   Mat3<T> factor;
@@ -47,7 +47,7 @@ template <class T>
 COCOGS_HD Box<T> box_of(const Footprint<T>& f) {
   Box<T> box;
   box.log2_opacity = logarithm2(f.blurred.opacity);
-  // Vectors of floats give NaN a logarithm.
+  // A vector's logarithm of NaN is some number, so this asks the opacity itself.
   box.reach = select(f.blurred.opacity > T(0), squared_reach(box.log2_opacity), T(-1));
   const T x = square_root(maximum(box.reach, T(0)) * f.blurred.covar.xx);
   const T y = square_root(maximum(box.reach, T(0)) * f.blurred.covar.yy);
@@ -60,16 +60,16 @@ COCOGS_HD Box<T> box_of(const Footprint<T>& f) {
 }
 template <class T, class R>
 COCOGS_HD auto visible(const Pinhole<R>& camera, const T& depth, const Box<T>& box) {
-  return (depth > T(R(kNearPlane))) & (box.reach >= T(0)) & (box.right > T(0)) &
+  return (depth > T(camera.near)) & (box.reach >= T(0)) & (box.right > T(0)) &
          (box.left < T(camera.width)) & (box.bottom > T(0)) & (box.top < T(camera.height));
 }
 
-// Gradients by a Gaussian, without those that come by way of its colour.
+// Gradients by a Gaussian, without those through its colour.
 //   moments  kMoments sums over pixels
 template <class T>
 struct GaussianVjp {
   Gaussian<T> gaussian;
-  Vec2<T> pull;  // at the projected centre: lengths, which do not cancel
+  Vec2<T> pull;  // the sum of the lengths of the pixels' pulls at the projected centre
 };
 template <class T, class R>
 COCOGS_HD GaussianVjp<T> footprint_vjp(const Pinhole<R>& camera, const Gaussian<T>& gaussian,

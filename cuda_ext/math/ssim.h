@@ -1,22 +1,22 @@
 // Structural similarity (Wang et al. 2004, "Image quality assessment: from error visibility to structural
 // similarity") of an image x and a photo y in [0, 1], and its gradient by the image.
 //
-// SSIM is luminance (2 mx my + C1) / (mx^2 + my^2 + C1) times structure (2 cov + C2) / (varx + vary + C2),
-// from averages over a Gaussian window of 11 x 11 px; outside the image both are 0, as in 3DGS. Written
-// with the difference d = x - y instead of the product x y, the same fractions are
-//   1 - (mx - my)^2 / (mx^2 + my^2 + C1)   and   1 - var(d) / (varx + vary + C2):
-// in float32 this loses nothing where image and photo agree, and it takes four averages instead of five.
+// SSIM is luminance (2 mx my + C1) / (mx^2 + my^2 + C1) times structure (2 cov + C2) / (varx + vary + C2), from
+// averages over a Gaussian window of 11 x 11 px. Outside the image both are 0, as in 3DGS. Written with the difference
+// d = x - y instead of the product x y, the same fractions are
+//   1 - (mx - my)^2 / (mx^2 + my^2 + C1)   and   1 - var(d) / (varx + vary + C2).
+// In float32 this loses no digits where image and photo agree, and it takes four averages instead of five.
 #pragma once
 #include "scalar.h"
 
 namespace cocogs {
 
-constexpr int kWindow = 11;  // px, of which kWindowHalf lie on each side of the pixel
+constexpr int kWindow = 11;  // px; kWindowHalf of them are on each side of the pixel
 constexpr int kWindowHalf = kWindow / 2;
 constexpr double kSsimC1 = 0.01 * 0.01, kSsimC2 = 0.03 * 0.03;
 
-// Weight of the window's place k along one axis: a Gaussian of 1.5 px, normalised; the window is its
-// product over both axes.
+// Weight of place k of the window along one axis: a normalised Gaussian with a standard deviation of 1.5 px. The
+// window is the product over both axes.
 COCOGS_HD constexpr double window_weight(int k) {
   constexpr double kWeights[kWindowHalf + 1] = {0.2660117248617943,  0.21300553771125366,
                                                 0.1093606895097,     0.03600077212843082,
@@ -24,7 +24,7 @@ COCOGS_HD constexpr double window_weight(int k) {
   return kWeights[k < kWindowHalf ? kWindowHalf - k : k - kWindowHalf];
 }
 
-// What is averaged over the window, of one pixel; and the averages.
+// The four numbers of a pixel that are averaged over the window; also the averages.
 constexpr int kSsimTerms = 4;
 template <class T>
 struct SsimTerms {
@@ -38,7 +38,7 @@ COCOGS_HD SsimTerms<T> ssim_terms(const T& x, const T& y) {
   return {x, y, x * x + y * y, d * d};
 }
 
-// Gradients by those terms that depend on the image.
+// Gradients by the terms that depend on the image.
 constexpr int kSsimSlopes = 3;
 template <class T>
 struct SsimSlopes {
@@ -61,7 +61,7 @@ struct SsimParts {
 template <class T>
 COCOGS_HD SsimParts<T> ssim_parts(const SsimTerms<T>& mean) {
   const T d = mean.x - mean.y, squares = mean.x * mean.x + mean.y * mean.y;
-  // Of bright pixels rounding can leave a variance below 0.
+  // Rounding can make the variance of bright pixels negative.
   const T variance = reciprocal(maximum(mean.squares - squares, T(0)) + T(kSsimC2));
   return {d, d * reciprocal(squares + T(kSsimC1)), variance, (mean.error - d * d) * variance};
 }
@@ -72,7 +72,8 @@ COCOGS_HD T ssim(const SsimTerms<T>& mean) {
   const SsimParts<T> s = ssim_parts(mean);
   return (T(1) - s.difference * s.r) * (T(1) - s.q);
 }
-// By the mean of x: -2 r (1 - r mx) of the first factor, 2 (difference - q mx) x variance of the second.
+// The derivatives by the mean of x are -2 r (1 - r mx) of the first factor and 2 (difference - q mx) x variance of
+// the second.
 template <class T>
 COCOGS_HD SsimSlopes<T> ssim_vjp(const SsimTerms<T>& mean, const T& v_ssim) {
   const SsimParts<T> s = ssim_parts(mean);
