@@ -12,7 +12,9 @@ from scenes import CASES, Splats, dense, random_splats, tilted_camera
 from torch import Tensor
 
 from cocogs.camera import Camera
-from cocogs.rasterize import Render, native_cuda, rasterize
+from cocogs.compiled import cuda_module
+from cocogs.rasterize import PassTooLarge, Render, native_cuda, rasterize
+from cocogs.rasterize.room import Room, use_room
 
 HOST = Backend("native", torch.float32, "host")
 
@@ -45,20 +47,20 @@ def pictures_and_gradients(splats: Splats, camera: Camera, device: str) -> dict[
 @on_host
 def test_too_many_intersections_are_refused(backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(native_cuda, "MOST_INTERSECTIONS", 20)
-    with pytest.raises(ValueError, match=r"touch [\d,]+ image tiles.*too large, or too many"):
+    with pytest.raises(PassTooLarge, match=r"touch [\d,]+ image tiles.*too large, or too many"):
         draw(dense().splats.tensors(torch.float32), dense().camera)
 
 
 @on_host
 def test_with_room_to_spare_nothing_changes(backend: Backend) -> None:
     splats, camera = dense().splats, dense().camera
-    room = native_cuda.Room(torch.device("cpu"))
-    with native_cuda.use_room(room):
+    room = Room(torch.device("cpu"))
+    with use_room(room):
         expected = pictures_and_gradients(splats, camera, "cpu")
     needed = room.most
     assert needed is not None and needed > 100
     for room.most in (needed, needed + 1, 2 * needed):
-        with native_cuda.use_room(room):
+        with use_room(room):
             found = pictures_and_gradients(splats, camera, "cpu")
         assert room.needed.tolist() == [needed]
         assert all(torch.equal(found[name], value) for name, value in expected.items())
@@ -70,7 +72,7 @@ def test_what_finds_no_room_is_not_drawn(backend: Backend, most: int) -> None:
     """The picture is that of the nearest splats alone."""
     camera = tilted_camera(70, 50)
     splats = random_splats(40, camera, 1, size_px=6)
-    room = native_cuda.Room(torch.device("cpu"))
+    room = Room(torch.device("cpu"))
 
     def of(chosen: Tensor) -> dict[str, Tensor]:
         return {name: value[chosen] for name, value in splats.tensors(torch.float32).items()}
@@ -79,7 +81,7 @@ def test_what_finds_no_room_is_not_drawn(backend: Backend, most: int) -> None:
     tiles = []
     for splat in near_to_far:
         room.most = None
-        with native_cuda.use_room(room):
+        with use_room(room):
             draw(of(splat[None]), camera)
         tiles.append(room.most)
     assert sum(tiles) > most
@@ -87,7 +89,7 @@ def test_what_finds_no_room_is_not_drawn(backend: Backend, most: int) -> None:
     near, far = (near_to_far[chosen] for chosen in (fits, ~fits))
 
     room.most = most
-    with native_cuda.use_room(room):
+    with use_room(room):
         found = pictures_and_gradients(splats, camera, "cpu")
     assert room.needed.item() == sum(tiles)
     torch.testing.assert_close(found["colors"], draw(of(near.sort().values), camera).colors)
@@ -131,7 +133,7 @@ else:
 @pytest.mark.skipif(shutil.which("nvcc") is None, reason="needs nvcc")
 def test_installed_with_cuda_where_there_is_a_compiler() -> None:
     """Installing compiled every kernel; and the module loads on a machine without a GPU."""
-    assert native_cuda.is_built()
+    assert cuda_module()
 
 
 # On a GPU

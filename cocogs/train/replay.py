@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from cocogs.rasterize.native_cuda import MOST_INTERSECTIONS, Room, use_room
+from cocogs.rasterize.room import MOST_INTERSECTIONS, Room, use_room
 
 SPARE = 1.5  # a recording's memory for intersections, as a multiple of what its kind needed last
 CHECK_EVERY = 20  # replays; reading how full the memory is waits for the device, so not after every one
