@@ -1,7 +1,8 @@
-"""The torch ops, called below `rasterize` and `ssim_map`: whatever they get, they raise one sentence and never
-read beyond a tensor. `make` names a way to break one argument of a call that is right.
+"""The torch ops, called below `rasterize` and `ssim_map`: whatever they get, they raise one sentence and
+never read beyond a tensor. Each row of a table is an argument and a way to break it.
 """
 
+import gc
 from collections.abc import Callable
 from typing import Any
 
@@ -82,6 +83,13 @@ def expanded(tensor: Tensor) -> Tensor:
     return tensor.flatten()[:1].view([1] * tensor.dim()).expand(tensor.shape)
 
 
+def short(tensor: Tensor) -> Tensor:
+    """One Gaussian less, or one number of the last axis where there are none."""
+    shape = list(tensor.shape)
+    axis = shape.index(COUNT) if COUNT in shape else len(shape) - 1
+    return tensor.narrow(axis, 0, shape[axis] - 1).contiguous()
+
+
 def with_value(value: float) -> Break:
     """One number is another."""
 
@@ -98,7 +106,7 @@ def set_to(value: Any) -> Break:
 
 
 TENSORS: dict[str, Break] = {
-    "short": lambda t: t[..., :-1, :].contiguous() if t.dim() > 1 else t[:-1].contiguous(),
+    "short": short,
     "empty": lambda t: t.new_empty(0),
     "another axis": lambda t: t[None].contiguous(),
     "an axis less": lambda t: t[0].contiguous(),
@@ -107,9 +115,7 @@ TENSORS: dict[str, Break] = {
     "halves": lambda t: t.half(),
     "not contiguous": apart,
     "expanded": expanded,
-    "elsewhere": lambda t: t.to("meta"),
     "sparse": lambda t: t.to_sparse(),
-    "negated lazily": torch._neg_view,
 }
 FORWARD: list[tuple[str, str, Break]] = [
     *((name, way, make) for name in INPUTS for way, make in TENSORS.items()),
@@ -119,7 +125,7 @@ FORWARD: list[tuple[str, str, Break]] = [
     ("blur", "negative", with_value(-0.1)),
     ("scales", "negative", with_value(-0.1)),
     ("shN", "14 numbers", lambda t: t[:, :14].contiguous()),
-    ("means2d_probe", "short", TENSORS["short"]),
+    ("means2d_probe", "short", short),
     ("means2d_probe", "one set", lambda t: t[:1]),
     ("camera", "short", lambda c: c[:-1]),
     ("camera", "long", lambda c: [*c, 1.0]),
@@ -164,13 +170,12 @@ BACKWARD: list[tuple[str, str, Break]] = [
         for name in (*PICTURES, *(f"v_{p}" for p in PICTURES))
         for way, make in TENSORS.items()
     ),
-    *((name, "short", TENSORS["short"]) for name in INPUTS),
+    *((name, "short", short) for name in INPUTS),
     *((name, "not contiguous", apart) for name in INPUTS),
     *(row for row in FORWARD if row[0] in VIEW),
     ("state", "empty", lambda t: t[:0]),
     ("state", "two numbers", lambda t: t.repeat(2)),
     ("state", "no whole number", lambda t: t.float()),
-    ("state", "elsewhere", lambda t: t.to("meta")),
     ("state", "invented", lambda t: t.clone().fill_(2**62)),
     ("state", "negative", lambda t: t.clone().fill_(-1)),
     ("state", "of fewer Gaussians", lambda _: backward_of(scene(count=COUNT - 1))["state"]),
@@ -206,6 +211,7 @@ def test_backward_pass_refuses_a_state_of_another_type_or_of_the_past() -> None:
     refuses(rasterize_backward_op, double | {"state": single["state"]})
     number = single["state"].clone()
     del single["state"]
+    gc.collect()  # the errors above still hold it
     refuses(rasterize_backward_op, single | {"state": number})
 
 

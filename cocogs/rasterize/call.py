@@ -215,7 +215,7 @@ def check_contiguous(name: str, tensor: Tensor | None) -> None:
     """
     if tensor is None:
         return
-    if tensor.layout is not torch.strided or not tensor.is_contiguous() or tensor.is_neg():
+    if tensor.layout is not torch.strided or not tensor.is_contiguous():
         raise ValueError(f"{name} must be contiguous.")
 
 

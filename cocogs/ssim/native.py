@@ -159,7 +159,7 @@ def _check_like(name: str, tensor: Tensor, shape: tuple[int, ...], image: Tensor
     if tuple(tensor.shape) != shape or tensor.dtype != image.dtype or tensor.device != image.device:
         found = f"{tuple(tensor.shape)} {tensor.dtype} on {tensor.device}"
         raise ValueError(f"{name} must be {shape} {image.dtype} on {image.device}, not {found}.")
-    if tensor.layout is not torch.strided or not tensor.is_contiguous() or tensor.is_neg():
+    if tensor.layout is not torch.strided or not tensor.is_contiguous():
         raise ValueError(f"{name} must be contiguous.")
 
 
