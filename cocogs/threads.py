@@ -10,15 +10,16 @@ import torch
 class _Threads:
     """The number of threads that torch had before it was held at one.
 
-    torch's own number of threads is state of the process, so this is too. It has one instance, below, and the
-    two functions of this file are the only ones to use it. It may be used from several threads.
+    torch keeps that number per thread, and a new thread takes it over from the one that set it last. A thread
+    that starts while another is held would believe that there is only one; hence all threads of the process
+    share this object. It has one instance, below, and only the two functions of this file use it.
     """
 
     def __init__(self) -> None:
         self.lock = Lock()
         self.holders = 0  # blocks `torch_on_one`, of all threads, that are being executed
         self.all = 0  # what torch had before the first of them began
-        self.this_thread = local()  # .depth: those of this thread
+        self.of_thread = local()  # .blocks: how many of them are this thread's
 
     def for_passes(self) -> int:
         with self.lock:
@@ -26,17 +27,17 @@ class _Threads:
 
     def hold(self) -> None:
         with self.lock:
-            if self.holders == 0:
-                self.all = torch.get_num_threads()
+            before = torch.get_num_threads()  # in a new thread only this makes the number its own
+            self.all = self.all if self.holders else before
             self.holders += 1
-            self.this_thread.depth = getattr(self.this_thread, "depth", 0) + 1
+            self.of_thread.blocks = getattr(self.of_thread, "blocks", 0) + 1
             torch.set_num_threads(1)
 
     def let_go(self) -> None:
         with self.lock:
             self.holders -= 1
-            self.this_thread.depth -= 1
-            if self.this_thread.depth == 0:
+            self.of_thread.blocks -= 1
+            if self.of_thread.blocks == 0:
                 torch.set_num_threads(self.all)
 
 

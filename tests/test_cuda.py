@@ -1,20 +1,23 @@
 """The GPU's passes: what is theirs alone. What every back-end promises is in test_rasterize.py."""
 
+import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
 import torch
-from conftest import Backend, parameters
+from conftest import ROOT, Backend, parameters
 from scenes import CASES, Splats, dense, random_splats, tilted_camera
 from torch import Tensor
 
 from cocogs.camera import Camera
 from cocogs.compiled import cuda_module
 from cocogs.rasterize import PassTooLarge, Render, native_cuda, rasterize
-from cocogs.rasterize.room import Room, use_room
+from cocogs.rasterize.room import Room, current_room, use_room
 
 HOST = Backend("native", torch.float32, "host")
 
@@ -64,6 +67,25 @@ def test_with_room_to_spare_nothing_changes(backend: Backend) -> None:
             found = pictures_and_gradients(splats, camera, "cpu")
         assert room.needed.tolist() == [needed]
         assert all(torch.equal(found[name], value) for name, value in expected.items())
+
+
+@on_host
+def test_a_room_is_of_one_thread(backend: Backend) -> None:
+    """A viewer's pass beside a training that records: it draws all splats, and notes nothing."""
+    inputs, camera = dense().splats.tensors(torch.float32), dense().camera
+    expected = draw(inputs, camera).colors
+    found: list[Tensor] = []
+    room = Room(torch.device("cpu"), 1)
+    with use_room(room):
+        other = Thread(target=lambda: found.append(draw(inputs, camera).colors))
+        other.start()
+        other.join()
+        assert room.needed.item() == 0
+        with pytest.raises(KeyError), use_room(Room(torch.device("cpu"))):
+            raise KeyError
+        assert current_room() is room
+    assert current_room() is None
+    assert torch.equal(found[0], expected)
 
 
 @on_host
@@ -134,6 +156,21 @@ else:
 def test_installed_with_cuda_where_there_is_a_compiler() -> None:
     """Installing compiled every kernel; and the module loads on a machine without a GPU."""
     assert cuda_module()
+
+
+@pytest.mark.skipif(shutil.which("cmake") is None, reason="needs cmake")
+@pytest.mark.parametrize("wish", ["AUTO", "OFF", "ON"])
+def test_without_nvcc(wish: str, tmp_path: Path) -> None:
+    """AUTO builds for the CPU and says so, OFF is silent, ON is an error."""
+    command = ["cmake", "-S", str(ROOT), "-B", str(tmp_path), f"-DPython_EXECUTABLE={sys.executable}"]
+    environment = os.environ | {"CUDACXX": "/nowhere/nvcc"}
+    done = subprocess.run(
+        [*command, f"-DCOCOGS_CUDA={wish}"], env=environment, capture_output=True, text=True
+    )
+    said = " ".join(done.stderr.split())
+    assert (done.returncode == 0) == (wish != "ON"), done.stdout + done.stderr
+    assert ("cocogs is built for the CPU only" in said) == (wish == "AUTO")
+    assert ("COCOGS_CUDA is ON, but nvcc was not found" in said) == (wish == "ON")
 
 
 # On a GPU
