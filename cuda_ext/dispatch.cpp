@@ -123,17 +123,29 @@ std::string in_gigabytes(int64_t bytes) {
   return readable(bytes / 1'000'000'000) + "." + std::to_string(bytes / 100'000'000 % 10) + " GB";
 }
 
-// Throws TooLarge where a pass would take more memory than there is.
+// Throws TooLarge where a pass would take more memory than there is. `intersections`: so many make the lists that
+// long, 0 where there are none yet.
 template <class R>
-void check_memory(const Scene<R>& scene, int64_t intersections, int64_t bytes) {
+void check_memory(const Scene<R>& scene, int64_t bytes, int64_t intersections) {
   constexpr int64_t kAlwaysThere = int64_t(256) << 20;
   if (bytes <= kAlwaysThere) return;
   const int64_t available = available_memory() + int64_t(kept_memory());
   if (bytes <= available) return;
-  throw TooLarge("The Gaussians touch " + readable(intersections) + " image tiles in all, for which " +
-                 in_gigabytes(bytes) + " of memory are needed and " + in_gigabytes(available) +
-                 " are free: the Gaussians are too large, or too many, for a picture of " +
-                 std::to_string(scene.width) + " x " + std::to_string(scene.height) + " px.");
+  const std::string tiles =
+      intersections ? " (they touch " + readable(intersections) + " image tiles in all)" : std::string();
+  throw TooLarge("Drawing " + readable(scene.count) + " Gaussians on " + std::to_string(scene.width) + " x " +
+                 std::to_string(scene.height) + " px needs " + in_gigabytes(bytes) + " of memory, but " +
+                 in_gigabytes(available) + " are free" + tiles +
+                 ": draw fewer or smaller Gaussians, or a smaller picture.");
+}
+
+// What a forward pass takes before its lists, and writes into the pictures. Those are there already, but the system
+// gives memory only when it is written to.
+template <class R>
+int64_t bytes_before_lists(const Scene<R>& scene) {
+  const int64_t pixels = int64_t(scene.width) * scene.height, numbers_per_pixel = scene.with_depth ? 5 : 4;
+  const int64_t per_gaussian = sizeof(Record<R>) + sizeof(uint64_t) + sizeof(TileRect);
+  return scene.sets * (pixels * numbers_per_pixel * int64_t(sizeof(R)) + scene.count * per_gaussian);
 }
 
 // Throws TooLarge where the lists of the sets' tiles cannot be made.
@@ -148,7 +160,8 @@ void check_lists(const Scene<R>& scene, const Saved<R>& saved) {
     throw TooLarge("The Gaussians touch " + readable(most) +
                    " image tiles in all, more than 2^32: they are too large, or too many, for a picture of " +
                    std::to_string(scene.width) + " x " + std::to_string(scene.height) + " px.");
-  check_memory(scene, total, total * int64_t(sizeof(*saved.sets[0].splat_of) + sizeof(uint64_t)));
+  const int64_t per_intersection = sizeof(*saved.sets[0].splat_of) + sizeof(uint64_t);
+  check_memory(scene, total * per_intersection, total);
 }
 
 struct StagingBuffers {
@@ -162,6 +175,7 @@ struct StagingBuffers {
 template <class R>
 std::unique_ptr<Saved<R>> rasterize_forward(const Scene<R>& scene, Run run, const Images<R>& out, R* radii) {
   begin_pass();
+  check_memory(scene, bytes_before_lists(scene), 0);
   auto saved = std::make_unique<Saved<R>>();
   saved->kernels = &kernels<R>();
   saved->count = scene.count;
@@ -217,7 +231,7 @@ void rasterize_backward(const Scene<R>& scene, Run run, const Saved<R>& saved, c
   const Kernels<R>& kernels = *saved.kernels;
   int64_t most = 0;
   for (const auto& state : saved.sets) most = state.intersections > most ? state.intersections : most;
-  check_memory(scene, most, (most + (scene.sets - 1) * scene.count) * kSlotSize * int64_t(sizeof(R)));
+  check_memory(scene, (most + (scene.sets - 1) * scene.count) * kSlotSize * int64_t(sizeof(R)), most);
   const Buffer<R> slots(size_t(most) * kSlotSize);
   std::vector<Buffer<R>> sums;
   std::vector<Moments<R>> moments;
