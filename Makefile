@@ -1,7 +1,7 @@
 # Two commands from a fresh clone: `make demo` and `make test`. Both make .venv first.
 PYTHON ?= python3
 BIN := .venv/bin
-SOURCES := $(wildcard cuda_ext/* cuda_ext/math/*) CMakeLists.txt
+SOURCES := $(wildcard cuda_ext/* cuda_ext/*/*) CMakeLists.txt
 
 .PHONY: demo test lint clean
 

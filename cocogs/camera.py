@@ -1,17 +1,18 @@
 """A pinhole camera, and every convention of the package.
 
-- Axes are OpenCV's: x right, y down, z forward. `cam_from_world` (4x4) maps world to camera.
+- Axes follow OpenCV: x right, y down, z forward. `cam_from_world` (4x4) maps world to camera.
 - `intrinsics = [[fx, 0, cx], [0, fy, cy], [0, 0, 1]]` in px, with the true principal point.
 - Pixel centres lie at +0.5: the first pixel covers [0, 1) and is sampled at 0.5.
-- Depth z runs along the optical axis, in scene units.
+- Depth z is measured along the optical axis, in scene units.
 - `N` Gaussians, `M` CoC copies, `S = M + 1` sets, `C` cameras; quaternions are (w, x, y, z).
-- `focus_distance` is the depth in focus, in scene units. `aperture_diameter` is in scene units, and
-  `K` = aperture_diameter x fx, in px x scene unit, is what the lens formulas take; see `cocogs.optics.lens`.
+- `focus_distance` is the depth in focus, in scene units. `aperture_diameter` is in scene units, and the lens
+  formulas take `K` = aperture_diameter x fx, in px x scene unit; see `cocogs.optics.lens`.
 - Images are (3, H, W), sRGB-encoded, in [0, 1].
-- Shapes stand in the signatures (jaxtyping). One letter is one size throughout a call; `#M` is M or 1,
-  `*P` any axes, `*#S` axes that broadcast, `_` whatever; `""` is a single number. Only the tests check them.
+- Signatures state shapes (jaxtyping). One letter is one size throughout a call; `#M` is M or 1,
+  `*P` any axes, `*#S` axes that broadcast, `_` any size; `""` is a single number. Only the tests check them.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -21,22 +22,56 @@ from jaxtyping import Bool, Float, Float64
 from torch import Tensor
 from torch.nn import functional as F
 
+NEAR_PLANE = 0.01
+"""Default of `Camera.near`, in scene units."""
+VIEW_MARGIN = 0.15
+"""How far outside the view, as a part of its size on each side, a splat's shape still follows its position."""
+
 
 @dataclass(frozen=True)
 class Camera:
     """Where a photo was taken from and how it projects.
 
     Args:
-        intrinsics: px.
+        intrinsics: in px; both focal lengths are positive.
         cam_from_world: rigid transform, rotation determinant +1.
-        width: image width in px.
-        height: image height in px.
+        width: image width in px, at least 1.
+        height: image height in px, at least 1.
+        near: the rasterizer draws no splat whose centre lies at this depth or nearer; scene units, positive.
+        full_view: left, top, right and bottom of the view that this picture was cropped from, in px of this
+            picture. None = this picture is the whole view. See `cropped`.
+
+    Raises:
+        ValueError: an argument is not finite or out of its range.
     """
 
     intrinsics: Float[Tensor, "3 3"]
     cam_from_world: Float[Tensor, "4 4"]
     width: int
     height: int
+    near: float = NEAR_PLANE
+    full_view: tuple[float, float, float, float] | None = None
+
+    def __post_init__(self) -> None:
+        if not bool(self.intrinsics.isfinite().all()) or not (self.fx > 0 and self.fy > 0):
+            raise ValueError(
+                f"The camera's focal lengths must be positive and its intrinsics finite, not "
+                f"{self.intrinsics.tolist()}."
+            )
+        if not bool(self.cam_from_world.isfinite().all()):
+            raise ValueError(f"The camera's pose must be finite, not {self.cam_from_world.tolist()}.")
+        if self.width < 1 or self.height < 1:
+            raise ValueError(
+                f"The camera's picture must measure at least 1x1 px, not {self.width}x{self.height}."
+            )
+        if not (self.near > 0 and math.isfinite(self.near)):
+            raise ValueError(f"The camera's near plane must be positive and finite, not {self.near}.")
+        if self.full_view is not None:
+            left, top, right, bottom = self.full_view
+            if not (all(map(math.isfinite, self.full_view)) and left < right and top < bottom):
+                raise ValueError(
+                    f"The camera's full view must have a finite, positive size: {self.full_view}."
+                )
 
     @property
     def fx(self) -> float:
@@ -60,12 +95,33 @@ class Camera:
         return -self.cam_from_world[:3, :3].T @ self.cam_from_world[:3, 3]
 
     @cached_property
+    def slope_limits(self) -> tuple[float, float, float, float]:
+        """Limits of x/z (low, high) and of y/z (low, high) at which the projection is linearised.
+
+        The derivative of the projection grows without bound towards the sides. The rasterizer therefore
+        takes it no farther outside the full view than `VIEW_MARGIN` of the view's size.
+        """
+        left, top, right, bottom = self.full_view or (0.0, 0.0, float(self.width), float(self.height))
+        margin_x, margin_y = VIEW_MARGIN * (right - left), VIEW_MARGIN * (bottom - top)
+        return (
+            (left - self.cx - margin_x) / self.fx,
+            (right - self.cx + margin_x) / self.fx,
+            (top - self.cy - margin_y) / self.fy,
+            (bottom - self.cy + margin_y) / self.fy,
+        )
+
+    @cached_property
     def numbers(self) -> tuple[float, ...]:
-        """The three rows of `cam_from_world` that matter, then fx, fy, cx, cy."""
-        return (*self.cam_from_world[:3].flatten().tolist(), self.fx, self.fy, self.cx, self.cy)
+        """What the native rasterizer takes: the first three rows of `cam_from_world` (12 numbers), then fx, fy,
+        cx, cy, near, and the four `slope_limits`."""
+        pose = self.cam_from_world[:3].flatten().tolist()
+        return (*pose, self.fx, self.fy, self.cx, self.cy, self.near, *self.slope_limits)
 
     def pose_like(self, tensor: Tensor) -> tuple[Float[Tensor, "4 4"], Float[Tensor, "3"]]:
-        """`cam_from_world` and `position` as a tensor is: kept, for on its way to a GPU a tensor waits."""
+        """`cam_from_world` and `position` with the dtype and on the device of `tensor`.
+
+        The camera keeps them, because each copy to a GPU would wait for it.
+        """
         kind = (tensor.dtype, tensor.device)
         if kind not in self._poses:
             self._poses[kind] = self.cam_from_world.to(tensor), self.position.to(tensor)
@@ -81,14 +137,14 @@ class Camera:
         return points @ row[:3] + row[3]
 
     def local(self, points: Float[Tensor, "*P 3"]) -> Float[Tensor, "*P 3"]:
-        """World points along the camera's own axes, from its centre, scene units."""
+        """World points in camera coordinates, scene units."""
         transform = self.cam_from_world.to(points)
         return points @ transform[:3, :3].T + transform[:3, 3]
 
     def project(self, points: Float[Tensor, "*P 3"]) -> tuple[Float[Tensor, "*P 2"], Float[Tensor, " *P"]]:
         """Pixel positions and z-depths of world points.
 
-        Positions of points at or behind the camera are meaningless; look at the depth first.
+        Positions of points at or behind the camera are meaningless: check the depths first.
         """
         local = self.local(points)
         pixels = local @ self.intrinsics.to(points).T
@@ -108,26 +164,48 @@ class Camera:
         return (x > margin) & (x < self.width - margin) & (y > margin) & (y < self.height - margin)
 
     def resized(self, width: int, height: int) -> "Camera":
-        """The same camera sampled by another pixel grid."""
-        scale = self.intrinsics.new_tensor([width / self.width, height / self.height, 1.0])
-        return replace(self, intrinsics=self.intrinsics * scale[:, None], width=width, height=height)
+        """The same view on a grid of `width` x `height` px."""
+        scale_x, scale_y = width / self.width, height / self.height
+        scale = self.intrinsics.new_tensor([scale_x, scale_y, 1.0])
+        full_view = None
+        if self.full_view is not None:
+            left, top, right, bottom = self.full_view
+            full_view = (left * scale_x, top * scale_y, right * scale_x, bottom * scale_y)
+        intrinsics = self.intrinsics * scale[:, None]
+        return replace(self, intrinsics=intrinsics, width=width, height=height, full_view=full_view)
+
+    def cropped(self, left: int, top: int, width: int, height: int) -> "Camera":
+        """The part of the view whose first pixel is (left, top), `width` x `height` px large.
+
+        It may reach beyond the picture. The crop of a camera renders what is in that part of the whole
+        picture, because the crop remembers the full view. (`rasterize` shapes splats outside a view by the
+        view's bounds.)
+        """
+        intrinsics = self.intrinsics.clone()
+        intrinsics[0, 2] -= left
+        intrinsics[1, 2] -= top
+        x0, y0, x1, y1 = self.full_view or (0.0, 0.0, float(self.width), float(self.height))
+        full_view = (x0 - left, y0 - top, x1 - left, y1 - top)
+        return replace(self, intrinsics=intrinsics, width=width, height=height, full_view=full_view)
 
 
 def pose_at(rotation: Float[Tensor, "3 3"], position: Float[Tensor, "3"]) -> Float64[Tensor, "4 4"]:
     """`cam_from_world` of a camera that stands at `position`; the rows of `rotation` are its axes."""
     pose = torch.eye(4, dtype=torch.float64)
     pose[:3, :3] = rotation
-    # numpy's product: torch's differs in the last bit, by which runs of before know their cameras again.
+    # numpy's product, which differs from torch's in the last bit.
     pose[:3, 3] = torch.from_numpy(-rotation.numpy() @ position.numpy())
     return pose
 
 
 def where_axes_meet(cameras: Sequence[Camera]) -> tuple[Float[Tensor, "3"], float]:
-    """The point nearest to all optical axes, and the condition number of the search for it: large where the
-    axes are parallel and it lies anywhere."""
+    """The point nearest to all optical axes, and the condition number of the least-squares problem.
+
+    The number is large where the axes are nearly parallel, so that the point is undetermined.
+    """
     positions = torch.stack([camera.position.double() for camera in cameras])
     forward = torch.stack([camera.cam_from_world[2, :3].double() for camera in cameras])
-    # Least squares: (I - f f^T) removes what lies along an axis.
+    # Least squares: (I - f f^T) removes the component along an axis.
     across = torch.eye(3, dtype=torch.float64) - forward[:, :, None] * forward[:, None, :]
     normal, right = across.sum(0), (across @ positions[:, :, None]).sum(0)
     return torch.linalg.lstsq(normal, right).solution[:, 0], float(torch.linalg.cond(normal))

@@ -146,10 +146,8 @@ void ssim_backward_pass(bool is_double, std::array<int, 3> size, int threads, Ad
 
 nb::dict constants() {
   nb::dict c;
-  c["near_plane"] = kNearPlane;
   c["classic"] = nb::make_tuple(kClassic.dilation, kClassic.blur);
   c["antialiased"] = nb::make_tuple(kAntialiased.dilation, kAntialiased.blur);
-  c["view_margin"] = kViewMargin;
   c["alpha_max"] = kAlphaMax;
   c["alpha_min"] = kAlphaMin;
   c["transmittance_min"] = kTransmittanceMin;

@@ -47,12 +47,18 @@ Images<P> images(const Pictures& at) {
   return {reinterpret_cast<P*>(at.colors), reinterpret_cast<P*>(at.alphas), reinterpret_cast<P*>(at.depths)};
 }
 
+// `Camera.numbers` of cocogs/camera.py, in this order.
+enum CameraNumber {
+  kPose, kFx = 12, kFy, kCx, kCy, kNear, kMinRatioX, kMaxRatioX, kMinRatioY, kMaxRatioY, kCameraNumbers
+};
+using CameraNumbers = std::array<double, kCameraNumbers>;
+
 // What both passes are told about the scene.
 struct Call {
   Arrays gaussians;
   int64_t count;
   int sets, sh_degree, width, height;
-  std::array<double, 16> camera;            // rows of (rotation | translation), then fx fy cx cy
+  CameraNumbers camera;
   Address background;
   bool antialiased, with_depth;
 };
@@ -70,10 +76,15 @@ Scene<R> scene_of(const Call& call) {
                            {R(c[8]), R(c[9]), R(c[10])}};
   scene.camera.translation = {R(c[3]), R(c[7]), R(c[11])};
   scene.camera.position = {position(0), position(1), position(2)};
-  scene.camera.fx = R(c[12]);
-  scene.camera.fy = R(c[13]);
-  scene.camera.cx = R(c[14]);
-  scene.camera.cy = R(c[15]);
+  scene.camera.fx = R(c[kFx]);
+  scene.camera.fy = R(c[kFy]);
+  scene.camera.cx = R(c[kCx]);
+  scene.camera.cy = R(c[kCy]);
+  scene.camera.near = R(c[kNear]);
+  scene.camera.min_ratio_x = R(c[kMinRatioX]);
+  scene.camera.max_ratio_x = R(c[kMaxRatioX]);
+  scene.camera.min_ratio_y = R(c[kMinRatioY]);
+  scene.camera.max_ratio_y = R(c[kMaxRatioY]);
   scene.camera.width = R(call.width);
   scene.camera.height = R(call.height);
   const PixelFilter filter = call.antialiased ? kAntialiased : kClassic;
@@ -108,8 +119,9 @@ inline void check(const Call& call) {
     throw std::invalid_argument("sh_degree must lie between 0 and 3.");
   for (const double number : call.camera)
     if (!std::isfinite(number)) throw std::invalid_argument("The camera holds a number that is not finite.");
-  if (!(call.camera[12] > 0) || !(call.camera[13] > 0))
+  if (!(call.camera[kFx] > 0) || !(call.camera[kFy] > 0))
     throw std::invalid_argument("The camera's focal lengths must be greater than 0.");
+  if (!(call.camera[kNear] > 0)) throw std::invalid_argument("The camera's near plane must be greater than 0.");
 }
 
 inline void define_call(nanobind::module_& m) {
@@ -122,7 +134,7 @@ inline void define_call(nanobind::module_& m) {
       .def(nb::init<Address, Address, Address>(), nb::kw_only(), nb::arg("colors"), nb::arg("alphas"),
            nb::arg("depths"));
   nb::class_<Call>(m, "Call")
-      .def(nb::init<Arrays, int64_t, int, int, int, int, std::array<double, 16>, Address, bool, bool>(),
+      .def(nb::init<Arrays, int64_t, int, int, int, int, CameraNumbers, Address, bool, bool>(),
            nb::kw_only(), nb::arg("gaussians"), nb::arg("count"), nb::arg("sets"), nb::arg("sh_degree"),
            nb::arg("width"), nb::arg("height"), nb::arg("camera"), nb::arg("background"),
            nb::arg("antialiased"), nb::arg("with_depth"));

@@ -1,5 +1,6 @@
 #include "dispatch.h"
 
+#include <cstring>
 #include <ctime>
 #include <stdexcept>
 
@@ -231,28 +232,32 @@ void rasterize_backward(const Scene<R>& scene, Run run, const Saved<R>& saved, c
   const Kernels<R>& kernels = *saved.kernels;
   int64_t most = 0;
   for (const auto& state : saved.sets) most = state.intersections > most ? state.intersections : most;
-  check_memory(scene, (most + (scene.sets - 1) * scene.count) * kSlotSize * int64_t(sizeof(R)), most);
-  const Buffer<R> slots(size_t(most) * kSlotSize);
+  const int64_t summed = (scene.sets - 1) * scene.count;
+  check_memory(scene, most * int64_t(sizeof(uint8_t)) + (most + summed) * kSlotSize * int64_t(sizeof(R)), most);
+  const Buffer<R> slot_moments(size_t(most) * kSlotSize);
+  const Buffer<uint8_t> written{size_t(most)};
+  const Slots<R> slots = {slot_moments.data(), written.data()};
   std::vector<Buffer<R>> sums;
   std::vector<Moments<R>> moments;
   for (int s = 0; s < scene.sets; ++s) {
     const SetState<R>& state = saved.sets[s];
     {
       Timer timer(kRasterizeVjp);
+      std::memset(slots.written, 0, size_t(state.intersections));
       parallel_for(run.threads, scene.tiles(), run.cancel, [&](int64_t tile) {
-        kernels.rasterize_vjp(scene, s, tile, state, out, v_out, v.means2d.data != nullptr, slots.data());
+        kernels.rasterize_vjp(scene, s, tile, state, out, v_out, v.means2d.data != nullptr, slots);
       });
     }
     // The last set's slots stay where they are; the others' are needed for the next set.
     if (s + 1 == scene.sets) {
-      moments.push_back({nullptr, slots.data()});
+      moments.push_back({nullptr, slots});
       continue;
     }
     Timer timer(kSumMoments);
     sums.emplace_back(size_t(scene.count) * kSlotSize);
-    moments.push_back({sums[s].data(), nullptr});
+    moments.push_back({sums[s].data(), {}});
     parallel_for(run.threads, scene.chunks(), run.cancel, [&](int64_t chunk) {
-      kernels.sum_moments(scene, chunk, state, slots.data(), sums[s].data());
+      kernels.sum_moments(scene, chunk, state, slots, sums[s].data());
     });
   }
   Timer timer(kProjectVjp);

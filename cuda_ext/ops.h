@@ -9,8 +9,7 @@
 #pragma once
 #include <cstdint>
 
-#include "math/compositing.h"
-#include "math/projection.h"
+#include "math/gradient.h"
 
 namespace cocogs {
 
@@ -18,26 +17,6 @@ constexpr int kTile = 16;         // px, side of a tile
 constexpr int kChunk = 2048;      // Gaussians projected as one task
 constexpr int kMaxSets = 64;
 constexpr int kSlotSize = 16;     // numbers per intersection: the moments of compositing.h, padded
-
-// An input of shape (S, N, ...) or, with stride 0, (N, ...) shared by all sets. May be null.
-template <class P>
-struct PerSet {
-  P* data = nullptr;
-  int64_t stride = 0;  // between sets, in numbers
-  COCOGS_HD P* set(int s) const { return data + s * stride; }
-};
-
-template <class P>
-struct Parameters {        // of the Gaussians, or the gradients by them
-  PerSet<P> means;         // (N, 3) world
-  PerSet<P> quats;         // (N, 4) wxyz, any positive length
-  PerSet<P> scales;        // (N, 3) > 0
-  PerSet<P> opacities;     // (N,) >= 0; a pixel's alpha ends at ALPHA_MAX
-  PerSet<P> blur;          // (N,) px^2, >= 0; null = 0
-  P* sh0 = nullptr;        // (N, 1, 3)
-  P* shN = nullptr;        // (N, 15, 3)
-  PerSet<P> means2d;       // (N, 2) px; only as a gradient: its lengths per pixel, summed
-};
 
 template <class R>
 struct Scene {
@@ -100,11 +79,19 @@ struct Staging {
   int64_t* drawn_in_chunk = nullptr; // (chunks,)
 };
 
+// The moments that rasterize_vjp leaves in each slot. It writes only the slots of splats that reach an open pixel
+// of the tile; the others hold anything. `written` is all 0 before.
+template <class R>
+struct Slots {
+  R* moments = nullptr;        // (intersections, kSlotSize)
+  uint8_t* written = nullptr;  // (intersections,)
+};
+
 // Where project_vjp finds the moments of a Gaussian: summed already, or still in its slots.
 template <class R>
 struct Moments {
-  const R* sums = nullptr;   // (N, kSlotSize) or null
-  const R* slots = nullptr;  // (intersections, kSlotSize)
+  const R* sums = nullptr;  // (N, kSlotSize) or null
+  Slots<R> slots;
 };
 
 // Images, set after set. P is R, or const R.
@@ -142,12 +129,13 @@ struct Kernels {
                   R* radii);
   // Draws a tile.
   void (*rasterize)(const Scene<R>&, int set, int64_t tile, const SetState<R>&, const Images<R>& out);
-  // Fills the slots of all intersections of a tile. A null image in v_out is a zero gradient. Without
-  // `lengths` those of the pixels' pulls (compositing.h) are 0.
+  // Fills the slots of a tile. A null image in v_out is a zero gradient. Without `lengths` those of the pixels'
+  // pulls (compositing.h) are 0.
   void (*rasterize_vjp)(const Scene<R>&, int set, int64_t tile, const SetState<R>&,
-                        const Images<const R>& out, const Images<const R>& v_out, bool lengths, R* slots);
+                        const Images<const R>& out, const Images<const R>& v_out, bool lengths,
+                        const Slots<R>& slots);
   // Adds up the slots of each Gaussian of a chunk: sums (N, kSlotSize).
-  void (*sum_moments)(const Scene<R>&, int64_t chunk, const SetState<R>&, const R* slots, R* sums);
+  void (*sum_moments)(const Scene<R>&, int64_t chunk, const SetState<R>&, const Slots<R>& slots, R* sums);
   // Gradients of a chunk of Gaussians; states, moments: (S,). Null arrays in v are not wanted.
   void (*project_vjp)(const Scene<R>&, int64_t chunk, const SetState<R>* states,
                       const Moments<R>* moments, const Parameters<R>& v);

@@ -3,32 +3,27 @@
 #include <cuda_pipeline.h>
 
 #include "launch.h"
-#include "math/harmonics.h"
-#include "math/splat.h"
 #include "ops_cuda.h"
 
 namespace cocogs {
 namespace {
 
-constexpr int kCoefficients = 3 * kBasisSize<kMaxDegree>;
-constexpr int kShRest = kCoefficients - 3;
 constexpr int kRow = kCoefficients + 1;  // in shared memory: an odd stride meets all banks
 constexpr int kThreads = 128, kThreadsVjp = 64;
 
-__device__ Gaussian<float> load_gaussian(const Parameters<const float>& in, int set, int64_t i) {
-  const float *mean = in.means.set(set) + 3 * i, *quat = in.quats.set(set) + 4 * i;
-  const float* scale = in.scales.set(set) + 3 * i;
-  return {{mean[0], mean[1], mean[2]},
-          {quat[0], quat[1], quat[2], quat[3]},
-          {scale[0], scale[1], scale[2]},
-          in.opacities.set(set)[i],
-          in.blur.data ? in.blur.set(set)[i] : 0.0f};
-}
+// One Gaussian; see math/gradient.h.
+struct Row {
+  int64_t i;
 
-__device__ Vec3<float> from_eye(const Scene<float>& scene, const Vec3<float>& mean) {
-  const Vec3<float>& eye = scene.camera.position;
-  return {mean.x - eye.x, mean.y - eye.y, mean.z - eye.z};
-}
+  template <int Columns>
+  COCOGS_HD void load(const float* array, float* columns) const {
+    for (int c = 0; c < Columns; ++c) columns[c] = array[Columns * i + c];
+  }
+  template <int Columns>
+  COCOGS_HD void store(float* array, const float* columns) const {
+    for (int c = 0; c < Columns; ++c) array[Columns * i + c] = columns[c];
+  }
+};
 
 // Moves the coefficients of a block's Gaussians between device memory, where they are dense, and shared
 // memory, where each Gaussian has a row; consecutive threads move consecutive numbers. Only the bands in use
@@ -63,12 +58,12 @@ __device__ Reach reach_of(const Splat<float>& splat, const TileRect& rect) {
   Reach reach = {rect, ~uint64_t(0)};
   if (rect.area() > 64) return reach;
   reach.tiles = 0;
-  const float limit = falloff_reach(splat), half = 0.5f * (kTile - 1);
+  const float limit = falloff_reach(splat);
   uint64_t bit = 1;
   for (int y = rect.y0; y < rect.y1; ++y)
     for (int x = rect.x0; x < rect.x1; ++x, bit <<= 1) {
       const float centre_x = (x + 0.5f) * kTile, centre_y = (y + 0.5f) * kTile;
-      if (least_falloff(splat, centre_x - splat.x, centre_y - splat.y, half, half) <= limit) reach.tiles |= bit;
+      if (reaches(splat, limit, centre_x, centre_y, kTile, kTile)) reach.tiles |= bit;
     }
   return reach;
 }
@@ -77,7 +72,7 @@ __device__ Reach reach_of(const Splat<float>& splat, const TileRect& rect) {
 __device__ bool project_one(const Scene<float>& scene, int set, int64_t i, const Projection& projection,
                             const Ordering& ordering, float* radii) {
   const int64_t row = set * scene.count + i;
-  const Footprint<float> f = footprint(scene.camera, load_gaussian(scene.gaussians, set, i));
+  const Footprint<float> f = footprint(scene.camera, load_gaussian<float>(scene.gaussians, set, Row{i}));
   const Box<float> box = box_of(f);
   const bool drawable = visible(scene.camera, f.sharp.depth, box);
   radii[row] = drawable ? box.radius : 0.0f;
@@ -120,11 +115,11 @@ __global__ void __launch_bounds__(kThreads)
     if (!(drawn >> s & 1)) continue;
     const float* mean = scene.gaussians.means.set(s) + 3 * i;
     const Vec3<float> color =
-        eval_sh<Degree>(from_eye(scene, {mean[0], mean[1], mean[2]}), sh + threadIdx.x * kRow);
+        color_of<Degree>(scene.camera, Vec3<float>{mean[0], mean[1], mean[2]}, sh + threadIdx.x * kRow);
     Splat<float>& splat = projection.splats[s * scene.count + i].splat;
-    splat.red = maximum(color.x, 0.0f);
-    splat.green = maximum(color.y, 0.0f);
-    splat.blue = maximum(color.z, 0.0f);
+    splat.red = color.x;
+    splat.green = color.y;
+    splat.blue = color.z;
   }
 }
 
@@ -163,39 +158,11 @@ __global__ void __launch_bounds__(kThreads)
     reinterpret_cast<float4*>(gathering.sums)[row * (kMoments / 4) + lane] = sum;
 }
 
-// A gradient that is either written set by set, or summed over the sets and then written.
-template <int Columns>
-struct Gradient {
-  PerSet<float> to;
-  int64_t i;
-  float sum[Columns] = {};
-
-  __device__ Gradient(PerSet<float> to, int64_t i) : to(to), i(i) {}
-  __device__ void add(int set, const float (&value)[Columns]) {
-    if (to.stride)
-      write(to.set(set), value);
-    else
-      for (int c = 0; c < Columns; ++c) sum[c] += value[c];
-  }
-  __device__ void finish() const {
-    if (!to.stride) write(to.data, sum);
-  }
-
- private:
-  __device__ void write(float* array, const float (&value)[Columns]) const {
-    if (array)
-      for (int c = 0; c < Columns; ++c) array[Columns * i + c] = value[c];
-  }
-};
-
 // Gradients of one Gaussian; sh and v_sh: its rows.
 template <int Degree>
 __device__ void project_one_vjp(const Scene<float>& scene, int64_t i, const Projection& projection,
                                 const float* sums, const Parameters<float>& v, const float* sh, float* v_sh) {
-  Gradient<3> v_means(v.means, i), v_scales(v.scales, i);
-  Gradient<4> v_quats(v.quats, i);
-  Gradient<1> v_opacities(v.opacities, i), v_blurs(v.blur, i);
-  Gradient<2> v_means2d(v.means2d, i);
+  GaussianGradients<float, float> gradients(v);
   for (int s = 0; s < scene.sets; ++s) {
     const int64_t row = s * scene.count + i;
     GaussianVjp<float> g = {};
@@ -204,31 +171,13 @@ __device__ void project_one_vjp(const Scene<float>& scene, int64_t i, const Proj
       for (int k = 0; k < kMoments / 4; ++k)
         reinterpret_cast<float4*>(moments)[k] =
             reinterpret_cast<const float4*>(sums)[row * (kMoments / 4) + k];
-      const Gaussian<float> gaussian = load_gaussian(scene.gaussians, s, i);
-      g = footprint_vjp(scene.camera, gaussian, moments);
-      if (sh) {
-        const Splat<float>& splat = projection.splats[row].splat;
-        const Vec3<float> v_color = {select(splat.red > 0, moments[kSumRed], 0.0f),
-                                     select(splat.green > 0, moments[kSumGreen], 0.0f),
-                                     select(splat.blue > 0, moments[kSumBlue], 0.0f)};
-        g.gaussian.mean = g.gaussian.mean +
-                          eval_sh_vjp<Degree>(from_eye(scene, gaussian.mean), sh, v_color, v_sh);
-      }
+      const Splat<float>& splat = projection.splats[row].splat;
+      g = gaussian_vjp<Degree>(scene.camera, load_gaussian<float>(scene.gaussians, s, Row{i}),
+                               Vec3<float>{splat.red, splat.green, splat.blue}, moments, true, sh, v_sh);
     }
-    const Gaussian<float>& to = g.gaussian;
-    v_means.add(s, {to.mean.x, to.mean.y, to.mean.z});
-    v_quats.add(s, {to.quat.w, to.quat.x, to.quat.y, to.quat.z});
-    v_scales.add(s, {to.scale.x, to.scale.y, to.scale.z});
-    v_opacities.add(s, {to.opacity});
-    v_blurs.add(s, {to.blur});
-    v_means2d.add(s, {g.pull.x, g.pull.y});
+    gradients.add(s, Row{i}, g);
   }
-  v_means.finish();
-  v_quats.finish();
-  v_scales.finish();
-  v_opacities.finish();
-  v_blurs.finish();
-  v_means2d.finish();
+  gradients.finish(Row{i});
 }
 
 template <int Degree>
@@ -250,17 +199,6 @@ __global__ void __launch_bounds__(kThreadsVjp)
   if (wants_sh) {
     __syncthreads();
     store_sh(v, first, count, v_sh);
-  }
-}
-
-// Calls visit(std::integral_constant<int, degree>).
-template <class Visit>
-void with_degree(int degree, Visit visit) {
-  switch (degree) {
-    case 0: return visit(std::integral_constant<int, 0>());
-    case 1: return visit(std::integral_constant<int, 1>());
-    case 2: return visit(std::integral_constant<int, 2>());
-    default: return visit(std::integral_constant<int, 3>());
   }
 }
 

@@ -51,10 +51,8 @@ __device__ uint8_t warps_reached(const Splat<float>& splat) {
   const float limit = falloff_reach(splat);
   unsigned warps = 0;
   for (int w = 0; w < kWarpsPerTile; ++w) {
-    const float falloff = least_falloff(splat, warp_x(w) + 0.5f * kWarpWidth - splat.x,
-                                        warp_y(w) + 0.5f * kWarpHeight - splat.y, 0.5f * (kWarpWidth - 1),
-                                        0.5f * (kWarpHeight - 1));
-    warps |= unsigned(falloff <= limit) << w;
+    const float centre_x = warp_x(w) + 0.5f * kWarpWidth, centre_y = warp_y(w) + 0.5f * kWarpHeight;
+    warps |= unsigned(reaches(splat, limit, centre_x, centre_y, kWarpWidth, kWarpHeight)) << w;
   }
   return uint8_t(warps);
 }

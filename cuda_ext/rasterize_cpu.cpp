@@ -3,9 +3,11 @@
 // Forward, the tile's list is cut into batches and each block walks the splats of a batch that reach
 // it, so that its colours stay in registers. Backward, each splat walks the blocks that it reaches, so
 // that its moments stay in registers.
-#include "math/compositing.h"
+#include <cstring>
+
 #include "ops.h"
-#include "simd.h"
+#include "simd/members.h"
+#include "simd/memory.h"
 
 namespace cocogs {
 namespace COCOGS_ISA {
@@ -47,12 +49,11 @@ struct TileGeometry {
   // The blocks in which the splat (relative to the tile) covers some pixel by kAlphaMin.
   COCOGS_HD typename Blocks<T>::Set reached(const Splat<R>& splat) const {
     using B = Blocks<T>;
-    const T reach = T(falloff_reach(splat));
+    const R reach = falloff_reach(splat);
     typename B::Set set = 0;
     for (int group = 0; group < B::kCount / T::kLanes; ++group) {
-      const T falloff = least_falloff(splat, block_x[group] - T(splat.x), block_y[group] - T(splat.y),
-                                      R(0.5) * (B::kWidth - 1), R(0.5) * (B::kHeight - 1));
-      set |= typename B::Set((falloff <= reach).bits()) << (group * T::kLanes);
+      const auto reached = reaches(splat, reach, block_x[group], block_y[group], B::kWidth, B::kHeight);
+      set |= typename B::Set(reached.bits()) << (group * T::kLanes);
     }
     return set;
   }
@@ -165,13 +166,17 @@ void rasterize_tile(const Scene<typename T::Scalar>& scene, int set, int64_t til
   typename B::Set reached[kBatch + kListSlack];
   uint32_t list[kBatch + kListSlack];
   for (int64_t begin = tile.begin; begin < tile.end; begin += kBatch) {
+    if (!open) {  // the rest is hidden
+      std::memset(blocks_of + begin, 0, size_t(tile.end - begin) * sizeof *blocks_of);
+      break;
+    }
     const int count = tile.end - begin < kBatch ? int(tile.end - begin) : kBatch;
     for (int k = 0; k < count; ++k) {
       if (begin + k + kPrefetch < tile.end)
         __builtin_prefetch(&state.records[state.splat_of[begin + k + kPrefetch]]);
       const Splat<R> splat = relative_to(R(tile.x), R(tile.y), state.records[state.splat_of[begin + k]].splat);
       drawn[k] = {Whitener<R>(splat), splat.log2_opacity, splat.red, splat.green, splat.blue, splat.depth};
-      blocks_of[begin + k] = reached[k] = open ? geometry.reached(splat) & open : 0;
+      blocks_of[begin + k] = reached[k] = geometry.reached(splat) & open;
     }
     for (int k = count; k < count + kListSlack; ++k) reached[k] = 0;
     for (typename B::Set left = open; left; left &= left - 1) {
@@ -225,7 +230,8 @@ template <bool Depth, bool Lengths, class T>
 void rasterize_tile_vjp(const Scene<typename T::Scalar>& scene, int set, int64_t tile_index,
                         const SetState<typename T::Scalar>& state,
                         const Images<const typename T::Scalar>& out,
-                        const Images<const typename T::Scalar>& v_out, typename T::Scalar* slots) {
+                        const Images<const typename T::Scalar>& v_out,
+                        const Slots<typename T::Scalar>& slots) {
   using R = typename T::Scalar;
   using B = Blocks<T>;
   constexpr int kSlotVectors = kSlotSize / T::kLanes;
@@ -264,8 +270,10 @@ void rasterize_tile_vjp(const Scene<typename T::Scalar>& scene, int set, int64_t
     if (any_open(block.x)) open |= typename B::Set(1) << b;
   }
 
-  for (int64_t i = tile.begin; i < tile.end; ++i) {
+  for (int64_t i = tile.begin; i < tile.end && open; ++i) {
     if (i + kPrefetch < tile.end) __builtin_prefetch(&state.records[state.splat_of[i + kPrefetch]]);
+    typename B::Set left = blocks_of[i] & open;
+    if (!left) continue;
     const uint32_t index = state.splat_of[i];
     const Record<R>& record = state.records[index];
     const Splat<R> splat = relative_to(R(tile.x), R(tile.y), record.splat);
@@ -273,7 +281,7 @@ void rasterize_tile_vjp(const Scene<typename T::Scalar>& scene, int set, int64_t
     const R skew = white.skew();
     T sums[kSlotSize];  // the moments; the rest only fills the slot's cache line
     for (int m = 0; m < kSlotSize; ++m) sums[m] = T(0);
-    for (typename B::Set left = blocks_of[i] & open; left; left &= left - 1) {
+    for (; left; left &= left - 1) {
       Open& block = blocks[__builtin_ctzll(left)];
       const T u = white.u(block.x, block.y), w = white.w(block.y);
       const T before = block.transmittance;
@@ -313,7 +321,8 @@ void rasterize_tile_vjp(const Scene<typename T::Scalar>& scene, int set, int64_t
     const TileRect& rect = record.tiles;
     const int64_t slot = state.chunk_slots[index / kChunk] + record.first_slot +
                          int64_t(tile.row - rect.y0) * (rect.x1 - rect.x0) + (tile.column - rect.x0);
-    stream(slots + slot * kSlotSize, sums, kSlotVectors);
+    stream(slots.moments + slot * kSlotSize, sums, kSlotVectors);
+    slots.written[slot] = 1;
   }
   finish_streaming();
 }
@@ -329,7 +338,7 @@ void rasterize_vjp(const Scene<typename T::Scalar>& scene, int set, int64_t tile
                    const SetState<typename T::Scalar>& state,
                    const Images<const typename T::Scalar>& out,
                    const Images<const typename T::Scalar>& v_out, bool lengths,
-                   typename T::Scalar* slots) {
+                   const Slots<typename T::Scalar>& slots) {
   constexpr decltype(&rasterize_tile_vjp<false, false, T>) kTasks[2][2] = {
       {rasterize_tile_vjp<false, false, T>, rasterize_tile_vjp<false, true, T>},
       {rasterize_tile_vjp<true, false, T>, rasterize_tile_vjp<true, true, T>}};

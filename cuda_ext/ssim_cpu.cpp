@@ -3,10 +3,12 @@
 // A tile is walked from top to bottom. What the pixels of a row have to say is averaged along the row into
 // a ring of the last kWindow rows, and the rows of the ring into the averages of the row in their middle.
 // Tiles are so narrow that the ring stays in the fastest cache.
+#include <cstring>
+
 #include "math/ssim.h"
 
 #include "ops.h"
-#include "simd.h"
+#include "simd/memory.h"
 
 namespace cocogs {
 namespace COCOGS_ISA {

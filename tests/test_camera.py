@@ -1,5 +1,10 @@
 """Closed forms of the camera's conventions."""
 
+import math
+from dataclasses import replace
+from typing import Any
+
+import pytest
 import torch
 from torch import Tensor
 
@@ -95,3 +100,55 @@ def test_shows_what_lies_within_its_borders() -> None:
     assert camera().shows(near_the_border).all()
     assert camera().shows(near_the_border, margin=4).tolist() == [True, True, False, False, False, False]
     assert camera().shows(torch.zeros(2, 5, 2)).shape == (2, 5)
+
+
+def test_the_camera_s_numbers_in_order() -> None:
+    """The native code reads them by place."""
+    numbers = replace(camera(turned()), near=0.5).numbers
+    assert numbers[:12] == (0, 0, 1, 0.5, 0, 1, 0, -2, -1, 0, 0, 3)
+    assert numbers[12:17] == (100, 120, 30.5, 17.25, 0.5)
+    # The picture is 64 px wide and 40 high; the margin is 15 % on each side.
+    expected = [(-30.5 - 9.6) / 100, (33.5 + 9.6) / 100, (-17.25 - 6) / 120, (22.75 + 6) / 120]
+    assert numbers[17:] == pytest.approx(expected, rel=1e-12)
+
+
+def test_cropped_keeps_the_view() -> None:
+    crop = camera().cropped(10, 5, 30, 20)
+    assert (crop.width, crop.height, crop.cx, crop.cy) == (30, 20, 20.5, 12.25)
+    assert crop.slope_limits == pytest.approx(camera().slope_limits)
+    again = crop.cropped(-10, -5, 64, 40)
+    assert torch.equal(again.intrinsics, camera().intrinsics)
+    assert again.full_view == (0, 0, 64, 40)
+
+
+def test_resized_keeps_the_view() -> None:
+    crop = replace(camera(), near=2.0).cropped(10, 5, 30, 20)
+    for view in (camera().resized(32, 80), crop.resized(15, 80), crop.resized(15, 80).cropped(1, 2, 3, 4)):
+        assert view.slope_limits == pytest.approx(camera().slope_limits)
+    assert crop.resized(15, 80).near == 2.0
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"intrinsics": double([[0, 0, 5], [0, 9, 5], [0, 0, 1]])}, "focal lengths must be positive"),
+        ({"intrinsics": double([[9, 0, 5], [0, -9, 5], [0, 0, 1]])}, "focal lengths must be positive"),
+        ({"intrinsics": double([[9, 0, 5], [0, math.nan, 5], [0, 0, 1]])}, "intrinsics finite"),
+        ({"intrinsics": double([[9, 0, math.inf], [0, 9, 5], [0, 0, 1]])}, "intrinsics finite"),
+        (
+            {"cam_from_world": double([[1, 0, 0, math.nan], *torch.eye(4)[1:].tolist()])},
+            "pose must be finite",
+        ),
+        ({"width": 0}, "at least 1x1 px, not 0x40"),
+        ({"height": -3}, "at least 1x1 px"),
+        ({"near": 0.0}, "near plane must be positive"),
+        ({"near": -1.0}, "near plane must be positive"),
+        ({"near": math.nan}, "near plane must be positive"),
+        ({"near": math.inf}, "near plane must be positive"),
+        ({"full_view": (0.0, 0.0, 0.0, 5.0)}, "full view"),
+        ({"full_view": (0.0, math.nan, 5.0, 5.0)}, "full view"),
+    ],
+)
+def test_nonsense_is_refused(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        replace(camera(), **change)

@@ -164,7 +164,6 @@ def test_only_wanted_gradients_are_computed() -> None:
 
 
 def op_arguments(scene: Splats, camera: Camera, with_depth: bool) -> tuple:
-    pose = camera.cam_from_world[:3].flatten().tolist()
     dtype = scene["means"].dtype
     return (
         scene["means"],
@@ -176,7 +175,7 @@ def op_arguments(scene: Splats, camera: Camera, with_depth: bool) -> tuple:
         scene["shN"],
         torch.tensor([0.2, 0.5, 0.9], dtype=dtype),
         torch.zeros(*scene["means"].shape[:2], 2, dtype=dtype, requires_grad=True),
-        [*pose, camera.fx, camera.fy, camera.cx, camera.cy],
+        camera.numbers,
         camera.width,
         camera.height,
         3,

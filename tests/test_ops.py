@@ -72,7 +72,7 @@ def backward_of(forward: Arguments) -> Arguments:
     results = dict(zip(RESULTS, rasterize_op(**forward), strict=True))
     del results["radii"]
     pictures = {name: results[name] for name in ("colors", "alphas", "depths")}
-    incoming = {f"v_{name}": torch.ones_like(picture) for name, picture in pictures.items()}
+    incoming: Arguments = {f"v_{name}": torch.ones_like(picture) for name, picture in pictures.items()}
     if not forward["with_depth"]:
         incoming["v_depths"] = None
     inputs = {name: forward[name] for name in (*INPUTS, *VIEW)}

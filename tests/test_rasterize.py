@@ -284,6 +284,43 @@ def test_empty_scene_is_the_background(backend: Backend) -> None:
     assert not picture.alphas.any() and picture.radii.shape == (1, 0)
 
 
+@pytest.mark.parametrize("antialiased", [False, True])
+def test_a_crop_shows_a_part_of_the_whole_picture(antialiased: bool, backend: Backend) -> None:
+    """Also of splats that lie outside the crop by more than the view's margin."""
+    if backend.name == "gsplat":
+        pytest.skip("gsplat takes the crop for the whole view")
+    # Few and faint enough that no pixel stands on a threshold.
+    camera = tilted_camera(90, 70)
+    splats = random_splats(30, camera, 4, size_px=12, opacities=(0.2, 0.4), spread=1.5)
+    case = Case(splats, camera, {"with_depth": True, "antialiased": antialiased})
+    whole = render(case, splats.tensors(backend.dtype), backend)
+    for left, top, width, height in ((32, 16, 16, 16), (7, 3, 20, 30), (60, 50, 30, 20)):
+        crop = replace(case, camera=camera.cropped(left, top, width, height))
+        part = render(crop, splats.tensors(backend.dtype), backend)
+        expected = whole.colors[..., top : top + height, left : left + width]
+        error = (part.colors - expected).abs()
+        steady = error < backend.tolerance.forward
+        assert steady.double().mean() > 0.98 and error.max() < 0.01  # a few pixels stand on `ALPHA_MIN`
+
+
+def test_near_plane_of_the_camera(backend: Backend) -> None:
+    """Scenes in metres of small things need a nearer one."""
+    case = depth()
+    inputs = case.splats.tensors(backend.dtype)
+    z = case.camera.depths(inputs["means"])
+    for near in (float(z.median()), 0.001):
+        picture = render(replace(case, camera=replace(case.camera, near=near)), inputs, backend)
+        kept = {name: value[z > near] for name, value in inputs.items()}
+        assert torch.equal(picture.colors, render(case, kept, backend).colors)
+    small = inputs | {name: inputs[name] * 1e-3 for name in ("means", "scales")}
+    pose = case.camera.cam_from_world.clone()
+    pose[:3, 3] *= 1e-3
+    macro = replace(case, camera=replace(case.camera, cam_from_world=pose, near=1e-5))
+    error = (render(macro, small, backend).colors - render(case, inputs, backend).colors).abs()
+    assert error.median() < backend.tolerance.forward and error.max() < 0.01
+    assert not render(replace(macro, camera=replace(macro.camera, near=0.01)), small, backend).colors.any()
+
+
 @pytest.mark.parametrize("name", ["means", "quats", "scales", "opacities"])
 def test_splats_that_are_no_numbers_are_left_out(name: str, backend: Backend) -> None:
     """As if they were not there: one broken splat does not hide the others."""

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from cocogs.errors import InputError
 
-CAMERA_NUMBERS = 16  # of `Camera.numbers`
+CAMERA_NUMBERS = 21  # of `Camera.numbers`
 MOST_PIXELS = 16 * 65535  # on a side of a picture: tiles of 16 px, numbered with 16 bits
 PER_SET = {"means": (3,), "quats": (4,), "scales": (3,), "opacities": (), "blur": ()}
 """Shape per Gaussian of the inputs (S|1, N, ...) that may differ between sets."""

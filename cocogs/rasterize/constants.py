@@ -1,31 +1,33 @@
-"""The numbers that every rasterizer of the package keeps to: the native one, the specification, the judge."""
+"""The constants that every rasterizer of the package uses: native, reference and gsplat.
+
+`NEAR_PLANE` is the default of `cocogs.camera.Camera.near`; rasterizers read the camera.
+"""
 
 import math
 
+from cocogs.camera import NEAR_PLANE as NEAR_PLANE
+
 SH_C0 = 0.5 / math.sqrt(math.pi)
 """The constant spherical harmonic."""
-NEAR_PLANE = 0.01
-"""z-depth in scene units; a splat whose mean lies at or before it is not drawn."""
-VIEW_MARGIN = 0.15
-"""Part of the image size, on each side, up to which the projection's derivative follows the mean."""
 CLASSIC = (0.3, 0.0)
-"""How pixels see, in px^2: a dilation, added to every projected variance as it is, so that no splat falls
-between the pixel centres; and a blur, added at equal integral, as a pixel averages over what it covers."""
+"""The pixel filter of 3DGS in px^2: dilation and blur. The dilation is added to every projected variance, so
+that no splat falls between pixel centres. The blur is added too, but lowers the opacity so that the splat's
+integral stays the same."""
 PIXEL_VARIANCE = 1 / 12
-"""px^2 per axis, of a square of 1 px."""
+"""Variance of a square of 1 px, px^2 per axis."""
 ANTIALIASED = (0.01, PIXEL_VARIANCE)
-"""The same where pixels average: splats thinner than a pixel get fainter instead of wider (Yu et al.,
-*Mip-Splatting*, 2024). The dilation only keeps the thinnest from vanishing."""
+"""The pixel filter where pixels average over their area: splats thinner than a pixel get fainter instead of
+wider (Yu et al., *Mip-Splatting*, 2024). The dilation only keeps the thinnest splats from vanishing."""
 ALPHA_MAX = 0.999
-"""A splat never hides all behind it, so that those keep a gradient."""
+"""Largest alpha of a splat at a pixel: splats behind it keep a gradient."""
 ALPHA_MIN = 1 / 255
 """A splat fainter than this at a pixel is not drawn there."""
 TRANSMITTANCE_MIN = 1e-4
-"""A pixel ends before the splat that would take its transmittance below this."""
+"""A pixel is finished when the next splat would lower its transmittance below this. That splat is not drawn."""
 DEPTH_ALPHA_MIN = 1e-10
-"""Lower bound of the alpha that the expected depth is divided by."""
+"""Lower bound of the alpha that divides the expected depth."""
 
 
 def pixel_filter(antialiased: bool) -> tuple[float, float]:
-    """Dilation and blur, px^2."""
+    """Dilation and blur in px^2: `ANTIALIASED` or `CLASSIC`."""
     return ANTIALIASED if antialiased else CLASSIC

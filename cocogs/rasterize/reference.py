@@ -19,10 +19,8 @@ from cocogs.rasterize.constants import (
     ALPHA_MIN,
     CLASSIC,
     DEPTH_ALPHA_MIN,
-    NEAR_PLANE,
     SH_C0,
     TRANSMITTANCE_MIN,
-    VIEW_MARGIN,
     pixel_filter,
 )
 
@@ -67,10 +65,8 @@ def project_ewa(
     slope_x, slope_y = local[:, 0] / z, local[:, 1] / z
     means2d = torch.stack([camera.fx * slope_x + camera.cx, camera.fy * slope_y + camera.cy], -1)
 
-    left, right = -camera.cx - VIEW_MARGIN * camera.width, (1 + VIEW_MARGIN) * camera.width - camera.cx
-    top, bottom = -camera.cy - VIEW_MARGIN * camera.height, (1 + VIEW_MARGIN) * camera.height - camera.cy
-    slope_x = slope_x.clamp(left / camera.fx, right / camera.fx)
-    slope_y = slope_y.clamp(top / camera.fy, bottom / camera.fy)
+    low_x, high_x, low_y, high_y = camera.slope_limits
+    slope_x, slope_y = slope_x.clamp(low_x, high_x), slope_y.clamp(low_y, high_y)
 
     axes = camera.cam_from_world[:3, :3].to(local) @ factors
     axes_x = camera.fx / z[:, None] * (axes[:, 0] - slope_x[:, None] * axes[:, 2])
@@ -253,7 +249,7 @@ def project_set(
     """From a set's Gaussians to their ellipses; arguments as `rasterize`, without the leading S."""
     all_local = camera.local(means)
     # What is not drawn leaves before it is divided by: its gradients are zero, never NaN.
-    front = (all_local[:, 2] > NEAR_PLANE).nonzero()[:, 0]
+    front = (all_local[:, 2] > camera.near).nonzero()[:, 0]
     local = all_local[front]
     factors = covariance_factor(quats[front], scales[front])
     dilation, pixel_blur = pixel_filter(antialiased)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from cocogs.camera import Camera
-from cocogs.rasterize.constants import ALPHA_MAX, ALPHA_MIN, NEAR_PLANE, TRANSMITTANCE_MIN, pixel_filter
+from cocogs.rasterize.constants import ALPHA_MAX, ALPHA_MIN, TRANSMITTANCE_MIN, pixel_filter
 from cocogs.rasterize.reference import PullOfPixels
 
 
@@ -71,7 +71,7 @@ def _render_set(
     )
 
     # gsplat's torch projection divides by the depth before it looks at it.
-    front = (camera.depths(means.detach()) > NEAR_PLANE).nonzero()[:, 0]
+    front = (camera.depths(means.detach()) > camera.near).nonzero()[:, 0]
     covars, _ = _quat_scale_to_covar_preci(quats[front], scales[front], compute_preci=False)
     assert covars is not None
     dilation, blur = pixel_filter(antialiased)
@@ -83,7 +83,7 @@ def _render_set(
         camera.width,
         camera.height,
         eps2d=dilation + blur,
-        near_plane=NEAR_PLANE,
+        near_plane=camera.near,
     )
     radii, means2d, depths, conics = radii[0].amax(-1), means2d[0], depths[0], conics[0]
     directions = means[front] - torch.linalg.inv(camera.cam_from_world)[:3, 3].to(means)

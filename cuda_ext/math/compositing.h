@@ -67,7 +67,16 @@ COCOGS_HD R falloff_reach(const Splat<R>& splat) {
   return splat.log2_opacity - R(kLog2AlphaMin) + R(1e-5);
 }
 
-// The splat as seen from the pixel corner (x, y), the first of a tile.
+// Whether the splat covers by kAlphaMin some pixel of a rectangle of width x height px around a centre.
+// `reach` is the splat's falloff_reach.
+template <class T, class R>
+COCOGS_HD auto reaches(const Splat<R>& splat, R reach, const T& centre_x, const T& centre_y, int width,
+                       int height) {
+  const R half_x = R(0.5) * R(width - 1), half_y = R(0.5) * R(height - 1);  // to the outer pixels' centres
+  return least_falloff(splat, centre_x - T(splat.x), centre_y - T(splat.y), half_x, half_y) <= T(reach);
+}
+
+// The splat relative to the pixel corner (x, y), the first of a tile.
 template <class R>
 COCOGS_HD Splat<R> relative_to(R x, R y, Splat<R> splat) {
   splat.x -= x;

@@ -1,6 +1,8 @@
 // View-dependent colour: real spherical harmonics up to degree 3, in the order and with the signs
 // of 3D Gaussian Splatting (the Condon-Shortley phase is included).
 #pragma once
+#include <type_traits>
+
 #include "projection.h"
 
 namespace cocogs {
@@ -8,10 +10,24 @@ namespace cocogs {
 constexpr int kMaxDegree = 3;
 template <int Degree>
 constexpr int kBasisSize = (Degree + 1) * (Degree + 1);
+// Numbers per Gaussian: all coefficients, and those in shN.
+constexpr int kCoefficients = 3 * kBasisSize<kMaxDegree>;
+constexpr int kShRest = kCoefficients - 3;
+
+// Calls visit(std::integral_constant<int, degree>).
+template <class Visit>
+inline void with_degree(int degree, const Visit& visit) {
+  switch (degree) {
+    case 0: return visit(std::integral_constant<int, 0>());
+    case 1: return visit(std::integral_constant<int, 1>());
+    case 2: return visit(std::integral_constant<int, 2>());
+    default: return visit(std::integral_constant<int, 3>());
+  }
+}
 
 constexpr double kSh0 = 0.28209479177387814;
 constexpr double kSh1 = 0.4886025119029199;
-// Numbered apart, not as arrays: device code may not index a constant array of the host.
+// Separate numbers instead of arrays, because device code may not index a constant array of the host.
 constexpr double kSh2_0 = 1.0925484305920792, kSh2_1 = 0.31539156525252005, kSh2_2 = 0.5462742152960396;
 constexpr double kSh3_0 = 0.5900435899266435, kSh3_1 = 2.890611442640554, kSh3_2 = 0.4570457994644658,
                  kSh3_3 = 0.3731763325901154, kSh3_4 = 1.445305721320277;
@@ -76,8 +92,8 @@ COCOGS_HD Vec3<T> sh_basis_vjp(const Vec3<T>& unit, const T* v_basis) {
   return v;
 }
 
-// Colour (before it is clamped at 0) of coefficients sh[3 k + channel] seen along `toward`, the
-// vector of any length from the camera to the Gaussian.
+// Colour, not yet clamped at 0, of coefficients sh[3 k + channel] seen along `toward`, the vector (of any
+// length) from the camera to the Gaussian.
 template <int Degree, class T>
 COCOGS_HD Vec3<T> eval_sh(const Vec3<T>& toward, const T* sh) {
   T basis[kBasisSize<Degree>];
@@ -90,7 +106,7 @@ COCOGS_HD Vec3<T> eval_sh(const Vec3<T>& toward, const T* sh) {
   }
   return color;
 }
-// Adds to v_sh, and returns the gradient by `toward`.
+// Adds to v_sh and returns the gradient by `toward`.
 template <int Degree, class T>
 COCOGS_HD Vec3<T> eval_sh_vjp(const Vec3<T>& toward, const T* sh, const Vec3<T>& v_color, T* v_sh) {
   const Vec3<T> unit = normalize(toward);
@@ -103,6 +119,14 @@ COCOGS_HD Vec3<T> eval_sh_vjp(const Vec3<T>& toward, const T* sh, const Vec3<T>&
     v_basis[k] = sh[3 * k] * v_color.x + sh[3 * k + 1] * v_color.y + sh[3 * k + 2] * v_color.z;
   }
   return normalize_vjp(toward, sh_basis_vjp<Degree>(unit, v_basis));
+}
+
+// Colour of a Gaussian seen by the camera, clamped at 0. What is not a number stays so and reaches the picture: a
+// training that has broken down must show it. (`maximum` returns its second argument where either is NaN.)
+template <int Degree, class T, class R>
+COCOGS_HD Vec3<T> color_of(const Pinhole<R>& camera, const Vec3<T>& mean, const T* sh) {
+  const Vec3<T> color = eval_sh<Degree>(camera.to_point(mean), sh);
+  return {maximum(T(0), color.x), maximum(T(0), color.y), maximum(T(0), color.z)};
 }
 
 }  // namespace cocogs

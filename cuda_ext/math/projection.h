@@ -8,8 +8,6 @@
 
 namespace cocogs {
 
-// Gaussians nearer than this (z-depth, scene units) are not drawn.
-constexpr double kNearPlane = 0.01;
 // How pixels see: `dilation` (px^2) is added to the variance of every projected Gaussian as it is, so that none falls
 // between pixels; `blur` (px^2) so that the integral stays, because a pixel averages over what it covers.
 struct PixelFilter {
@@ -17,9 +15,6 @@ struct PixelFilter {
 };
 constexpr PixelFilter kClassic = {0.3, 0};
 constexpr PixelFilter kAntialiased = {0.01, 1.0 / 12};  // a square of 1 px
-// The projection is linearised at a point no farther outside the image than this part of its size,
-// on each side: farther out the linear approximation explodes.
-constexpr double kViewMargin = 0.15;
 
 template <class T>
 struct Vec2 {
@@ -95,14 +90,18 @@ struct Pinhole {
   Vec3<R> translation;  // world to camera
   Vec3<R> position;     // of the camera in the world
   R fx, fy, cx, cy;     // px
+  R near;               // scene units > 0; Gaussians at this depth or nearer are not drawn
+  // Limits of x/z and y/z at which the projection is linearised: farther out the linear approximation
+  // explodes. `Camera.slope_limits` in cocogs/camera.py computes them.
+  R min_ratio_x, max_ratio_x, min_ratio_y, max_ratio_y;
   R width, height;      // px
   R dilation, blur;     // see PixelFilter
 
-  // Bounds of x/z and y/z between which the projection is linearised.
-  COCOGS_HD R min_ratio_x() const { return -(cx + R(kViewMargin) * width) / fx; }
-  COCOGS_HD R max_ratio_x() const { return (width - cx + R(kViewMargin) * width) / fx; }
-  COCOGS_HD R min_ratio_y() const { return -(cy + R(kViewMargin) * height) / fy; }
-  COCOGS_HD R max_ratio_y() const { return (height - cy + R(kViewMargin) * height) / fy; }
+  // The vector from the camera to a point of the world.
+  template <class T>
+  COCOGS_HD Vec3<T> to_point(const Vec3<T>& point) const {
+    return {point.x - T(position.x), point.y - T(position.y), point.z - T(position.z)};
+  }
 };
 
 // Rotation matrix of a quaternion of any positive length.
@@ -172,11 +171,11 @@ COCOGS_HD Linearization<T> linearize(const Pinhole<R>& camera, const Vec3<T>& me
   const T x = dot(camera.rotation.row0, mean) + T(camera.translation.x);
   const T y = dot(camera.rotation.row1, mean) + T(camera.translation.y);
   l.depth = dot(camera.rotation.row2, mean) + T(camera.translation.z);
-  l.inverse_depth = T(1) / maximum(l.depth, T(kNearPlane));
+  l.inverse_depth = T(1) / maximum(l.depth, T(camera.near));
   l.ratio_x = x * l.inverse_depth;
   l.ratio_y = y * l.inverse_depth;
-  l.clamped_x = minimum(maximum(l.ratio_x, T(camera.min_ratio_x())), T(camera.max_ratio_x()));
-  l.clamped_y = minimum(maximum(l.ratio_y, T(camera.min_ratio_y())), T(camera.max_ratio_y()));
+  l.clamped_x = minimum(maximum(l.ratio_x, T(camera.min_ratio_x)), T(camera.max_ratio_x));
+  l.clamped_y = minimum(maximum(l.ratio_y, T(camera.min_ratio_y)), T(camera.max_ratio_y));
   const T jacobian_x = T(camera.fx) * l.inverse_depth, jacobian_y = T(camera.fy) * l.inverse_depth;
   const Vec3<R>& forward = camera.rotation.row2;
   l.axis_x = combine(jacobian_x, camera.rotation.row0, T(0) - jacobian_x * l.clamped_x, forward);

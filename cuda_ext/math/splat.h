@@ -60,7 +60,7 @@ COCOGS_HD Box<T> box_of(const Footprint<T>& f) {
 }
 template <class T, class R>
 COCOGS_HD auto visible(const Pinhole<R>& camera, const T& depth, const Box<T>& box) {
-  return (depth > T(R(kNearPlane))) & (box.reach >= T(0)) & (box.right > T(0)) &
+  return (depth > T(camera.near)) & (box.reach >= T(0)) & (box.right > T(0)) &
          (box.left < T(camera.width)) & (box.bottom > T(0)) & (box.top < T(camera.height));
 }
 
