@@ -69,7 +69,9 @@ class Camera:
         if self.full_view is not None:
             left, top, right, bottom = self.full_view
             if not (all(map(math.isfinite, self.full_view)) and left < right and top < bottom):
-                raise ValueError(f"The camera's full view must have a finite, positive size: {self.full_view}.")
+                raise ValueError(
+                    f"The camera's full view must have a finite, positive size: {self.full_view}."
+                )
 
     @property
     def fx(self) -> float:

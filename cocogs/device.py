@@ -6,35 +6,35 @@ from functools import cache
 
 import torch
 
+from cocogs.compiled import cuda_module
 from cocogs.errors import InputError
-from cocogs.rasterize import native_cuda
 
 DEVICES = ("auto", "cpu", "cuda")
 
 
 def choose_device(wish: str = "auto", say: Callable[[str], None] = print) -> torch.device:
-    """The GPU if there is one that cocogs was built for, else the CPU.
+    """The GPU if there is one and cocogs was built for it, else the CPU.
 
     Args:
-        wish: "auto", or what the user insists on.
-        say: told when a GPU lies idle.
+        wish: one of `DEVICES`: "auto", or what the user insists on.
+        say: gets one sentence when a GPU stays idle.
 
     Raises:
-        InputError: the GPU was asked for and cannot be used; the sentence says what to do.
+        InputError: `wish` is unknown, or it is "cuda" and no GPU can be used; the sentence says what to do.
     """
     if wish not in DEVICES:
-        raise InputError(f"--device must be one of {', '.join(DEVICES)}, not {wish}.")
+        raise InputError(f"`device` must be one of {', '.join(DEVICES)}, not {wish}.")
     if wish == "cpu":
         return torch.device("cpu")
     if not torch.cuda.is_available():
         if wish == "cuda":
             raise InputError(
                 "torch finds no CUDA GPU here: install a torch that was built for CUDA (https://pytorch.org) "
-                "and the NVIDIA driver, or leave --device out."
+                "and the NVIDIA driver, or leave `device` out."
             )
         return torch.device("cpu")
     try:
-        native_cuda.passes()
+        cuda_module()
     except RuntimeError as error:
         if wish == "cuda":
             raise InputError(str(error)) from error
@@ -44,8 +44,8 @@ def choose_device(wish: str = "auto", say: Callable[[str], None] = print) -> tor
 
 
 def bf16_where_fast(device: torch.device) -> AbstractContextManager:
-    """A context in which networks compute in bf16: on GPUs, and on CPUs with instructions for it. Others take
-    twice the time of float32 to imitate it."""
+    """A context in which networks compute in bf16: on GPUs, and on CPUs with instructions for it. Other CPUs
+    imitate bf16, which takes twice the time of float32."""
     fast = _cpu_has_bf16() if device.type == "cpu" else device.type == "cuda"
     return torch.autocast(device.type, dtype=torch.bfloat16) if fast else nullcontext()
 

@@ -1,34 +1,70 @@
-"""How many threads: the compiled passes take all that torch has, torch itself sometimes one."""
+"""How many threads work: the compiled passes take all that torch has, torch itself sometimes one."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from threading import Lock, local
 
 import torch
 
-_all: int | None = None  # what torch had before it was held at one
+
+class _Threads:
+    """The number of threads that torch had before it was held at one.
+
+    torch keeps that number per thread, and a new thread takes it over from the one that set it last. A thread
+    that starts while another is held would believe that there is only one; hence all threads of the process
+    share this object. It has one instance, below, and only the two functions of this file use it.
+    """
+
+    def __init__(self) -> None:
+        self.lock = Lock()
+        self.holders = 0  # blocks `torch_on_one`, of all threads, that are being executed
+        self.all = 0  # what torch had before the first of them began
+        self.of_thread = local()  # .blocks: how many of them are this thread's
+
+    def for_passes(self) -> int:
+        with self.lock:
+            return self.all if self.holders else torch.get_num_threads()
+
+    def hold(self) -> None:
+        with self.lock:
+            before = torch.get_num_threads()  # in a new thread only this makes the number its own
+            self.all = self.all if self.holders else before
+            self.holders += 1
+            self.of_thread.blocks = getattr(self.of_thread, "blocks", 0) + 1
+            torch.set_num_threads(1)
+
+    def let_go(self) -> None:
+        with self.lock:
+            self.holders -= 1
+            self.of_thread.blocks -= 1
+            if self.of_thread.blocks == 0:
+                torch.set_num_threads(self.all)
+
+
+_threads = _Threads()
 
 
 def pass_threads() -> int:
     """Threads for a compiled pass over splats or pixels."""
-    return torch.get_num_threads() if _all is None else _all
+    return _threads.for_passes()
 
 
 @contextmanager
 def torch_on_one(wanted: bool = True) -> Iterator[None]:
     """Inside, torch works on one thread and the compiled passes on as many as torch had.
 
-    Of the hundred small operations of a training step each one wakes threads and waits for them, which takes
-    longer than most of them would on one thread (docs/benchmarks.md). Letting the threads spin instead of
+    A training step is a hundred small operations. Each would wake threads and wait for them, which takes
+    longer than most of them take on one thread (docs/benchmarks.md). Letting the threads spin instead of
     sleep would help as much, but halves the speed of two trainings beside each other.
+
+    Args:
+        wanted: False to change nothing.
     """
-    global _all
-    if not wanted or _all is not None:
+    if not wanted:
         yield
         return
-    _all = torch.get_num_threads()
-    torch.set_num_threads(1)
+    _threads.hold()
     try:
         yield
     finally:
-        torch.set_num_threads(_all)
-        _all = None
+        _threads.let_go()

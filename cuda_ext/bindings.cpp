@@ -1,21 +1,16 @@
-// What Python sees: addresses and sizes in, a handle out. cocogs/rasterize/__init__.py has checked
-// shapes, types and devices before it comes here.
+// What Python sees of the CPU's passes: addresses and sizes in, a handle out. The torch ops
+// (cocogs/rasterize/native.py, cocogs/ssim/native.py) have checked shapes, types and devices before.
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
 #include <nanobind/stl/array.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
-#include <cmath>
 #include <memory>
 #include <mutex>
 #include <stdexcept>
 #include <unordered_map>
 #include <variant>
-
-#if defined(__GLIBC__)
-#include <malloc.h>
-#endif
 
 #include "call.h"
 #include "dispatch.h"
@@ -27,6 +22,28 @@ namespace {
 using namespace cocogs;
 
 using AnySaved = std::variant<std::unique_ptr<Saved<float>>, std::unique_ptr<Saved<double>>>;
+
+// Whether Ctrl-C, or another signal whose handler raises, wants the pass to end. The exception stays set in
+// Python until the pass has ended, see `pass_on`. Signals reach the main thread alone.
+bool interrupted() {
+  nb::gil_scoped_acquire gil;
+  return PyErr_CheckSignals() != 0;
+}
+void pass_on(const std::exception_ptr& error, void*) {
+  try {
+    std::rethrow_exception(error);
+  } catch (const Cancelled&) {
+    if (!PyErr_Occurred()) PyErr_SetString(PyExc_RuntimeError, "The pass was cancelled.");
+  }
+}
+
+// Runs a pass without Python's lock.
+template <class Pass>
+void run_pass(int threads, Pass&& pass) {
+  nb::gil_scoped_release release;
+  Cancel cancel(interrupted);
+  pass(Run{threads, cancel});
+}
 
 // Forward passes that some tensor still refers to, by the number that the tensor holds.
 struct Registry {
@@ -54,7 +71,7 @@ nb::ndarray<nb::pytorch, int64_t> handle_of(AnySaved&& saved) {
     std::shared_ptr<const AnySaved> last_use;
     std::lock_guard<std::mutex> lock(registry().mutex);
     const auto found = registry().passes.find(*number);
-    last_use = std::move(found->second);
+    last_use = std::move(found->second);  // destroyed after the lock is given back
     registry().passes.erase(found);
   });
   return nb::ndarray<nb::pytorch, int64_t>(data, {1}, owner);
@@ -65,53 +82,66 @@ std::shared_ptr<const AnySaved> pass_of(int64_t number) {
   std::lock_guard<std::mutex> lock(r.mutex);
   const auto found = r.passes.find(number);
   if (found == r.passes.end())
-    throw std::invalid_argument("the forward pass of this backward pass is gone: keep its state tensor");
+    throw std::invalid_argument("The forward pass of this backward pass is gone: keep its state tensor.");
   return found->second;
 }
 
-template <class R>
-AnySaved forward_as(const Call& call, int threads, const ImageAddresses& out, Address radii) {
-  return rasterize_forward(scene_of<R>(call), threads, images<R>(out), reinterpret_cast<R*>(radii));
-}
-
-nb::ndarray<nb::pytorch, int64_t> forward(bool is_double, const Call& call, int threads,
-                                          ImageAddresses out, Address radii) {
+nb::ndarray<nb::pytorch, int64_t> forward(bool is_double, const Call& call, int threads, const Pictures& out,
+                                          Address radii) {
   check(call);
   AnySaved saved;
-  {
-    nb::gil_scoped_release release;
-    saved = is_double ? forward_as<double>(call, threads, out, radii)
-                      : forward_as<float>(call, threads, out, radii);
-  }
+  run_pass(threads, [&](Run run) {
+    if (is_double)
+      saved = rasterize_forward(scene_of<double>(call), run, images<double>(out), reinterpret_cast<double*>(radii));
+    else
+      saved = rasterize_forward(scene_of<float>(call), run, images<float>(out), reinterpret_cast<float*>(radii));
+  });
   return handle_of(std::move(saved));
 }
 
-void backward(int64_t pass, const Call& call, int threads, ImageAddresses out, ImageAddresses v_out,
-              Addresses v, std::array<int64_t, kArguments> v_strides) {
-  check(call);
-  const std::shared_ptr<const AnySaved> saved = pass_of(pass);
-  nb::gil_scoped_release release;
-  std::visit(
-      [&](const auto& typed) {
-        using R = std::remove_pointer_t<decltype(typed->sets.data()->records)>;
-        using Number = std::remove_reference_t<decltype(std::declval<R>().splat.x)>;
-        rasterize_backward(scene_of<Number>(call), threads, *typed, images<const Number>(out),
-                           images<const Number>(v_out), parameters<Number>(v, v_strides));
-      },
-      *saved);
+template <class R>
+void backward_as(const AnySaved& saved, const Call& call, Run run, const Pictures& out, const Pictures& v_out,
+                 const Arrays& v) {
+  const auto* typed = std::get_if<std::unique_ptr<Saved<R>>>(&saved);
+  if (!typed) throw std::invalid_argument("The state is of a forward pass in another float type.");
+  rasterize_backward(scene_of<R>(call), run, **typed, images<const R>(out), images<const R>(v_out),
+                     parameters<R>(v));
 }
 
+void backward(bool is_double, int64_t state, const Call& call, int threads, const Pictures& out,
+              const Pictures& v_out, const Arrays& v) {
+  check(call);
+  const std::shared_ptr<const AnySaved> saved = pass_of(state);
+  run_pass(threads, [&](Run run) {
+    (is_double ? backward_as<double> : backward_as<float>)(*saved, call, run, out, v_out, v);
+  });
+}
+
+// Two pictures of size (channels, height, width); slopes: see dispatch.h.
 template <class R>
-void ssim_as(const std::array<int, 3>& size, int threads, Address image, Address photo, Address values,
+void ssim_as(const std::array<int, 3>& size, Run run, Address image, Address photo, Address values,
              Address slopes) {
-  ssim_forward(comparison<R>(size, image, photo), threads, reinterpret_cast<R*>(values),
+  ssim_forward(comparison<R>(size, image, photo), run, reinterpret_cast<R*>(values),
                reinterpret_cast<R*>(slopes));
 }
 template <class R>
-void ssim_backward_as(const std::array<int, 3>& size, int threads, Address image, Address photo,
-                      Address slopes, Address v_values, Address v_image) {
-  ssim_backward(comparison<R>(size, image, photo), threads, reinterpret_cast<const R*>(slopes),
+void ssim_backward_as(const std::array<int, 3>& size, Run run, Address image, Address photo, Address slopes,
+                      Address v_values, Address v_image) {
+  ssim_backward(comparison<R>(size, image, photo), run, reinterpret_cast<const R*>(slopes),
                 reinterpret_cast<const R*>(v_values), reinterpret_cast<R*>(v_image));
+}
+void ssim_pass(bool is_double, std::array<int, 3> size, int threads, Address image, Address photo, Address values,
+               Address slopes) {
+  run_pass(threads, [&](Run run) {
+    (is_double ? ssim_as<double> : ssim_as<float>)(size, run, image, photo, values, slopes);
+  });
+}
+void ssim_backward_pass(bool is_double, std::array<int, 3> size, int threads, Address image, Address photo,
+                        Address slopes, Address v_values, Address v_image) {
+  run_pass(threads, [&](Run run) {
+    (is_double ? ssim_backward_as<double> : ssim_backward_as<float>)(size, run, image, photo, slopes, v_values,
+                                                                     v_image);
+  });
 }
 
 nb::dict constants() {
@@ -124,37 +154,22 @@ nb::dict constants() {
   return c;
 }
 
-// Large blocks that are freed and asked for again would each time come back as fresh pages, at the
-// price of the work done in them. Tells glibc to keep them.
-void keep_freed_memory() {
-#if defined(__GLIBC__)
-  if (!mallopt(M_MMAP_THRESHOLD, 1 << 30)) mallopt(M_MMAP_THRESHOLD, 32 << 20);
-  mallopt(M_TRIM_THRESHOLD, 2000 << 20);
-  mallopt(M_TOP_PAD, 64 << 20);
-#endif
-}
-
 }  // namespace
 
 NB_MODULE(_native, m) {
+  keep_freed_memory();
   define_call(m);
-  m.def("forward", &forward, nb::arg("is_double"), nb::arg("call"), nb::arg("threads"), nb::arg("out"),
-        nb::arg("radii"));
-  m.def("backward", &backward, nb::arg("saved"), nb::arg("call"), nb::arg("threads"), nb::arg("out"),
-        nb::arg("v_out"), nb::arg("v"), nb::arg("v_strides"));
-  // Two pictures of size (channels, height, width); slopes: see dispatch.h.
-  const auto release = nb::call_guard<nb::gil_scoped_release>();
-  m.def("ssim", [](bool is_double, std::array<int, 3> size, int threads, Address image, Address photo,
-                   Address values, Address slopes) {
-    (is_double ? ssim_as<double> : ssim_as<float>)(size, threads, image, photo, values, slopes);
-  }, nb::arg("is_double"), nb::arg("size"), nb::arg("threads"), nb::arg("image"), nb::arg("photo"),
-     nb::arg("values"), nb::arg("slopes"), release);
-  m.def("ssim_backward", [](bool is_double, std::array<int, 3> size, int threads, Address image,
-                            Address photo, Address slopes, Address v_values, Address v_image) {
-    (is_double ? ssim_backward_as<double>
-               : ssim_backward_as<float>)(size, threads, image, photo, slopes, v_values, v_image);
-  }, nb::arg("is_double"), nb::arg("size"), nb::arg("threads"), nb::arg("image"), nb::arg("photo"),
-     nb::arg("slopes"), nb::arg("v_values"), nb::arg("v_image"), release);
+  nb::exception<TooLarge>(m, "TooLarge", PyExc_ValueError);
+  nb::register_exception_translator(pass_on);
+  m.def("forward", &forward, nb::kw_only(), nb::arg("is_double"), nb::arg("call"), nb::arg("threads"),
+        nb::arg("out"), nb::arg("radii"));
+  m.def("backward", &backward, nb::kw_only(), nb::arg("is_double"), nb::arg("state"), nb::arg("call"),
+        nb::arg("threads"), nb::arg("out"), nb::arg("v_out"), nb::arg("v"));
+  m.def("ssim", &ssim_pass, nb::kw_only(), nb::arg("is_double"), nb::arg("size"), nb::arg("threads"),
+        nb::arg("image"), nb::arg("photo"), nb::arg("values"), nb::arg("slopes"));
+  m.def("ssim_backward", &ssim_backward_pass, nb::kw_only(), nb::arg("is_double"), nb::arg("size"),
+        nb::arg("threads"), nb::arg("image"), nb::arg("photo"), nb::arg("slopes"), nb::arg("v_values"),
+        nb::arg("v_image"));
   m.def("constants", &constants);
   m.def("levels", &levels);
   m.def("level", &level);
@@ -164,6 +179,7 @@ NB_MODULE(_native, m) {
     std::lock_guard<std::mutex> lock(registry().mutex);
     return registry().passes.size();
   });
-  m.def("release_memory", &release_memory);
-  m.def("keep_freed_memory", &keep_freed_memory);
+  m.def("kept_memory", &kept_memory);
+  m.def("available_memory", &available_memory);
+  m.def("release_memory", &release_memory, nb::call_guard<nb::gil_scoped_release>());
 }

@@ -1,4 +1,4 @@
-// What Python sees of the GPU's rasterizer: addresses on the device, sizes and a stream in. All memory
+// What Python sees of the GPU's passes: addresses on the device, sizes and a stream in. All memory
 // is the caller's; cocogs/rasterize/native_cuda.py asks how much is needed, and holds it.
 #include <nanobind/nanobind.h>
 #include <nanobind/stl/array.h>
@@ -61,7 +61,7 @@ int64_t project_and_order(const Call& call, Address kept, Address work, Address 
 }
 
 void draw(const Call& call, int64_t intersections, Address kept, Address work, Address kept_lists,
-          Address list_work, ImageAddresses out, Address stream) {
+          Address list_work, const Pictures& out, Address stream) {
   const Scene<float> scene = scene_of<float>(call);
   Arena keep(memory(kept)), use(memory(work)), keep_lists(memory(kept_lists)), use_lists(memory(list_work));
   const Projection projection = take_projection(scene, keep);
@@ -72,14 +72,13 @@ void draw(const Call& call, int64_t intersections, Address kept, Address work, A
 }
 
 void backward(const Call& call, int64_t intersections, Address kept, Address kept_lists, Address work,
-              ImageAddresses out, ImageAddresses v_out, Addresses v,
-              std::array<int64_t, kArguments> v_strides, Address stream) {
+              const Pictures& out, const Pictures& v_out, const Arrays& v, Address stream) {
   const Scene<float> scene = scene_of<float>(call);
   Arena keep(memory(kept)), keep_lists(memory(kept_lists)), use(memory(work));
   const Projection projection = take_projection(scene, keep);
   const Lists lists = take_lists(scene, intersections, keep_lists);
   const Gathering gathering = take_gathering(scene, intersections, use);
-  const Parameters<float> wanted = parameters<float>(v, v_strides);
+  const Parameters<float> wanted = parameters<float>(v);
   rasterize_vjp(scene, projection, lists, images<const float>(out), images<const float>(v_out),
                 wanted.means2d.data != nullptr, gathering.slots, stream_at(stream));
   sum_moments(scene, projection, gathering, stream_at(stream));
@@ -106,15 +105,15 @@ NB_MODULE(_cuda, m) {
   m.def("projection_sizes", &projection_sizes, nb::arg("call"));
   m.def("list_sizes", &list_sizes, nb::arg("call"), nb::arg("intersections"));
   m.def("backward_size", &backward_size, nb::arg("call"), nb::arg("intersections"));
-  m.def("project_and_order", &project_and_order, nb::arg("call"), nb::arg("kept"), nb::arg("work"),
+  m.def("project_and_order", &project_and_order, nb::kw_only(), nb::arg("call"), nb::arg("kept"), nb::arg("work"),
         nb::arg("radii"), nb::arg("room"), nb::arg("total"), nb::arg("stream"), release);
-  m.def("draw", &draw, nb::arg("call"), nb::arg("intersections"), nb::arg("kept"), nb::arg("work"),
+  m.def("draw", &draw, nb::kw_only(), nb::arg("call"), nb::arg("intersections"), nb::arg("kept"), nb::arg("work"),
         nb::arg("kept_lists"), nb::arg("list_work"), nb::arg("out"), nb::arg("stream"), release);
-  m.def("backward", &backward, nb::arg("call"), nb::arg("intersections"), nb::arg("kept"),
+  m.def("backward", &backward, nb::kw_only(), nb::arg("call"), nb::arg("intersections"), nb::arg("kept"),
         nb::arg("kept_lists"), nb::arg("work"), nb::arg("out"), nb::arg("v_out"), nb::arg("v"),
-        nb::arg("v_strides"), nb::arg("stream"), release);
-  m.def("ssim", &compare, nb::arg("size"), nb::arg("image"), nb::arg("photo"), nb::arg("values"),
+        nb::arg("stream"), release);
+  m.def("ssim", &compare, nb::kw_only(), nb::arg("size"), nb::arg("image"), nb::arg("photo"), nb::arg("values"),
         nb::arg("slopes"), nb::arg("stream"), release);
-  m.def("ssim_backward", &compare_backward, nb::arg("size"), nb::arg("image"), nb::arg("photo"),
+  m.def("ssim_backward", &compare_backward, nb::kw_only(), nb::arg("size"), nb::arg("image"), nb::arg("photo"),
         nb::arg("slopes"), nb::arg("v_values"), nb::arg("v_image"), nb::arg("stream"), release);
 }

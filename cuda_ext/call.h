@@ -1,13 +1,15 @@
-// The arguments of a call from Python, for both native modules: addresses and sizes, as plain numbers.
+// The arguments of a call from Python, for both native modules: addresses and sizes, each by its name.
 #pragma once
 #include <nanobind/nanobind.h>
 #include <nanobind/stl/array.h>
+#include <nanobind/stl/pair.h>
 
 #include <array>
+#include <cmath>
 #include <cstdint>
-#include <new>
 #include <stdexcept>
 #include <string>
+#include <utility>
 
 #include "math/harmonics.h"
 #include "ops.h"
@@ -15,41 +17,45 @@
 namespace cocogs {
 
 using Address = uintptr_t;  // 0 for what is not there
+// A tensor (S, N, ...) or, with stride 0, (1, N, ...): its address, and numbers from one set to the next.
+using Array = std::pair<Address, int64_t>;
 
-// The order of addresses in calls, as in native.py.
-enum Argument { kMeans, kQuats, kScales, kOpacities, kBlur, kFirstBand, kOtherBands, kMeans2d, kArguments };
-enum Image { kColors, kAlphas, kDepths, kImages };
-using Addresses = std::array<Address, kArguments>;
-using ImageAddresses = std::array<Address, kImages>;
+// The Gaussians, or the gradients by them. cocogs/rasterize/call.py makes it of keywords.
+struct Arrays {
+  Array means, quats, scales, opacities, blur, sh0, shN, means2d;
+};
+struct Pictures {
+  Address colors = 0, alphas = 0, depths = 0;
+};
 
 template <class P>
-Parameters<P> parameters(const Addresses& at, const std::array<int64_t, kArguments>& strides) {
-  const auto per_set = [&](Argument a) { return PerSet<P>{reinterpret_cast<P*>(at[a]), strides[a]}; };
+Parameters<P> parameters(const Arrays& arrays) {
+  const auto per_set = [](const Array& a) { return PerSet<P>{reinterpret_cast<P*>(a.first), a.second}; };
   Parameters<P> p;
-  p.means = per_set(kMeans);
-  p.quats = per_set(kQuats);
-  p.scales = per_set(kScales);
-  p.opacities = per_set(kOpacities);
-  p.blur = per_set(kBlur);
-  p.sh0 = reinterpret_cast<P*>(at[kFirstBand]);
-  p.shN = reinterpret_cast<P*>(at[kOtherBands]);
-  p.means2d = per_set(kMeans2d);
+  p.means = per_set(arrays.means);
+  p.quats = per_set(arrays.quats);
+  p.scales = per_set(arrays.scales);
+  p.opacities = per_set(arrays.opacities);
+  p.blur = per_set(arrays.blur);
+  p.sh0 = reinterpret_cast<P*>(arrays.sh0.first);
+  p.shN = reinterpret_cast<P*>(arrays.shN.first);
+  p.means2d = per_set(arrays.means2d);
   return p;
 }
 template <class P>
-Images<P> images(const ImageAddresses& at) {
-  return {reinterpret_cast<P*>(at[kColors]), reinterpret_cast<P*>(at[kAlphas]),
-          reinterpret_cast<P*>(at[kDepths])};
+Images<P> images(const Pictures& at) {
+  return {reinterpret_cast<P*>(at.colors), reinterpret_cast<P*>(at.alphas), reinterpret_cast<P*>(at.depths)};
 }
 
 // `Camera.numbers` of cocogs/camera.py, in this order.
-enum CameraNumber { kPose, kFx = 12, kFy, kCx, kCy, kNear, kMinRatioX, kMaxRatioX, kMinRatioY, kMaxRatioY, kCameraNumbers };
+enum CameraNumber {
+  kPose, kFx = 12, kFy, kCx, kCy, kNear, kMinRatioX, kMaxRatioX, kMinRatioY, kMaxRatioY, kCameraNumbers
+};
 using CameraNumbers = std::array<double, kCameraNumbers>;
 
 // What both passes are told about the scene.
 struct Call {
-  Addresses inputs;
-  std::array<int64_t, kArguments> strides;  // between sets, in numbers; 0 = shared
+  Arrays gaussians;
   int64_t count;
   int sets, sh_degree, width, height;
   CameraNumbers camera;
@@ -64,7 +70,7 @@ Scene<R> scene_of(const Call& call) {
     return R(-(c[axis] * c[3] + c[4 + axis] * c[7] + c[8 + axis] * c[11]));
   };
   Scene<R> scene;
-  scene.gaussians = parameters<const R>(call.inputs, call.strides);
+  scene.gaussians = parameters<const R>(call.gaussians);
   scene.camera.rotation = {{R(c[0]), R(c[1]), R(c[2])},
                            {R(c[4]), R(c[5]), R(c[6])},
                            {R(c[8]), R(c[9]), R(c[10])}};
@@ -100,32 +106,38 @@ Comparison<R> comparison(const std::array<int, 3>& size, Address image, Address 
   return {size[0], size[1], size[2], reinterpret_cast<const R*>(image), reinterpret_cast<const R*>(photo)};
 }
 
-// Throws std::invalid_argument.
+// Throws std::invalid_argument. The ops in Python have checked the tensors: shapes, types, devices.
 inline void check(const Call& call) {
   if (call.sets < 1 || call.sets > kMaxSets)
-    throw std::invalid_argument("the number of sets must lie between 1 and " + std::to_string(kMaxSets));
+    throw std::invalid_argument("The number of sets must lie between 1 and " + std::to_string(kMaxSets) + ".");
   if (call.count < 0 || call.count > int64_t(UINT32_MAX) / call.sets)
-    throw std::invalid_argument("too many Gaussians: 2^32 at most, all sets together");
+    throw std::invalid_argument("There may be 2^32 Gaussians at most, all sets together.");
   constexpr int most = kTile * UINT16_MAX;
   if (call.width < 1 || call.height < 1 || call.width > most || call.height > most)
-    throw std::invalid_argument("the image must measure between 1 and a million pixels on each side");
+    throw std::invalid_argument("A picture must have between 1 and a million pixels on each side.");
   if (call.sh_degree < 0 || call.sh_degree > kMaxDegree)
-    throw std::invalid_argument("sh_degree must lie between 0 and 3");
+    throw std::invalid_argument("sh_degree must lie between 0 and 3.");
+  for (const double number : call.camera)
+    if (!std::isfinite(number)) throw std::invalid_argument("The camera holds a number that is not finite.");
+  if (!(call.camera[kFx] > 0) || !(call.camera[kFy] > 0))
+    throw std::invalid_argument("The camera's focal lengths must be greater than 0.");
+  if (!(call.camera[kNear] > 0)) throw std::invalid_argument("The camera's near plane must be greater than 0.");
 }
 
 inline void define_call(nanobind::module_& m) {
   namespace nb = nanobind;
+  nb::class_<Arrays>(m, "Arrays")
+      .def(nb::init<Array, Array, Array, Array, Array, Array, Array, Array>(), nb::kw_only(), nb::arg("means"),
+           nb::arg("quats"), nb::arg("scales"), nb::arg("opacities"), nb::arg("blur"), nb::arg("sh0"),
+           nb::arg("shN"), nb::arg("means2d"));
+  nb::class_<Pictures>(m, "Pictures")
+      .def(nb::init<Address, Address, Address>(), nb::kw_only(), nb::arg("colors"), nb::arg("alphas"),
+           nb::arg("depths"));
   nb::class_<Call>(m, "Call")
-      .def("__init__",
-           [](Call* call, Addresses inputs, std::array<int64_t, kArguments> strides, int64_t count, int sets,
-              int sh_degree, int width, int height, CameraNumbers camera,
-              Address background, bool antialiased, bool with_depth) {
-             new (call) Call{inputs, strides, count,      sets,        sh_degree, width,
-                             height, camera,  background, antialiased, with_depth};
-           },
-           nb::arg("inputs"), nb::arg("strides"), nb::arg("count"), nb::arg("sets"), nb::arg("sh_degree"),
-           nb::arg("width"), nb::arg("height"), nb::arg("camera"),
-           nb::arg("background"), nb::arg("antialiased"), nb::arg("with_depth"));
+      .def(nb::init<Arrays, int64_t, int, int, int, int, CameraNumbers, Address, bool, bool>(),
+           nb::kw_only(), nb::arg("gaussians"), nb::arg("count"), nb::arg("sets"), nb::arg("sh_degree"),
+           nb::arg("width"), nb::arg("height"), nb::arg("camera"), nb::arg("background"),
+           nb::arg("antialiased"), nb::arg("with_depth"));
 }
 
 }  // namespace cocogs

@@ -4,7 +4,6 @@
 #include <ctime>
 #include <stdexcept>
 
-#include "threads.h"
 #include "tiles.h"
 
 namespace cocogs {
@@ -115,6 +114,57 @@ int64_t chain_chunks(int64_t* chunk_slots, int64_t chunks) {
   return total;
 }
 
+// Numbers as people read them: 1,234,567.
+std::string readable(int64_t number) {
+  std::string text = std::to_string(number);
+  for (int64_t at = int64_t(text.size()) - 3; at > 0; at -= 3) text.insert(size_t(at), ",");
+  return text;
+}
+std::string in_gigabytes(int64_t bytes) {
+  return readable(bytes / 1'000'000'000) + "." + std::to_string(bytes / 100'000'000 % 10) + " GB";
+}
+
+// Throws TooLarge where a pass would take more memory than there is. `intersections`: so many make the lists that
+// long, 0 where there are none yet.
+template <class R>
+void check_memory(const Scene<R>& scene, int64_t bytes, int64_t intersections) {
+  constexpr int64_t kAlwaysThere = int64_t(256) << 20;
+  if (bytes <= kAlwaysThere) return;
+  const int64_t available = available_memory() + int64_t(kept_memory());
+  if (bytes <= available) return;
+  const std::string tiles =
+      intersections ? " (they touch " + readable(intersections) + " image tiles in all)" : std::string();
+  throw TooLarge("Drawing " + readable(scene.count) + " Gaussians on " + std::to_string(scene.width) + " x " +
+                 std::to_string(scene.height) + " px needs " + in_gigabytes(bytes) + " of memory, but " +
+                 in_gigabytes(available) + " are free" + tiles +
+                 ": draw fewer or smaller Gaussians, or a smaller picture.");
+}
+
+// What a forward pass takes before its lists, and writes into the pictures. Those are there already, but the system
+// gives memory only when it is written to.
+template <class R>
+int64_t bytes_before_lists(const Scene<R>& scene) {
+  const int64_t pixels = int64_t(scene.width) * scene.height, numbers_per_pixel = scene.with_depth ? 5 : 4;
+  const int64_t per_gaussian = sizeof(Record<R>) + sizeof(uint64_t) + sizeof(TileRect);
+  return scene.sets * (pixels * numbers_per_pixel * int64_t(sizeof(R)) + scene.count * per_gaussian);
+}
+
+// Throws TooLarge where the lists of the sets' tiles cannot be made.
+template <class R>
+void check_lists(const Scene<R>& scene, const Saved<R>& saved) {
+  int64_t total = 0, most = 0;
+  for (const auto& state : saved.sets) {
+    total += state.intersections;
+    most = state.intersections > most ? state.intersections : most;
+  }
+  if (most > int64_t(UINT32_MAX))
+    throw TooLarge("The Gaussians touch " + readable(most) +
+                   " image tiles in all, more than 2^32: they are too large, or too many, for a picture of " +
+                   std::to_string(scene.width) + " x " + std::to_string(scene.height) + " px.");
+  const int64_t per_intersection = sizeof(*saved.sets[0].splat_of) + sizeof(uint64_t);
+  check_memory(scene, total * per_intersection, total);
+}
+
 struct StagingBuffers {
   Buffer<uint64_t> keys;
   Buffer<TileRect> tiles;
@@ -124,10 +174,14 @@ struct StagingBuffers {
 }  // namespace
 
 template <class R>
-std::unique_ptr<Saved<R>> rasterize_forward(const Scene<R>& scene, int threads, const Images<R>& out,
-                                            R* radii) {
+std::unique_ptr<Saved<R>> rasterize_forward(const Scene<R>& scene, Run run, const Images<R>& out, R* radii) {
+  begin_pass();
+  check_memory(scene, bytes_before_lists(scene), 0);
   auto saved = std::make_unique<Saved<R>>();
   saved->kernels = &kernels<R>();
+  saved->count = scene.count;
+  saved->width = scene.width;
+  saved->height = scene.height;
   seconds[kProject] = seconds[kBin] = seconds[kRasterize] = 0;
   const size_t count = size_t(scene.count), chunks = size_t(scene.chunks()), tiles = size_t(scene.tiles());
   std::vector<StagingBuffers> buffers;
@@ -143,41 +197,43 @@ std::unique_ptr<Saved<R>> rasterize_forward(const Scene<R>& scene, int threads, 
   }
   {
     Timer timer(kProject);
-    parallel_for(threads, scene.chunks(), [&](int64_t chunk) {
+    parallel_for(run.threads, scene.chunks(), run.cancel, [&](int64_t chunk) {
       saved->kernels->project(scene, chunk, saved->sets.data(), staging.data(), radii);
     });
+    for (auto& state : saved->sets) state.intersections = chain_chunks(state.chunk_slots, scene.chunks());
   }
+  check_lists(scene, *saved);
   for (int s = 0; s < scene.sets; ++s) {
     SetState<R>& state = saved->sets[s];
     {
       Timer timer(kBin);
-      state.intersections = chain_chunks(state.chunk_slots, scene.chunks());
-      if (state.intersections > int64_t(UINT32_MAX))
-        throw std::overflow_error("the Gaussians touch " + std::to_string(state.intersections) +
-                                  " image tiles in all, more than 2^32: they are too large, or too many, "
-                                  "for this image");
       saved->splats.emplace_back(size_t(state.intersections));
       saved->blocks.emplace_back(size_t(state.intersections));
       state.splat_of = saved->splats[s].data();
       state.blocks_of = saved->blocks[s].data();
-      bin_splats({scene.tiles_x(), scene.tiles_y(), scene.count, scene.chunks()}, staging[s], threads,
-                 state.tile_start, state.splat_of);
+      bin_splats({scene.tiles_x(), scene.tiles_y(), scene.count, scene.chunks()}, staging[s], run.threads,
+                 run.cancel, state.tile_start, state.splat_of);
     }
     Timer timer(kRasterize);
-    parallel_for(threads, scene.tiles(),
+    parallel_for(run.threads, scene.tiles(), run.cancel,
                  [&](int64_t tile) { saved->kernels->rasterize(scene, s, tile, state, out); });
   }
   return saved;
 }
 
 template <class R>
-void rasterize_backward(const Scene<R>& scene, int threads, const Saved<R>& saved,
-                        const Images<const R>& out, const Images<const R>& v_out,
-                        const Parameters<R>& v) {
+void rasterize_backward(const Scene<R>& scene, Run run, const Saved<R>& saved, const Images<const R>& out,
+                        const Images<const R>& v_out, const Parameters<R>& v) {
+  if (saved.count != scene.count || saved.sets.size() != size_t(scene.sets) || saved.width != scene.width ||
+      saved.height != scene.height)
+    throw std::invalid_argument("The state is of a forward pass of other sizes than this backward pass.");
+  begin_pass();
   seconds[kRasterizeVjp] = seconds[kSumMoments] = seconds[kProjectVjp] = 0;
   const Kernels<R>& kernels = *saved.kernels;
   int64_t most = 0;
   for (const auto& state : saved.sets) most = state.intersections > most ? state.intersections : most;
+  const int64_t summed = (scene.sets - 1) * scene.count;
+  check_memory(scene, most * int64_t(sizeof(uint8_t)) + (most + summed) * kSlotSize * int64_t(sizeof(R)), most);
   const Buffer<R> slot_moments(size_t(most) * kSlotSize);
   const Buffer<uint8_t> written{size_t(most)};
   const Slots<R> slots = {slot_moments.data(), written.data()};
@@ -188,7 +244,7 @@ void rasterize_backward(const Scene<R>& scene, int threads, const Saved<R>& save
     {
       Timer timer(kRasterizeVjp);
       std::memset(slots.written, 0, size_t(state.intersections));
-      parallel_for(threads, scene.tiles(), [&](int64_t tile) {
+      parallel_for(run.threads, scene.tiles(), run.cancel, [&](int64_t tile) {
         kernels.rasterize_vjp(scene, s, tile, state, out, v_out, v.means2d.data != nullptr, slots);
       });
     }
@@ -200,44 +256,38 @@ void rasterize_backward(const Scene<R>& scene, int threads, const Saved<R>& save
     Timer timer(kSumMoments);
     sums.emplace_back(size_t(scene.count) * kSlotSize);
     moments.push_back({sums[s].data(), {}});
-    parallel_for(threads, scene.chunks(), [&](int64_t chunk) {
+    parallel_for(run.threads, scene.chunks(), run.cancel, [&](int64_t chunk) {
       kernels.sum_moments(scene, chunk, state, slots, sums[s].data());
     });
   }
   Timer timer(kProjectVjp);
-  parallel_for(threads, scene.chunks(), [&](int64_t chunk) {
+  parallel_for(run.threads, scene.chunks(), run.cancel, [&](int64_t chunk) {
     kernels.project_vjp(scene, chunk, saved.sets.data(), moments.data(), v);
   });
 }
 
 template <class R>
-void ssim_forward(const Comparison<R>& pictures, int threads, R* values, R* slopes) {
+void ssim_forward(const Comparison<R>& pictures, Run run, R* values, R* slopes) {
   const Kernels<R>& chosen = kernels<R>();
-  parallel_for(threads, pictures.tiles(kSsimTile, kSsimTile),
+  parallel_for(run.threads, pictures.tiles(kSsimTile, kSsimTile), run.cancel,
                [&](int64_t tile) { chosen.ssim(pictures, tile, values, slopes); });
 }
 
 template <class R>
-void ssim_backward(const Comparison<R>& pictures, int threads, const R* slopes, const R* v_values, R* v_image) {
+void ssim_backward(const Comparison<R>& pictures, Run run, const R* slopes, const R* v_values, R* v_image) {
   const Kernels<R>& chosen = kernels<R>();
-  parallel_for(threads, pictures.tiles(kSsimTile, kSsimTile),
+  parallel_for(run.threads, pictures.tiles(kSsimTile, kSsimTile), run.cancel,
                [&](int64_t tile) { chosen.ssim_vjp(pictures, tile, slopes, v_values, v_image); });
 }
 
-template std::unique_ptr<Saved<float>> rasterize_forward(const Scene<float>&, int, const Images<float>&,
-                                                         float*);
-template std::unique_ptr<Saved<double>> rasterize_forward(const Scene<double>&, int,
-                                                          const Images<double>&, double*);
-template void rasterize_backward(const Scene<float>&, int, const Saved<float>&,
-                                 const Images<const float>&, const Images<const float>&,
-                                 const Parameters<float>&);
-template void rasterize_backward(const Scene<double>&, int, const Saved<double>&,
-                                 const Images<const double>&, const Images<const double>&,
-                                 const Parameters<double>&);
-template void ssim_forward(const Comparison<float>&, int, float*, float*);
-template void ssim_forward(const Comparison<double>&, int, double*, double*);
-template void ssim_backward(const Comparison<float>&, int, const float*, const float*, float*);
-template void ssim_backward(const Comparison<double>&, int, const double*, const double*, double*);
+#define COCOGS_PASSES(R)                                                                                     \
+  template std::unique_ptr<Saved<R>> rasterize_forward(const Scene<R>&, Run, const Images<R>&, R*);          \
+  template void rasterize_backward(const Scene<R>&, Run, const Saved<R>&, const Images<const R>&,            \
+                                   const Images<const R>&, const Parameters<R>&);                            \
+  template void ssim_forward(const Comparison<R>&, Run, R*, R*);                                             \
+  template void ssim_backward(const Comparison<R>&, Run, const R*, const R*, R*);
+COCOGS_PASSES(float)
+COCOGS_PASSES(double)
 
 std::vector<std::string> levels() {
   std::vector<std::string> names;

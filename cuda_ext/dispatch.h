@@ -2,13 +2,26 @@
 #pragma once
 #include <array>
 #include <memory>
+#include <stdexcept>
 #include <string>
 #include <vector>
 
 #include "memory.h"
 #include "ops.h"
+#include "threads.h"
 
 namespace cocogs {
+
+// Thrown before a pass takes memory that it cannot have. `what` is one sentence for the user.
+struct TooLarge : std::runtime_error {
+  using std::runtime_error::runtime_error;
+};
+
+// How a pass runs: on so many threads, until it ends or is cancelled.
+struct Run {
+  int threads;
+  Cancel& cancel;
+};
 
 // What a forward pass keeps for its backward pass.
 template <class R>
@@ -20,26 +33,27 @@ class Saved {
   std::vector<Buffer<uint32_t>> splats;
   std::vector<Buffer<uint64_t>> blocks;
   const Kernels<R>* kernels = nullptr;  // of the level that drew it
+  int64_t count = 0;                    // Gaussians per set
+  int width = 0, height = 0;
 };
 
-// Draws all sets. radii: (S, N) px. Throws std::bad_alloc, std::overflow_error.
+// Draws all sets. radii: (S, N) px. Throws std::bad_alloc, TooLarge, Cancelled.
 template <class R>
-std::unique_ptr<Saved<R>> rasterize_forward(const Scene<R>& scene, int threads, const Images<R>& out,
-                                            R* radii);
+std::unique_ptr<Saved<R>> rasterize_forward(const Scene<R>& scene, Run run, const Images<R>& out, R* radii);
 
 // Writes the gradients by the arrays of v that are not null. A null image in v_out is a zero gradient.
+// Throws std::bad_alloc, TooLarge, Cancelled; std::invalid_argument where `saved` is of a scene of another size.
 template <class R>
-void rasterize_backward(const Scene<R>& scene, int threads, const Saved<R>& saved,
-                        const Images<const R>& out, const Images<const R>& v_out,
-                        const Parameters<R>& v);
+void rasterize_backward(const Scene<R>& scene, Run run, const Saved<R>& saved, const Images<const R>& out,
+                        const Images<const R>& v_out, const Parameters<R>& v);
 
 // The structural similarity of two pictures, values (channels, H, W); slopes (kSsimSlopes, channels, H, W)
-// are for the backward pass, null if there will be none.
+// are for the backward pass, null if there will be none. Throws Cancelled.
 template <class R>
-void ssim_forward(const Comparison<R>& pictures, int threads, R* values, R* slopes);
-// The gradient by the image.
+void ssim_forward(const Comparison<R>& pictures, Run run, R* values, R* slopes);
+// The gradient by the image. Throws Cancelled.
 template <class R>
-void ssim_backward(const Comparison<R>& pictures, int threads, const R* slopes, const R* v_values, R* v_image);
+void ssim_backward(const Comparison<R>& pictures, Run run, const R* slopes, const R* v_values, R* v_image);
 
 // Instruction set levels that were compiled in and run here, best first.
 std::vector<std::string> levels();

@@ -13,12 +13,13 @@ namespace {
 
 class Pool {
  public:
-  void run(int threads, int64_t count, Task task, void* context) {
+  void run(int threads, int64_t count, Task task, void* context, Cancel& cancel) {
     grow(threads - 1);
     {
       std::lock_guard<std::mutex> lock(mutex_);
       task_ = task;
       context_ = context;
+      cancel_ = &cancel;
       count_ = count;
       next_.store(0, std::memory_order_relaxed);
       wanted_ = threads - 1;
@@ -27,7 +28,7 @@ class Pool {
     wake_.notify_all();
     work();
     std::unique_lock<std::mutex> lock(mutex_);
-    wanted_ = 0;  // whoever has not begun need not begin
+    wanted_ = 0;  // helpers that have not begun need not begin
     done_.wait(lock, [this] { return working_ == 0; });
   }
 
@@ -54,7 +55,8 @@ class Pool {
   }
 
   void work() {
-    for (int64_t i; (i = next_.fetch_add(1, std::memory_order_relaxed)) < count_;) task_(context_, i);
+    for (int64_t i; (i = next_.fetch_add(1, std::memory_order_relaxed)) < count_ && !cancel_->stops();)
+      task_(context_, i);
   }
 
   const pid_t process_ = getpid();
@@ -63,6 +65,7 @@ class Pool {
   std::condition_variable wake_, done_;
   Task task_ = nullptr;
   void* context_ = nullptr;
+  Cancel* cancel_ = nullptr;
   int64_t count_ = 0, job_ = 0;
   std::atomic<int64_t> next_{0};
   int wanted_ = 0, working_ = 0;
@@ -79,15 +82,18 @@ Pool& pool() {
 
 }  // namespace
 
-void run_tasks(int threads, int64_t count, Task task, void* context) {
+void run_tasks(int threads, int64_t count, Task task, void* context, Cancel& cancel) {
   if (threads > count) threads = int(count);
+  std::unique_lock<std::mutex> lock;
   if (threads > 1) {
     Pool& shared = pool();
-    std::unique_lock<std::mutex> lock(shared.busy, std::try_to_lock);
-    if (lock.owns_lock()) return shared.run(threads, count, task, context);
+    lock = std::unique_lock<std::mutex>(shared.busy, std::try_to_lock);
+    if (lock.owns_lock()) shared.run(threads, count, task, context, cancel);
   }
-  // One thread wanted, or another call has the helpers.
-  for (int64_t i = 0; i < count; ++i) task(context, i);
+  // One thread is wanted, or another call has the helpers.
+  if (!lock.owns_lock())
+    for (int64_t i = 0; i < count && !cancel.stops(); ++i) task(context, i);
+  cancel.check();
 }
 
 }  // namespace cocogs

@@ -3,6 +3,7 @@
 #include <cstdint>
 
 #include "ops.h"
+#include "threads.h"
 
 namespace cocogs {
 
@@ -14,8 +15,8 @@ struct TileGrid {
 
 // Fills tile_start (tiles + 1,) and splat_of (intersections,): per tile, the indices of the drawn
 // splats near to far; equal depths keep the order of their indices, whatever the number of threads.
-// Clobbers staging.keys.
-void bin_splats(const TileGrid& grid, const Staging& staging, int threads, int64_t* tile_start,
-                uint32_t* splat_of);
+// Clobbers staging.keys. Throws std::bad_alloc, Cancelled.
+void bin_splats(const TileGrid& grid, const Staging& staging, int threads, Cancel& cancel,
+                int64_t* tile_start, uint32_t* splat_of);
 
 }  // namespace cocogs

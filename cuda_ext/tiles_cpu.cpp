@@ -4,7 +4,6 @@
 #include <cstring>
 
 #include "memory.h"
-#include "threads.h"
 #include "tiles.h"
 
 namespace cocogs {
@@ -12,6 +11,7 @@ namespace {
 
 constexpr int kMaxDigit = 11;  // bits; more buckets than this no longer fit the first-level cache
 constexpr int kAhead = 16;     // elements to prefetch ahead
+constexpr int64_t kDealtAtOnce = 1 << 20;  // intersections between two looks at `cancel`
 
 uint32_t splat_index(uint64_t key) { return uint32_t(key); }
 
@@ -46,7 +46,7 @@ uint32_t chain(uint32_t* counts, int parts, int64_t buckets, int64_t bucket, uin
 }
 
 // Stable radix sort by the upper half of the keys. Returns the array that holds the result.
-uint64_t* sort_by_depth(uint64_t* keys, uint64_t* other, int64_t total, int threads) {
+uint64_t* sort_by_depth(uint64_t* keys, uint64_t* other, int64_t total, int threads, Cancel& cancel) {
   uint32_t low = ~0u, high = 0;
   for (int64_t i = 0; i < total; ++i) {
     low = std::min(low, uint32_t(keys[i] >> 32));
@@ -64,7 +64,7 @@ uint64_t* sort_by_depth(uint64_t* keys, uint64_t* other, int64_t total, int thre
     const auto bucket_of = [low, shift = pass * digit, mask = buckets - 1](uint64_t key) {
       return (uint32_t(key >> 32) - low) >> shift & mask;
     };
-    parallel_for(threads, threads, [&](int64_t part) {
+    parallel_for(threads, threads, cancel, [&](int64_t part) {
       uint32_t* count = counts.data() + part * buckets;
       std::fill_n(count, buckets, 0u);
       const Range range = part_of(total, part, threads);
@@ -72,7 +72,7 @@ uint64_t* sort_by_depth(uint64_t* keys, uint64_t* other, int64_t total, int thre
     });
     uint32_t position = 0;
     for (int64_t b = 0; b < buckets; ++b) position = chain(counts.data(), threads, buckets, b, position);
-    parallel_for(threads, threads, [&](int64_t part) {
+    parallel_for(threads, threads, cancel, [&](int64_t part) {
       uint32_t* next = counts.data() + part * buckets;
       const Range range = part_of(total, part, threads);
       for (int64_t i = range.begin; i < range.end; ++i) other[next[bucket_of(keys[i])]++] = keys[i];
@@ -123,7 +123,8 @@ Range rows_of_part(const TileGrid& grid, const int64_t* tile_start, int64_t part
 
 // Deals the splats, near to far, out to the tiles of some rows; next[tile] is where its next one goes.
 void deal(const TileGrid& grid, const TileRect* rects, const uint64_t* keys, int64_t total, Range rows,
-          int64_t* next, uint32_t* splat_of) {
+          int64_t* next, uint32_t* splat_of, Cancel& cancel) {
+  int64_t dealt = 0;
   for (int64_t i = 0; i < total; ++i) {
     if (i + kAhead < total) __builtin_prefetch(&rects[splat_index(keys[i + kAhead])]);
     const uint32_t splat = splat_index(keys[i]);
@@ -131,24 +132,28 @@ void deal(const TileGrid& grid, const TileRect* rects, const uint64_t* keys, int
     const int64_t end = std::min<int64_t>(rect.y1, rows.end);
     for (int64_t y = std::max<int64_t>(rect.y0, rows.begin); y < end; ++y)
       for (int x = rect.x0; x < rect.x1; ++x) splat_of[next[y * grid.tiles_x + x]++] = splat;
+    dealt += 1 + rect.area();
+    if (dealt < kDealtAtOnce) continue;
+    if (cancel.stops()) return;
+    dealt = 0;
   }
 }
 
 }  // namespace
 
-void bin_splats(const TileGrid& grid, const Staging& staging, int threads, int64_t* tile_start,
-                uint32_t* splat_of) {
+void bin_splats(const TileGrid& grid, const Staging& staging, int threads, Cancel& cancel,
+                int64_t* tile_start, uint32_t* splat_of) {
   count_tiles(grid, staging.tiles, tile_start);
   const int64_t total = compact(grid, staging);
   Buffer<uint64_t> other{size_t(total)};
-  const uint64_t* keys = sort_by_depth(staging.keys, other.data(), total, threads);
+  const uint64_t* keys = sort_by_depth(staging.keys, other.data(), total, threads, cancel);
   const int64_t tiles = int64_t(grid.tiles_x) * grid.tiles_y;
   Buffer<int64_t> next{size_t(tiles)};
   std::copy_n(tile_start, tiles, next.data());
   // Every part reads all splats: that is cheap beside writing, and each tile is written by one part.
-  parallel_for(threads, threads, [&](int64_t part) {
+  parallel_for(threads, threads, cancel, [&](int64_t part) {
     deal(grid, staging.tiles, keys, total, rows_of_part(grid, tile_start, part, threads), next.data(),
-         splat_of);
+         splat_of, cancel);
   });
 }
 

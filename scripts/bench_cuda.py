@@ -4,6 +4,7 @@ import statistics
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -141,7 +142,7 @@ def measure_cuda(
     forward, both = median_ms(ours.forward), median_ms(ours.both)
     peak = torch.cuda.max_memory_allocated() / 2**30
     moved = 2 * sum(leaf.numel() for leaf in leaves.values()) + 2 * sets * 4 * camera.width * camera.height
-    replayed = median_ms(Replay(ours.both, {}, torch.device("cuda")).run)
+    replayed = median_ms(partial(Replay(ours.both, {}, torch.device("cuda")).run, ()))
     theirs, apart = (float("nan"), float("nan")), float("nan")
     if beside_gsplat:
         try:

@@ -22,7 +22,8 @@ import torch
 from torch import Tensor
 
 from cocogs.camera import Camera
-from cocogs.rasterize import native_cpu, rasterize
+from cocogs.compiled import cpu_module
+from cocogs.rasterize import rasterize
 
 STAGES = ("project", "sort, bin", "blend", "blend'", "sum", "project'")
 """Forward, then the gradients (')."""
@@ -108,7 +109,7 @@ def random_scene(setup: Setup, sets: int, seed: int = 0) -> tuple[dict[str, Any]
 
 def measure(setup: Setup, sets: int, threads: int, repeats: int) -> Timing:
     """Forward and backward pass, `repeats` times."""
-    module = native_cpu.native()
+    module = cpu_module()
     torch.set_num_threads(threads)
     tensors, camera = random_scene(setup, sets)
     leaves = {name: tensor.requires_grad_() for name, tensor in tensors.items()}
@@ -189,9 +190,7 @@ def main() -> None:
     )
     parser.add_argument("--threads", type=int, nargs="+", default=[1])
     parser.add_argument("--sets", type=int, nargs="+", default=[1])
-    parser.add_argument(
-        "--level", nargs="+", choices=native_cpu.native().levels(), default=[native_cpu.native().level()]
-    )
+    parser.add_argument("--level", nargs="+", choices=cpu_module().levels(), default=[cpu_module().level()])
     parser.add_argument("--repeats", type=int, default=20)
     parser.add_argument("--large", action="store_true", help="also a million Gaussians at 1600x1066")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
@@ -208,7 +207,7 @@ def main() -> None:
     if not arguments.json:
         print(f"{'scene':16}{'sets':>5}{'threads':>8}  {'level':9}{header}{'stages':>9}{'all':>9}{'wall':>9}")
     for level in arguments.level:
-        native_cpu.native().set_level(level)
+        cpu_module().set_level(level)
         for setup in [*SCENES, *([LARGE] if arguments.large else [])]:
             for sets in arguments.sets:
                 for threads in arguments.threads:

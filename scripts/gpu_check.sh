@@ -4,9 +4,9 @@
 #   scripts/gpu_check.sh [PYTHON]        PYTHON has torch with CUDA, pytest, beartype, nanobind, cmake, ninja and what
 #                                        pyproject.toml lists but viser; cocogs itself need not be installed
 #
-# Ends within 9 minutes, whatever hangs: every part has a limit, and all together have one. Prints a table at the
-# end; exits with 1 if any part failed. The logs stay in build/gpu_check, all of them in all.txt. What is not on
-# the machine is called absent, not passed.
+# Ends within 9 minutes even if a part hangs: each part has a time limit, and so have all together. Prints a table at
+# the end, and exits with 1 if any part failed. The logs stay in build/gpu_check, all of them in all.txt. The table
+# calls a tool that is not on the machine absent, not passed.
 #
 # On a machine without network, give it the packages that it lacks as wheels, for Python 3.12 for instance:
 #   pip download --no-deps --only-binary=:all: --python-version 3.12 --platform manylinux_2_28_x86_64 \
@@ -25,8 +25,8 @@ all_seconds=530
 
 row() { printf '%-34s %-10s %s\n' "$@" >>$logs/table; }
 row part result seconds
-# part NAME SECONDS LOG COMMAND...: runs a command under a time limit and adds a line to the table. Also beside
-# others.
+# part NAME SECONDS LOG COMMAND...: runs a command under a time limit and adds a line to the table. Several parts may
+# run at the same time.
 part() {
   local name=$1 limit=$2 log=$logs/$3 began=$SECONDS result=passed
   shift 3
@@ -42,11 +42,11 @@ part() {
 }
 
 build() {
-  cmake -S . -B build/gpu -G Ninja -DPython_EXECUTABLE="$python" &&
+  cmake -S . -B build/gpu -G Ninja -DPython_EXECUTABLE="$python" -DCOCOGS_CUDA=ON &&
     cmake --build build/gpu && cp build/gpu/_native*.so build/gpu/_cuda*.so cocogs/
 }
-# gsplat compiles itself when first used. torch's headers want those of CUDA's libraries, which a toolkit may
-# lack but torch's own packages bring.
+# gsplat compiles itself when first used. torch's headers include those of CUDA's libraries. A toolkit may lack them,
+# but torch's own packages bring them.
 build_gsplat() {
   CPLUS_INCLUDE_PATH=$("$python" -c 'import pathlib, torch
 print(*pathlib.Path(torch.__file__).parents[1].glob("nvidia/*/include"), sep=":")') \
@@ -64,12 +64,12 @@ nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader
 part "build" 120 build.log bash -c build
 timeout -k 5 330 nice -n 19 bash -c build_gsplat >$logs/gsplat.log 2>&1 &  # beside what follows
 gsplat=$!
-# Warnings of a torch newer than the one at hand here are no errors.
+# A newer torch than the one of the constraints may warn: that is no error here.
 tests=("$python" -m pytest -q -W default -m cuda -p no:cacheprovider)
 "$python" -c 'import xdist' 2>/dev/null && beside=(-n 8) || beside=()
 part "tests marked cuda" 150 tests.log "${tests[@]}" "${beside[@]}" \
   tests/test_cuda.py tests/test_device.py tests/test_rasterize.py tests/test_ssim.py tests/test_replay.py \
-  tests/test_training.py &
+  tests/test_ops.py tests/test_training.py &
 untimed=$!
 if command -v compute-sanitizer >/dev/null; then
   checked="ordinary or own_sets or dense or large_image"

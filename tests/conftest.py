@@ -17,7 +17,9 @@ import torch
 # first import.
 jaxtyping.install_import_hook("cocogs", "checker.check")
 
-from cocogs.rasterize import native, native_cuda  # noqa: E402
+from cocogs.rasterize import native as native_rasterize  # noqa: E402
+from cocogs.rasterize.native_cuda import CudaPasses  # noqa: E402
+from cocogs.ssim import native as native_ssim  # noqa: E402
 
 # The tensors of the tests are small, and threads that wait by spinning on shared cores cost ten times more.
 torch.set_num_threads(1)
@@ -97,8 +99,11 @@ def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     if chosen.name == "gsplat":
         pytest.importorskip("gsplat")
     if chosen.kernels == "host":
-        passes = native_cuda.CudaPasses(kernels_on_host(), lambda device: 0)
-        monkeypatch.setattr(native, "passes_on", lambda device: passes)
+        module = kernels_on_host()
+        passes = CudaPasses(module, lambda device: 0)
+        ssim = native_ssim.CudaSsim(module, lambda device: 0)
+        monkeypatch.setattr(native_rasterize, "passes_on", lambda device: passes)
+        monkeypatch.setattr(native_ssim, "ssim_on", lambda device: ssim)
     return chosen
 
 

@@ -135,7 +135,10 @@ def test_resized_keeps_the_view() -> None:
         ({"intrinsics": double([[9, 0, 5], [0, -9, 5], [0, 0, 1]])}, "focal lengths must be positive"),
         ({"intrinsics": double([[9, 0, 5], [0, math.nan, 5], [0, 0, 1]])}, "intrinsics finite"),
         ({"intrinsics": double([[9, 0, math.inf], [0, 9, 5], [0, 0, 1]])}, "intrinsics finite"),
-        ({"cam_from_world": double([[1, 0, 0, math.nan], *torch.eye(4)[1:].tolist()])}, "pose must be finite"),
+        (
+            {"cam_from_world": double([[1, 0, 0, math.nan], *torch.eye(4)[1:].tolist()])},
+            "pose must be finite",
+        ),
         ({"width": 0}, "at least 1x1 px, not 0x40"),
         ({"height": -3}, "at least 1x1 px"),
         ({"near": 0.0}, "near plane must be positive"),

@@ -1,18 +1,23 @@
 """The GPU's passes: what is theirs alone. What every back-end promises is in test_rasterize.py."""
 
+import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
 import torch
-from conftest import Backend, parameters
+from conftest import ROOT, Backend, parameters
 from scenes import CASES, Splats, dense, random_splats, tilted_camera
 from torch import Tensor
 
 from cocogs.camera import Camera
-from cocogs.rasterize import Render, native_cuda, rasterize
+from cocogs.compiled import cuda_module
+from cocogs.rasterize import PassTooLarge, Render, native_cuda, rasterize
+from cocogs.rasterize.room import Room, current_room, use_room
 
 HOST = Backend("native", torch.float32, "host")
 
@@ -45,23 +50,42 @@ def pictures_and_gradients(splats: Splats, camera: Camera, device: str) -> dict[
 @on_host
 def test_too_many_intersections_are_refused(backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(native_cuda, "MOST_INTERSECTIONS", 20)
-    with pytest.raises(ValueError, match=r"touch [\d,]+ image tiles.*too large, or too many"):
+    with pytest.raises(PassTooLarge, match=r"touch [\d,]+ image tiles.*too large, or too many"):
         draw(dense().splats.tensors(torch.float32), dense().camera)
 
 
 @on_host
 def test_with_room_to_spare_nothing_changes(backend: Backend) -> None:
     splats, camera = dense().splats, dense().camera
-    room = native_cuda.Room(torch.device("cpu"))
-    with native_cuda.use_room(room):
+    room = Room(torch.device("cpu"))
+    with use_room(room):
         expected = pictures_and_gradients(splats, camera, "cpu")
     needed = room.most
     assert needed is not None and needed > 100
     for room.most in (needed, needed + 1, 2 * needed):
-        with native_cuda.use_room(room):
+        with use_room(room):
             found = pictures_and_gradients(splats, camera, "cpu")
         assert room.needed.tolist() == [needed]
         assert all(torch.equal(found[name], value) for name, value in expected.items())
+
+
+@on_host
+def test_a_room_is_of_one_thread(backend: Backend) -> None:
+    """A viewer's pass beside a training that records: it draws all splats, and notes nothing."""
+    inputs, camera = dense().splats.tensors(torch.float32), dense().camera
+    expected = draw(inputs, camera).colors
+    found: list[Tensor] = []
+    room = Room(torch.device("cpu"), 1)
+    with use_room(room):
+        other = Thread(target=lambda: found.append(draw(inputs, camera).colors))
+        other.start()
+        other.join()
+        assert room.needed.item() == 0
+        with pytest.raises(KeyError), use_room(Room(torch.device("cpu"))):
+            raise KeyError
+        assert current_room() is room
+    assert current_room() is None
+    assert torch.equal(found[0], expected)
 
 
 @on_host
@@ -70,7 +94,7 @@ def test_what_finds_no_room_is_not_drawn(backend: Backend, most: int) -> None:
     """The picture is that of the nearest splats alone."""
     camera = tilted_camera(70, 50)
     splats = random_splats(40, camera, 1, size_px=6)
-    room = native_cuda.Room(torch.device("cpu"))
+    room = Room(torch.device("cpu"))
 
     def of(chosen: Tensor) -> dict[str, Tensor]:
         return {name: value[chosen] for name, value in splats.tensors(torch.float32).items()}
@@ -79,7 +103,7 @@ def test_what_finds_no_room_is_not_drawn(backend: Backend, most: int) -> None:
     tiles = []
     for splat in near_to_far:
         room.most = None
-        with native_cuda.use_room(room):
+        with use_room(room):
             draw(of(splat[None]), camera)
         tiles.append(room.most)
     assert sum(tiles) > most
@@ -87,7 +111,7 @@ def test_what_finds_no_room_is_not_drawn(backend: Backend, most: int) -> None:
     near, far = (near_to_far[chosen] for chosen in (fits, ~fits))
 
     room.most = most
-    with native_cuda.use_room(room):
+    with use_room(room):
         found = pictures_and_gradients(splats, camera, "cpu")
     assert room.needed.item() == sum(tiles)
     torch.testing.assert_close(found["colors"], draw(of(near.sort().values), camera).colors)
@@ -131,7 +155,22 @@ else:
 @pytest.mark.skipif(shutil.which("nvcc") is None, reason="needs nvcc")
 def test_installed_with_cuda_where_there_is_a_compiler() -> None:
     """Installing compiled every kernel; and the module loads on a machine without a GPU."""
-    assert native_cuda.is_built()
+    assert cuda_module()
+
+
+@pytest.mark.skipif(shutil.which("cmake") is None, reason="needs cmake")
+@pytest.mark.parametrize("wish", ["AUTO", "OFF", "ON"])
+def test_without_nvcc(wish: str, tmp_path: Path) -> None:
+    """AUTO builds for the CPU and says so, OFF is silent, ON is an error."""
+    command = ["cmake", "-S", str(ROOT), "-B", str(tmp_path), f"-DPython_EXECUTABLE={sys.executable}"]
+    environment = os.environ | {"CUDACXX": "/nowhere/nvcc"}
+    done = subprocess.run(
+        [*command, f"-DCOCOGS_CUDA={wish}"], env=environment, capture_output=True, text=True
+    )
+    said = " ".join(done.stderr.split())
+    assert (done.returncode == 0) == (wish != "ON"), done.stdout + done.stderr
+    assert ("cocogs is built for the CPU only" in said) == (wish == "AUTO")
+    assert ("COCOGS_CUDA is ON, but nvcc was not found" in said) == (wish == "ON")
 
 
 # On a GPU

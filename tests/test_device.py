@@ -1,16 +1,17 @@
 """Which processor is chosen, and that a training step stays on it."""
 
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 from test_model import CAMERA, make
 
+from cocogs import device as device_module
 from cocogs.cli import sentence
 from cocogs.config import StrategyConfig, preset
 from cocogs.device import choose_device
 from cocogs.errors import InputError
-from cocogs.rasterize import native_cuda
 from cocogs.train.losses import photometric_loss
 from cocogs.train.strategy import Densification
 
@@ -25,7 +26,7 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def not_built(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(native_cuda, "_load", lambda: ImportError("no module"))
+    monkeypatch.setitem(sys.modules, "cocogs._cuda", None)
 
 
 def test_without_a_gpu_the_cpu_is_taken_and_nothing_said(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -36,7 +37,7 @@ def test_without_a_gpu_the_cpu_is_taken_and_nothing_said(monkeypatch: pytest.Mon
 
 
 def test_a_gpu_is_taken(gpu: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(native_cuda, "passes", lambda: None)
+    monkeypatch.setattr(device_module, "cuda_module", lambda: None)
     assert choose_device("auto", pytest.fail) == choose_device("cuda") == torch.device("cuda")
     assert choose_device("cpu") == torch.device("cpu")
 

@@ -16,9 +16,10 @@ import torch
 from torch import Tensor
 
 from cocogs.camera import Camera
-from cocogs.rasterize import native, native_cpu, rasterize, reference
+from cocogs.compiled import cpu_module
+from cocogs.rasterize import native, rasterize, reference
 
-MODULE = native_cpu.native()
+MODULE = cpu_module()
 LEVELS = MODULE.levels()
 CUDA_EXT = Path(__file__).parents[1] / "cuda_ext"
 
@@ -391,9 +392,9 @@ def test_missing_module_names_the_remedy() -> None:
 import sys
 sys.modules["cocogs._native"] = None
 import cocogs.rasterize
-from cocogs.rasterize import native_cpu
+from cocogs.compiled import cpu_module
 try:
-    native_cpu.native()
+    cpu_module()
 except RuntimeError as error:
     assert "pip install" in str(error) and "reference" in str(error), error
 else:

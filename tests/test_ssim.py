@@ -8,10 +8,11 @@ from conftest import BACKENDS, Backend, parameters
 from skimage.metrics import structural_similarity
 from torch import Tensor
 
-from cocogs.rasterize import native_cpu
-from cocogs.ssim import reference, ssim_backward_op, ssim_map, ssim_op
+from cocogs.compiled import cpu_module
+from cocogs.ssim import reference, ssim_map
+from cocogs.ssim.native import ssim_backward_op, ssim_op
 
-MODULE = native_cpu.native()
+MODULE = cpu_module()
 LEVELS = MODULE.levels()
 BORDER = reference.WINDOW // 2
 # Smaller than the window, as large, of whole tiles, of parts of tiles.

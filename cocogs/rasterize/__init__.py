@@ -1,4 +1,4 @@
-"""Gaussians and a camera in, images out: `rasterize`.
+"""Gaussians and a camera in, pictures out: `rasterize`. And `release_memory`, for when there are no more.
 
 - `native.py`: the fast one (C++, cuda_ext/), the default.
 - `reference.py`: the specification, in plain torch.
@@ -13,6 +13,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from cocogs.camera import Camera
+from cocogs.compiled import cpu_module
+from cocogs.rasterize.call import PassTooLarge, check_gaussians, check_tensor
+
+__all__ = ["Backend", "PassTooLarge", "Render", "rasterize", "release_memory"]
 
 Backend = Literal["native", "reference", "gsplat"]
 
@@ -55,35 +59,36 @@ def rasterize(
 ) -> Render:
     """Draws S sets of N Gaussians.
 
-    S is the largest leading size of the inputs that may differ between sets (S or 1, or no such axis);
-    sets share the others, whose gradient is the sum over the sets.
+    Inputs that may differ between sets have a leading axis of S or 1, or none. The sets share an input whose
+    axis is 1 or missing; its gradient is the sum over the sets.
 
     Args:
         means: centres in the world.
         quats: wxyz, of any positive length.
-        scales: standard deviations along the axes, scene units, > 0.
-        opacities: >= 0; above 1 a splat is opaque to farther from its centre, and no pixel's alpha exceeds
-            .999.
+        scales: standard deviations along the axes, scene units, >= 0.
+        opacities: >= 0. Above 1 a splat is opaque to farther from its centre; no pixel's alpha exceeds .999.
         sh0: colour of degree 0.
         shN: colour of degrees 1 to 3.
         camera: the pinhole camera; no gradient flows to it.
-        blur: variance in px^2, >= 0, by which each projected Gaussian is widened on both axes; its opacity
+        blur: variance in px^2, >= 0, by which each projected Gaussian is widened on both axes. Its opacity
             falls so that its integral stays. None = 0. For a circle of confusion see
             `cocogs.optics.lens.blur_variance`.
         sh_degree: bands of colour that are used, 0 to 3; the gradient of the others is zero.
         background: colour behind everything; None = black.
-        antialiased: pixels average over what they cover: splats thinner than a pixel get fainter, and a scene
-            looks alike in pictures of every size. Else, as 3DGS draws, such splats get wider instead. A scene
-            is to be drawn as it was trained.
+        antialiased: pixels average over what they cover. Splats thinner than a pixel get fainter, and a scene
+            looks alike in pictures of every size. Otherwise such splats get wider instead, as in 3DGS. Draw
+            a scene as it was trained.
         with_depth: also renders depth.
-        means2d_probe: zeros that require a gradient; after the backward pass it tells how hard the pixels
-            pull at each projected mean: per axis the sum over pixels of the gradient's length, in 1/px, as
-            densification wants it. Pulls to opposite sides do not cancel.
+        means2d_probe: zeros that require a gradient. After the backward pass the gradient tells how hard the
+            pixels pull at each projected mean: per axis the sum over pixels of the gradient's length, in
+            1/px, as densification wants it. Pulls to opposite sides do not cancel.
         backend: "native"; or, asked for explicitly, "reference" (slow) or "gsplat" (without blur, and on CUDA
             without antialiasing).
 
     Raises:
-        ValueError: shapes, types or devices do not fit together.
+        ValueError: shapes, types or devices do not fit together; or, on a CPU, scales or blur are negative.
+            On a GPU, where that check would cost time, a Gaussian with a negative variance is not drawn.
+        PassTooLarge: (a ValueError and an `InputError`) there is too little memory for this scene.
         RuntimeError: the native module is missing.
         NotImplementedError: the tensors are on a device that the backend does not know yet.
 
@@ -91,11 +96,14 @@ def rasterize(
         Kerbl et al., 3D Gaussian Splatting (2023); thresholds as gsplat's classic mode. Antialiasing: Yu et
         al., Mip-Splatting (2024). The probe: Ye et al., AbsGS (2024).
     """
-    sets = _check(means, quats, scales, opacities, blur, sh0, shN, background, means2d_probe, sh_degree)
+    per_set = {"means": means, "quats": quats, "scales": scales, "opacities": opacities, "blur": blur}
+    sets = check_gaussians(per_set, sh0, shN, background, sh_degree)
+    if means2d_probe is not None:
+        check_tensor("means2d_probe", means2d_probe, (sets, means.shape[-2], 2), means)
     if backend == "native":
         from cocogs.rasterize import native as module
 
-        sets = 1  # it shares what the sets share; the others know full sets only
+        sets = 1  # it takes shared inputs as they are; the other backends want full sets
     elif backend == "reference":
         from cocogs.rasterize import reference as module
     elif backend == "gsplat":
@@ -128,56 +136,13 @@ def _with_sets(tensor: Tensor, dims: int, sets: int) -> Tensor:
     return tensor.expand(sets, *tensor.shape[1:]) if len(tensor) == 1 else tensor
 
 
-def _check(
-    means: Tensor,
-    quats: Tensor,
-    scales: Tensor,
-    opacities: Tensor,
-    blur: Tensor | None,
-    sh0: Tensor,
-    shN: Tensor,
-    background: Tensor | None,
-    means2d_probe: Tensor | None,
-    sh_degree: int,
-) -> int:
-    """The number of sets, after checking everything that native code relies on."""
-    count = means.shape[-2] if means.dim() >= 2 else -1
-    per_set = {
-        "means": (means, (count, 3)),
-        "quats": (quats, (count, 4)),
-        "scales": (scales, (count, 3)),
-        "opacities": (opacities, (count,)),
-        "blur": (blur, (count,)),
-    }
-    sets = 1
-    for name, (tensor, shape) in per_set.items():
-        if tensor is None:
-            continue
-        if tensor.dim() not in (len(shape), len(shape) + 1) or tuple(tensor.shape[-len(shape) :]) != shape:
-            wanted = ", ".join(str(size) if size >= 0 else "N" for size in shape)
-            raise ValueError(
-                f"{name} must have shape ({wanted}) or (S, {wanted}), not {tuple(tensor.shape)}."
-            )
-        if tensor.dim() > len(shape) and tensor.shape[0] != 1:
-            if sets not in (1, tensor.shape[0]) or tensor.shape[0] == 0:
-                raise ValueError(f"{name} has {tensor.shape[0]} sets where another input has {sets}.")
-            sets = tensor.shape[0]
-    if not 0 <= sh_degree <= 3:
-        raise ValueError(f"sh_degree must lie between 0 and 3, not {sh_degree}.")
-    fixed = {
-        "sh0": (sh0, (count, 1, 3)),
-        "shN": (shN, (count, 15, 3)),
-        "background": (background, (3,)),
-        "means2d_probe": (means2d_probe, (sets, count, 2)),
-    }
-    for name, (tensor, shape) in fixed.items():
-        if tensor is not None and tuple(tensor.shape) != shape:
-            raise ValueError(f"{name} must have shape {shape}, not {tuple(tensor.shape)}.")
-    if means.dtype not in (torch.float32, torch.float64):
-        raise ValueError(f"The Gaussians must be float32 or float64, not {means.dtype}.")
-    for name, (tensor, _) in (per_set | fixed).items():
-        if tensor is not None and (tensor.dtype != means.dtype or tensor.device != means.device):
-            raise ValueError(
-                f"{name} is {tensor.dtype} on {tensor.device}, but means are {means.dtype} on {means.device}."
-            )
-    return sets
+def release_memory() -> None:
+    """Gives back to the system the memory that the passes keep for the next ones.
+
+    Passes on a CPU keep what the last eight of them needed, which for large pictures are gigabytes. Call this
+    where no pass will follow soon: after a film, a viewer session, a training. The next pass takes a little
+    longer. On a GPU, torch's own cache is emptied.
+    """
+    cpu_module().release_memory()
+    if torch.cuda.is_initialized():
+        torch.cuda.empty_cache()

@@ -1,7 +1,10 @@
-"""The native rasterizer (cuda_ext/) as torch ops with autograd; the tensors' device chooses CPU or GPU.
+"""The native rasterizer (cuda_ext/) as torch ops with autograd. The device of the tensors chooses CPU or GPU.
 
-Two ops: `cocogs::rasterize` and `cocogs::rasterize_backward`. What the forward pass keeps for the
-backward pass are three more outputs, `state`, `splats` and `lists`: see native_cpu.py, native_cuda.py.
+Two ops: `cocogs::rasterize` and `cocogs::rasterize_backward`. Both check all that the compiled modules rely
+on: whatever tensors and numbers they get, they raise a ValueError rather than read beyond a tensor.
+
+The forward pass keeps three more outputs for the backward pass: `state`, `splats` and `lists`, see
+native_cpu.py and native_cuda.py. Their contents are opaque; nobody but the forward pass may write them.
 """
 
 from collections.abc import Sequence
@@ -10,8 +13,8 @@ import torch
 from torch import Tensor
 
 from cocogs.camera import Camera
-from cocogs.rasterize import native_cpu, native_cuda
-from cocogs.rasterize.call import Pass, set_count
+from cocogs.compiled import cpu_module, cuda_module
+from cocogs.rasterize.call import Pass, check_tensor
 from cocogs.rasterize.constants import DEPTH_ALPHA_MIN
 from cocogs.rasterize.native_cpu import CpuPasses
 from cocogs.rasterize.native_cuda import CudaPasses
@@ -25,10 +28,9 @@ def passes_on(device: torch.device) -> CpuPasses | CudaPasses:
         NotImplementedError: there is none for this kind of device.
     """
     if device.type == "cpu":
-        native_cpu.native()
-        return CpuPasses()
+        return CpuPasses(cpu_module())
     if device.type == "cuda":
-        return native_cuda.passes()
+        return CudaPasses(cuda_module())
     raise NotImplementedError(
         f"The native rasterizer runs on CPUs and on NVIDIA GPUs, but the tensors are on {device}."
     )
@@ -58,25 +60,33 @@ def rasterize_op(
         means, quats, scales, opacities, blur: (S|1, N, ...), contiguous, of one float type.
         sh0, shN: (N, 1, 3) and (N, 15, 3), contiguous.
         background: (3,).
-        means2d_probe: (S, N, 2); its values are not read, its gradient is the pixels' pull at the means.
+        means2d_probe: (S, N, 2). Its values are not read; its gradient is the pixels' pull at the means.
         camera: `Camera.numbers`.
         antialiased: see `cocogs.rasterize.rasterize`.
 
     Returns:
         colors (S, 3, H, W), alphas (S, H, W), depth sums (S, H, W) (the sum of weight x depth; empty
         without depth), radii (S, N), and what the backward pass needs: state, splats, lists.
+
+    Raises:
+        ValueError: an input does not fit, see `Pass` and `Pass.check_values`.
+        PassTooLarge: there is too little memory for this scene.
     """
-    inputs = (means, quats, scales, opacities, blur)
-    colors, alphas, depths, radii = _empty_images(inputs, width, height, with_depth)
-    scene = Pass(inputs, (sh0, shN), background, camera, width, height, sh_degree, antialiased, with_depth)
-    kept = passes_on(means.device).forward(scene, (colors, alphas, depths), radii)
+    inputs = (means, quats, scales, opacities, blur, sh0, shN, background)
+    scene = Pass(*inputs, camera, width, height, sh_degree, antialiased, with_depth)
+    scene.check_values()
+    if means2d_probe is not None:
+        check_tensor("means2d_probe", means2d_probe, (scene.sets, scene.count, 2), means)
+    passes = passes_on(means.device)
+    colors, alphas, depths, radii = _empty_images(inputs[:5], width, height, with_depth)
+    kept = passes.forward(scene, (colors, alphas, depths), radii)
     return colors, alphas, depths, radii, *kept
 
 
 def _empty_images(
-    inputs: Sequence[Tensor | None], width: int, height: int, with_depth: bool
+    per_set: Sequence[Tensor | None], width: int, height: int, with_depth: bool
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    means, sets = inputs[0], set_count(inputs)
+    means, sets = per_set[0], _set_count(per_set)
     assert means is not None
     return (
         means.new_empty(sets, 3, height, width),
@@ -84,6 +94,10 @@ def _empty_images(
         means.new_empty(sets, height, width) if with_depth else means.new_empty(0),
         means.new_empty(sets, means.shape[1]),
     )
+
+
+def _set_count(per_set: Sequence[Tensor | None]) -> int:
+    return max(tensor.shape[0] for tensor in per_set if tensor is not None)
 
 
 @rasterize_op.register_fake
@@ -106,7 +120,7 @@ def _(
 ):
     images = _empty_images((means, quats, scales, opacities, blur), width, height, with_depth)
     state = torch.empty(1, dtype=torch.int64, device="cpu")
-    # How large they are on a GPU only the scene tells.
+    # Their sizes on a GPU depend on the scene.
     size = torch.library.get_ctx().new_dynamic_size if means.device.type == "cuda" else int
     splats, lists = (means.new_empty(size(), dtype=torch.uint8) for _ in range(2))
     return *images, state, splats, lists
@@ -142,17 +156,32 @@ def rasterize_backward_op(
 
     Those that are not `wanted` (eight flags in that order) come back empty. Gradients of inputs that the
     sets share are summed over the sets.
+
+    Args:
+        state, splats, lists, colors, alphas, depths: as the forward pass gave them for the same inputs.
+        v_colors, v_alphas, v_depths: gradients by the pictures; None for 0.
+
+    Raises:
+        ValueError: an input does not fit, or `state` is of a forward pass of other sizes.
+        PassTooLarge: there is too little memory for this scene.
     """
-    inputs = (means, quats, scales, opacities, blur)
-    with_depth = v_depths is not None
-    scene = Pass(inputs, (sh0, shN), background, camera, width, height, sh_degree, antialiased, with_depth)
-    grads = _empty_gradients((*inputs, sh0, shN), wanted)
+    inputs = (means, quats, scales, opacities, blur, sh0, shN, background)
+    scene = Pass(*inputs, camera, width, height, sh_degree, antialiased, v_depths is not None)
+    kept_depths = depths if scene.with_depth or depths.numel() > 0 else None
+    pictures = {"colors": colors, "alphas": alphas, "depths": kept_depths}
+    pictures |= {"v_colors": v_colors, "v_alphas": v_alphas, "v_depths": v_depths}
+    for name, tensor in pictures.items():
+        scene.check_picture(name, tensor)
+    shapes = scene.gradient_shapes
+    if len(wanted) != len(shapes) or (wanted[4] and blur is None):
+        raise ValueError(f"`wanted` must be {len(shapes)} flags, and none for an input that is None.")
+    grads = _empty_gradients(inputs[:7], wanted)
     passes_on(means.device).backward(
         scene,
         (state, splats, lists),
         (colors, alphas, depths),
         (v_colors, v_alphas, v_depths),
-        [grad if want else None for grad, want in zip(grads, wanted, strict=True)],
+        {name: grad if want else None for name, grad, want in zip(shapes, grads, wanted, strict=True)},
     )
     return grads
 
@@ -192,7 +221,7 @@ def _empty_gradients(
     means = inputs[0]
     assert means is not None
     shapes = [() if tensor is None else tuple(tensor.shape) for tensor in inputs]
-    shapes.append((set_count(inputs[:5]), means.shape[1], 2))
+    shapes.append((_set_count(inputs[:5]), means.shape[1], 2))
     m, q, s, o, b, h0, hN, m2 = (
         means.new_empty(shape if want else 0) for shape, want in zip(shapes, wanted, strict=True)
     )
@@ -244,13 +273,14 @@ def rasterize(
     with_depth: bool,
     means2d_probe: Tensor | None,
 ) -> tuple[Tensor, Tensor, Tensor | None, Tensor]:
-    """Render S sets of N splats; as `cocogs.rasterize.reference.rasterize`, but inputs that the sets share
-    may come once, as (1, N, ...).
+    """Renders S sets of N splats, like `cocogs.rasterize.reference.rasterize`. Inputs that the sets share may
+    come once, as (1, N, ...).
 
     Raises:
         RuntimeError: the native module for the tensors' device is missing.
         NotImplementedError: the tensors are neither on a CPU nor on an NVIDIA GPU.
-        ValueError: on a GPU, the tensors are not float32, or the splats cover too many tiles.
+        ValueError: an input does not fit; or the tensors are on a GPU and not float32.
+        PassTooLarge: there is too little memory for this scene.
     """
     colors, alphas, depth_sums, radii, *_ = rasterize_op(
         means.contiguous(),

@@ -1,61 +1,45 @@
 """The native passes on a CPU.
 
-What the forward pass keeps for the backward pass is native memory: `state` is a (1,) int64 tensor whose
+What the forward pass keeps for the backward pass is native memory. `state` is a (1,) int64 tensor whose
 storage owns that memory, so that it lives exactly as long as the autograd graph that needs it.
 """
 
-import importlib
-from functools import cache
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from types import ModuleType
 
 import torch
 from torch import Tensor
 
-from cocogs.rasterize.call import Pass, addresses, gradient_strides
+from cocogs.rasterize.call import Pass, PassTooLarge, address, arrays, check_contiguous, pictures
 from cocogs.threads import pass_threads
-
-REMEDY = (
-    "The native rasterizer of cocogs (cocogs._native) cannot be loaded: {reason}. Reinstall cocogs with a "
-    'C++17 compiler at hand (`pip install .`), or ask for the slow `backend="reference"` explicitly.'
-)
-
-
-@cache
-def _load() -> ModuleType | ImportError:
-    try:
-        module = importlib.import_module("cocogs._native")
-    except ImportError as error:
-        return error
-    module.keep_freed_memory()
-    return module
-
-
-def native() -> ModuleType:
-    """The compiled module.
-
-    Raises:
-        RuntimeError: it was not built, or cannot be loaded; the message says what to do.
-    """
-    module = _load()
-    if isinstance(module, ImportError):
-        raise RuntimeError(REMEDY.format(reason=module)) from module
-    return module
 
 
 class CpuPasses:
-    """The passes in float32 and float64."""
+    """The passes in float32 and float64. Ctrl-C ends them within a fraction of a second.
+
+    Args:
+        module: `cocogs.compiled.cpu_module()`.
+    """
+
+    def __init__(self, module: ModuleType) -> None:
+        self.module = module
 
     def forward(self, scene: Pass, out: tuple[Tensor, ...], radii: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Fill `out` (colors, alphas, depth sums or empty) and `radii`; return what `backward` needs."""
-        state = native().forward(
-            radii.dtype == torch.float64,
-            scene.call(native()),
-            pass_threads(),
-            addresses(out),
-            radii.data_ptr(),
-        )
-        nothing = torch.empty(0, dtype=torch.uint8)
-        return state, nothing, nothing.clone()
+        """Fills `out` (colors, alphas, depth sums or empty) and `radii`; returns what `backward` needs.
+
+        Raises:
+            PassTooLarge: there is too little memory for this scene.
+        """
+        with self._errors():
+            state = self.module.forward(
+                is_double=radii.dtype == torch.float64,
+                call=scene.call(self.module),
+                threads=pass_threads(),
+                out=pictures(self.module, *out),
+                radii=address(radii),
+            )
+        return state, torch.empty(0, dtype=torch.uint8), torch.empty(0, dtype=torch.uint8)
 
     def backward(
         self,
@@ -63,35 +47,40 @@ class CpuPasses:
         kept: tuple[Tensor, Tensor, Tensor],
         out: tuple[Tensor, ...],
         v_out: tuple[Tensor | None, ...],
-        grads: list[Tensor | None],
+        grads: Mapping[str, Tensor | None],
     ) -> None:
-        """Fill the gradients that are not None."""
-        native().backward(
-            int(kept[0]),
-            scene.call(native()),
-            pass_threads(),
-            addresses(out),
-            addresses(v_out),
-            addresses(grads),
-            gradient_strides(grads),
-        )
+        """Fills the gradients that are not None.
 
-    def ssim(self, image: Tensor, photo: Tensor, values: Tensor, slopes: Tensor) -> None:
-        """Fill `values` (C, H, W) and, unless empty, `slopes` (3, C, H, W)."""
-        native().ssim(
-            image.dtype == torch.float64,
-            image.shape,
-            pass_threads(),
-            *addresses((image, photo, values, slopes)),
-        )
+        Raises:
+            ValueError: `kept` is not of a forward pass of these sizes.
+            PassTooLarge: there is too little memory for this scene.
+        """
+        with self._errors():
+            self.module.backward(
+                is_double=scene.means.dtype == torch.float64,
+                state=state_number(kept[0]),
+                call=scene.call(self.module),
+                threads=pass_threads(),
+                out=pictures(self.module, *out),
+                v_out=pictures(self.module, *v_out),
+                v=arrays(self.module, grads),
+            )
 
-    def ssim_backward(
-        self, image: Tensor, photo: Tensor, slopes: Tensor, v_values: Tensor, v_image: Tensor
-    ) -> None:
-        """Fill `v_image` (C, H, W)."""
-        native().ssim_backward(
-            image.dtype == torch.float64,
-            image.shape,
-            pass_threads(),
-            *addresses((image, photo, slopes, v_values, v_image)),
-        )
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except self.module.TooLarge as error:
+            raise PassTooLarge(str(error)) from None
+
+
+def state_number(state: Tensor) -> int:
+    """The number that a forward pass put into its state.
+
+    Raises:
+        ValueError: it is no such tensor.
+    """
+    if state.shape != (1,) or state.dtype != torch.int64 or state.device.type != "cpu":
+        raise ValueError(f"The state must be one int64 on the CPU, not {tuple(state.shape)} {state.dtype}.")
+    check_contiguous("state", state)
+    return int(state)

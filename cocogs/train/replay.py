@@ -1,86 +1,43 @@
 """Training steps on a GPU, recorded as CUDA graphs and replayed.
 
-A step is hundreds of small operations, and asking for them takes Python several times as long as a GPU takes
-to do them. A replay asks once. It does the same to the last bit; what it reads and writes must stay where it
-is.
+A step is hundreds of small operations. Asking for them takes Python several times as long as a GPU takes to
+do them; a replay asks once. It gives the same bits. A recording reads and writes the same memory each time.
+What differs between steps of one kind are the inputs. `Replay` copies them to where the recording reads them.
 """
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-from cocogs.rasterize.native_cuda import MOST_INTERSECTIONS, Room, use_room
+from cocogs.rasterize.room import MOST_INTERSECTIONS, Room, use_room
 
 SPARE = 1.5  # a recording's memory for intersections, as a multiple of what its kind needed last
 CHECK_EVERY = 20  # replays; reading how full the memory is waits for the device, so not after every one
 
 
-@dataclass
-class Recording:
-    """A step of one kind: replaying `graph` leaves its numbers in `numbers`, within the memory of `room`."""
-
-    graph: torch.cuda.CUDAGraph
-    numbers: Tensor
-    room: Room
+Record = Callable[[Callable[[], Tensor]], tuple[Callable[[], None], Tensor]]
+"""From a step: a function that replays it, and the tensor in which a replay leaves the step's numbers."""
 
 
-class Replay:
-    """Runs steps of some kinds again and again: the first of each kind as it is, while its need of memory
-    is noted; the second is recorded; from then on they are replayed.
+class CudaRecorder:
+    """Records CUDA graphs.
 
     Args:
-        step: all of a step, for some arguments; returns numbers, (R,).
-        optimizers: those that it moves. Learning rates that change must be tensors.
+        optimizers: those that the steps move.
     """
 
-    def __init__(
-        self,
-        step: Callable[..., Tensor],
-        optimizers: dict[str, torch.optim.Optimizer],
-        device: torch.device,
-    ) -> None:
-        self.step, self.optimizers, self.device = step, optimizers, device
-        self.needs: dict[Hashable, float] = {}  # intersections, by kind
-        self.recordings: dict[Hashable, Recording] = {}
-        self.count = 0
+    def __init__(self, optimizers: Mapping[str, torch.optim.Optimizer], device: torch.device) -> None:
+        self.optimizers, self.device = optimizers, device
         self.stream = torch.cuda.Stream(device)
         # All recordings use the same memory, one after another. It lives as long as one of them does.
         self.pool = torch.cuda.graph_pool_handle()
-        self.keeper, _ = self._record(lambda: torch.zeros(1, device=device))
+        self.keeper, _ = self.record(lambda: torch.zeros(1, device=device))
 
-    def run(self, *kind: Hashable) -> Tensor:
-        """One step, of the kind that its arguments name."""
-        if kind not in self.needs:
-            room = Room(self.device)
-            with use_room(room):
-                numbers = self.step(*kind)
-            self.needs[kind] = room.most or 0
-            return numbers
-        if kind not in self.recordings:
-            room = Room(self.device, min(int(SPARE * self.needs[kind]), MOST_INTERSECTIONS))
-            with use_room(room):
-                self.recordings[kind] = Recording(*self._record(lambda: self.step(*kind)), room)
-        recording = self.recordings[kind]
-        recording.graph.replay()
-        self.count += 1
-        if self.count % CHECK_EVERY == 0:
-            self._make_room()
-        return recording.numbers.clone()
-
-    def forget(self, growth: float) -> None:
-        """To be called when tensors of the step were replaced: all is recorded anew.
-
-        Args:
-            growth: by how much more memory that will want, as a guess.
-        """
-        self._look()
-        self.needs = {kind: growth * need for kind, need in self.needs.items()}
-        self.recordings.clear()
-
-    def _record(self, step: Callable[[], Tensor]) -> tuple[torch.cuda.CUDAGraph, Tensor]:
+    def record(self, step: Callable[[], Tensor]) -> tuple[Callable[[], None], Tensor]:
+        """See `Record`."""
         # Not torch.cuda.graph, which empties torch's cache of memory each time.
         graph = torch.cuda.CUDAGraph()
         self.stream.wait_stream(torch.cuda.current_stream(self.device))
@@ -95,22 +52,114 @@ class Replay:
                 raise
             graph.capture_end()
         self._expect_recording(False)
-        return graph, numbers
+        return graph.replay, numbers
 
     def _expect_recording(self, expect: bool) -> None:
-        """torch wants to be told, and warns when told for nothing."""
+        """torch wants to know beforehand, and warns where nothing is recorded then."""
         for optimizer in self.optimizers.values():
             for group in optimizer.param_groups:
                 group["capturable"] = expect
 
+
+@dataclass
+class Recording:
+    """A step of one kind: `again` reads `inputs` and leaves its numbers in `numbers`, within the memory of
+    `room`."""
+
+    again: Callable[[], None]
+    numbers: Tensor
+    room: Room
+    inputs: dict[str, Tensor] = field(default_factory=dict)
+
+    def replay(self, inputs: Mapping[str, Tensor]) -> Tensor:
+        """One step with these inputs; its numbers.
+
+        Raises:
+            ValueError: the inputs are not named, or not shaped, as those of the recording.
+        """
+        shapes = {name: tensor.shape for name, tensor in inputs.items()}
+        if shapes != {name: tensor.shape for name, tensor in self.inputs.items()}:
+            raise ValueError(f"The recording takes other inputs than {sorted(shapes)} of these shapes.")
+        for name, tensor in inputs.items():
+            self.inputs[name].copy_(tensor)
+        self.again()
+        return self.numbers.clone()
+
+
+class Replay:
+    """Runs steps of some kinds again and again. It runs the first step of each kind as it is and notes how
+    much memory it needs, records the second one, and replays the recording from then on.
+
+    Args:
+        step: does a step, given a kind's parts as arguments and the inputs as keywords; returns numbers (R,).
+            Besides its inputs it may only read tensors that stay where they are, learning rates included.
+        optimizers: those that the step moves.
+        record: how steps are recorded; None for CUDA graphs.
+    """
+
+    def __init__(
+        self,
+        step: Callable[..., Tensor],
+        optimizers: Mapping[str, torch.optim.Optimizer],
+        device: torch.device,
+        record: Record | None = None,
+    ) -> None:
+        self.step, self.device = step, device
+        self.record = CudaRecorder(optimizers, device).record if record is None else record
+        self.needs: dict[tuple[Hashable, ...], float] = {}  # intersections, by kind
+        self.recordings: dict[tuple[Hashable, ...], Recording] = {}
+        self.count = 0
+
+    def run(self, kind: tuple[Hashable, ...], inputs: Mapping[str, Tensor] | None = None) -> Tensor:
+        """One step.
+
+        Args:
+            kind: what a recording keeps; each kind has a recording of its own.
+            inputs: tensors that may differ from step to step, of the same names and shapes for one kind.
+
+        Raises:
+            ValueError: the inputs are not named, or not shaped, as those of this kind before.
+        """
+        inputs = inputs or {}
+        if kind not in self.needs:
+            room = Room(self.device)
+            with use_room(room):
+                numbers = self.step(*kind, **inputs)
+            self.needs[kind] = room.most or 0
+            return numbers
+        if kind not in self.recordings:
+            self.recordings[kind] = self._record(kind, inputs)
+        numbers = self.recordings[kind].replay(inputs)
+        self.count += 1
+        if self.count % CHECK_EVERY == 0:
+            self._make_room()
+        return numbers
+
+    def forget(self, growth: float) -> None:
+        """Drops all recordings. Call this when tensors of the step were replaced.
+
+        Args:
+            growth: by how much more memory the steps will need, as a guess.
+        """
+        self._look()
+        self.needs = {kind: growth * need for kind, need in self.needs.items()}
+        self.recordings.clear()
+
+    def _record(self, kind: tuple[Hashable, ...], inputs: Mapping[str, Tensor]) -> Recording:
+        room = Room(self.device, min(int(SPARE * self.needs[kind]), MOST_INTERSECTIONS))
+        kept = {name: tensor.clone() for name, tensor in inputs.items()}
+        with use_room(room):
+            again, numbers = self.record(lambda: self.step(*kind, **kept))
+        return Recording(again, numbers, room, kept)
+
     def _look(self) -> None:
-        """Note what the recordings needed last."""
+        """Notes what the recordings needed last."""
         if self.recordings:
             needed = torch.cat([recording.room.needed for recording in self.recordings.values()])
             self.needs |= zip(self.recordings, needed.tolist(), strict=True)
 
     def _make_room(self) -> None:
-        """What is about to need more memory than it has will be recorded anew."""
+        """Drops the recordings that are about to need more memory than they have; they are made anew."""
         self._look()
         for kind, recording in list(self.recordings.items()):
             assert recording.room.most is not None

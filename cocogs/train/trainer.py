@@ -110,7 +110,7 @@ class Trainer:
             self.find_finest()  # also right after splats were added or removed
         kind = (index, self.sh_degree, self.is_expanded, self.densification.observes(self.step))
         if self.replay is not None and self.is_repeated and self.photos.stays(self.views[index]):
-            loss, mse = self.replay.run(*kind)
+            loss, mse = self.replay.run(kind)
         else:
             loss, mse = self.optimize(*kind)
         return loss, mse
