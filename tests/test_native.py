@@ -17,7 +17,7 @@ from torch import Tensor
 
 from cocogs.camera import Camera
 from cocogs.compiled import cpu_module
-from cocogs.rasterize import native, rasterize, reference
+from cocogs.rasterize import native, rasterize, constants
 
 MODULE = cpu_module()
 LEVELS = MODULE.levels()
@@ -376,9 +376,9 @@ def test_image_larger_than_a_byte_of_tiles() -> None:
     assert abs(int(column) - 4150) <= 1
 
 
-def test_thresholds_are_the_reference_s() -> None:
+def test_constants_are_those_of_python() -> None:
     for name, value in MODULE.constants().items():
-        assert getattr(reference, name.upper()) == value, name
+        assert getattr(constants, name.upper()) == value, name
 
 
 def test_other_devices_are_refused() -> None:
