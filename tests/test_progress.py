@@ -28,7 +28,9 @@ def test_what_was_done_before_is_not_said_again() -> None:
     counter = Progress("Training", 100, lines.append, start=55)
     for done in range(56, 101):
         counter.at(done, lambda done=done: [f"step {done}"])
-    assert [line.split(" %")[0] for line in lines] == [f"Training: {tenth}" for tenth in (60, 70, 80, 90, 100)]
+    assert [line.split(" %")[0] for line in lines] == [
+        f"Training: {tenth}" for tenth in (60, 70, 80, 90, 100)
+    ]
     assert all(" left  step " in line for line in lines)
 
 
@@ -71,9 +73,7 @@ def run_at(speeds: Sequence[tuple[int, float]], estimate: TimeLeft, until: int, 
 def test_the_time_left_knows_that_the_last_fifth_is_slower() -> None:
     """Preset full: from step 3,601 of 4,500 a step draws five samples. Without it, half of the time is missing."""
     speeds = [(0, 0.02), (3600, 0.1)]
-    knowing, ignorant = (
-        TimeLeft(0, 4500, phases, 0.0) for phases in ([(1, 1.0), (3601, 5.0)], [(1, 1.0)])
-    )
+    knowing, ignorant = (TimeLeft(0, 4500, phases, 0.0) for phases in ([(1, 1.0), (3601, 5.0)], [(1, 1.0)]))
     for estimate in (knowing, ignorant):
         run_at(speeds, estimate, 1800)
     truth = 1800 * 0.02 + 900 * 0.1

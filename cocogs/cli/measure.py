@@ -49,7 +49,7 @@ class Eval:
 
 @dataclass
 class Inspect:
-    """Before training, see whether photos can become a sharp scene: what each has in focus, and what none has.
+    """Before training, see whether photos can become a sharp scene: what each has in focus, what none has.
 
     Finds the camera positions first where DATA has none; `cocogs train` with the same --out uses them.
     """

@@ -47,7 +47,7 @@ def split_whole_numbers(name: str, text: str) -> tuple[int, ...]:
     numbers = []
     for word in split_list(name, text):
         if not word.isdecimal():
-            raise InputError(f"`{name}` must be whole numbers of 0 or more with commas between, not {text!r}.")
+            raise InputError(f"`{name}` must be whole numbers with commas between them, not {text!r}.")
         check_number(name, int(word), least=0, most=LARGEST, whole=True)
         numbers.append(int(word))
     split_list(name, ",".join(map(str, numbers)))  # 0 and 00 are one

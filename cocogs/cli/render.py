@@ -48,8 +48,8 @@ class Render:
     blade_rotation: Annotated[float, arg(metavar="DEGREES")] = 0.0
     """Turn the blades."""
     highlights: float = 1.0
-    """How bright clipped white really was, as a factor; photos cannot tell. With about 4, bright points out of
-    focus stand out as discs. Small ones need --samples 256."""
+    """How bright clipped white really was, as a factor; photos cannot tell. With about 4, bright points out
+    of focus stand out as discs. Small ones need --samples 256."""
     samples: int = 64
     """Points of the lens to look through: more is smoother and slower. 0 is quick, and rough where a blurred
     edge covers something else."""

@@ -108,7 +108,7 @@ class Train:
         return 0
 
     def check(self) -> None:
-        """Raises InputError for a number out of its range, options that exclude each other, or absent photos."""
+        """Raises InputError for a number out of range, options that exclude each other, or absent photos."""
         check_whole_numbers(self)
         if self.test is not None and self.test_every is not None:
             raise InputError("`test` and `test_every` both choose the photos for testing: give one of them.")

@@ -19,9 +19,9 @@ class View:
     SCENE.lens.json beside it, as `cocogs export` writes it."""
     host: Annotated[str, arg(metavar="ADDRESS", help_behavior_hint=LOCAL_ONLY)] = "127.0.0.1"
     """Let other computers look, through this address of yours; 0.0.0.0 means all addresses."""
-    port: Annotated[int | None, arg(metavar="N", help_behavior_hint="(default: the first free from 8080)")] = (
-        None
-    )
+    port: Annotated[
+        int | None, arg(metavar="N", help_behavior_hint="(default: the first free from 8080)")
+    ] = None
     """Port of the page."""
 
     def run(self) -> int:
