@@ -64,7 +64,7 @@ def test_a_second_process_is_refused_until_the_first_is_killed(tmp_path: Path) -
 
 
 def test_processes_that_make_and_remove_the_folder_never_meet(tmp_path: Path) -> None:
-    """A lock on the folder itself let two in: one made the folder anew while another still held the old one."""
+    """A lock on the folder itself let two in: one made the folder anew while another held the old one."""
     several = [start(COMPETE, tmp_path / "run", tmp_path / "witness") for _ in range(3)]
     for process in several:
         with process:
@@ -117,7 +117,7 @@ def test_a_file_system_without_locks(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_what_killed_processes_left_is_removed_on_entering(tmp_path: Path) -> None:
-    code = "import sys, os; from cocogs.io.atomic import replacing\nwith replacing(sys.argv[1]): os.kill(os.getpid(), 9)"
+    code = "import os, sys, cocogs.io.atomic as a\nwith a.replacing(sys.argv[1]): os.kill(os.getpid(), 9)"
     with start(code, tmp_path / "checkpoint.pt"):
         pass
     assert len(list(tmp_path.iterdir())) == 1

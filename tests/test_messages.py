@@ -11,6 +11,7 @@ from cocogs.cli.render import Render
 from cocogs.cli.train import Train
 from cocogs.errors import InputError, check_number
 
+EXPORT = Export(Path("run"), Path("a.ply"))
 TRAIN, EVAL = Train(Path("photos"), Path("run")), Eval(Path("run"))
 RENDER, INSPECT = Render(Path("run"), Path("pictures")), Inspect(Path("photos"))
 
@@ -19,18 +20,18 @@ RENDER, INSPECT = Render(Path("run"), Path("pictures")), Inspect(Path("photos"))
     ("command", "message", "seen"),
     [
         (TRAIN, "`test_every` must be 2 or more.", "--test-every must be 2 or more."),
-        (TRAIN, "Give a larger `downscale`, such as `downscale=2`.", "Give a larger --downscale, such as --downscale 2."),
+        (TRAIN, "A larger `downscale`, such as `downscale=2`", "A larger --downscale, such as --downscale 2"),
         (TRAIN, "continue it with `resume=True`.", "continue it with --resume."),
         (TRAIN, "`data` is empty.", "DATA is empty."),
         (RENDER, "`focus_at` needs `view`.", "--focus-at needs --view."),
         (RENDER, "`run_folder` has no lens.", "RUN has no lens."),
         # What is no option of the command but one of training, by which the run was made.
-        (EVAL, "There are no test views: train with `test_every`.", "There are no test views: train with --test-every."),
+        (EVAL, "No test views: train with `test_every`.", "No test views: train with --test-every."),
         (INSPECT, "give another `out`.", "give another --out."),
         # Other names keep their words, commands their backticks.
         (EVAL, "`focus_at` and `gaussians` and `file`", "focus_at and gaussians and file"),
         (TRAIN, "let `cocogs train` run; see `config.json`", "let `cocogs train` run; see config.json"),
-        (Export(Path("run"), Path("a.ply")), "`file` must end in .ply, `crop` is empty", "file must end in .ply, --crop is empty"),
+        (EXPORT, "`file` must end in .ply, `crop` is empty", "file must end in .ply, --crop is empty"),
     ],
 )  # fmt: skip
 def test_parameters_become_options(command: Commands, message: str, seen: str) -> None:

@@ -1,4 +1,4 @@
-"""The command line, one file per command group. Commands import what they need when they run: --help is quick.
+"""The command line, one file per command group. Commands import what they need when they run.
 
 train.py       cocogs train
 measure.py     cocogs eval, cocogs inspect

@@ -8,6 +8,7 @@ from typing import Annotated
 from tyro.conf import Positional, arg
 
 LOCAL_ONLY = "(default: this computer only)"
+FREE_PORT = "(default: the first free one from 8080 on)"
 
 
 @dataclass
@@ -15,13 +16,11 @@ class View:
     """Look at a trained scene in the browser: move, set focus and aperture, compare with the photos."""
 
     scene: Annotated[Positional[Path], arg(metavar="RUN|SCENE.ply")]
-    """The folder that `cocogs train --out` wrote, or a .ply of 3D Gaussians. Its cameras and lens are read from
-    SCENE.lens.json beside it, as `cocogs export` writes it."""
+    """The folder that `cocogs train --out` wrote, or a .ply of 3D Gaussians. Its cameras and lens are read
+    from SCENE.lens.json beside it, as `cocogs export` writes it."""
     host: Annotated[str, arg(metavar="ADDRESS", help_behavior_hint=LOCAL_ONLY)] = "127.0.0.1"
     """Let other computers look, through this address of yours; 0.0.0.0 means all addresses."""
-    port: Annotated[
-        int | None, arg(metavar="N", help_behavior_hint="(default: the first free from 8080)")
-    ] = None
+    port: Annotated[int | None, arg(metavar="N", help_behavior_hint=FREE_PORT)] = None
     """Port of the page."""
 
     def run(self) -> int:

@@ -23,8 +23,8 @@ def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path` (same suffix); on success it takes the name `path`.
 
     When the body raises, the old file stays as it was and the temporary one is removed. The new file has
-    reached the disk before it gets its name, and the name when the call returns: a power failure leaves one of
-    the two files, whole. Temporary files of killed processes in the same folder are removed.
+    reached the disk before it gets its name, and the name when the call returns: after a power failure one of
+    the two files is there, whole. Temporary files of killed processes in the same folder are removed.
 
     Raises:
         InputError: the folder cannot be made or written, or the disk is full.

@@ -41,8 +41,8 @@ def alone_in(folder: Path) -> Iterator[None]:
         yield
     finally:
         with suppress(OSError):
-            # Before the release: who opened this file and waits for it finds that its name is gone, and starts
-            # over with a new file, so that no two processes hold different files of one name.
+            # Before the release: a process that waits for this file then finds its name gone and starts over
+            # with a new file, so that no two processes hold different files of one name.
             (folder / NAME).unlink(missing_ok=True)
         with suppress(OSError):
             lock.release()

@@ -112,7 +112,7 @@ def parse_size(text: str) -> tuple[int, int | None]:
     parts = text.lower().split("x")
     if len(parts) > 2 or not all(part.isdecimal() and 1 <= int(part) <= MAX_SIDE for part in parts):
         raise InputError(
-            f"`size` must be a width, or WIDTHxHEIGHT such as 1920x1080, of at most {MAX_SIDE} px, not {text}."
+            f"`size` must be a width, or WIDTHxHEIGHT such as 1920x1080, up to {MAX_SIDE} px, not {text}."
         )
     return int(parts[0]), int(parts[1]) if len(parts) == 2 else None
 

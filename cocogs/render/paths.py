@@ -59,7 +59,7 @@ def _turned(start: Camera, end: Camera, t: float) -> Tensor:
 def axis_and_angle(rotation: Tensor) -> tuple[Tensor, Tensor]:
     """Unit axis (3,) and angle in [0, pi] of a rotation matrix (3, 3)."""
     cosine = ((rotation.trace() - 1) / 2).clamp(-1, 1)
-    # Near pi the skew part vanishes; the axis is the eigenvector of the largest eigenvalue of the symmetric part.
+    # Near pi the skew part vanishes; the axis is the symmetric part's eigenvector of the largest eigenvalue.
     skew = (rotation - rotation.T)[[2, 0, 1], [1, 2, 0]]
     _, vectors = torch.linalg.eigh((rotation + rotation.T) / 2)
     axis = vectors[:, -1]

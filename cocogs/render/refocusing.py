@@ -43,7 +43,7 @@ def refocus(
 
     Args:
         samples: 0 for interactive quality, which ignores blades and highlights; else the number of points of
-            the aperture. Time grows with it, memory does not. 16 come close (docs/benchmarks.md), 64 are good;
+            the aperture. Time grows with it, memory does not. 16 come close (docs/benchmarks.md), 64 do;
             small highlights spread over 50 px and more need 256.
         check: called before each sample; may raise, to abandon a picture that is no longer wanted.
 
@@ -123,8 +123,8 @@ def sharp_depth(gaussians: Gaussians, camera: Camera) -> Float[Tensor, "H W"]:
 def depth_at(gaussians: Gaussians, camera: Camera, x: float, y: float) -> float:
     """z-depth in scene units of what the sharp view shows at a point of the picture.
 
-    This is the median weighted by transmittance: half of what is seen there lies nearer. A mean would be pulled
-    to a depth where nothing is by haze in front, or at an edge.
+    This is the median weighted by transmittance: half of what is seen there lies nearer. Haze in front, or an
+    edge, would pull a mean to a depth where nothing is.
 
     Args:
         x, y: px from the left and upper border; the first pixel's centre is at 0.5.

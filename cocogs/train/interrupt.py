@@ -15,7 +15,7 @@ class Stop:
 
 @contextmanager
 def stop_on_interrupt() -> Iterator[Stop]:
-    """Turn the first Ctrl-C, SIGTERM or SIGHUP (a closed terminal) into a request to finish the step and save.
+    """Turn the first Ctrl-C, SIGTERM or SIGHUP (a closed terminal) into a request to end the step and save.
 
     The second one does what it did before. SIGTERM and SIGHUP that are ignored stay so (nohup). In a thread
     other than the main one, which may not set handlers, nothing changes.
