@@ -186,12 +186,14 @@ class Train:
 def phases(config: "Config") -> list[tuple[int, float]]:
     """When steps get slower, for the time left: (first step of a phase, cost of its steps in relation).
 
-    Once a lens is sampled, a step draws `copies` renders instead of one.
+    Once a lens draws copies, a step costs about as many renders instead of one.
     """
-    if config.model.lens not in ("sampled", "paper"):
+    from cocogs.optics.lens_models import LENS_MODELS
+
+    if not LENS_MODELS[config.model.lens].expands:
         return [(1, 1.0)]
-    samples_from = int(config.optim.sets_from * config.optim.iterations) + 1
-    return [(1, 1.0), (samples_from, float(config.model.copies))]
+    copies_from = int(config.optim.sets_from * config.optim.iterations) + 1
+    return [(1, 1.0), (copies_from, float(config.model.copies))]
 
 
 def next_steps(folder: Path, has_test_views: bool) -> str:
