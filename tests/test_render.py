@@ -340,7 +340,7 @@ def test_a_gif_plays_as_fast_as_asked(run: Run, tmp_path: Path) -> None:
             film.seek(index)
             durations.append(film.info["duration"])
     assert sum(durations) == 200 and min(durations) >= 30
-    with pytest.raises(InputError, match=r"--fps 100: a gif shows 0\.01 to 50 pictures a second"):
+    with pytest.raises(InputError, match=r"`fps` of a gif must be from 0\.01 to 50, not 100"):
         rendered(run, tmp_path / "fast.gif", focus_pull="3:5", frames=2, fps=100.0)
 
 
@@ -552,7 +552,7 @@ def test_the_command_passes_everything_on(
     assert capsys.readouterr().out.endswith(f"1 pictures in {tmp_path / 'a'}\n")
     assert read_photo(tmp_path / "a/view_1.png").shape == (30, 40, 3)
     assert main([*command, "--focus", "inf", "--f-number", "2"]) == 2
-    assert "cocogs: error: --f-number needs to know" in capsys.readouterr().err
+    assert "cocogs: error: --f-number needs the photos" in capsys.readouterr().err
 
 
 def test_run_without_its_photos(run: Run, tmp_path: Path) -> None:

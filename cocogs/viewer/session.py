@@ -167,7 +167,7 @@ class Session:
         self._download(f"{self.exhibit.title}.png", buffer.getvalue())
 
     def _counting(self, note: Any, title: str) -> Callable[[], None]:
-        """Called before each lens sample, it tells the visitor how many are drawn, and raises when they left."""
+        """A `check` that shows how many lens samples are drawn, and raises when the visitor has left."""
         drawn = 0
 
         def check() -> None:
