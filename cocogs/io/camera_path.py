@@ -112,7 +112,7 @@ def camera_from_values(entry: Any, place: str) -> Camera:
         InputError: the entry is no valid camera.
     """
     if not isinstance(entry, dict):
-        raise InputError(f"{place}: this is not an object with a camera in it: write it again.")
+        raise InputError(f"{place}: it is not an object with a camera in it: write it again.")
     fx, fy, cx, cy = (number(entry, name, place) for name in INTRINSICS)
     if not (fx > 0 and fy > 0):
         raise InputError(f'{place}: "fx" and "fy" must be above 0: write it again.')
