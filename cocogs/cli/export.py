@@ -6,8 +6,6 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from cocogs.errors import InputError
-
 
 @dataclass
 class Export:
@@ -34,19 +32,9 @@ class Export:
     """Also write the cameras and start points as a COLMAP model into this folder."""
 
     def run(self) -> int:
-        from cocogs.export import ExportOptions, export_cameras, export_splats
-        from cocogs.run import load_gaussians, load_run
+        from cocogs.export import ExportOptions, export
 
         options = ExportOptions(self.crop, self.max_splats, self.min_opacity, self.colmap)
-        export_splats(load_gaussians(self.run_folder), self.file, options)
-        print(self.file)
-        try:
-            run = load_run(self.run_folder)
-        except InputError as error:  # the photos may be gone: the splats do not need them
-            if self.colmap is not None:
-                raise
-            print(f"Without cameras and lens: {error}")
-            return 0
-        for path in export_cameras(run, self.file, options):
+        for path in export(self.run_folder, self.file, options, print):
             print(path)
         return 0
