@@ -87,7 +87,18 @@ def _path(run: Run, options: RenderOptions) -> tuple[list[PathFrame], float]:
     if options.frames is not None:
         raise InputError(f"`frames` cannot change the number of cameras in {file}: leave it out.")
     path = read_camera_path(file)
-    return list(path.frames), path.fps
+    return [replace(frame, camera=in_scene(frame.camera, cameras[0])) for frame in path.frames], path.fps
+
+
+def in_scene(camera: Camera, photo: Camera) -> Camera:
+    """A camera from a file, with all that the file does not tell taken from a camera of the scene."""
+    return replace(
+        photo,
+        intrinsics=camera.intrinsics,
+        cam_from_world=camera.cam_from_world,
+        width=camera.width,
+        height=camera.height,
+    )
 
 
 def typical_depth(run: Run) -> float:
