@@ -1,15 +1,4 @@
-"""The command line, one file per command group. Commands import what they need when they run.
-
-train.py       cocogs train
-measure.py     cocogs eval, cocogs inspect
-render.py      cocogs render
-export.py      cocogs export
-view.py        cocogs view
-bench.py       cocogs bench
-options.py     help texts and checks that commands share
-messages.py    from an error to the sentence that the user reads
-ending.py      signals, and an output that nobody reads any more
-"""
+"""The command line, one file per command group. Commands import what they need when they run."""
 
 import os
 import sys

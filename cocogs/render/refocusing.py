@@ -156,9 +156,9 @@ def along_ray(
     # The share of a splat is the derivative of the pixel by the brightness of the splat.
     with torch.enable_grad():
         brightness = torch.ones_like(gaussians.sh0).requires_grad_()
-        splats = (*(part.detach() for part in gaussians.activated()), brightness)
-        flat = torch.zeros_like(gaussians.shN)
-        render = rasterize(*splats, flat, aimed, sh_degree=0, antialiased=gaussians.antialiased)
+        means, quats, scales, opacities = (part.detach() for part in gaussians.activated())
+        splats = means, quats, scales, opacities, brightness, torch.zeros_like(gaussians.shN)
+        render = rasterize(*splats, aimed, sh_degree=0, antialiased=gaussians.antialiased)
         (slope,) = torch.autograd.grad(render.colors[0, 0, row, column], brightness)
     shares = slope[:, 0, 0] / SH_C0
     met = shares > 0
