@@ -308,7 +308,7 @@ def test_ablation_trains_the_paper_without_a_part(tmp_path: Path) -> None:
         (("--seeds", "one"), "--seeds must be whole numbers with commas between them, not 'one'"),
         (("--jobs", "0"), "--jobs must be a whole number from 1 to 2147483647, not 0"),
         (("--scenes", "three"), "--scenes three: "),
-        (("--downscale", "0"), "--downscale 0 cannot be"),
+        (("--downscale", "0"), "--downscale must be a whole number from 1 to 2147483647, not 0"),
     ],
 )
 def test_bad_options(
