@@ -585,7 +585,8 @@ def test_a_busy_port_is_named(busy_port: int, root: Path, capsys: pytest.Capture
 
 @pytest.mark.parametrize("port", [0, -1, 65536])
 def test_a_number_that_is_no_port(port: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert f"--port must be a whole number from 1 to 65535, not {port}" in refused(capsys, tmp_path, "--port", port)
+    message = refused(capsys, tmp_path, "--port", port)
+    assert message == f"--port must be a whole number from 1 to 65535, not {port}."
 
 
 @pytest.mark.parametrize("host", ["no.such.host.invalid", "192.0.2.1"])

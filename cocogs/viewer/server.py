@@ -124,7 +124,5 @@ def free_port(host: str, port: int | None) -> int:
                     raise InputError(f"`host` {host} is another computer: {ADVICE}.") from error
                 problem = error.strerror
     if port is None:
-        raise InputError(
-            f"No port from {FIRST_PORT} on is free ({problem}): give one with `port`."
-        )
+        raise InputError(f"No port from {FIRST_PORT} on is free ({problem}): give one with `port`.")
     raise InputError(f"`port` {port} cannot be used ({problem}): give another, or leave it out.")
