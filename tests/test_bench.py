@@ -301,14 +301,14 @@ def test_ablation_trains_the_paper_without_a_part(tmp_path: Path) -> None:
     ("options", "message"),
     [
         (("--methods", "3dgs,nerf"), "--methods nerf: choose among 3dgs,sharp,lens"),
-        (("--methods", "3dgs,,lens"), "--methods '3dgs,,lens' is no list"),
-        (("--seeds", "0,0"), "--seeds '0,0' is no list"),
-        (("--seeds", "0,00"), "--seeds '0,0' is no list"),
-        (("--seeds", "0,--1"), "--seeds --1 cannot be: give a whole number from 0 on"),
-        (("--seeds", "one"), "--seeds one cannot be: give a whole number from 0 on"),
-        (("--jobs", "0"), "--jobs 0 cannot be: give a whole number from 1 on"),
+        (("--methods", "3dgs,,lens"), "--methods must be different words with commas"),
+        (("--seeds", "0,0"), "--seeds must be different words with commas between them, not '0,0'"),
+        (("--seeds", "0,00"), "--seeds must be different words with commas between them, not '0,0'"),
+        (("--seeds", "0,--1"), "--seeds must be whole numbers with commas between them, not '0,--1'"),
+        (("--seeds", "one"), "--seeds must be whole numbers with commas between them, not 'one'"),
+        (("--jobs", "0"), "--jobs must be a whole number from 1 to 2147483647, not 0"),
         (("--scenes", "three"), "--scenes three: "),
-        (("--downscale", "0"), "--downscale 0 cannot be"),
+        (("--downscale", "0"), "--downscale must be a whole number from 1 to 2147483647, not 0"),
     ],
 )
 def test_bad_options(

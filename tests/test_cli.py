@@ -15,7 +15,8 @@ import torch
 from tiny_run import SMALL, tiny_run, tiny_scene
 
 import cocogs
-from cocogs.cli import ABLATABLE, Part, Train, main
+from cocogs.cli import main
+from cocogs.cli.train import ABLATABLE, Part, Train
 from cocogs.config import DEFAULT_PRESET, PRESETS, Ablation, Config, ModelConfig, preset
 from cocogs.io.ply import read_ply
 from cocogs.run import DataConfig, load_run, read_checkpoint, write_config

@@ -13,7 +13,8 @@ from skimage.metrics import structural_similarity
 from tiny_run import HEIGHT, WIDTH, tiny_run, tiny_scene
 from torch import Tensor
 
-from cocogs.cli import main, plain_console
+from cocogs.cli import main
+from cocogs.cli.measure import plain_console
 from cocogs.errors import InputError
 from cocogs.measure.evaluate import compare, evaluate_run, print_evaluation, ssim_uniform_7
 from cocogs.measure.lpips import BACKBONE_FILE, LINEAR_FILE, Lpips

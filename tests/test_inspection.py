@@ -230,8 +230,8 @@ def test_command_warns_with_exit_code_0(alike: Path, tmp_path: Path, capsys) -> 
     ("options", "message"),
     [
         (("nowhere",), "nowhere does not exist: give the folder that holds the photos"),
-        ((".", "--downscale", "0"), "--downscale 0 cannot be: give a whole number from 1 on"),
-        ((".", "--test-every", "1"), "--test-every 1 cannot be: give a whole number from 2 on"),
+        ((".", "--downscale", "0"), "--downscale must be a whole number from 1 to 2147483647, not 0"),
+        ((".", "--test-every", "1"), "--test-every must be a whole number from 2 to 2147483647, not 1"),
     ],
 )
 def test_bad_input(tmp_path: Path, monkeypatch, capsys, options: tuple[str, ...], message: str) -> None:
