@@ -70,7 +70,7 @@ def one_sentence(errors: str) -> str:
             ["--test", "a.png", "--test-every", "4"],
             "--test and --test-every both choose the photos for testing",
         ),
-        (["--preset", "lens", "--ablate", "cnn"], "--ablate cnn: preset lens has no such part"),
+        (["--preset", "lens", "--ablate", "cnn"], "--ablate leaves out parts of preset paper"),
         (["--resume"], "is not a run: it has no config.json"),
     ],
 )

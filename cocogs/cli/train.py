@@ -18,13 +18,6 @@ if TYPE_CHECKING:
     from cocogs.run import DataConfig
 
 Part = Literal["coc", "direction", "beta", "aperture", "cnn"]
-ABLATABLE: dict[str, tuple[Part, ...]] = {
-    "pinhole": (),
-    "widened": ("aperture",),
-    "sampled": ("aperture", "cnn"),
-    "paper": ("coc", "direction", "beta", "aperture", "cnn"),
-}
-"""The parts that each kind of lens has."""
 
 
 @dataclass
@@ -157,9 +150,9 @@ class Train:
 
     def applied(self, config: "Config", data: "DataConfig") -> "tuple[Config, DataConfig]":
         """Settings changed by the options that were given."""
-        if foreign := [part for part in self.ablate if part not in ABLATABLE[config.model.lens]]:
+        if self.ablate and config.model.lens != "paper":
             raise InputError(
-                f"`ablate` {' '.join(foreign)}: preset {config.preset} has no such part, preset paper has."
+                f"`ablate` leaves out parts of preset paper, and preset {config.preset} has none of them."
             )
         model, optim, strategy = config.model, config.optim, config.strategy
         if self.per_photo_aperture:

@@ -18,7 +18,7 @@ from cocogs.errors import InputError, check_number
 from cocogs.gaussians import Gaussians, cross_section
 from cocogs.optics.aperture import lens_samples
 from cocogs.optics.copies import widen
-from cocogs.optics.lens import MIN_DEPTH, Lens, blur_variance
+from cocogs.optics.lens import Lens, blur_variance
 from cocogs.rasterize import rasterize
 from cocogs.rasterize.constants import ALPHA_MIN, SH_C0, pixel_filter
 from cocogs.srgb import compress_highlights, expand_highlights, to_linear, to_srgb
@@ -83,7 +83,7 @@ def _render(
 ) -> Float[Tensor, "3 H W"]:
     """The scene with every splat widened by `blur` px^2; `index` numbers the samples of a picture."""
     means, quats, scales, opacities = gaussians.activated()
-    px_per_unit = camera.fx / camera.depths(means).clamp_min(MIN_DEPTH)
+    px_per_unit = camera.fx / camera.depths(means).clamp_min(camera.near)
     g, (dilation, pixel_blur) = gaussians, pixel_filter(gaussians.antialiased)
     area = cross_section(scales) * px_per_unit.square() + dilation
     sharp, blurred = (opacities * area / (area + pixel_blur + more) for more in (0, blur))
