@@ -3,7 +3,6 @@
 Nothing here draws random numbers or keeps a gradient: watching does not change the result, not by a bit.
 """
 
-import math
 import resource
 import sys
 from collections import deque
@@ -15,10 +14,10 @@ from torch import Tensor
 from cocogs.io.curves import Curves
 from cocogs.io.pictures import to_picture
 from cocogs.io.progress import Phases, Progress, Say
-from cocogs.measure.lpips import masked_mean
 from cocogs.optics.maps import colored_coc
 from cocogs.optics.model import DefocusModel
 from cocogs.scene import Scene
+from cocogs.train.losses import picture_psnr, psnr
 
 READ_EVERY = 20  # steps; reading a tensor waits for the device, so not at every step
 PSNR_STEPS = 100  # the PSNR shown is the mean over so many steps
@@ -122,16 +121,6 @@ def strip(model: DefocusModel, scene: Scene, index: int) -> Tensor:
         coc = model.lens.coc_map(sharp.depths[0], camera, index)
         pictures.append(colored_coc(coc, sharp.alphas[0]))
     return torch.cat([picture.cpu().clamp(0, 1) for picture in pictures], dim=2)
-
-
-def picture_psnr(render: Tensor, photo: Tensor, mask: Tensor | None = None) -> float:
-    """PSNR in dB of a render (3, H, W), clamped to [0, 1], against a photo, inside the mask (H, W)."""
-    return psnr(float(masked_mean((render.clamp(0, 1) - photo).square().mean(0), mask)))
-
-
-def psnr(mse: float) -> float:
-    """Peak signal-to-noise ratio in dB of pictures in [0, 1]; at most 100."""
-    return -10 * math.log10(max(mse, 1e-10))
 
 
 def peak_memory() -> int:
