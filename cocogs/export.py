@@ -16,6 +16,7 @@ from cocogs.errors import InputError, check_number
 from cocogs.gaussians import Gaussians, cross_section, keep_largest, without_bad_ones
 from cocogs.io import colmap
 from cocogs.io.atomic import replacing
+from cocogs.io.colmap_write import write_model
 from cocogs.io.lens_file import write_lens_file
 from cocogs.io.ply import header_comments, write_ply
 from cocogs.io.progress import Say
@@ -124,7 +125,7 @@ def export_cameras(run: Run, path: Path, options: ExportOptions) -> list[Path]:
         return [lens]
     cameras = {view.name: moved(run.model.camera(view), scene.offset) for view in scene.views}
     points = scene.points.double() + scene.offset
-    return [lens, *colmap.write_model(model, cameras, points, scene.point_colors)]
+    return [lens, *write_model(model, cameras, points, scene.point_colors)]
 
 
 def moved(camera: Camera, offset: Tensor) -> Camera:

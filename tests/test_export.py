@@ -17,7 +17,8 @@ from cocogs.cli import main
 from cocogs.errors import InputError
 from cocogs.export import ExportOptions, choose, export, export_cameras, export_splats
 from cocogs.gaussians import Gaussians
-from cocogs.io.colmap import read_model, write_model
+from cocogs.io.colmap import read_model
+from cocogs.io.colmap_write import write_model
 from cocogs.io.lens_file import read_lens_file
 from cocogs.io.ply import read_ply
 from cocogs.rasterize import rasterize

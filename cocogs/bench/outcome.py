@@ -1,7 +1,8 @@
 """What a benchmark found: the figures of every run, and their means and spreads.
 
-The figure of a scene is the mean over its seeds; the figure of a method is the mean over its scenes. The spread
-is the standard deviation between seeds (for a method: of the mean over its scenes) and needs two seeds.
+The figure of a scene is the mean over its seeds; the figure of a method is the mean over its scenes. The
+spread is the standard deviation between seeds (for a method: of the mean over its scenes) and needs two
+seeds.
 """
 
 import json
