@@ -73,17 +73,6 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert re.search(r'^version = "(.*)"$', pyproject, re.MULTILINE)[1] == cocogs.__version__  # type: ignore[index]
 
 
-def test_module_map_is_complete() -> None:
-    package = Path(cocogs.__file__).parent
-    listed = set(re.findall(r"^    (\S+\.py)", str(cocogs.__doc__), re.MULTILINE))
-    files = {str(path.relative_to(package)) for path in package.rglob("*.py")}
-    assert listed == {f for f in files if not f.endswith("__.py")} | {
-        "rasterize/__init__.py",
-        "render/__init__.py",
-        "ssim/__init__.py",
-    }
-
-
 def test_help_tells_the_presets_numbers(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["train", "--help"])
