@@ -61,9 +61,9 @@ def to_markdown(outcome: Outcome) -> str:
 NOTE = (
     "Measured on sharp views that training never saw. ± is the standard deviation between seeds. Affine "
     "colour: after the affine map of colour that brings each render closest to its photo. Gap closed: where "
-    "PSNR lies between that of 3dgs trained on the photos (0) and on their sharp twins, `sharp` (100). Errors
-    " "of the lens and refocused pictures are measured against truth.json. Seconds and memory are those " "of
-    training."
+    "PSNR lies between that of 3dgs trained on the photos (0) and on their sharp twins, `sharp` (100). "
+    "Errors of the lens and refocused pictures are measured against truth.json. Seconds and memory are those "
+    "of training."
 )
 PUBLISHED_NOTE = (
     "Published: averages from the papers, for the same scenes, test views, picture size and measures."
