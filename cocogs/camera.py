@@ -25,7 +25,8 @@ from torch.nn import functional as F
 NEAR_PLANE = 0.01
 """Default of `Camera.near`, in scene units."""
 VIEW_MARGIN = 0.15
-"""How far outside the view, as a part of its size on each side, a splat's shape still follows its position."""
+"""How far outside the view, as a part of its size on each side, a splat's shape still follows its
+position."""
 
 
 @dataclass(frozen=True)
@@ -112,8 +113,8 @@ class Camera:
 
     @cached_property
     def numbers(self) -> tuple[float, ...]:
-        """What the native rasterizer takes: the first three rows of `cam_from_world` (12 numbers), then fx, fy,
-        cx, cy, near, and the four `slope_limits`."""
+        """What the native rasterizer takes: the first three rows of `cam_from_world` (12 numbers), then fx,
+        fy, cx, cy, near, and the four `slope_limits`."""
         pose = self.cam_from_world[:3].flatten().tolist()
         return (*pose, self.fx, self.fy, self.cx, self.cy, self.near, *self.slope_limits)
 

@@ -49,7 +49,7 @@ def check_same_photos(state: dict[str, Any], scene: Scene, folder: Path) -> None
     if state["fingerprint"] != scene.fingerprint():
         raise InputError(
             f"{folder / 'checkpoint.pt'} was trained on other photos than {scene.source} (or another "
-            "--downscale or --test-every): give the same data, or another --out folder."
+            "`downscale` or `test_every`): give the same data, or another `out` folder."
         )
 
 

@@ -1,9 +1,62 @@
-"""The one error that a user is meant to read."""
+"""The one error that a user is meant to read, and the check of a number that raises it."""
+
+import math
 
 
 class InputError(Exception):
     """Something given to cocogs cannot be used: a file, a folder, a number, a full disk.
 
-    The message is one sentence that names the file (or option) and what to do. The command line
-    prints it on stderr without a traceback and exits with code 2.
+    The message is one clear sentence that names the file or the parameter and says what to do. Library code
+    writes a parameter in backticks (`test_every`); the command line turns that into the option
+    (--test-every), prints the sentence on stderr without a traceback, and exits with code 2.
     """
+
+
+def check_number(
+    name: str,
+    value: float | None,
+    *,
+    least: float | None = None,
+    above: float | None = None,
+    most: float | None = None,
+    whole: bool = False,
+    infinite: bool = False,
+    example: str = "",
+) -> None:
+    """Check that a number lies in its range. None passes: the option was not given.
+
+    Args:
+        name: of the parameter, as in Python.
+        least, most: the range, bounds included; None = unbounded.
+        above: a lower bound that is itself excluded.
+        whole: whether it must be an integer.
+        infinite: whether infinity may pass; NaN never does.
+        example: a good value, to show in the message.
+
+    Raises:
+        InputError: "`seed` must be a whole number of 0 or more, not -1."
+    """
+    if value is None:
+        return
+    fits = not math.isnan(value) and (infinite or math.isfinite(value))
+    fits = fits and (least is None or value >= least) and (most is None or value <= most)
+    fits = fits and (above is None or value > above) and (not whole or value == int(value))
+    if not fits:
+        kind = "a whole number" if whole else "a number" if infinite else "a finite number"
+        hint = f", such as {example}" if example else ""
+        raise InputError(f"`{name}` must be {kind}{_range(least, above, most)}{hint}, not {_short(value)}.")
+
+
+def _range(least: float | None, above: float | None, most: float | None) -> str:
+    """A range in words, with a space before them; empty where there are no bounds."""
+    if above is not None:
+        return f" above {_short(above)}" + ("" if most is None else f" and up to {_short(most)}")
+    if least is not None and most is not None:
+        return f" from {_short(least)} to {_short(most)}"
+    if least is not None:
+        return f" of {_short(least)} or more"
+    return "" if most is None else f" up to {_short(most)}"
+
+
+def _short(value: float) -> str:
+    return str(int(value)) if math.isfinite(value) and value == int(value) else f"{value:g}"

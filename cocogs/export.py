@@ -12,10 +12,11 @@ import torch
 from torch import Tensor
 
 from cocogs.camera import Camera
-from cocogs.errors import InputError
+from cocogs.errors import InputError, check_number
 from cocogs.gaussians import Gaussians, cross_section, keep_largest, without_bad_ones
 from cocogs.io import colmap
 from cocogs.io.atomic import replacing
+from cocogs.io.colmap_write import write_model
 from cocogs.io.lens_file import write_lens_file
 from cocogs.io.ply import header_comments, write_ply
 from cocogs.io.progress import Say
@@ -124,7 +125,7 @@ def export_cameras(run: Run, path: Path, options: ExportOptions) -> list[Path]:
         return [lens]
     cameras = {view.name: moved(run.model.camera(view), scene.offset) for view in scene.views}
     points = scene.points.double() + scene.offset
-    return [lens, *colmap.write_model(model, cameras, points, scene.point_colors)]
+    return [lens, *write_model(model, cameras, points, scene.point_colors)]
 
 
 def moved(camera: Camera, offset: Tensor) -> Camera:
@@ -160,12 +161,10 @@ def choose(gaussians: Gaussians, options: ExportOptions, say: Say = print) -> Ga
             raise InputError("`crop` takes six finite numbers: two opposite corners of the box to keep.")
         keep &= ((means >= low) & (means <= high)).all(1)
     if options.min_opacity is not None:
-        if not 0 <= options.min_opacity <= 1:
-            raise InputError(f"`min_opacity` must be from 0 to 1, not {options.min_opacity:g}.")
+        check_number("min_opacity", options.min_opacity, least=0, most=1)
         keep &= opacities >= options.min_opacity
     if options.max_splats is not None:
-        if options.max_splats < 1:
-            raise InputError(f"`max_splats` must be at least 1, not {options.max_splats}.")
+        check_number("max_splats", options.max_splats, least=1, whole=True)
         visibility = (opacities * cross_section(scales)).where(keep, -1)
         keep &= keep_largest(visibility, options.max_splats)
     if not keep.any():

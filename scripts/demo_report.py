@@ -1,57 +1,44 @@
-"""Writes one self-contained HTML page about a finished run: photos beside our pictures beside the truth.
+"""Write a self-contained HTML page about a finished run: photos, our pictures and the truth side by side.
 
     python scripts/demo_report.py --photos data/demo/images --sharp DIR --out report.html
         [--truth DIR] [--refocused DIR] [--refocus-truth DIR] [--eval eval.json] [--lens RUN/lens.json]
         [--truth-json data/demo/truth.json] [--sparse data/demo/sparse/0] [--command "cocogs train ..."]...
 
-A section whose input is not given is left out. Pictures are matched by file name (without suffix).
+Sections without input are left out. Pictures belong together if their file names are equal up to the suffix.
 """
 
 import argparse
 import json
 import math
 import sys
-from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from cocogs.errors import InputError
 from cocogs.io.atomic import replacing
 from cocogs.io.page import figure, page, row, scatter, section, spread, table
+from cocogs.io.truth_file import TruthFile, TruthFrame, read_truth
+from cocogs.measure.alignment import align
+from cocogs.measure.headings import MEASURES
 
 ROWS = 4
-"""At most so many training views and so many test views are shown."""
-
-MEASURES = {
-    "psnr": ("PSNR (dB)", ".2f"),
-    "ssim_gaussian_11": ("SSIM, Gaussian 11", ".4f"),
-    "ssim_uniform_7": ("SSIM, uniform 7", ".4f"),
-    "flip": ("FLIP", ".4f"),
-    "lpips": ("LPIPS", ".4f"),
-}
-"""Heading and format of the figures that `cocogs eval --json` writes."""
-
-
-@dataclass(frozen=True)
-class Truth:
-    """truth.json of a rendered scene: (3,) camera centres and focus distances (None: sharp), by name stem."""
-
-    centers: dict[str, np.ndarray]
-    focus_distances: dict[str, float | None]
-    aperture_diameter: float
-
+"""Largest number of training views, and of test views, to show."""
 
 # --------------------------------------------------------------------------------------------- reading
 
 
 def pictures(folder: Path | None, needed: str = "") -> dict[str, Path]:
-    """The pictures of a folder by name without suffix, sorted; none where no folder is given.
+    """The pictures of a folder by name without suffix, sorted; none if no folder is given.
+
+    Args:
+        needed: the folder's option, if it may not be empty.
 
     Raises:
-        InputError: a folder was named but it does not exist, or `needed` (its option) and it is empty.
+        InputError: the folder does not exist, or is empty and needed.
     """
     if folder is None:
         return {}
@@ -64,7 +51,11 @@ def pictures(folder: Path | None, needed: str = "") -> dict[str, Path]:
 
 
 def read_json(path: Path | None) -> dict[str, Any]:
-    """The object in a JSON file; empty where no file is given."""
+    """The object in a JSON file; empty if no file is given.
+
+    Raises:
+        InputError: the file cannot be read.
+    """
     if path is None:
         return {}
     try:
@@ -78,23 +69,12 @@ def read_json(path: Path | None) -> dict[str, Any]:
     return document
 
 
-def read_truth(path: Path | None) -> Truth | None:
-    if path is None:
-        return None
-    document = read_json(path)
-    try:
-        poses = {Path(f["name"]).stem: np.array(f["w2c"], float) for f in document["frames"]}
-        return Truth(
-            {name: -pose[:3, :3].T @ pose[:3, 3] for name, pose in poses.items()},
-            {Path(f["name"]).stem: f["focus_distance"] for f in document["frames"]},
-            float(document["aperture_diameter"]),
-        )
-    except (KeyError, TypeError, ValueError, IndexError) as error:
-        raise InputError(f"{path} is no truth.json of a rendered scene ({error!r}): leave it out.") from error
+def truth_unit(truth: TruthFile | None, sparse: Path | None) -> float | None:
+    """True units in one unit of the COLMAP model, by the similarity between its cameras and the true ones.
 
-
-def truth_unit(truth: Truth | None, sparse: Path | None) -> float | None:
-    """The truth's length of one unit of the COLMAP model: the ratio of how far the cameras are spread."""
+    Raises:
+        InputError: the model cannot be read, or shares fewer than 3 photos with the truth.
+    """
     if truth is None or sparse is None:
         return None
     import pycolmap
@@ -102,23 +82,24 @@ def truth_unit(truth: Truth | None, sparse: Path | None) -> float | None:
     try:
         images = pycolmap.Reconstruction(str(sparse)).images.values()
     except (ValueError, RuntimeError, OSError) as error:
-        raise InputError(
-            f"{sparse} holds no readable COLMAP model: give the one that the run used."
-        ) from error
-    found = {Path(i.name).stem: i.projection_center() for i in images if i.has_pose}
-    names = sorted(found.keys() & truth.centers.keys())
+        raise InputError(f"{sparse} holds no readable COLMAP model: give the model of the run.") from error
+    found = {image.name: image.projection_center() for image in images if image.has_pose}
+    names = sorted(found.keys() & truth.frames.keys())
     if len(names) < 3:
-        raise InputError(
-            f"{sparse} shares fewer than 3 photos with the truth: give the model that the run used."
-        )
-    spread = [np.linalg.norm(np.stack([c[n] for n in names]).std(0)) for c in (truth.centers, found)]
-    return float(spread[0] / spread[1])
+        raise InputError(f"{sparse} shares fewer than 3 photos with {truth.path}: give the model of the run.")
+    positions = torch.from_numpy(np.stack([found[name] for name in names]))
+    return align(positions, torch.stack([truth.frames[name].position for name in names])).scale
 
 
-def held_out(args: argparse.Namespace, scores: dict[str, dict], truth: Truth | None) -> set[str]:
-    """Names of the test views: from truth.json, else eval.json, else a truth folder of its own."""
+def by_stem(truth: TruthFile | None) -> dict[str, TruthFrame]:
+    """The true frames by photo name without suffix; none if no truth is known."""
+    return {} if truth is None else {Path(name).stem: frame for name, frame in truth.frames.items()}
+
+
+def held_out(args: argparse.Namespace, scores: dict[str, dict], truth: TruthFile | None) -> set[str]:
+    """Names of the test views: by truth.json, else by eval.json, else by a separate truth folder."""
     if truth:
-        return {name for name, distance in truth.focus_distances.items() if distance is None}
+        return {name for name, frame in by_stem(truth).items() if frame.test}
     if scores or not args.truth or args.truth.resolve() == args.photos.resolve():
         return set(scores)
     return set(pictures(args.truth))
@@ -127,23 +108,25 @@ def held_out(args: argparse.Namespace, scores: dict[str, dict], truth: Truth | N
 # ---------------------------------------------------------------------------------------------- pieces
 
 
-def neighbour(name: str, candidates: list[str], truth: Truth | None) -> str:
-    """The candidate photographed nearest to view `name`; by the order of names where no truth is known."""
-    known = [c for c in candidates if truth and c in truth.centers]
-    if truth and name in truth.centers and known:
-        return min(known, key=lambda c: float(np.linalg.norm(truth.centers[c] - truth.centers[name])))
+def neighbour(name: str, candidates: list[str], truth: TruthFile | None) -> str:
+    """The candidate taken nearest to view `name`; the neighbour in name order if no truth is known."""
+    frames = by_stem(truth)
+    known = [candidate for candidate in candidates if candidate in frames]
+    if name in frames and known:
+        place = frames[name].position
+        return min(known, key=lambda candidate: float((frames[candidate].position - place).norm()))
     order = sorted([*candidates, name])
-    place = order.index(name)
-    return order[place - 1] if place else order[1]
+    index = order.index(name)
+    return order[index - 1] if index else order[1]
 
 
 # -------------------------------------------------------------------------------------------- sections
 
 
 def unseen_section(
-    args: argparse.Namespace, tests: set[str], scores: dict[str, dict], truth: Truth | None
+    args: argparse.Namespace, tests: set[str], scores: dict[str, dict], truth: TruthFile | None
 ) -> str:
-    """Held-out views: the nearest photo, our picture, the truth."""
+    """The section of the test views: the nearest photo, our picture, the truth."""
     photos, sharp, true = pictures(args.photos), pictures(args.sharp), pictures(args.truth)
     training = sorted(photos.keys() - tests)
     rows = []
@@ -158,12 +141,12 @@ def unseen_section(
             nearest = photos[neighbour(name, training, truth)]
             figures.insert(0, figure(nearest, f"nearest photo: {nearest.name}"))
         rows.append(row(figures))
-    text = "Places that no training photo was taken from, after what the nearest photo saw."
+    text = "Views from places where no training photo was taken, beside the nearest training photo."
     return section("Sharp pictures from new places", text, "".join(rows)) if rows else ""
 
 
 def photo_section(args: argparse.Namespace, tests: set[str]) -> str:
-    """Training views from the nearest to the farthest focus: photo, our sharp picture."""
+    """The section of the training views, from the nearest focus to the farthest: photo, our sharp picture."""
     photos, sharp = pictures(args.photos, "--photos"), pictures(args.sharp, "--sharp")
     distances = {Path(p["name"]).stem: p["focus_distance"] for p in read_json(args.lens).get("photos", [])}
     names = sorted((photos.keys() & sharp.keys()) - tests, key=lambda n: (distances.get(n, math.inf), n))
@@ -171,14 +154,12 @@ def photo_section(args: argparse.Namespace, tests: set[str]) -> str:
         row([figure(photos[n], f"photo {photos[n].name}"), figure(sharp[n], "our picture, sharp everywhere")])
         for n in spread(names, ROWS)
     ]
-    text = (
-        "Photos that the training used, from near to far focus, beside the same view without the lens's blur."
-    )
+    text = "Training photos from the nearest focus to the farthest, beside the same views without the blur."
     return section("Photos made sharp", text, "".join(rows)) if rows else ""
 
 
 def refocus_section(args: argparse.Namespace) -> str:
-    """Up to three pictures focused elsewhere, each beside its truth where there is one."""
+    """The section of up to three refocused pictures, each with its truth if there is one."""
     ours, true = pictures(args.refocused), pictures(args.refocus_truth)
     if args.refocused:
         for folder in sorted(f for f in args.refocused.iterdir() if f.is_dir()):
@@ -190,20 +171,20 @@ def refocus_section(args: argparse.Namespace) -> str:
     pairs = zip(found, (figure(true[n], f"truth: {n}") for n in names), strict=True) if true else [found]
     return section(
         "Refocused",
-        "The same scene through the learned lens, focused anew.",
+        "The same scene through the learned lens, focused elsewhere.",
         "".join(map(row, map(list, pairs))),
     )
 
 
 def score_section(document: dict) -> str:
-    """PSNR and the other figures, a row per test view and their mean."""
+    """The section of the figures: a row per test view, and their mean."""
     views, mean = document.get("views"), document.get("mean")
     if not views or not mean:
         return ""
-    measures = [m for m in MEASURES if m in mean]
     try:
+        measures = [m for m in MEASURES if m in mean]
         rows = [
-            [str(name), *(format(float(scores[m]), MEASURES[m][1]) for m in measures)]
+            [str(name), *(format(float(scores[m]), MEASURES[m].format) for m in measures)]
             for name, scores in [*((view["name"], view) for view in views), ("mean", mean)]
         ]
     except (KeyError, TypeError, ValueError) as error:
@@ -213,13 +194,14 @@ def score_section(document: dict) -> str:
     facts = [
         f"{name} {document[name]:,}" for name in ("step", "gaussians") if isinstance(document.get(name), int)
     ]
-    text = f"Held-out views against their sharp truth; preset {document.get('preset', 'unknown')}."
+    preset = document.get("preset", "unknown")
+    text = f"Test views, which training never saw, against sharp photos. Preset {preset}."
     text = " ".join([text, *(f"{fact[0].upper()}{fact[1:]}." for fact in facts)])
-    return section("Figures", text, table(["view", *(MEASURES[m][0] for m in measures)], rows))
+    return section("Figures", text, table(["view", *(MEASURES[m].title for m in measures)], rows))
 
 
-def lens_section(args: argparse.Namespace, truth: Truth | None) -> str:
-    """What was learned about the lens, against the truth where it is known."""
+def lens_section(args: argparse.Namespace, truth: TruthFile | None) -> str:
+    """The section of the learned lens, beside the true one if that is known."""
     photos = [p for p in read_json(args.lens).get("photos", []) if not p.get("test")]
     if not photos:
         return ""
@@ -231,12 +213,15 @@ def lens_section(args: argparse.Namespace, truth: Truth | None) -> str:
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"{args.lens} lacks a photo's {error}: train again to write it.") from error
     unit = truth_unit(truth, args.sparse)
-    known = [i for i, n in enumerate(names) if truth and truth.focus_distances.get(n)]
+    true = {name: frame.focus_distance for name, frame in by_stem(truth).items()}
+    known = [i for i, name in enumerate(names) if true.get(name) is not None]
     if truth is None or unit is None or not known:
         facts = [["photos", str(len(names))], ["aperture diameter", f"{aperture.mean():.4g}"]]
         facts.append(["focus distances", f"{focus.min():.3g} to {focus.max():.3g}"])
-        return section("The lens it found", "In the unit of the camera poses.", table(["", "learned"], facts))
-    true_focus = np.array([truth.focus_distances[names[i]] for i in known], float)
+        return section(
+            "The lens it found", "Lengths are in the unit of the camera poses.", table(["", "learned"], facts)
+        )
+    true_focus = np.array([true[names[i]] for i in known], float)
     found_focus = focus[known] * unit
     error = np.abs(1 / found_focus - 1 / true_focus).mean()
     diameter, true_diameter = aperture.mean() * unit, truth.aperture_diameter
@@ -250,19 +235,22 @@ def lens_section(args: argparse.Namespace, truth: Truth | None) -> str:
         "true focus distance (m)",
         "learned (m)",
     )
-    text = "Focus distance of every photo and the aperture, learned from the blur alone."
+    text = "The aperture and the focus distance of every photo, learned from the blur alone."
     return section("The lens it found", text, table(["", "learned", "truth"], facts) + plot)
 
 
 def command_section(commands: list[str]) -> str:
     if not commands:
         return ""
-    return section("Commands", "What made this page.", f"<pre>{escape(chr(10).join(commands))}</pre>")
+    return section(
+        "Commands", "These commands made this page.", f"<pre>{escape(chr(10).join(commands))}</pre>"
+    )
 
 
 def build(args: argparse.Namespace) -> str:
     """The page as HTML text."""
-    document, truth = read_json(args.eval), read_truth(args.truth_json)
+    document = read_json(args.eval)
+    truth = None if args.truth_json is None else read_truth(args.truth_json)
     scores = {Path(v.get("name", "")).stem: v for v in document.get("views") or []}
     tests = held_out(args, scores, truth)
     sections = [
@@ -278,8 +266,8 @@ def build(args: argparse.Namespace) -> str:
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="A one-page HTML report of a finished run.")
-    parser.add_argument("--photos", type=Path, help="the photos that were trained on (needed)")
-    parser.add_argument("--sharp", type=Path, help="our sharp pictures of the same views (needed)")
+    parser.add_argument("--photos", type=Path, help="the photos that training used (required)")
+    parser.add_argument("--sharp", type=Path, help="our sharp pictures of the same views (required)")
     parser.add_argument("--out", type=Path, default=Path("report.html"), help="the page to write")
     parser.add_argument("--truth", type=Path, help="sharp photos of the test views")
     parser.add_argument("--refocused", type=Path, help="our refocused pictures NAME.png or Z/NAME.png")
@@ -288,7 +276,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--lens", type=Path, help="RUN/lens.json")
     parser.add_argument("--truth-json", type=Path, help="truth.json of a rendered scene")
     parser.add_argument(
-        "--sparse", type=Path, help="the COLMAP model of the run, to compare lengths with the truth"
+        "--sparse", type=Path, help="the COLMAP model of the run: tells the length of its unit"
     )
     parser.add_argument("--command", action="append", default=[], help="a command to list; may be repeated")
     parser.add_argument("--title", default="Sharp 3D from defocused photos")

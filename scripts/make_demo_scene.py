@@ -103,7 +103,7 @@ def truth(frames: list[Frame], renderer: str, samples: int) -> dict:
         "fy": FX,
         "cx": WIDTH / 2,
         "cy": HEIGHT / 2,
-        "K_px": APERTURE * FX,
+        "K": APERTURE * FX,
         "aperture_diameter": APERTURE,
         "f_number": F_NUMBER,
         "focal_length_mm": FOCAL_MM,

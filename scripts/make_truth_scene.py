@@ -150,7 +150,7 @@ def truth(settings: Settings) -> dict:
         "fy": fx(settings),
         "cx": settings.width / 2,
         "cy": settings.height / 2,
-        "K_px": aperture_diameter(settings) * fx(settings),
+        "K": aperture_diameter(settings) * fx(settings),
         "aperture_diameter": aperture_diameter(settings),
         "f_number": f_number(settings),
         "focal_length_mm": SCENES[settings.scene].focal_mm,

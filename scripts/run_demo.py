@@ -1,6 +1,6 @@
-"""`make demo`: trains the bundled scene, measures and renders it, writes the report page and prints its path.
+"""`make demo`: train, measure and render the bundled scene, write a report page and print its path.
 
-python scripts/run_demo.py [RUN]    # default runs/demo; an interrupted run goes on where it stopped
+python scripts/run_demo.py [RUN]    # default runs/demo; a second call continues an interrupted run
 """
 
 import argparse
@@ -12,19 +12,20 @@ from pathlib import Path
 import demo_report  # pyright: ignore[reportMissingImports]
 
 from cocogs.errors import InputError
+from cocogs.io.truth_file import read_truth
 
 DATA = Path("data/demo")
 MAX_GAUSSIANS = 60_000
-"""Fewer than the default: enough for pictures of this size, and done in minutes on two cores."""
+"""Fewer than the default: enough for pictures of this size, and quick to train on two cores."""
 FOCUS_DISTANCES = (0.75, 1.05, 1.7)
-"""Metres; test view 006 has a true picture for each."""
+"""Metres; truth.json has a refocused picture of test view 006 at each of them."""
 
 
 def cocogs(*arguments: object, output: Path | None = None) -> str:
-    """Run one command as a user would, its output to a file if given; returns the command line.
+    """Run one command as a user would, with its output into a file if one is given. Return the command line.
 
     Raises:
-        SystemExit: with the command's own exit code, when it fails.
+        SystemExit: the command failed; with its exit code.
     """
     words = [str(a) for a in arguments]
     shown = shlex.join(["cocogs", *words]) + (f" > {shlex.quote(str(output))}" if output else "")
@@ -70,8 +71,8 @@ def run_demo(run: Path) -> int:
 
 
 def unit_in_metres() -> float:
-    """Length of the unit of the bundled COLMAP model, which the run's focus distances are counted in."""
-    unit = demo_report.truth_unit(demo_report.read_truth(DATA / "truth.json"), DATA / "sparse" / "0")
+    """Metres in one unit of the bundled COLMAP model, which is the unit of the run's focus distances."""
+    unit = demo_report.truth_unit(read_truth(DATA / "truth.json"), DATA / "sparse" / "0")
     if unit is None:
         raise InputError(f"{DATA} lacks its truth or its COLMAP model: restore them from the repository.")
     return unit

@@ -181,7 +181,7 @@ def write_truth_scene(folder: Path, views: int = 6, hold: int = 3) -> Path:
         for i, camera in enumerate(cameras)
     ]
     refocus = [{"name": "000_f3.png", "view": "000.png", "focus_distance": 3.0, "aperture_scale": 1.0}]
-    facts = {"fx": cameras[0].fx, "aperture_diameter": 0.1, "K_px": 0.1 * cameras[0].fx}
+    facts = {"fx": cameras[0].fx, "aperture_diameter": 0.1, "K": 0.1 * cameras[0].fx}
     facts |= {"width": cameras[0].width, "height": cameras[0].height}
     (folder / "truth.json").write_text(json.dumps({**facts, "frames": frames, "refocus": refocus}))
     (folder / "sharp").mkdir()

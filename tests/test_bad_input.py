@@ -58,16 +58,19 @@ def one_sentence(errors: str) -> str:
     ("options", "message"),
     [
         (["--preset", "best"], "There is no preset 'best': choose one of 3dgs, lens, paper, full."),
-        (["--iterations", "0"], "--iterations 0 cannot be: give a number from 1 to 2147483647."),
-        (["--iterations", "-5"], "--iterations -5 cannot be: give a number from 1 to 2147483647."),
-        (["--max-gaussians", "-1"], "--max-gaussians -1 cannot be: give a number from 1 to 2147483647."),
-        (["--downscale", "0"], "--downscale 0 cannot be: give a number from 1 to 2147483647."),
-        (["--downscale", "-2"], "--downscale -2 cannot be: give a number from 1 to 2147483647."),
-        (["--test-every", "1"], "--test-every 1 cannot be: give a number from 2 to 2147483647."),
-        (["--seed", "9" * 20], f"--seed {'9' * 20} cannot be: give a number from 0 to 2147483647."),
-        (["--seed", "-1"], "--seed -1 cannot be: give a number from 0 to 2147483647."),
-        (["--test", "a.png", "--test-every", "4"], "--test and --test-every both say what is for testing"),
-        (["--preset", "lens", "--ablate", "cnn"], "--ablate cnn: preset lens has no such part"),
+        (["--iterations", "0"], "--iterations must be a whole number from 1 to 2147483647, not 0."),
+        (["--iterations", "-5"], "--iterations must be a whole number from 1 to 2147483647, not -5."),
+        (["--max-gaussians", "-1"], "--max-gaussians must be a whole number from 1 to 2147483647, not -1."),
+        (["--downscale", "0"], "--downscale must be a whole number from 1 to 2147483647, not 0."),
+        (["--downscale", "-2"], "--downscale must be a whole number from 1 to 2147483647, not -2."),
+        (["--test-every", "1"], "--test-every must be a whole number from 2 to 2147483647, not 1."),
+        (["--seed", "9" * 20], f"--seed must be a whole number from 0 to 2147483647, not {'9' * 20}."),
+        (["--seed", "-1"], "--seed must be a whole number from 0 to 2147483647, not -1."),
+        (
+            ["--test", "a.png", "--test-every", "4"],
+            "--test and --test-every both choose the photos for testing",
+        ),
+        (["--preset", "lens", "--ablate", "cnn"], "--ablate leaves out parts of preset paper"),
         (["--resume"], "is not a run: it has no config.json"),
     ],
 )
@@ -348,10 +351,12 @@ def test_eval_without_test_views(data: Path, tmp_path: Path, capsys: Capture) ->
 
 def test_render_options(run: Path, tmp_path: Path, capsys: Capture) -> None:
     render = ["render", run, "--out", tmp_path / "pictures"]
-    assert "There are no views named 'some'" in refused(capsys, *render, "--views", "some")
+    assert "--views must be one of test, train, all, not some" in refused(capsys, *render, "--views", "some")
     assert "Only training photos" in refused(capsys, *render, "--defocused")
-    assert "--focus -2 is not in front" in refused(capsys, *render, "--focus", "-2")
-    assert "--aperture -1 is no factor" in refused(capsys, *render, "--focus", "2", "--aperture", "-1")
+    assert "--focus must be a number above 0, not -2" in refused(capsys, *render, "--focus", "-2")
+    assert "--aperture must be a factor of 0 (all sharp) or more, such as 1.5x, not -1" in refused(
+        capsys, *render, "--focus", "2", "--aperture", "-1"
+    )
     assert not (tmp_path / "pictures").exists()
 
 

@@ -31,8 +31,9 @@ from tiny_run import (
 from cocogs.bench import runs
 from cocogs.bench.outcome import ALL_SCENES, COLUMNS, Outcome, Result, collect
 from cocogs.bench.processes import Processes, Usage
+from cocogs.bench.protocols import PROTOCOLS, Published
 from cocogs.bench.runs import BenchSettings, Costs, Job
-from cocogs.bench.suites import PROTOCOLS, BenchScene, Published, Suite
+from cocogs.bench.suites import BenchScene, Suite
 from cocogs.bench.table import heads_and_cells, to_markdown
 from cocogs.cli import main
 from cocogs.errors import InputError
@@ -62,7 +63,7 @@ def write_tiny_truth(folder: Path, seed: int) -> None:
         }
         for i in range(VIEWS)
     ]
-    facts = {"width": WIDTH, "height": HEIGHT, "fx": FX, "aperture_diameter": APERTURE / FX, "K_px": APERTURE}
+    facts = {"width": WIDTH, "height": HEIGHT, "fx": FX, "aperture_diameter": APERTURE / FX, "K": APERTURE}
     (folder / "sharp").mkdir()
     for i in range(VIEWS):
         if i not in tests:
@@ -241,7 +242,7 @@ def wait_for(path: Path) -> None:
 def test_nothing_is_started_after_the_stop(tmp_path: Path) -> None:
     processes = Processes()
     processes.stop()
-    with pytest.raises(InputError, match="start again to go on"):
+    with pytest.raises(InputError, match="start the benchmark again to continue"):
         processes.run(["--version"], tmp_path, dict(os.environ))
     with pytest.raises(InputError):
         Costs(tmp_path).train(["train"], processes, {})
@@ -286,7 +287,7 @@ def test_other_settings_need_another_folder(
 ) -> None:
     assert bench(suite_folder, tmp_path / "out", "--methods", "3dgs", "--scenes", "one") == 0
     assert main(["bench", str(suite_folder), "--out", str(tmp_path / "out"), "--iterations", "7"]) == 2
-    assert "other settings were used there: give those, or another --out" in capsys.readouterr().err
+    assert "bench.json holds other settings: give the same settings, or another " in capsys.readouterr().err
 
 
 def test_ablation_trains_the_paper_without_a_part(tmp_path: Path) -> None:
@@ -300,15 +301,15 @@ def test_ablation_trains_the_paper_without_a_part(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("--methods", "3dgs,nerf"), "--methods nerf: choose among 3dgs,sharp,lens"),
-        (("--methods", "3dgs,,lens"), "--methods '3dgs,,lens' is no list"),
-        (("--seeds", "0,0"), "--seeds '0,0' is no list"),
-        (("--seeds", "0,00"), "--seeds '0,0' is no list"),
-        (("--seeds", "0,--1"), "--seeds --1 cannot be: give a whole number from 0 on"),
-        (("--seeds", "one"), "--seeds one cannot be: give a whole number from 0 on"),
-        (("--jobs", "0"), "--jobs 0 cannot be: give a whole number from 1 on"),
-        (("--scenes", "three"), "--scenes three: "),
-        (("--downscale", "0"), "--downscale 0 cannot be"),
+        (("--methods", "3dgs,nerf"), "There is no method nerf: choose "),
+        (("--methods", "3dgs,,lens"), "--methods must be different words with commas"),
+        (("--seeds", "0,0"), "--seeds must be different words with commas between them, not '0,0'"),
+        (("--seeds", "0,00"), "--seeds must be different words with commas between them, not '0,0'"),
+        (("--seeds", "0,--1"), "--seeds must be whole numbers with commas between them, not '0,--1'"),
+        (("--seeds", "one"), "--seeds must be whole numbers with commas between them, not 'one'"),
+        (("--jobs", "0"), "--jobs must be a whole number from 1 to 2147483647, not 0"),
+        (("--scenes", "three"), "has no scene three: choose "),
+        (("--downscale", "0"), "--downscale must be a whole number from 1 to 2147483647, not 0"),
     ],
 )
 def test_bad_options(
@@ -403,7 +404,7 @@ def test_methods_stand_in_one_order_and_scenes_of_other_calls_come_last() -> Non
 def test_versions_that_differ_are_told() -> None:
     old = replace(result("a", "full", 0, 1.0), code="0.1.0 old")
     assert "Trained by cocogs 0.1.0 abc." in to_markdown(outcome(result("a", "lens", 0, 1.0)))
-    assert "different versions of cocogs: 0.1.0 abc, 0.1.0 old" in to_markdown(
+    assert "Different versions of cocogs trained the runs: 0.1.0 abc, 0.1.0 old" in to_markdown(
         outcome(result("a", "lens", 0, 1.0), old)
     )
 
@@ -445,8 +446,8 @@ def test_published_figures_are_marked_and_stand_in_their_columns_only() -> None:
     assert "`suite`, 1,500 steps" in text
 
 
-def test_published_figures_are_those_of_the_method_note() -> None:
-    """METHOD.md section 4, paper's own figures."""
+def test_published_figures_are_those_of_the_paper() -> None:
+    """Of CoCoGaussian (Lee et al., CVPR 2025)."""
     paper = {key: p.published[0] for key, p in PROTOCOLS.items() if p.published}
     assert {key: (p.psnr, p.ssim_uniform_7, p.lpips) for key, p in paper.items()} == {
         "deblur-nerf-real": (23.70, 0.7531, 0.0825),

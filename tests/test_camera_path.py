@@ -74,7 +74,7 @@ MIRRORED = [[-1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]
         ({"cam_from_world": [["a"] * 4] * 4}, '"cam_from_world" is not a 4x4'),
         ({"focus_distance": -1}, '"focus_distance" must be above 0'),
         ({"aperture_diameter": None}, '"aperture_diameter" is missing'),
-        ({"aperture_diameter": -0.1}, '"aperture_diameter" not under 0'),
+        ({"aperture_diameter": -0.1}, '"aperture_diameter" 0 or more'),
     ],
 )
 def test_names_the_frame_that_is_wrong(tmp_path: Path, changes: dict[str, Any], message: str) -> None:

@@ -1,6 +1,7 @@
 """COLMAP models: parsing checked by pycolmap, undistortion, and files that are broken."""
 
 import struct
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from datasets import make_cameras, room_points, write_colmap
 
 import cocogs.io  # noqa: F401  (loads Pillow before pycolmap)
 from cocogs.errors import InputError
-from cocogs.io import colmap
+from cocogs.io import colmap, undistort
 from cocogs.io.source import Intrinsics, Source
 
 CAMERAS = make_cameras(3)
@@ -55,12 +56,31 @@ def test_model_is_read_sorted_with_its_poses_lenses_and_points(model: Path) -> N
     assert torch.allclose(source.point_colors, torch.tensor([1.0, 128 / 255, 0.0]).expand(50, 3))
 
 
-def test_empty_observation_lines_in_text_models(tmp_path: Path) -> None:
+def _poses(folder: Path) -> dict[str, list]:
+    return {shot.name: shot.cam_from_world.tolist() for shot in colmap.read_model(folder).shots}
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        lambda line: [""] if line.startswith("5 6") else [line],
+        lambda line: [] if line.startswith("5 6") else [line],
+        lambda line: [] if line.startswith("5 6") else [line, ""] if line.endswith("a.png") else [line],
+        lambda line: [line.replace("sub/", "sub\\")],
+        lambda line: [line + "\r"],
+        lambda line: ["\ufeff" + line] if line.startswith("# Image list") else [line],
+    ],
+    ids=["empty", "left out", "left out of some", "backslashes", "CRLF", "byte order mark"],
+)
+def test_text_models_as_other_programs_write_them(tmp_path: Path, edit: Callable[[str], list[str]]) -> None:
+    """One line a photo instead of two, and what Windows does to text."""
     folder = tmp_path / "sparse"
     write_colmap(folder, CAMERAS, NAMES, text=True)
-    lines = (folder / "images.txt").read_text().splitlines()
-    (folder / "images.txt").write_text("\n".join("" if line.startswith("5 6") else line for line in lines))
-    assert len(colmap.read_model(folder).shots) == 3
+    expected = _poses(folder)
+    path = folder / "images.txt"
+    lines = [new for line in path.read_text().splitlines() for new in edit(line)]
+    path.write_bytes(("\n".join(lines) + "\n").encode())
+    assert _poses(folder) == expected and len(expected) == 3
 
 
 def _directions(lens: pycolmap.Camera) -> np.ndarray:
@@ -76,13 +96,13 @@ def test_every_camera_model_is_read_and_undistorted(tmp_path: Path, name: str) -
     intrinsics = colmap.read_model(tmp_path / "sparse").shots[0].intrinsics
     assert intrinsics.model == name
     assert np.allclose(intrinsics.params, lens.params)
-    flat = colmap.pinhole(intrinsics)
+    flat = undistort.pinhole(intrinsics)
     assert flat.model == "PINHOLE"
-    if colmap.is_pinhole(intrinsics):
+    if undistort.is_pinhole(intrinsics):
         return
     # A picture whose colours are directions: undistorted, each pixel must show its own direction.
     rays = _directions(lens)
-    sampled = colmap.undistort(rays.astype(np.float32), intrinsics, flat)
+    sampled = undistort.undistort(rays.astype(np.float32), intrinsics, flat)
     fx, fy, cx, cy = flat.params
     columns, rows = np.meshgrid(
         (np.arange(flat.width) + 0.5 - cx) / fx, (np.arange(flat.height) + 0.5 - cy) / fy
@@ -99,8 +119,8 @@ def test_undistortion_agrees_with_pycolmap() -> None:
     smooth = np.rint(127 + 120 * np.sin(x / 20 + channel) * np.cos(y / 30)).astype(np.uint8)
     options = pycolmap.UndistortCameraOptions()
     theirs, camera = pycolmap.undistort_image(options, pycolmap.Bitmap.from_array(smooth), lens)
-    ours = colmap.undistort(smooth.astype(np.float32), intrinsics, colmap.pinhole(intrinsics))
-    assert np.allclose(camera.params, colmap.pinhole(intrinsics).params)
+    ours = undistort.undistort(smooth.astype(np.float32), intrinsics, undistort.pinhole(intrinsics))
+    assert np.allclose(camera.params, undistort.pinhole(intrinsics).params)
     inner = (slice(2, -2), slice(2, -2))
     assert np.abs(ours - theirs.to_array().astype(np.float32))[inner].max() < 1.0
 
@@ -109,19 +129,19 @@ def test_undistortion_keeps_fine_stripes() -> None:
     """Stripes 4 px apart come back with their contrast; bilinear sampling takes 20 % of it."""
     lens = _lens("OPENCV")
     intrinsics = Intrinsics("OPENCV", 240, 180, tuple(map(float, lens.params)))
-    flat = colmap.pinhole(intrinsics)
+    flat = undistort.pinhole(intrinsics)
     fx, _, cx, _ = flat.params
     rays = _directions(lens)
     distorted = np.cos((rays[..., :1] * fx + cx) * (np.pi / 2))
     truth = np.cos((np.arange(flat.width) + 0.5) * (np.pi / 2))
-    sampled = colmap.undistort(distorted.astype(np.float32), intrinsics, flat)[4:-4, 4:-4, 0]
+    sampled = undistort.undistort(distorted.astype(np.float32), intrinsics, flat)[4:-4, 4:-4, 0]
     contrast = (sampled * truth[4:-4]).mean() / (truth[4:-4] ** 2).mean()
     assert contrast == pytest.approx(1, abs=0.03)
 
 
 def test_resized_lens_scales_focal_length_and_centre() -> None:
     lens = Intrinsics("OPENCV", 240, 180, (220.0, 220.0, 123.0, 88.0, 0.1, 0.01, 0.0, 0.0))
-    half = colmap.resized(lens, 120, 90)
+    half = undistort.resized(lens, 120, 90)
     assert half == Intrinsics("OPENCV", 120, 90, (110.0, 110.0, 61.5, 44.0, 0.1, 0.01, 0.0, 0.0))
 
 
@@ -279,11 +299,14 @@ def test_translation_beyond_float32_is_refused(tmp_path: Path) -> None:
     _refused(folder, r"images\.bin holds no valid pose for photo .*huge")
 
 
-def test_no_points_are_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("text", [False, True])
+def test_a_model_without_points_is_read(tmp_path: Path, text: bool) -> None:
     folder = tmp_path / "sparse"
-    write_colmap(folder, CAMERAS, NAMES)
-    (folder / "points3D.bin").write_bytes(struct.pack("<Q", 0))
-    _refused(folder, r"points3D\.bin holds no 3D point: run COLMAP again")
+    write_colmap(folder, CAMERAS, NAMES, text=text)
+    empty = b"# 3D point list\n" if text else struct.pack("<Q", 0)
+    (folder / f"points3D.{'txt' if text else 'bin'}").write_bytes(empty)
+    source = colmap.read_model(folder)
+    assert len(source.shots) == 3 and source.points is None and source.point_colors is None
 
 
 def test_no_photos_are_refused(tmp_path: Path) -> None:
@@ -303,7 +326,7 @@ def test_photo_with_unknown_camera_is_refused(tmp_path: Path) -> None:
     write_colmap(folder, CAMERAS, NAMES, text=True)
     lines = (folder / "cameras.txt").read_text().splitlines()
     (folder / "cameras.txt").write_text("\n".join(lines[:-1]))
-    _refused(folder, r"images\.txt gives photo .* a camera that the model lacks")
+    _refused(folder, r"images\.txt gives photo .* a camera that the model does not have")
 
 
 @pytest.mark.parametrize("part", ["cameras", "images", "points3D"])
@@ -329,3 +352,12 @@ def test_sparse_zero_is_preferred_to_sparse(tmp_path: Path) -> None:
     write_colmap(tmp_path / "sparse" / "0", CAMERAS, NAMES)
     assert colmap.find_model(tmp_path) == tmp_path / "sparse" / "0"
     assert isinstance(colmap.read_model(tmp_path / "sparse" / "0"), Source)
+
+
+@pytest.mark.parametrize("text", [False, True])
+def test_the_model_with_the_most_photos_is_taken(tmp_path: Path, text: bool) -> None:
+    for number, count in (("0", 2), ("1", 3), ("10", 3)):
+        write_colmap(tmp_path / "sparse" / number, CAMERAS[:count], NAMES[:count], text=text)
+    models = colmap.find_models(tmp_path)
+    assert {folder.name: count for folder, count in models.items()} == {"1": 3, "10": 3, "0": 2}
+    assert colmap.find_model(tmp_path) == tmp_path / "sparse" / "1"

@@ -6,7 +6,11 @@ from pathlib import Path
 import numpy as np
 import pycolmap
 import pytest
+import torch
 from PIL import Image
+
+from cocogs.io.truth_file import read_truth
+from cocogs.measure.alignment import align
 
 DEMO = Path(__file__).parents[1] / "data" / "demo"
 
@@ -26,16 +30,6 @@ def centers(poses: list[np.ndarray]) -> np.ndarray:
     return np.stack([-pose[:3, :3].T @ pose[:3, 3] for pose in poses])
 
 
-def similarity(source: np.ndarray, target: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
-    """Scale, rotation, shift that bring points (n, 3) closest to their targets (Umeyama 1991)."""
-    a, b = source - source.mean(0), target - target.mean(0)
-    u, s, vt = np.linalg.svd(b.T @ a)
-    sign = np.array([1, 1, np.sign(np.linalg.det(u @ vt))])
-    rotation = (u * sign) @ vt
-    scale = float((s * sign).sum() / (a**2).sum())
-    return scale, rotation, target.mean(0) - scale * rotation @ source.mean(0)
-
-
 def test_small_enough_for_a_repository():
     assert sum(f.stat().st_size for f in DEMO.rglob("*") if f.is_file()) <= 5_000_000
 
@@ -50,6 +44,12 @@ def test_pictures_are_there_and_of_one_size(truth):
     assert truth["width"] <= 320
 
 
+def test_truth_can_be_read(truth):
+    found = read_truth(DEMO / "truth.json")
+    assert list(found.frames) == [f["name"] for f in truth["frames"]]
+    assert [r.aperture_diameter for r in found.refocused] == [found.aperture_diameter] * 5
+
+
 def test_split_follows_the_hold_file(truth):
     (hold,) = DEMO.glob("hold=*")
     every = int(hold.name.removeprefix("hold="))
@@ -58,11 +58,11 @@ def test_split_follows_the_hold_file(truth):
 
 
 def test_lens_is_stated_consistently(truth):
-    assert truth["K_px"] == pytest.approx(truth["aperture_diameter"] * truth["fx"])
+    assert truth["K"] == pytest.approx(truth["aperture_diameter"] * truth["fx"])
     focus = [f["focus_distance"] for f in truth["frames"] if not f["test"]]
     assert all(f["focus_distance"] is None for f in truth["frames"] if f["test"])
     assert len(set(focus)) == len(focus)
-    blur = truth["K_px"] * (1 / min(focus) - 1 / max(focus))
+    blur = truth["K"] * (1 / min(focus) - 1 / max(focus))
     assert 8 < blur < 12
 
 
@@ -92,14 +92,13 @@ def test_colmap_model_agrees_with_the_truth(truth, model):
     assert camera.mean_focal_length() == pytest.approx(truth["fx"], rel=0.02)
 
     true_poses = [np.array(f["w2c"]) for f in truth["frames"]]
-    found = centers([images[f["name"]].cam_from_world().matrix() for f in truth["frames"]])
-    true_centers = centers(true_poses)
-    scale, rotation, shift = similarity(found, true_centers)
-    error = np.linalg.norm(scale * found @ rotation.T + shift - true_centers, axis=1)
-    assert error.max() < 0.01  # of about a metre between camera and scene
+    found = torch.from_numpy(centers([images[f["name"]].cam_from_world().matrix() for f in truth["frames"]]))
+    true_centers = torch.from_numpy(centers(true_poses))
+    similarity = align(found, true_centers)
+    assert (similarity.apply(found) - true_centers).norm(dim=1).max() < 0.01  # of about a metre to the scene
 
-    points = np.stack([p.xyz for p in model.points3D.values()])
-    points = scale * points @ rotation.T + shift
+    points = torch.from_numpy(np.stack([p.xyz for p in model.points3D.values()]))
+    points = similarity.apply(points).numpy()
     assert len(points) > 500
     for frame, pose in zip(truth["frames"], true_poses, strict=True):
         depths = points @ pose[2, :3] + pose[2, 3]

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from cocogs.io.truth_file import read_truth
+
 sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
 import demo_report  # pyright: ignore[reportMissingImports]
 
@@ -35,7 +37,9 @@ def inputs(tmp_path) -> dict[str, Path]:
         pose = np.eye(4)
         pose[0, 3] = -(0.1 if name == "004" else k)
         focus = None if name == "000" else 1.0 + k
-        frames.append({"name": f"{name}.png", "w2c": pose.tolist(), "focus_distance": focus})
+        frames.append(
+            {"name": f"{name}.png", "test": not focus, "w2c": pose.tolist(), "focus_distance": focus}
+        )
         if focus:
             photos.append({"name": f"{name}.png", "focus_distance": focus, "aperture_diameter": 0.025})
     return {
@@ -53,7 +57,9 @@ def inputs(tmp_path) -> dict[str, Path]:
             },
         ),
         "lens": write(tmp_path / "lens.json", {"photos": photos}),
-        "truth-json": write(tmp_path / "truth.json", {"aperture_diameter": 0.025, "frames": frames}),
+        "truth-json": write(
+            tmp_path / "truth.json", {"aperture_diameter": 0.025, "frames": frames, "refocus": []}
+        ),
     }
 
 
@@ -111,10 +117,10 @@ def test_refocused_folders_pair_with_truth_names(tmp_path, inputs):
 
 def test_figures_have_a_row_per_view_and_a_mean(tmp_path, inputs):
     page = report(tmp_path, {name: inputs[name] for name in ("photos", "sharp", "eval")})
-    assert "<th>view</th><th>PSNR (dB)</th><th>SSIM, uniform 7</th>" in page
+    assert "<th>view</th><th>PSNR dB</th><th>SSIM uniform 7</th>" in page
     assert "<td>000.png</td><td>31.25</td><td>0.9000</td>" in page
     assert "<td>mean</td><td>31.25</td><td>0.9000</td>" in page
-    assert "preset lens. Step 1,500." in page
+    assert "Preset lens. Step 1,500." in page
 
 
 def test_lens_is_compared_in_the_truths_unit(tmp_path, inputs, monkeypatch):
@@ -133,10 +139,8 @@ def test_lens_is_compared_in_the_truths_unit(tmp_path, inputs, monkeypatch):
 
 def test_unit_of_the_bundled_model():
     demo = Path(__file__).parents[1] / "data" / "demo"
-    truth = demo_report.read_truth(demo / "truth.json")
-    assert truth is not None
-    unit = demo_report.truth_unit(truth, demo / "sparse" / "0")
-    assert unit is not None and unit > 0
+    unit = demo_report.truth_unit(read_truth(demo / "truth.json"), demo / "sparse" / "0")
+    assert unit == pytest.approx(0.04439, rel=1e-3)
 
 
 @pytest.mark.parametrize("missing", ["photos", "sharp"])

@@ -8,7 +8,8 @@ import torch
 from test_model import CAMERA, make
 
 from cocogs import device as device_module
-from cocogs.cli import sentence
+from cocogs.cli.messages import sentence
+from cocogs.cli.train import Train
 from cocogs.config import StrategyConfig, preset
 from cocogs.device import choose_device
 from cocogs.errors import InputError
@@ -61,7 +62,7 @@ def test_too_little_memory_is_one_sentence_with_the_numbers() -> None:
         "CUDA out of memory. Tried to allocate 20.00 GiB. GPU 0 has a total capacity of 8.00 GiB of which "
         "1.2 GiB is free. Including non-PyTorch memory, this process has 6.8 GiB memory in use."
     )
-    line = sentence(error, Path("run"))
+    line = sentence(error, Train(Path("data"), Path("run")))
     assert line is not None and "\n" not in line
     assert "20.00 GiB" in line and "8.00 GiB" in line and "--max-gaussians" in line and "--resume" in line
 

@@ -13,9 +13,12 @@ from skimage.metrics import structural_similarity
 from tiny_run import HEIGHT, WIDTH, tiny_run, tiny_scene
 from torch import Tensor
 
-from cocogs.cli import main, plain_console
+from cocogs.cli import main
+from cocogs.cli.measure import plain_console
 from cocogs.errors import InputError
+from cocogs.measure.color import match_affine_color
 from cocogs.measure.evaluate import compare, evaluate_run, print_evaluation, ssim_uniform_7
+from cocogs.measure.headings import MEASURES
 from cocogs.measure.lpips import BACKBONE_FILE, LINEAR_FILE, Lpips
 from cocogs.run import Run, load_run
 from cocogs.ssim import ssim_map
@@ -55,7 +58,10 @@ def channels_last(picture: Tensor) -> np.ndarray:
 def test_equal_pictures(weights: Path) -> None:
     picture, _ = two_pictures()
     scores = compare(picture, picture, None, Lpips.from_folder(weights))
-    expected = {"psnr": 100, "ssim_gaussian_11": 1, "ssim_uniform_7": 1, "flip": 0, "lpips": 0}
+    expected = dict.fromkeys(["psnr", "psnr_affine_color"], 100) | dict.fromkeys(["flip", "lpips"], 0)
+    similarities = ["ssim_gaussian_11", "ssim_gaussian_11_affine_color", "ssim_uniform_7"]
+    expected |= dict.fromkeys(similarities, 1)
+    assert list(scores) == list(MEASURES)
     assert scores == pytest.approx(expected, abs=1e-5)
 
 
@@ -142,7 +148,8 @@ def test_report(run: Run) -> None:
     assert report["K"] > 0
     for measure, mean in report["mean"].items():
         assert mean == pytest.approx(np.mean([view[measure] for view in report["views"]]))
-    assert list(report["mean"]) == ["psnr", "ssim_gaussian_11", "ssim_uniform_7", "flip"]
+    assert list(report["mean"]) == [name for name in MEASURES if name != "lpips"]
+    assert report["mean"]["psnr_affine_color"] > report["mean"]["psnr"]
 
 
 def test_json_is_all_that_is_printed(run: Run, weights: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -156,9 +163,10 @@ def test_table(run: Run) -> None:
     print_evaluation(evaluate_run(run), console)
     text = console.export_text()
     assert "preset lens, step 50, seed 0, 400 Gaussians, K " in text
-    assert "SSIM Gaussian 11" in text
+    assert "Gaussian" in text and "uniform" in text
     assert "view_4.png" in text
-    assert "LPIPS needs its weights: give --lpips-weights DIR" in text
+    assert "Affine colour: after the affine map of colour" in text
+    assert "LPIPS was not measured. It needs a folder" in text
     assert "mask" not in text
 
 
@@ -197,7 +205,7 @@ def test_no_test_views(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory)
     data = tiny_scene(tmp_path_factory.getbasetemp())
     options = ["--preset", "3dgs", "--iterations", "2", "--max-gaussians", "100"]
     assert main(["train", str(data), "--out", str(tmp_path / "run"), *options]) == 0
-    with pytest.raises(InputError, match="no test views to measure: train with --test-every 8"):
+    with pytest.raises(InputError, match="no test views to measure: train with `test_every=8`"):
         evaluate_run(load_run(tmp_path / "run"))
 
 
@@ -209,3 +217,97 @@ def test_uniform_window_with_a_mask_is_local() -> None:
     changed = render.clone()
     changed[:, :, 30:] = 0
     assert ssim_uniform_7(render, photo, mask) == pytest.approx(ssim_uniform_7(changed, photo, mask))
+
+
+def test_masks_thinner_than_the_window() -> None:
+    """The window fits nowhere inside the mask's rows, so that its pixels count as they are."""
+    render, photo = two_pictures()
+    mask = torch.zeros(40, 56)
+    mask[:2] = 1
+    assert ssim_uniform_7(photo, photo, mask) == pytest.approx(1)
+    assert 0 < ssim_uniform_7(render, photo, mask) < 1
+
+
+def test_pictures_smaller_than_the_window() -> None:
+    picture = torch.rand(3, 6, 20)
+    with pytest.raises(InputError, match=r"photos are 20x6 px .* too small to measure"):
+        compare(picture, picture, None, None)
+
+
+# --- affine colour
+
+TINT = torch.tensor([[0.7, 0.05, 0.0], [0.02, 0.5, 0.1], [0.0, 0.03, 0.6]])
+
+
+def exposed(picture: Tensor) -> Tensor:
+    """With another exposure and tint, and nothing clipped."""
+    return torch.einsum("ij,jhw->ihw", TINT, picture) + torch.tensor([0.02, 0.05, 0.1])[:, None, None]
+
+
+def test_affine_color_undoes_gain_and_tint() -> None:
+    """An exposed render scores as the same render without its exposure."""
+    render, photo = two_pictures()
+    plain, other = compare(render, photo, None, None), compare(exposed(render), photo, None, None)
+    assert other["psnr"] < plain["psnr"] - 5
+    for measure in ("psnr_affine_color", "ssim_gaussian_11_affine_color"):
+        assert other[measure] == pytest.approx(plain[measure], abs=1e-2)
+    torch.testing.assert_close(match_affine_color(exposed(photo), photo), photo, atol=1e-3, rtol=0)
+
+
+def test_affine_color_does_not_fit_noise() -> None:
+    """A render that is wrong by noise gains no more than 12 fitted numbers can give."""
+    photo = 0.3 + 0.4 * torch.rand(3, 60, 80, generator=torch.Generator().manual_seed(0))
+    noisy = photo + 0.01 * torch.randn(3, 60, 80, generator=torch.Generator().manual_seed(1))
+    scores = compare(noisy, photo, None, None)
+    assert scores["psnr"] <= scores["psnr_affine_color"] < scores["psnr"] + 0.1
+
+
+def test_affine_color_never_loses() -> None:
+    """The identity is among the maps."""
+    generator = torch.Generator().manual_seed(2)
+    for _ in range(20):
+        render, photo = torch.rand(2, 3, 9, 11, generator=generator)
+        scores = compare(render, photo, None, None)
+        assert scores["psnr_affine_color"] >= scores["psnr"] - 1e-4
+
+
+def test_affine_color_looks_inside_the_mask_only() -> None:
+    render, photo = two_pictures()
+    mask = torch.zeros(40, 56)
+    mask[5:30, 10:40] = 1
+    spoiled = torch.where(mask > 0.5, exposed(render), 1 - photo)
+    inside, whole = compare(exposed(render), photo, mask, None), compare(spoiled, photo, mask, None)
+    assert inside == whole
+    plain = compare(render, photo, mask, None)
+    assert inside["psnr_affine_color"] == pytest.approx(plain["psnr_affine_color"], abs=1e-2)
+
+
+@pytest.mark.parametrize("color", [0.0, 0.3, 1.0])
+@pytest.mark.parametrize("of_photo", [True, False])
+def test_affine_color_of_one_color(color: float, of_photo: bool) -> None:
+    """A picture of one colour is mapped to the mean of the other one, and no figure is infinite."""
+    plain, other = torch.full((3, 20, 30), color), two_pictures()[0][:, :20, :30]
+    render, photo = (other, plain) if of_photo else (plain, other)
+    scores = compare(render, photo, None, None)
+    assert all(np.isfinite(value) for value in scores.values())
+    matched = match_affine_color(render, photo)
+    torch.testing.assert_close(matched, photo.mean((1, 2), keepdim=True).expand(3, 20, 30), atol=1e-2, rtol=0)
+
+
+# --- narrow terminals
+
+
+@pytest.mark.parametrize("width", [20, 40, 60, 80, 200])
+def test_every_figure_is_shown_at_any_width(run: Run, width: int) -> None:
+    evaluation = evaluate_run(run)
+    console = plain_console()
+    console.width = width
+    with console.capture() as capture:
+        print_evaluation(evaluation, console)
+    text = capture.get()
+    for scores in [*evaluation.views, evaluation.mean]:
+        for name, value in scores.items():
+            if name in MEASURES:
+                assert format(float(value), MEASURES[name].format) in text
+    assert "view_4.png" in text and "…" not in text
+    assert ("FLIP: " in text) == (width < 80)

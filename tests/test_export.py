@@ -17,7 +17,8 @@ from cocogs.cli import main
 from cocogs.errors import InputError
 from cocogs.export import ExportOptions, choose, export, export_cameras, export_splats
 from cocogs.gaussians import Gaussians
-from cocogs.io.colmap import read_model, write_model
+from cocogs.io.colmap import read_model
+from cocogs.io.colmap_write import write_model
 from cocogs.io.lens_file import read_lens_file
 from cocogs.io.ply import read_ply
 from cocogs.rasterize import rasterize
@@ -165,8 +166,8 @@ def test_options_choose_splats(gaussians: Gaussians) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"min_opacity": 1.5}, "`min_opacity` must be from 0 to 1, not 1.5"),
-        ({"max_splats": 0}, "`max_splats` must be at least 1, not 0"),
+        ({"min_opacity": 1.5}, "`min_opacity` must be a finite number from 0 to 1, not 1.5"),
+        ({"max_splats": 0}, "`max_splats` must be a whole number of 1 or more, not 0"),
         ({"crop": (0, 0, 0, 1, 1, float("nan"))}, "`crop` takes six finite numbers"),
         ({"crop": (90, 90, 90, 91, 91, 91)}, "No splat is left"),
     ],

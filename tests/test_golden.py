@@ -27,7 +27,7 @@ from cocogs.optics.lens import Lens, coc_diameter
 from cocogs.rasterize.constants import SH_C0
 from cocogs.render.refocusing import refocus
 from cocogs.srgb import to_linear, to_srgb
-from cocogs.train.monitor import picture_psnr
+from cocogs.train.losses import picture_psnr
 
 GOLDEN = Path(__file__).parent / "golden"
 SAMPLES = 256

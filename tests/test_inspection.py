@@ -21,6 +21,7 @@ from cocogs.cli import main
 from cocogs.io.makernote import canon_focus_distance
 from cocogs.io.photos import read_header
 from cocogs.io.truth_file import read_truth
+from cocogs.measure.alignment import align
 from cocogs.measure.inspection import (
     DepthStep,
     ExifAgreement,
@@ -29,7 +30,6 @@ from cocogs.measure.inspection import (
     in_focus_range,
     inspect_scene,
 )
-from cocogs.measure.truth import align
 from cocogs.optics.search import Evidence, fit_blurs, variation
 from cocogs.optics.sharpness import blur_map, gaussian_blur
 from cocogs.scene import open_scene
@@ -167,13 +167,13 @@ def assert_near_the_truth(data: Path, tmp_path: Path, aperture: float, **options
         open_scene(data, tmp_path / "cache", say=lambda line: None, **options),
         read_truth(data / "truth.json"),
     )
-    found, frames = inspect_scene(scene), {frame["name"]: frame for frame in truth["frames"]}
-    poses = [torch.tensor(frames[view.name]["w2c"], dtype=torch.float64) for view in scene.views]
-    true_positions = torch.stack([-pose[:3, :3].T @ pose[:3, 3] for pose in poses])
-    unit, _ = align(torch.stack([view.camera.position for view in scene.views]), true_positions)
-    errors = [abs(p.focus_distance * unit / frames[p.name]["focus_distance"] - 1) for p in found.photos]
+    found = inspect_scene(scene)
+    positions = torch.stack([view.camera.position for view in scene.views])
+    unit = align(positions, torch.stack([truth.frames[view.name].position for view in scene.views])).scale
+    true_focus = {name: frame.focus_distance for name, frame in truth.frames.items()}
+    errors = [abs(p.focus_distance * unit / (true_focus[p.name] or math.nan) - 1) for p in found.photos]
     assert np.mean(np.array(errors) < 0.1) >= 0.9, errors
-    true_aperture = truth["aperture_diameter"] / unit * scene.views[0].camera.fx
+    true_aperture = truth.aperture_diameter / unit * scene.views[0].camera.fx
     assert found.K == pytest.approx(true_aperture, rel=aperture)
     assert found.method == "compared" and found.lost_ranges == []
 
@@ -230,8 +230,8 @@ def test_command_warns_with_exit_code_0(alike: Path, tmp_path: Path, capsys) -> 
     ("options", "message"),
     [
         (("nowhere",), "nowhere does not exist: give the folder that holds the photos"),
-        ((".", "--downscale", "0"), "--downscale 0 cannot be: give a whole number from 1 on"),
-        ((".", "--test-every", "1"), "--test-every 1 cannot be: give a whole number from 2 on"),
+        ((".", "--downscale", "0"), "--downscale must be a whole number from 1 to 2147483647, not 0"),
+        ((".", "--test-every", "1"), "--test-every must be a whole number from 2 to 2147483647, not 1"),
     ],
 )
 def test_bad_input(tmp_path: Path, monkeypatch, capsys, options: tuple[str, ...], message: str) -> None:

@@ -22,7 +22,7 @@ def _open(data: Path, tmp_path: Path, **options):
 @pytest.fixture(autouse=True)
 def no_points_found(monkeypatch: pytest.MonkeyPatch) -> None:
     """Looking for points in the photos, which takes seconds, finds none here; test_scene.py lets it."""
-    monkeypatch.setattr("cocogs.io.sfm.triangulate", lambda *_: None)
+    monkeypatch.setattr("cocogs.io.triangulation.triangulate", lambda *_: None)
 
 
 def test_poses_become_opencv_and_points_are_drawn_where_photos_look(tmp_path: Path) -> None:

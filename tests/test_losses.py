@@ -1,11 +1,11 @@
-"""The loss made of L1 and SSIM."""
+"""The loss made of L1 and SSIM, means inside masks, PSNR."""
 
 import pytest
 import torch
 from torch import Tensor
 
 from cocogs.ssim import ssim_map
-from cocogs.train.losses import photometric_loss
+from cocogs.train.losses import masked_mean, photometric_loss, picture_psnr, psnr
 
 
 def pictures(height: int = 20, width: int = 27, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
@@ -37,3 +37,34 @@ def test_gradient() -> None:
     offset = torch.where(torch.arange(photo.numel()).view(photo.shape) % 3 == 0, 0.1, -0.07)
     image = (photo + offset).requires_grad_()
     assert torch.autograd.gradcheck(lambda x: photometric_loss(x, photo, 0.3), (image,))
+
+
+@pytest.mark.parametrize("shape", [(4, 6), (1, 4, 6), (3, 4, 6), (2, 3, 4, 6)])
+def test_masked_mean_is_the_mean_of_the_pixels_inside(shape: tuple[int, ...]) -> None:
+    values = torch.rand(shape, generator=torch.Generator().manual_seed(0))
+    mask = torch.zeros(4, 6)
+    mask[1:3, 2:] = 1
+    torch.testing.assert_close(masked_mean(values, mask), values[..., 1:3, 2:].mean())
+    torch.testing.assert_close(masked_mean(values, torch.ones(4, 6)), values.mean())
+    assert masked_mean(values, None) == values.mean()
+
+
+def test_masked_mean_weighs_by_a_mask_of_shares() -> None:
+    values, mask = torch.tensor([[1.0, 5.0]]), torch.tensor([[0.03, 0.01]])
+    assert float(masked_mean(values, mask)) == pytest.approx(2)
+
+
+def test_masked_mean_of_nothing_is_nothing() -> None:
+    assert float(masked_mean(torch.ones(3, 4, 6), torch.zeros(4, 6))) == 0
+
+
+def test_psnr_of_pictures() -> None:
+    grey, mask = torch.full((3, 8, 8), 0.5), torch.zeros(8, 8)
+    mask[:4] = 1
+    other = grey + 0.1 * mask
+    assert picture_psnr(other, grey, mask) == pytest.approx(20, abs=1e-4)
+    assert picture_psnr(other, grey) == pytest.approx(
+        20 + 10 * torch.log10(torch.tensor(2.0)).item(), abs=1e-4
+    )
+    assert picture_psnr(grey + 9, torch.ones(3, 8, 8)) == 100  # clamped
+    assert psnr(0.01) == pytest.approx(20) and psnr(0) == 100

@@ -45,7 +45,7 @@ def _write_ply(
 @pytest.fixture(autouse=True)
 def no_points_found(monkeypatch: pytest.MonkeyPatch) -> None:
     """Looking for points in the photos, which takes seconds, finds none here; test_scene.py lets it."""
-    monkeypatch.setattr("cocogs.io.sfm.triangulate", lambda *_: None)
+    monkeypatch.setattr("cocogs.io.triangulation.triangulate", lambda *_: None)
 
 
 def test_poses_become_opencv(tmp_path: Path) -> None:

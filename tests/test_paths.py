@@ -66,7 +66,7 @@ def test_nothing_to_orbit_from_one_place() -> None:
 
 def test_orbit_needs_a_common_point() -> None:
     cameras = [tiny_camera(4)] * 3
-    with pytest.raises(InputError, match="nothing to orbit: choose --path spiral"):
+    with pytest.raises(InputError, match="nothing to orbit: choose `path=spiral`"):
         orbit(cameras, 5)
 
 

@@ -206,7 +206,7 @@ def test_impossible_lenses(values: tuple) -> None:
 
 
 def test_negative_samples(scene: Gaussians) -> None:
-    with pytest.raises(InputError, match="samples must be 0"):
+    with pytest.raises(InputError, match="`samples` must be a whole number of 0 or more, not -1"):
         refocus(scene, CAMERA, Lens(1.0, 0.1), -1)
 
 

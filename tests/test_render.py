@@ -26,9 +26,9 @@ from cocogs.optics.lens import Lens, PhotoLens, coc_diameter
 from cocogs.optics.maps import colored_coc, colored_depth
 from cocogs.render import files, render
 from cocogs.render.files import COC_STEP, COC_ZERO, RECORD
+from cocogs.render.frames import plan, sized
 from cocogs.render.options import RenderOptions
 from cocogs.render.refocusing import depth_at, refocus, sharp_depth
-from cocogs.render.shots import plan, sized
 from cocogs.run import Run, load_run
 from cocogs.scene import LensFacts
 from cocogs.srgb import to_linear
@@ -340,7 +340,7 @@ def test_a_gif_plays_as_fast_as_asked(run: Run, tmp_path: Path) -> None:
             film.seek(index)
             durations.append(film.info["duration"])
     assert sum(durations) == 200 and min(durations) >= 30
-    with pytest.raises(InputError, match=r"--fps 100: a gif shows 0\.01 to 50 pictures a second"):
+    with pytest.raises(InputError, match=r"`fps` of a gif must be from 0\.01 to 50, not 100"):
         rendered(run, tmp_path / "fast.gif", focus_pull="3:5", frames=2, fps=100.0)
 
 
@@ -388,58 +388,67 @@ def test_an_interrupted_film_keeps_its_frames(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"views": "tests"}, "no views named 'tests'"),
+        ({"views": "tests"}, "`views` must be one of test, train, all, not tests"),
         ({"views": "test", "defocused": True}, "Only training photos have a learned focus"),
         ({"view": "view_0.png", "defocused": True}, "Only training photos have a learned focus"),
-        ({"views": "train", "defocused": True, "focus": 2.0}, "leave out --focus"),
-        ({"views": "train", "defocused": True, "size": "60"}, "leave out --path, --size"),
-        ({"views": "train", "defocused": True, "aperture": "2x"}, "give --focus"),
-        ({"views": "train", "aperture": "2"}, "--aperture changes a refocused picture"),
-        ({"f_number": 2.0}, "--f-number changes a refocused picture"),
-        ({"aperture_sweep": "0:1"}, "--aperture-sweep changes a refocused picture"),
-        ({"focus": 0.0}, "--focus 0 is not in front"),
-        ({"focus": -1.0}, "--focus -1 is not in front"),
-        ({"focus": math.nan}, "--focus nan is not in front"),
+        ({"views": "train", "defocused": True, "focus": 2.0}, "leave out `focus`"),
+        ({"views": "train", "defocused": True, "size": "60"}, "leave out `path`, `size`"),
+        ({"views": "train", "defocused": True, "aperture": "2x"}, "give `focus`"),
+        ({"views": "train", "aperture": "2"}, "`aperture` changes a refocused picture"),
+        ({"f_number": 2.0}, "`f_number` changes a refocused picture"),
+        ({"aperture_sweep": "0:1"}, "`aperture_sweep` changes a refocused picture"),
+        ({"focus": 0.0}, "`focus` must be a number above 0, not 0"),
+        ({"focus": -1.0}, "`focus` must be a number above 0, not -1"),
+        ({"focus": math.nan}, "`focus` must be a number above 0, not nan"),
         ({"focus": 2.0, "focus_pull": "1:2"}, "exclude each other"),
-        ({"focus": 2.0, "aperture": "-1"}, "--aperture -1 is no factor"),
-        ({"focus": 2.0, "aperture": "wide"}, "--aperture wide is no factor"),
+        ({"focus": 2.0, "aperture": "-1"}, "`aperture` must be a factor of 0 .* not -1"),
+        ({"focus": 2.0, "aperture": "wide"}, "`aperture` must be a factor of 0 .* not wide"),
         ({"focus": 2.0, "aperture": "1x", "f_number": 2.0}, "exclude each other"),
-        ({"focus": 2.0, "f_number": 0.0}, "--f-number 0 cannot be"),
+        ({"focus": 2.0, "f_number": 0.0}, "`f_number` must be a finite number above 0, such as 2.8, not 0"),
         ({"focus": 2.0, "f_number": 2.0}, "their EXIF has none"),
         ({"focus": 2.0, "blades": 2}, "at least 3 blades"),
-        ({"focus": 2.0, "samples": -1}, "--samples -1 cannot be"),
-        ({"focus_pull": "1"}, "--focus-pull 1 is no range"),
-        ({"focus_pull": "0:2"}, "both distances must be above 0"),
-        ({"focus": 2.0, "aperture_sweep": "a:b"}, "--aperture-sweep a:b is no range"),
-        ({"focus": 2.0, "aperture_sweep": "0:-1"}, "both factors must be 0 or more"),
-        ({"focus_at": "3,4"}, "name the photo with --view"),
-        ({"focus_at": "3;4", "view": "view_1.png"}, "--focus-at 3;4 is no place"),
+        ({"focus": 2.0, "samples": -1}, "`samples` must be a whole number of 0 or more, not -1"),
+        ({"focus_pull": "1"}, "`focus_pull` must be two numbers, such as 1.5:4, not 1"),
+        ({"focus_pull": "0:2"}, "`focus_pull` must be two distances above 0, not 0:2"),
+        (
+            {"focus": 2.0, "aperture_sweep": "a:b"},
+            "`aperture_sweep` must be two numbers, such as 1.5:4, not a:b",
+        ),
+        (
+            {"focus": 2.0, "aperture_sweep": "0:-1"},
+            "`aperture_sweep` must be two factors of 0 or more, not 0:-1",
+        ),
+        ({"focus_at": "3,4"}, "name the photo with `view`"),
+        ({"focus_at": "3;4", "view": "view_1.png"}, "`focus_at` must be X,Y in px, .* not 3;4"),
         ({"focus_at": "48,4", "view": "view_1.png"}, r"lies outside view_1\.png, which has 48x36 px"),
         ({"focus_at": "-3,4", "view": "view_1.png"}, "lies outside"),
         ({"view": "view_11.png"}, "no photo 'view_11.png' in .*did you mean view_1.png"),
         ({"view": "view_1.png", "views": "all"}, "give one of the two"),
-        ({"path": "zoom"}, "--path zoom is not known"),
-        ({"path": "orbit", "view": "view_1.png"}, "leave out --view"),
-        ({"path": "orbit", "frames": 1}, "--frames 1 cannot be"),
+        ({"path": "zoom"}, "`path` must be photos, spiral, orbit, .* not zoom"),
+        ({"path": "orbit", "view": "view_1.png"}, "leave out `view`"),
+        ({"path": "orbit", "frames": 1}, "`frames` must be a whole number from 2 to 100000, not 1"),
         ({"path": "gone.json"}, r"gone\.json does not exist"),
-        ({"frames": 5}, "--frames counts the pictures of"),
-        ({"focus_pull": "1:2", "fps": 0.0}, "--fps 0 cannot be"),
-        ({"size": "0x4"}, "--size 0x4 is no size"),
-        ({"size": "big"}, "--size big is no size"),
-        ({"format": "jpg"}, "--format jpg is not known"),
+        ({"frames": 5}, "`frames` counts the pictures of"),
+        (
+            {"focus_pull": "1:2", "fps": 0.0},
+            "`fps` must be a finite number above 0 and up to 1000, such as 24, not 0",
+        ),
+        ({"size": "0x4"}, "`size` must be a width, .* not 0x4"),
+        ({"size": "big"}, "`size` must be a width, .* not big"),
+        ({"format": "jpg"}, "`format` must be one of png, png16, exr, mp4, gif, not jpg"),
         ({"format": "mp4"}, r"does not end in \.mp4"),
-        ({"coc": True}, "give --focus with it"),
-        ({"focus": 2.0, "samples": 0, "blades": 6}, "--blades needs lens samples"),
-        ({"focus": 2.0, "samples": 0, "highlights": 4.0}, "--highlights needs lens samples"),
-        ({"blades": 6}, "--blades changes a refocused picture"),
+        ({"coc": True}, "give `focus` with it"),
+        ({"focus": 2.0, "samples": 0, "blades": 6}, "`blades` needs lens samples"),
+        ({"focus": 2.0, "samples": 0, "highlights": 4.0}, "`highlights` needs lens samples"),
+        ({"blades": 6}, "`blades` changes a refocused picture"),
         (
             {"views": "train", "defocused": True, "highlights": 2.0},
-            "--highlights changes a refocused picture",
+            "`highlights` changes a refocused picture",
         ),
-        ({"focus": 2.0, "blade_rotation": 30.0}, "--blade-rotation turns the blades: give --blades"),
-        ({"path": "orbit", "fps": 12.0}, "--fps is the speed of a film"),
-        ({"views": "all", "focus_pull": "1:2"}, "film one view: name it with --view"),
-        ({"focus": 2.0, "highlights": 0.5}, "light of highlights must be 1 or more"),
+        ({"focus": 2.0, "blade_rotation": 30.0}, "`blade_rotation` turns the blades: give `blades`"),
+        ({"path": "orbit", "fps": 12.0}, "`fps` is the speed of a film"),
+        ({"views": "all", "focus_pull": "1:2"}, "film one view: name it with `view`"),
+        ({"focus": 2.0, "highlights": 0.5}, "`highlights` must be a finite number of 1 or more, not 0.5"),
     ],
 )
 def test_options_that_do_not_fit(run: Run, tmp_path: Path, options: dict, message: str) -> None:
@@ -453,7 +462,7 @@ def test_a_film_of_pictures_of_several_sizes_cannot_be(run: Run, tmp_path: Path)
     camera = run.scene.views[1].camera
     frames = [PathFrame(camera), PathFrame(camera.resized(WIDTH // 2, HEIGHT // 2))]
     (tmp_path / "path.json").write_text(path_to_json(CameraPath(12.0, frames)))
-    with pytest.raises(InputError, match=r"one size, those of .*path\.json differ: give --size"):
+    with pytest.raises(InputError, match=r"one size; those of .*path\.json differ: give `size"):
         rendered(run, tmp_path / "film.gif", path=str(tmp_path / "path.json"))
     rendered(run, tmp_path / "film.gif", path=str(tmp_path / "path.json"), size="40x30")
     assert names(tmp_path) == ["film.gif", "path.json"]
@@ -462,9 +471,9 @@ def test_a_film_of_pictures_of_several_sizes_cannot_be(run: Run, tmp_path: Path)
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({}, "A film needs --path"),
+        ({}, "A film needs `path`"),
         ({"focus_pull": "3:5", "depth": True}, "go with single pictures"),
-        ({"focus_pull": "3:5", "format": "png"}, "make --out and --format agree"),
+        ({"focus_pull": "3:5", "format": "png"}, "make `out` and `format` agree"),
     ],
 )
 def test_films_that_cannot_be(run: Run, tmp_path: Path, options: dict, message: str) -> None:
@@ -516,11 +525,11 @@ def test_focus_at_empty_background(run: Run, monkeypatch: pytest.MonkeyPatch) ->
 
 def test_folder_that_cannot_be_written(run: Run, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match="file is a file: give a folder"):
+    with pytest.raises(InputError, match="file is a file: let `out` be a folder"):
         rendered(run, tmp_path / "file")
     with pytest.raises(InputError, match=r"file/inner/\S+ cannot be written"):
         rendered(run, tmp_path / "file/inner")
-    with pytest.raises(InputError, match=r"sharp\.png names a file: give a folder for pictures"):
+    with pytest.raises(InputError, match=r"sharp\.png names a file: let `out` be a folder for pictures"):
         rendered(run, tmp_path / "sharp.png")
 
 
@@ -543,7 +552,7 @@ def test_the_command_passes_everything_on(
     assert capsys.readouterr().out.endswith(f"1 pictures in {tmp_path / 'a'}\n")
     assert read_photo(tmp_path / "a/view_1.png").shape == (30, 40, 3)
     assert main([*command, "--focus", "inf", "--f-number", "2"]) == 2
-    assert "cocogs: error: --f-number needs to know" in capsys.readouterr().err
+    assert "cocogs: error: --f-number needs the photos" in capsys.readouterr().err
 
 
 def test_run_without_its_photos(run: Run, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from PIL import ExifTags, Image
 
 from cocogs.camera import Camera
 from cocogs.errors import InputError
-from cocogs.io import sfm
+from cocogs.io import matching, sfm
 from cocogs.io.photos import list_photos
 from cocogs.io.source import Source
 
@@ -74,7 +74,7 @@ def test_cameras_are_found_up_to_a_similarity(
 def test_photos_that_do_not_register_are_named(result: tuple[Source, list[str]]) -> None:
     _, said = result
     assert any(line.startswith("Cameras found for 6 of 7 photos") for line in said)
-    assert any("1 photo did not register" in line and line.endswith("stranger.png.") for line in said)
+    assert any("1 photo could not be placed" in line and line.endswith("stranger.png.") for line in said)
 
 
 def test_progress_is_said(result: tuple[Source, list[str]]) -> None:
@@ -141,13 +141,13 @@ def test_a_changed_photo_or_damaged_cache_is_computed_anew(
 
 def test_pairs_are_all_of_few_photos_and_the_most_alike_of_many() -> None:
     few = torch.zeros(5, 5)
-    assert sfm.pairs_to_match(few) == [(i, j) for i in range(5) for j in range(i + 1, 5)]
+    assert matching.pairs_to_match(few) == [(i, j) for i in range(5) for j in range(i + 1, 5)]
     places = torch.arange(100.0)
     likeness = 100 - (places[:, None] - places).abs()
-    pairs = sfm.pairs_to_match(likeness)
+    pairs = matching.pairs_to_match(likeness)
     assert pairs == sorted(set(pairs)) and all(i < j for i, j in pairs)
-    assert {(50, 50 + step) for step in range(1, sfm.NEIGHBOURS // 2 + 1)} <= set(pairs)
-    assert len(pairs) < 100 * sfm.NEIGHBOURS
+    assert {(50, 50 + step) for step in range(1, matching.NEIGHBOURS // 2 + 1)} <= set(pairs)
+    assert len(pairs) < 100 * matching.NEIGHBOURS
 
 
 def test_portrait_and_landscape_photos_of_one_size_get_a_camera_each(tmp_path: Path) -> None:
@@ -240,40 +240,7 @@ def test_a_trained_scene_keeps_its_cameras(
     assert source.shots[0].upright
 
 
-def test_a_name_that_is_no_utf8(tmp_path: Path) -> None:
+def test_a_name_that_is_not_utf8(tmp_path: Path) -> None:
     names = ["a.png", os.fsdecode(b"caf\xe9.png"), "b.png"]
-    with pytest.raises(InputError, match="which is no UTF-8: rename it"):
+    with pytest.raises(InputError, match=r"whose name is not UTF-8, .*: rename it"):
         sfm.reconstruct(tmp_path, names, tmp_path / "cache", 0, lambda line: None)
-
-
-# --- points of known cameras
-
-
-def known(folder: Path, cameras: list[Camera]) -> dict[str, tuple[Path, Camera]]:
-    names = write_photos(folder, cameras)
-    return {name: (folder / name, camera) for name, camera in zip(names, cameras, strict=True)}
-
-
-def test_points_of_known_cameras_lie_on_the_walls(cameras: list[Camera], tmp_path: Path) -> None:
-    photos, cache = known(tmp_path / "photos", cameras[:4]), tmp_path / "cache"
-    found = sfm.triangulate(photos, cache, 0, lambda line: None)
-    assert found is not None
-    points, colors = found
-    walls = torch.stack([points[:, 2] - 4, points[:, 1] - 1, points[:, 0] + 1.5]).abs().amin(0)
-    assert len(points) > 100 and float(walls.median()) < 0.02
-    assert colors.shape == points.shape and 0 <= colors.min() <= colors.max() <= 1
-    before = (cache / "points" / "points3D.bin").stat().st_mtime_ns
-    again = sfm.triangulate(photos, cache, 0, lambda line: None)
-    assert again is not None and torch.equal(again[0], points)
-    assert (cache / "points" / "points3D.bin").stat().st_mtime_ns == before
-    assert sfm.triangulate(photos, tmp_path / "new", 0, lambda line: None, settled=True) is None
-    assert not (tmp_path / "new").exists()
-
-
-def test_photos_that_share_nothing_have_no_points(cameras: list[Camera], tmp_path: Path) -> None:
-    photos = known(tmp_path / "photos", cameras[:3])
-    random = np.random.default_rng(0)
-    for path, _ in photos.values():
-        Image.fromarray(random.integers(0, 256, (180, 240, 3), dtype=np.uint8)).save(path)
-    assert sfm.triangulate(photos, tmp_path / "cache", 0, lambda line: None) is None
-    assert not list((tmp_path / "cache").iterdir())

@@ -1,4 +1,4 @@
-"""Benchmarks on disk: protocols as METHOD.md states them; downloads that are incomplete or contradict."""
+"""Benchmarks on disk: protocols as the papers state them; incomplete or contradicting downloads."""
 
 import json
 import shutil
@@ -9,12 +9,13 @@ import pytest
 from datasets import make_colmap, make_llff, write_truth_scene
 from PIL import Image
 
-from cocogs.bench.suites import PROTOCOLS, BenchScene, open_suite
+from cocogs.bench.protocols import PROTOCOLS
+from cocogs.bench.suites import BenchScene, open_suite
 from cocogs.errors import InputError
 from cocogs.scene import open_scene
 
 REAL = dict(cake=9, caps=5, cisco=7, coral=10, cupcake=6, cups=8, daisy=8, sausage=6, seal=6, tools=7)
-"""METHOD.md section 4."""
+"""N of "every Nth photo is a test view", by scene."""
 PHOTOS = 12
 
 
@@ -56,7 +57,7 @@ def test_deblur_nerf_real_holds_out_by_scene(tmp_path: Path, llff_scene: Path, p
 
 def test_holds_are_known_without_the_file(tmp_path: Path, llff_scene: Path) -> None:
     root = lay_out(tmp_path / "real", llff_scene, ["cake", "caps"])
-    suite = open_suite(root, tmp_path / "work", only=("cake", "caps"))
+    suite = open_suite(root, tmp_path / "work", scenes=("cake", "caps"))
     assert [scene.test_every for scene in suite.scenes] == [9, 5]
     assert suite.published == ()  # an average over other scenes means something else
 
@@ -84,7 +85,7 @@ def test_another_size_leaves_published_figures_out(tmp_path: Path, llff_scene: P
 
 def test_missing_images_4_are_made_from_images(tmp_path: Path, llff_scene: Path) -> None:
     root = lay_out(tmp_path / "llff", llff_scene, ["fern"])
-    suite = open_suite(root, tmp_path / "work", only=("fern",))
+    suite = open_suite(root, tmp_path / "work", scenes=("fern",))
     scene = suite.scenes[0]
     opened = open_scene(scene.data, tmp_path / "cache", downscale=4, test_every=8, say=lambda line: None)
     photo = np.asarray(Image.open(llff_scene / "images" / "003.png"), np.float32)
@@ -99,7 +100,7 @@ def test_images_4_are_taken_where_they_are(tmp_path: Path, llff_scene: Path) -> 
     small.mkdir()
     for index in range(PHOTOS):
         Image.fromarray(np.full((45, 60, 3), 10 * index, np.uint8)).save(small / f"image{index:03d}.png")
-    scene = open_suite(root, tmp_path / "work", only=("fern",)).scenes[0]
+    scene = open_suite(root, tmp_path / "work", scenes=("fern",)).scenes[0]
     opened = open_scene(scene.data, tmp_path / "cache", downscale=4, say=lambda line: None)
     assert float(opened.photo(opened.views[7]).mean()) == pytest.approx(70 / 255)
 
@@ -161,7 +162,7 @@ def test_triplet_without_its_background_is_named(tmp_path: Path, triplets: Path)
 
 def test_triplets_need_a_hold_file(tmp_path: Path, triplets: Path) -> None:
     (triplets / "desk" / "hold=3").unlink()
-    with pytest.raises(InputError, match=r"desk has no file hold=N: make an empty file"):
+    with pytest.raises(InputError, match=r"desk has no file hold=N: create an empty file"):
         open_suite(triplets, tmp_path / "work")
 
 
@@ -228,11 +229,11 @@ def test_folder_of_something_else(tmp_path: Path) -> None:
 
 def test_absent_scenes_are_named(tmp_path: Path, llff_scene: Path) -> None:
     root = lay_out(tmp_path / "s", llff_scene, ["cozy2room", "pool", "tanabata"])
-    refused(root, tmp_path, "lacks scenes factory, wine: download them, or name those to run with --scenes")
+    refused(root, tmp_path, "lacks the scenes factory, wine: download them, or name the `scenes` to run")
 
 
 def test_unknown_scene_is_refused(tmp_path: Path, truth_scene: Path) -> None:
-    refused(truth_scene, tmp_path, "--scenes chair: .* is a suite of table", only=("chair",))
+    refused(truth_scene, tmp_path, "has no scene chair: choose `scenes` among table", scenes=("chair",))
 
 
 @pytest.mark.parametrize("written", [8, 10])
@@ -240,25 +241,25 @@ def test_contradicting_hold_file(tmp_path: Path, llff_scene: Path, written: int)
     root = lay_out(tmp_path / "s", llff_scene, ["defocuscake"])
     (root / "defocuscake" / f"hold={written}").touch()
     message = f"hold={written} contradicts the protocol of Deblur-NeRF, real defocus, .* rename it hold=9"
-    refused(root, tmp_path, message, only=("cake",))
+    refused(root, tmp_path, message, scenes=("cake",))
 
 
 def test_scene_without_cameras(tmp_path: Path, llff_scene: Path) -> None:
     root = lay_out(tmp_path / "s", llff_scene, ["fern"])
     (root / "fern" / "poses_bounds.npy").unlink()
-    refused(root, tmp_path, r"fern has neither poses_bounds\.npy nor sparse/0/cameras\.bin", only=("fern",))
+    refused(root, tmp_path, r"fern has neither poses_bounds\.npy nor sparse/0/cameras\.bin", scenes=("fern",))
 
 
 def test_photos_missing_from_a_download(tmp_path: Path) -> None:
     make_colmap(tmp_path / "s" / "fern", 4)
     (tmp_path / "s" / "fern" / "images" / "002.png").unlink()
-    refused(tmp_path / "s", tmp_path, r"images lacks 002\.png", only=("fern",))
+    refused(tmp_path / "s", tmp_path, r"images lacks 002\.png", scenes=("fern",))
 
 
 def test_poses_for_more_photos_than_there_are(tmp_path: Path, llff_scene: Path) -> None:
     root = lay_out(tmp_path / "s", llff_scene, ["fern"])
     (root / "fern" / "images" / "002.png").unlink()
-    refused(root, tmp_path, "has 12 rows but there are 11 photos", only=("fern",))
+    refused(root, tmp_path, "has 12 rows but there are 11 photos", scenes=("fern",))
 
 
 @pytest.mark.parametrize("gone", ["images/001.png", "refocus/000_f3.png", "sharp/001.png"])
@@ -274,7 +275,7 @@ def test_truth_scene_without_its_truth(tmp_path: Path, truth_scene: Path) -> Non
     shutil.copytree(truth_scene, truth_scene.parent / "glass")
     (truth_scene.parent / "glass" / "truth.json").unlink()
     refused(truth_scene.parent, tmp_path, r"glass has images but no truth\.json: make the scene again")
-    assert len(open_suite(truth_scene.parent, tmp_path / "work", only=("table",)).scenes) == 1
+    assert len(open_suite(truth_scene.parent, tmp_path / "work", scenes=("table",)).scenes) == 1
 
 
 def test_truth_scene_whose_hold_file_contradicts(tmp_path: Path, truth_scene: Path) -> None:
@@ -300,7 +301,7 @@ def test_truth_with_an_impossible_entry(
     if value is None:
         del truth[part][0][key]
     (truth_scene / "truth.json").write_text(json.dumps(truth))
-    refused(truth_scene, tmp_path, r"truth\.json is no truth\.json of a rendered scene")
+    refused(truth_scene, tmp_path, r"truth\.json is not a truth\.json of a rendered scene")
 
 
 @pytest.mark.parametrize(
@@ -308,7 +309,7 @@ def test_truth_with_an_impossible_entry(
 )
 def test_broken_truth(tmp_path: Path, truth_scene: Path, text: str) -> None:
     (truth_scene / "truth.json").write_text(text)
-    refused(truth_scene, tmp_path, r"truth\.json is no truth\.json of a rendered scene")
+    refused(truth_scene, tmp_path, r"truth\.json is not a truth\.json of a rendered scene")
 
 
 def test_split_that_is_no_every_nth(tmp_path: Path, truth_scene: Path) -> None:

@@ -23,7 +23,8 @@ from tiny_run import (
 
 from cocogs.cli import main
 from cocogs.errors import InputError
-from cocogs.measure.truth import align, compare_with_truth, print_truth
+from cocogs.measure.alignment import align
+from cocogs.measure.truth import compare_with_truth, print_truth
 from cocogs.optics.lens import Lens
 from cocogs.optics.lens_models import LENS_MODELS, Start
 from cocogs.render.refocusing import refocus
@@ -114,7 +115,7 @@ def test_a_pinhole_has_no_lens_to_compare(run: Run) -> None:
 def test_the_command_prints_both(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["eval", str(run.folder), "--truth"]) == 0
     printed = capsys.readouterr().out
-    assert "view_4_far.png" in printed and "Learned lens: aperture" in printed
+    assert "view_4_far.png" in printed and "Learned lens: the aperture is" in printed
     assert main(["eval", str(run.folder), "--truth", "--json"]) == 0
     report = json.loads(capsys.readouterr().out)
     assert report["truth"]["unit"] == pytest.approx(UNIT)
@@ -125,12 +126,15 @@ def test_alignment_is_a_similarity_and_no_mirror() -> None:
     points = torch.randn(20, 3, generator=torch.Generator().manual_seed(2)).double()
     angle = torch.tensor(0.7).double()
     turn = torch.tensor([[angle.cos(), -angle.sin(), 0], [angle.sin(), angle.cos(), 0], [0, 0, 1]]).double()
-    scale, error = align(points, 0.3 * points @ turn.T + 5)
-    assert (scale, error) == (pytest.approx(0.3), pytest.approx(0, abs=1e-6))
+    found = align(points, 0.3 * points @ turn.T + 5)
+    assert (found.scale, found.error) == (pytest.approx(0.3), pytest.approx(0, abs=1e-6))
+    torch.testing.assert_close(found.rotation, turn)
+    torch.testing.assert_close(found.apply(points), 0.3 * points @ turn.T + 5)
     mirrored = points * torch.tensor([1, 1, -1])
-    assert align(points, mirrored)[1] > 0.5
+    assert align(points, mirrored).error > 0.5
+    assert torch.linalg.det(align(points, mirrored).rotation) == pytest.approx(1)
     noisy = 2 * points + 0.01 * torch.randn(20, 3, generator=torch.Generator().manual_seed(3)).double()
-    assert align(points, noisy)[1] == pytest.approx(0.01 * math.sqrt(3), rel=0.4)
+    assert align(points, noisy).error == pytest.approx(0.01 * math.sqrt(3), rel=0.4)
 
 
 def test_no_truth(tmp_path_factory: pytest.TempPathFactory, capsys: pytest.CaptureFixture[str]) -> None:
@@ -148,10 +152,13 @@ def unregistered(truth: dict) -> None:
     ("change", "message"),
     [
         (lambda t: t["frames"].pop(), r"lacks the photo view_7\.png"),
-        (lambda t: t["refocus"][0].update(view="x.png"), r"refocus names x\.png, which is no frame"),
+        (
+            lambda t: t["refocus"][0].update(view="x.png"),
+            r"refocus names x\.png, which is not among the frames",
+        ),
         (unregistered, r"has no view x\.png to refocus"),
         (lambda t: t["refocus"][0].update(name="x.png"), r"x\.png does not exist"),
-        (lambda t: t.pop("refocus"), "is no truth.json of a rendered scene"),
+        (lambda t: t.pop("refocus"), "is not a truth.json of a rendered scene"),
     ],
 )
 def test_a_truth_that_does_not_fit(run: Run, change, message: str) -> None:

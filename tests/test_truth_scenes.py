@@ -18,8 +18,8 @@ def test_plan_is_a_lens_of_the_wanted_strength(scene: str) -> None:
     truth = script.truth(settings)
     assert truth == script.truth(settings)
     near, far = SCENES[scene].near, SCENES[scene].far
-    assert truth["K_px"] * (1 / near - 1 / far) == pytest.approx(0.03 * 300)
-    assert truth["K_px"] == pytest.approx(truth["aperture_diameter"] * truth["fx"])
+    assert truth["K"] * (1 / near - 1 / far) == pytest.approx(0.03 * 300)
+    assert truth["K"] == pytest.approx(truth["aperture_diameter"] * truth["fx"])
     assert [f["test"] for f in truth["frames"]] == [i % 6 == 0 for i in range(24)]
     distances = [f["focus_distance"] for f in truth["frames"] if not f["test"]]
     assert len(set(distances)) == 20 and min(distances) >= near - 1e-9 and max(distances) <= far + 1e-9

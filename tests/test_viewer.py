@@ -7,9 +7,10 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import replace
 from io import BytesIO
@@ -44,9 +45,10 @@ from cocogs.viewer import server
 from cocogs.viewer.dial import Dial, fine_step
 from cocogs.viewer.exhibit import Exhibit, depth_range, exhibit_run, open_exhibit
 from cocogs.viewer.landmarks import frame_at
+from cocogs.viewer.request import Request, describe, scaled, sized
 from cocogs.viewer.schedule import Effort
 from cocogs.viewer.server import FIRST_PORT, free_port, is_loopback
-from cocogs.viewer.session import Request, Session, describe, scaled, sized
+from cocogs.viewer.session import Session
 from cocogs.viewer.space import Places, ViewerSpace, field_of_view, frame_in_window
 
 REPOSITORY = Path(cocogs.__file__).parents[1]
@@ -79,7 +81,7 @@ def test_a_camera_survives_the_way_to_viser_and_back(scale: float) -> None:
     space = ViewerSpace(scale)
     camera = tilted_camera(640, 426)
     camera = replace(camera, intrinsics=torch.tensor([[700, 0, 320], [0, 700, 213], [0, 0, 1]]).double())
-    back = space.camera(space.pose(camera), field_of_view(camera, 640 / 426), 640, 426)
+    back = space.camera(space.pose(camera), field_of_view(camera, 640 / 426), 640, 426, camera)
     torch.testing.assert_close(back.cam_from_world, camera.cam_from_world)
     torch.testing.assert_close(back.intrinsics, camera.intrinsics)
 
@@ -97,7 +99,9 @@ def test_a_window_of_any_shape_holds_the_whole_photo_and_touches_its_frame(aspec
     photo = tilted_camera(53, 37, cx=20, cy=22)
     height = 300
     space = ViewerSpace(1.0)
-    window = space.camera(space.pose(photo), field_of_view(photo, aspect), round(height * aspect), height)
+    window = space.camera(
+        space.pose(photo), field_of_view(photo, aspect), round(height * aspect), height, photo
+    )
     left, top, right, bottom = frame_in_window(photo, window)
     assert left >= -1 and top >= -1 and right <= window.width + 1 and bottom <= height + 1
     assert min(left, top, window.width - right, height - bottom) == pytest.approx(0, abs=1)
@@ -107,7 +111,7 @@ def test_a_photo_lies_on_the_render_from_its_place() -> None:
     """A point is seen at the same place of the photo's frame in the window as in the photo."""
     photo = tilted_camera(53, 37, cx=20, cy=22)
     space = ViewerSpace(0.4)
-    window = space.camera(space.pose(photo), field_of_view(photo, 1.5), 600, 400)
+    window = space.camera(space.pose(photo), field_of_view(photo, 1.5), 600, 400, photo)
     left, top, right, bottom = frame_in_window(photo, window)
     in_photo, in_window = photo.project(POINTS)[0], window.project(POINTS)[0]
     expected = in_photo / torch.tensor([53, 37]) * torch.tensor([right - left, bottom - top])
@@ -359,7 +363,7 @@ def test_blades_are_offered_only_where_they_act(session: Session) -> None:
         assert panel._glow.visible == panel._blades.visible
         return panel._blades.visible, panel._turn.visible
 
-    session.turn_lens(Lens(4.0, 0.2))
+    session.turn_lens(focus_distance=4.0, aperture_diameter=0.2)
     assert offered() == (True, False)
     panel._set_blades("6")
     panel._set_blade_rotation(20.0)
@@ -367,9 +371,9 @@ def test_blades_are_offered_only_where_they_act(session: Session) -> None:
     assert (panel._blades.value, panel._turn.value) == ("6", 20.0)
     session.set_show("Sharp")
     assert offered() == (False, False)
-    session.turn_lens(replace(session.lens, aperture_diameter=0.0))
+    session.turn_lens(aperture_diameter=0.0)
     assert offered() == (False, False)
-    session.turn_lens(replace(session.lens, aperture_diameter=0.1, focus_distance=3.0))
+    session.turn_lens(aperture_diameter=0.1, focus_distance=3.0)
     assert session.lens == Lens(3.0, 0.1, 6, 20.0) and offered() == (True, True)
     panel._set_highlights(4.0)
     assert session.lens == Lens(3.0, 0.1, 6, 20.0, 4.0) and panel._glow.value == 4.0
@@ -386,9 +390,9 @@ def test_still_pictures_are_drawn_through_the_blades(session: Session) -> None:
         drawn[samples] = lens
         return exhibit_draw(camera, lens, samples, check)
 
-    session.exhibit = replace(session.exhibit, draw=draw)
+    session._painter.exhibit = replace(session.exhibit, draw=draw)
     chosen = Lens(4.0, 0.2, 5, 10.0)
-    session.turn_lens(chosen)
+    session.turn_lens(**vars(chosen))
     end = time.monotonic() + 60
     while drawn.get(64) != chosen and time.monotonic() < end:
         time.sleep(0.05)
@@ -431,6 +435,65 @@ def test_the_panel_tells_how_well_a_picture_is_drawn() -> None:
     sharp = replace(request, show="Sharp")
     assert sharp.drawn_lens.aperture_diameter == 0 and sharp.refinements == (0,)
     assert describe(sharp, Effort(1, 0, is_coarse=False)) == "Sharp · 640 × 426"
+
+
+# Several threads.
+
+
+def test_the_last_picture_asked_for_shows_the_last_state(
+    session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One thread has looked at the state and is about to ask for its picture when another changes it."""
+    asked: list[Request] = []
+    looked, changed = threading.Event(), threading.Event()
+    slow = threading.Thread(target=session.refresh)
+    find = session._places.find
+
+    def find_slowly(*arguments: Any) -> int | None:
+        if threading.current_thread() is slow:
+            looked.set()
+            changed.wait(0.5)
+        return find(*arguments)
+
+    monkeypatch.setattr(session._places, "find", find_slowly)
+    monkeypatch.setattr(session._loop, "submit", lambda request, _: asked.append(request))
+    slow.start()
+    assert looked.wait(5)
+    session.turn_lens(focus_distance=2.5)
+    changed.set()
+    slow.join()
+    assert [request.lens == session.lens for request in asked] == [False, True]
+
+
+def test_changes_of_the_lens_from_two_threads_are_all_kept(
+    session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A film pulls the focus while the visitor opens the lens, turns the blades and clicks."""
+    monkeypatch.setattr(session._loop, "submit", lambda *_: None)
+    panel, count, lost = session._panel, 100, []
+
+    def insist(change: Callable[[float], None], name: str) -> None:
+        for index in range(1, count):
+            change(1 + index / count)
+            if getattr(session.lens, name) != 1 + index / count:  # nobody else changes this one
+                lost.append(name)
+
+    changes = [
+        (panel._set_focus, "focus_distance"),
+        (panel._set_aperture, "aperture_diameter"),
+        (panel._set_highlights, "highlights"),
+    ]
+    threads = [threading.Thread(target=insist, args=change) for change in changes]
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(interval)
+    assert not lost
 
 
 # Films.
@@ -522,7 +585,8 @@ def test_a_busy_port_is_named(busy_port: int, root: Path, capsys: pytest.Capture
 
 @pytest.mark.parametrize("port", [0, -1, 65536])
 def test_a_number_that_is_no_port(port: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert f"--port {port} is no port" in refused(capsys, tmp_path, "--port", port)
+    message = refused(capsys, tmp_path, "--port", port)
+    assert message == f"--port must be a whole number from 1 to 65535, not {port}."
 
 
 @pytest.mark.parametrize("host", ["no.such.host.invalid", "192.0.2.1"])

@@ -245,7 +245,7 @@ def test_the_lens_is_set_as_on_a_camera_and_in_scene_units(walls: Visit) -> None
 
 
 def test_blades_and_highlights_are_chosen_where_there_is_blur(walls: Visit) -> None:
-    walls.session.turn_lens(Lens(NEAR, APERTURE))
+    walls.session.turn_lens(focus_distance=NEAR, aperture_diameter=APERTURE)
     walls.page.get_by_label("Blades").click()
     walls.page.get_by_role("option", name="6", exact=True).click()
     eventually(lambda: walls.session.lens.blades == 6)

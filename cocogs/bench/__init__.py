@@ -6,8 +6,9 @@ OUT/runs/SCENE/METHOD/seedN/   a run folder, with log.txt, costs.json, eval.json
 OUT/table.md, .csv, .json      the figures
 OUT/report.html                the figures and pictures
 
-A finished run is not repeated, an interrupted one goes on, a failed one is tried again. Tables and page show
-all that OUT holds, whichever call ran it. Ctrl-C and SIGTERM stop all runs, which save first.
+A second call with the same OUT skips finished runs, continues interrupted ones and repeats failed ones.
+Tables and page show all runs in OUT, whichever call made them. Ctrl-C and SIGTERM stop all runs; they save
+first.
 """
 
 from pathlib import Path
@@ -22,21 +23,23 @@ from cocogs.io.progress import Say
 
 
 def bench(folder: Path, settings: BenchSettings, methods: tuple[str, ...], seeds: tuple[int, ...], out: Path,
-          only: tuple[str, ...], workers: int, say: Say) -> list[str]:  # fmt: skip
-    """Run what is missing and write the tables and the page; returns a sentence per failed run.
+          scenes: tuple[str, ...], workers: int, say: Say) -> list[str]:  # fmt: skip
+    """Run what is missing, then write the tables and the page. Return a sentence for each failed run.
 
     Args:
         folder: the suite.
-        only: names of scenes to run; empty for all.
-        workers: runs at the same time.
+        out: OUT, see above.
+        scenes: names of the scenes to run; empty for all.
+        workers: number of runs at the same time.
+        say: receives lines for the user.
 
     Raises:
-        InputError: no suite, or an incomplete one; `out` holds a benchmark with other settings, is in use, or
-            cannot be written.
+        InputError: `folder` holds no suite or an incomplete one; `out` holds a benchmark with other settings,
+            is in use, or cannot be written.
     """
     with alone_in(out):
         check_settings(settings, out)
-        suite = open_suite(folder, out / "data", only, settings.downscale)
+        suite = open_suite(folder, out / "data", scenes, settings.downscale)
         keep_settings(settings, out)
         failures = run_all(plan(suite, methods, seeds, out, say), settings, workers, say)
         results, damaged = collect(out)

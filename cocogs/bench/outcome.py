@@ -1,31 +1,36 @@
-"""What a benchmark found: the figures of every run, and what is summed up over scenes and seeds.
+"""What a benchmark found: the figures of every run, and their means and spreads.
 
-Mean and spread: a scene's figure is the mean over its seeds, a method's the mean over its scenes. The spread
-is the standard deviation between seeds (of the mean over the scenes, for a method); it needs two seeds.
+The figure of a scene is the mean over its seeds; the figure of a method is the mean over its scenes. The
+spread is the standard deviation between seeds (for a method: of the mean over its scenes) and needs two
+seeds.
 """
 
 import json
+import re
 import statistics
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from cocogs.bench.protocols import Published
 from cocogs.bench.runs import ABLATION, CEILING, FLOOR, METHODS, BenchSettings, Costs
-from cocogs.bench.suites import Published, Suite
+from cocogs.bench.suites import Suite
 from cocogs.errors import InputError
+from cocogs.measure.headings import MEASURES, Heading
 
 ALL_SCENES = "all scenes"
 
 
 @dataclass(frozen=True)
 class Result:
-    """What a finished run gave.
+    """The figures of a finished run.
 
     Args:
-        code: what it was trained by (`code_version`), None where that is not known.
-        figures: PSNR and so on, by the names in COLUMNS; None where a figure has no meaning.
-        view_psnr: dB of every test view.
+        folder: OUT/runs/SCENE/METHOD/seedN.
+        code: version of the code that trained it (`code_version`); None if unknown.
+        figures: by the names in COLUMNS; None for what was not measured or does not apply.
+        view_psnr: PSNR of every test view, dB.
     """
 
     scene: str
@@ -38,28 +43,28 @@ class Result:
 
 
 COLUMNS = {
-    "psnr": ("PSNR dB", ".2f"),
-    "ssim_gaussian_11": ("SSIM Gaussian 11", ".4f"),
-    "ssim_uniform_7": ("SSIM uniform 7", ".4f"),
-    "flip": ("FLIP", ".4f"),
-    "lpips": ("LPIPS", ".4f"),
-    "gap_closed": ("gap closed %", ".1f"),
-    "aperture_error": ("aperture error %", ".1f"),
-    "focus_error": ("focus error %", ".1f"),
-    "refocus_psnr": ("refocus PSNR dB", ".2f"),
-    "cpu_seconds": ("CPU s", ".0f"),
-    "wall_seconds": ("wall s", ".0f"),
-    "peak_gib": ("peak GiB", ".2f"),
-    "gaussians": ("Gaussians", ",.0f"),
+    **MEASURES,
+    "gap_closed": Heading("gap closed %", ".1f"),
+    "aperture_error": Heading("aperture error %", ".1f"),
+    "focus_error": Heading("focus error %", ".1f"),
+    "refocus_psnr": Heading("refocus PSNR dB", ".2f"),
+    "cpu_seconds": Heading("CPU s", ".0f"),
+    "wall_seconds": Heading("wall s", ".0f"),
+    "peak_gib": Heading("peak GiB", ".2f"),
+    "gaussians": Heading("Gaussians", ",.0f"),
 }
-"""Heading and format of every figure."""
+"""Every figure of a run, in the order of the table."""
 
 
 def collect(out: Path) -> tuple[list[Result], list[str]]:
-    """The figures of all finished runs in OUT, and a sentence for each whose figures are damaged. Gap closed
-    follows from the floor and the ceiling of each scene."""
+    """The figures of all finished runs in OUT, and a sentence for each run whose figures are damaged.
+
+    `gap_closed` follows from the floor and the ceiling of each scene.
+    """
     results, damaged = [], []
     for path in sorted(out.glob("runs/*/*/seed*/eval.json")):
+        if not re.fullmatch(r"seed\d+", path.parent.name):  # somebody's copy of a run
+            continue
         try:
             results.append(read_result(path.parent))
         except InputError as error:
@@ -77,12 +82,13 @@ def collect(out: Path) -> tuple[list[Result], list[str]]:
 
 
 def mean_psnr(results: list[Result], method: str) -> float | None:
+    """Mean PSNR of a method's results, dB; None if there are none."""
     values = [r.figures["psnr"] for r in results if r.method == method]
     return statistics.fmean(v for v in values if v is not None) if values else None
 
 
 def read_result(folder: Path) -> Result:
-    """Of the run in `folder`, OUT/runs/SCENE/METHOD/seedN.
+    """The figures of the run in `folder`, which is OUT/runs/SCENE/METHOD/seedN.
 
     Raises:
         InputError: its eval.json is damaged.
@@ -91,11 +97,12 @@ def read_result(folder: Path) -> Result:
     scene, method, seed = folder.parts[-3:]
     try:
         evaluation, costs = json.loads(path.read_text()), Costs.read(folder)
-        figures: dict[str, float | None] = dict.fromkeys(COLUMNS) | evaluation["mean"]
+        measured = {name: float(value) for name, value in evaluation["mean"].items()}
+        figures: dict[str, float | None] = {**dict.fromkeys(COLUMNS), **measured, "psnr": measured["psnr"]}
         figures |= lens_figures(evaluation)
         figures["gaussians"] = float(evaluation["gaussians"])
         view_psnr = {view["name"]: float(view["psnr"]) for view in evaluation["views"]}
-    except (ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{path} is damaged ({error!r}): delete it and start again.") from error
     if costs.known:
         figures |= {"cpu_seconds": costs.cpu_seconds, "wall_seconds": costs.wall_seconds}
@@ -104,13 +111,14 @@ def read_result(folder: Path) -> Result:
 
 
 def lens_figures(evaluation: dict[str, Any]) -> dict[str, float | None]:
-    """Errors of the lens in per cent, and PSNR of refocused pictures, where a truth was given."""
+    """Errors of the lens in per cent and PSNR of refocused pictures, as far as there is a truth."""
     if "truth" not in evaluation:
         return {}
     truth = evaluation["truth"]
     figures: dict[str, float | None] = {"refocus_psnr": truth["mean"]["final"]} if truth["refocused"] else {}
     if lens := truth["lens"]:
         figures["aperture_error"] = 100 * abs(lens["aperture_ratio"] - 1)
+    if "focus_error" in lens:  # no training photo of the truth is defocused
         figures["focus_error"] = 100 * lens["focus_error"]
     return figures
 
@@ -120,7 +128,12 @@ def lens_figures(evaluation: dict[str, Any]) -> dict[str, float | None]:
 
 @dataclass(frozen=True)
 class Row:
-    """A line of the table: `scenes` and `seeds` say how many went into it; (mean, spread) by column."""
+    """A line of the table.
+
+    Args:
+        scenes, seeds: how many went into it.
+        figures: (mean, spread) by the names in COLUMNS.
+    """
 
     scene: str
     method: str
@@ -131,11 +144,11 @@ class Row:
 
 @dataclass(frozen=True)
 class Outcome:
-    """All that tables and page are made of.
+    """Everything that the tables and the page show.
 
     Args:
-        suite: what the last call ran; OUT may hold results of more scenes.
-        failures: a sentence per run without figures.
+        suite: what this call ran; `results` may hold more scenes.
+        failures: a sentence for each run without figures.
     """
 
     suite: Suite
@@ -145,23 +158,23 @@ class Outcome:
 
     @property
     def scenes(self) -> list[str]:
-        """Names, in the suite's order first."""
+        """Names of all scenes: first those of the suite in its order, then others."""
         found = sorted(result.scene for result in self.results)
         return list(dict.fromkeys([*(scene.name for scene in self.suite.scenes), *found]))
 
     @property
     def published(self) -> tuple[Published, ...]:
-        """Only beside figures of the same scenes."""
+        """Published figures; none unless all of the suite's scenes have results."""
         return self.suite.published if {r.scene for r in self.results} == set(self.scenes) else ()
 
     @property
     def versions(self) -> list[str]:
-        """Of cocogs, by which the runs were trained."""
+        """Versions of cocogs that trained the runs."""
         return sorted({result.code or "unknown" for result in self.results})
 
     @cached_property
     def rows(self) -> list[Row]:
-        """One per method over all its scenes, then one per scene and method."""
+        """A row per method over all its scenes, then a row per scene and method."""
         rows = []
         for scene in [ALL_SCENES, *(self.scenes if len(self.scenes) > 1 else [])]:
             for method in (*METHODS, *ABLATION):
@@ -185,7 +198,7 @@ def _row(scene: str, method: str, results: list[Result]) -> Row:
 
 
 def _mean(values: list[float | None], complete: bool = False) -> float | None:
-    """Mean of those that are known; None where none is, or where `complete` and one is not."""
+    """Mean of the values that are not None; None if there are none, or if `complete` and one is None."""
     known = [value for value in values if value is not None]
     if not known or (complete and len(known) < len(values)):
         return None

@@ -1,4 +1,4 @@
-"""The commands of a benchmark, each in a process of its own, measured; none outlives the benchmark."""
+"""Run the commands of a benchmark in processes of their own and measure them. None outlives the benchmark."""
 
 import os
 import resource
@@ -20,10 +20,10 @@ from cocogs.errors import InputError
 
 @dataclass(frozen=True)
 class Usage:
-    """What a process printed and took.
+    """What a process printed and what it took.
 
     Args:
-        error: what it said when it failed, None when it did not.
+        error: its message if it failed, else None.
         cpu_seconds: user and system time of all its threads.
         peak_bytes: its largest resident memory.
     """
@@ -41,7 +41,7 @@ class Usage:
 
 
 class Processes:
-    """Runs commands, from several threads if need be, until `stop`."""
+    """Runs commands until `stop`; several threads may run one each."""
 
     def __init__(self) -> None:
         self._running: set[int] = set()
@@ -49,7 +49,7 @@ class Processes:
         self.stopped = False
 
     def run(self, arguments: list[str], folder: Path, environment: dict[str, str]) -> Usage:
-        """Run `cocogs` with these arguments; what it prints is added to `folder`/log.txt."""
+        """Run `cocogs` with these arguments, and add what it prints to `folder`/log.txt."""
         folder.mkdir(parents=True, exist_ok=True)
         began = time.monotonic()
         with tempfile.TemporaryFile("w+") as output, open(folder / "log.txt", "a+") as log:
@@ -73,17 +73,17 @@ class Processes:
         )
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> None:
-        """Send a signal to all that run, and start no more. Trainings save when they are told to stop."""
+        """Send a signal to all running processes and start no more. Trainings save when they get SIGTERM."""
         with self._lock:
             self.stopped = True
             for leader in self._running:
-                with suppress(OSError):  # just gone
+                with suppress(OSError):  # it has just ended
                     os.killpg(leader, number)
 
     def _wait(self, pid: int) -> tuple[int, resource.struct_rusage]:
-        """Exit status and usage of one process; what subprocess offers counts all children together."""
+        """Exit status and usage of one process (subprocess only knows the usage of all children together)."""
         while True:
-            with self._lock:  # or `stop` might signal whoever gets the number next
+            with self._lock:  # else `stop` might signal another process that gets the number next
                 ended, status, used = os.wait4(pid, os.WNOHANG)
                 if ended:
                     self._running.remove(pid)
@@ -93,8 +93,8 @@ class Processes:
     def _start(self, arguments: list[str], **options: Any) -> subprocess.Popen:
         with self._lock:
             if self.stopped:
-                raise InputError("stopped; start again to go on")
-            # In a session of its own, a process hears of Ctrl-C by `stop` alone, once, with all its children.
+                raise InputError("stopped; start the benchmark again to continue")
+            # In a session of its own, a process gets Ctrl-C from `stop` only: once, with all its children.
             command = [sys.executable, "-m", "cocogs", *arguments]
             process = subprocess.Popen(command, start_new_session=True, **options)
             self._running.add(process.pid)
@@ -102,16 +102,21 @@ class Processes:
 
 
 def reason(code: int, complaint: str) -> str:
-    """Why a process failed, in one sentence."""
-    if code < 0:  # libraries then print where they were, which tells nobody anything
-        return f"ended by signal {-code}; start again to go on"
+    """Why a process failed, as one sentence.
+
+    Args:
+        code: its exit code; below 0: minus the signal that ended it.
+        complaint: what it printed to stderr.
+    """
+    if code < 0:  # libraries then print stack traces, which help nobody
+        return f"ended by signal {-code}; start the benchmark again to continue"
     last = complaint.splitlines()[-1] if complaint else f"ended with code {code}"
     return last.removeprefix("cocogs: error: ")
 
 
 @contextmanager
 def signals_interrupt() -> Iterator[None]:
-    """Let what usually ends a process at once (SIGTERM, a closed terminal) be like Ctrl-C."""
+    """Treat SIGTERM and a closed terminal, which end a process at once, like Ctrl-C."""
 
     def interrupt(*_: object) -> NoReturn:
         raise KeyboardInterrupt

@@ -1,4 +1,4 @@
-"""The HTML page of a benchmark: the table, and for every scene what each method makes of a test view."""
+"""The HTML page of a benchmark: the table, and for every scene each method's picture of a few test views."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,6 +7,7 @@ import numpy as np
 
 from cocogs.bench.outcome import Outcome, Result
 from cocogs.bench.table import heads_and_cells, notes, settings_sentence
+from cocogs.errors import InputError
 from cocogs.io.atomic import replacing
 from cocogs.io.page import (
     busiest_square,
@@ -24,14 +25,19 @@ from cocogs.io.pictures import picture_names, to_picture
 from cocogs.run import open_data, read_config
 
 VIEWS = 2
-"""Test views shown per scene."""
+"""Number of test views shown per scene."""
 ZOOM_PART = 5
 """The zoomed square is this many times narrower than the shorter side."""
 
 
 @dataclass(frozen=True)
 class Strip:
-    """One test view: the photo, and by method the picture (H, W, 3) uint8 and what it says below it."""
+    """A test view.
+
+    Args:
+        photo: (H, W, 3) uint8.
+        pictures: by method: the picture, (H, W, 3) uint8, and its caption.
+    """
 
     view: str
     photo: np.ndarray
@@ -39,7 +45,7 @@ class Strip:
 
 
 def write_report(outcome: Outcome, out: Path) -> None:
-    """report.html in `out`: one file, pictures included."""
+    """Write report.html in `out`: one file that includes its pictures."""
     text = " ".join([settings_sentence(outcome.settings), *notes(outcome)]).replace("`", "")
     sections = [section("Figures", text, table(*heads_and_cells(outcome)))]
     for scene in outcome.scenes:
@@ -51,17 +57,25 @@ def write_report(outcome: Outcome, out: Path) -> None:
 
 
 def scene_section(scene: str, results: list[Result]) -> str:
-    """Test views: truth, every method's picture, how it differs from the truth, a zoom."""
-    body = "".join(strip_rows(strip) for strip in find_strips(results))
+    """The section of a scene: for a few test views the truth, all pictures, their differences, and zooms."""
     text = (
-        "A sharp photo that training never saw, then each method's picture of that place; below, what is too "
-        "bright (red) or too dark (blue), four times exaggerated; last, where the methods err most."
+        "First a sharp photo that training never saw, then each method's picture from the same place. Below: "
+        "where it is too bright (red) or too dark (blue), exaggerated four times. Last: where the "
+        "methods err most."
     )
+    try:
+        body = "".join(strip_rows(strip) for strip in find_strips(results))
+    except InputError as error:  # photos of an earlier call may be gone; the figures are still good
+        return section(f"Scene {scene}", f"There are no pictures. {error}", "")
     return section(f"Scene {scene}", text, body) if body else ""
 
 
 def find_strips(results: list[Result]) -> list[Strip]:
-    """At most VIEWS test views with the pictures of every method's first seed."""
+    """At most VIEWS test views with the pictures of every method's first seed.
+
+    Raises:
+        InputError: the scene's photos or a picture cannot be read.
+    """
     first: dict[str, Result] = {}
     for result in results:
         if result.method not in first or result.seed < first[result.method].seed:
@@ -88,7 +102,7 @@ def find_strips(results: list[Result]) -> list[Strip]:
 
 
 def strip_rows(strip: Strip) -> str:
-    """Three rows: pictures, differences, zooms."""
+    """A test view as three rows: pictures, differences, zooms."""
     if not strip.pictures:
         return ""
     shown = list(strip.pictures.values())

@@ -1,4 +1,4 @@
-"""The runs of a benchmark: each trained, measured and rendered, as far as it was not."""
+"""The runs of a benchmark: train, measure and render each one, skipping what is done."""
 
 import hashlib
 import json
@@ -20,14 +20,14 @@ from cocogs.render.files import RECORD
 
 FLOOR, CEILING = "3dgs", "sharp"
 METHODS = (FLOOR, CEILING, "lens", "paper", "full")
-"""Presets, and `sharp`: preset 3dgs trained on the sharp twins of the photos."""
+"""Presets, and `sharp`, which is preset 3dgs trained on the sharp twins of the photos."""
 ABLATION = ("paper-coc", "paper-direction", "paper-beta", "paper-aperture")
 """Table 3 of the paper: its model without CoC, direction vector, scaling factors, aperture."""
 
 
 @dataclass(frozen=True)
 class BenchSettings:
-    """What decides the figures besides methods and seeds; None leaves it to the preset."""
+    """What decides the figures besides methods and seeds; None leaves a setting to the preset."""
 
     suite: str
     downscale: int | None = None
@@ -58,19 +58,21 @@ class Job:
 
 
 def check_methods(methods: tuple[str, ...]) -> None:
-    """Raises InputError for an unknown one."""
+    """Raises InputError for an unknown method."""
     known = (*METHODS, *ABLATION)
     if unknown := [m for m in methods if m not in known]:
-        raise InputError(f"--methods {','.join(unknown)}: choose among {','.join(known)}.")
+        raise InputError(
+            f"There is no method {', '.join(unknown)}: choose `methods` among {', '.join(known)}."
+        )
 
 
 def plan(suite: Suite, methods: tuple[str, ...], seeds: tuple[int, ...], out: Path, say: Say) -> list[Job]:
-    """All runs, the cheap methods of every scene first."""
+    """All runs, method by method in the order given."""
     jobs = []
     for method in methods:
         scenes = [s for s in suite.scenes if method != CEILING or s.sharp_data is not None]
         if absent := [s.name for s in suite.scenes if s not in scenes]:
-            say(f"No sharp twins of {', '.join(absent)}: no ceiling and no gap closed there.")
+            say(f"{', '.join(absent)}: without sharp twins there is no ceiling and no gap closed.")
         for seed in seeds:
             jobs += [Job(s, method, seed, out / "runs" / s.name / method / f"seed{seed}") for s in scenes]
     return jobs
@@ -84,9 +86,9 @@ def check_settings(settings: BenchSettings, out: Path) -> None:
     try:
         saved = json.loads(path.read_text())
     except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read ({error}): delete it, or give another --out.") from error
+        raise InputError(f"{path} cannot be read ({error}): delete it, or give another `out`.") from error
     if saved != asdict(settings):
-        raise InputError(f"{path} says that other settings were used there: give those, or another --out.")
+        raise InputError(f"{path} holds other settings: give the same settings, or another `out`.")
 
 
 def keep_settings(settings: BenchSettings, out: Path) -> None:
@@ -97,7 +99,7 @@ def keep_settings(settings: BenchSettings, out: Path) -> None:
 
 @cache
 def code_version() -> str:
-    """Version of cocogs and a hash of its files: what was measured with different ones does not compare."""
+    """Version of cocogs and a hash of its files. Runs trained by different versions are not comparable."""
     files = sorted(Path(cocogs.__path__[0]).rglob("*.py"))
     specs = [find_spec(f"cocogs.{name}") for name in ("_native", "_cuda")]
     files += [Path(spec.origin) for spec in specs if spec is not None and spec.origin is not None]
@@ -109,9 +111,9 @@ def code_version() -> str:
 
 
 def run_all(jobs: list[Job], settings: BenchSettings, workers: int, say: Say) -> list[str]:
-    """Run every job, `workers` at a time; returns a sentence for each one that failed.
+    """Run all jobs, `workers` at a time. Return a sentence for each one that failed.
 
-    Interrupted, it stops all of them, waits until they have saved, and raises KeyboardInterrupt.
+    When interrupted, it stops all of them, waits until they have saved, and raises KeyboardInterrupt.
     """
     threads = max(1, usable_cores() // workers)
     failures: list[str] = []
@@ -138,14 +140,14 @@ def run_all(jobs: list[Job], settings: BenchSettings, workers: int, say: Say) ->
 
 
 def usable_cores() -> int:
-    """Fewer than the machine has where a container or `taskset` allows fewer."""
+    """Number of cores; where a container or `taskset` allows fewer, that number."""
     if hasattr(os, "sched_getaffinity"):  # not on macOS
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def stop_all(processes: Processes, pool: ThreadPoolExecutor) -> None:
-    """Returns when the last one has saved and ended; Ctrl-C once more kills them."""
+    """Stop all processes and wait until the last one has saved and ended. A second Ctrl-C kills them."""
     processes.stop()
     try:
         pool.shutdown(wait=True, cancel_futures=True)
@@ -154,10 +156,10 @@ def stop_all(processes: Processes, pool: ThreadPoolExecutor) -> None:
 
 
 def run_job(job: Job, settings: BenchSettings, threads: int, processes: Processes, say: Say) -> None:
-    """Train, measure and render one run, as far as that was not done before.
+    """Train, measure and render one run, skipping what is done.
 
     Raises:
-        InputError: a command failed; the message is its own, RUN/log.txt holds the rest.
+        InputError: a command failed. The message is the command's own; RUN/log.txt holds the rest.
     """
     environment = {"OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "passive", **os.environ}
     costs = Costs.read(job.folder)
@@ -180,7 +182,7 @@ def run_job(job: Job, settings: BenchSettings, threads: int, processes: Processe
 
 
 def is_measured(folder: Path) -> bool:
-    """Whether eval.json is there and whole."""
+    """Whether eval.json exists and is complete."""
     try:
         return {"mean", "views"} <= json.loads((folder / "eval.json").read_text()).keys()
     except (OSError, ValueError, AttributeError):
@@ -189,14 +191,14 @@ def is_measured(folder: Path) -> bool:
 
 @dataclass
 class Costs:
-    """What training one run took so far, kept in RUN/costs.json.
+    """What the training of one run has taken so far, kept in RUN/costs.json.
 
     Args:
-        finished: the training went to its end.
-        running: a training was started whose end was not seen: if it is not running any more, it was
+        finished: the training reached its end.
+        running: a training was started and its end was not seen. If it is not running any more, it was
             killed, and nobody knows what it took.
-        known: no training was killed like that.
-        code: see `code_version`; None in runs of before it was noted.
+        known: no training was killed in that way.
+        code: see `code_version`; None before the first training.
     """
 
     folder: Path
@@ -210,12 +212,14 @@ class Costs:
 
     @classmethod
     def read(cls, folder: Path) -> "Costs":
+        """The costs in `folder`; of an untrained run if there is no readable file."""
         try:
             return cls(folder, **json.loads((folder / "costs.json").read_text()))
         except (OSError, ValueError, TypeError):
             return cls(folder)
 
     def train(self, command: list[str], processes: Processes, environment: dict[str, str]) -> None:
+        """Run a training and add what it takes. Raises InputError if it fails."""
         self.known = self.known and not self.running
         self.running, self.code = True, code_version()
         self.write()
@@ -239,7 +243,7 @@ class Costs:
 
 
 def train_command(job: Job, settings: BenchSettings) -> list[str]:
-    """Arguments of `cocogs train`; --resume where a checkpoint lies."""
+    """Arguments of `cocogs train`: those that continue the run if it has a checkpoint."""
     command = ["train", str(job.data), "--out", str(job.folder)]
     if (job.folder / "checkpoint.pt").exists():
         return [*command, "--resume"]

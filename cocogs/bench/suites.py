@@ -1,110 +1,18 @@
-"""Benchmarks: which scenes, which photos are held out, what was published; and whether a download is whole.
+"""Opening a suite: which benchmark lies in a folder, which photos it holds out, and whether it is complete.
 
-Facts of the protocols and published averages: METHOD.md section 4, from Lee et al., CoCoGaussian, CVPR 2025,
-Ma et al., Deblur-NeRF, CVPR 2022, Wu et al., DoF-NeRF, ACM MM 2022, Mildenhall et al., LLFF, 2019. Nobody's
-data come with cocogs; docs/benchmarks.md says where to get them and how to lay them out. Scenes of
-scripts/make_truth_scene.py are the fifth kind: truth.json says what is true of them.
+Nobody's data come with cocogs: docs/benchmarks.md says where to get them and where to put them. Besides the
+benchmarks in `cocogs.bench.protocols` there are truth scenes, made by scripts/make_truth_scene.py.
 """
 
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+from cocogs.bench.protocols import PROTOCOLS, Protocol, Published
 from cocogs.errors import InputError
 from cocogs.io import colmap, folders, llff
 from cocogs.io.photos import list_photos, read_header
-from cocogs.io.truth_file import read_truth
-
-
-@dataclass(frozen=True)
-class Published:
-    """What a paper states: averages over a benchmark's scenes.
-
-    Args:
-        method: as the field calls it.
-        ssim_uniform_7: skimage's SSIM, uniform 7 x 7 window, pictures in [-1, 1].
-        lpips: AlexNet, v0.1.
-    """
-
-    method: str
-    psnr: float
-    ssim_uniform_7: float
-    lpips: float
-
-
-@dataclass(frozen=True)
-class Protocol:
-    """How a benchmark is run.
-
-    Args:
-        title: its name in tables.
-        holds: every N-th photo in name order is a test view, from the first; N by scene, None where the
-            scene's own file hold=N has to say it.
-        downscale: how much smaller than full size the photos are.
-        prefix: what the published folders put before a scene's name (allowed, not needed).
-        triplets: photos come as all in focus, focused on the foreground, focused on the background.
-        size: width and height of the photos trained with, where the protocol states them, px.
-        published: figures of papers that follow this protocol.
-    """
-
-    title: str
-    holds: dict[str, int | None]
-    downscale: int
-    prefix: str = ""
-    triplets: bool = False
-    size: tuple[int, int] | None = None
-    published: tuple[Published, ...] = ()
-
-
-def _even(hold: int | None, names: str) -> dict[str, int | None]:
-    return dict.fromkeys(names.split(), hold)
-
-
-PROTOCOLS = {
-    "deblur-nerf-real": Protocol(
-        "Deblur-NeRF, real defocus",
-        # An eleventh scene, bush, is left out: every view of it is blurred alike.
-        dict(cake=9, caps=5, cisco=7, coral=10, cupcake=6, cups=8, daisy=8, sausage=6, seal=6, tools=7),
-        downscale=4,
-        prefix="defocus",
-        published=(
-            Published("CoCoGaussian", 23.70, 0.7531, 0.0825),
-            Published("DoF-Gaussian", 23.97, 0.756, 0.093),
-            Published("PDRF-10", 23.85, 0.7382, 0.1746),
-            Published("BAGS", 23.48, 0.7408, 0.0962),
-            Published("3DGS", 23.38, 0.6655, 0.3140),
-        ),
-    ),
-    "deblur-nerf-synthetic": Protocol(
-        "Deblur-NeRF, synthetic defocus",
-        _even(8, "cozy2room factory pool tanabata wine"),
-        downscale=1,
-        prefix="defocus",
-        published=(
-            Published("CoCoGaussian", 30.84, 0.9212, 0.0478),
-            Published("BAGS", 30.65, 0.9128, 0.0631),
-            Published("3DGS", 25.11, 0.7476, 0.2148),
-        ),
-    ),
-    "dof-nerf-real": Protocol(
-        "DoF-NeRF, real",
-        _even(None, "amiya camera desk kendo plant shelf turtle"),
-        downscale=1,
-        triplets=True,
-        size=(497, 331),
-        published=(
-            Published("CoCoGaussian", 30.14, 0.9127, 0.0701),
-            Published("BAGS", 29.87, 0.8816, 0.1100),
-            Published("3DGS", 25.72, 0.8291, 0.1817),
-        ),
-    ),
-    "nerf-llff": Protocol(
-        "NeRF-LLFF (sharp)",
-        _even(8, "fern flower fortress horns leaves orchids room trex"),
-        downscale=4,
-        # Published averages exist (3DGS 27.10, CoCoGaussian 27.76 dB) but not the size they were measured at.
-    ),
-}
+from cocogs.io.truth_file import TruthFile, read_truth
 
 
 @dataclass(frozen=True)
@@ -112,11 +20,10 @@ class BenchScene:
     """One scene, ready to be trained on.
 
     Args:
-        name: of the scene.
         data: folder to train on.
-        test_every, downscale: what to tell `cocogs train`.
+        test_every, downscale: options of `cocogs train`.
         has_truth: a truth.json with refocused pictures lies beside the photos.
-        sharp_data: the same scene with sharp photos, for the ceiling; None where there are none.
+        sharp_data: folder of the same scene with sharp photos, for the ceiling; None if there are none.
     """
 
     name: str
@@ -132,9 +39,9 @@ class Suite:
     """What `cocogs bench` runs.
 
     Args:
-        title: for tables.
-        scenes: in order of names.
-        published: figures of papers that used these very scenes, views, sizes and measures.
+        title: of the tables.
+        scenes: in the protocol's order.
+        published: figures of papers that used the same scenes, views, sizes and measures.
     """
 
     title: str
@@ -142,17 +49,18 @@ class Suite:
     published: tuple[Published, ...] = ()
 
 
-def open_suite(folder: Path, work: Path, only: tuple[str, ...] = (), downscale: int | None = None) -> Suite:
-    """Find out which benchmark lies in `folder`, and check that all of it is there.
+def open_suite(folder: Path, work: Path, scenes: tuple[str, ...] = (), downscale: int | None = None) -> Suite:
+    """Recognise the benchmark in `folder`, and check that it is complete.
 
     Args:
-        folder: truth scenes, or a single one, or the scenes of one of PROTOCOLS.
+        folder: holds truth scenes, or is one, or holds the scenes of one of `PROTOCOLS`.
         work: folder for data that training needs in another arrangement (links to the photos).
-        only: names of scenes to run; empty for all.
-        downscale: another size than the benchmark's; published figures are then left out.
+        scenes: names of the scenes to run; empty for all.
+        downscale: shrinks the photos this many times; None: as the benchmark says. With another factor there
+            are no published figures.
 
     Raises:
-        InputError: no benchmark is found there, or scenes or files of it are missing or contradict it.
+        InputError: the folder holds no benchmark; or scenes or files are missing, or contradict its protocol.
     """
     if not folder.is_dir():
         raise InputError(
@@ -163,21 +71,21 @@ def open_suite(folder: Path, work: Path, only: tuple[str, ...] = (), downscale: 
     else:
         truths = {path.parent.name: path.parent for path in sorted(folder.glob("*/truth.json"))}
     if truths:
-        _check_others(folder, truths, only)
-        chosen = _choose(folder, truths, list(truths), only)
+        _check_others(folder, truths, scenes)
+        chosen = _choose(folder, truths, list(truths), scenes)
         return Suite(
             "Truth scenes", [_truth_scene(name, truths[name], work, downscale or 1) for name in chosen]
         )
     protocol, found = _recognise(folder)
-    chosen = _choose(folder, found, list(protocol.holds), only)
+    chosen = _choose(folder, found, list(protocol.holds), scenes)
     factor = downscale or protocol.downscale
-    scenes = [_protocol_scene(protocol, name, found[name], work, factor) for name in chosen]
-    same = not only and factor == protocol.downscale and _has_size(protocol, scenes)
-    return Suite(protocol.title, scenes, protocol.published if same else ())
+    opened = [_protocol_scene(protocol, name, found[name], work, factor) for name in chosen]
+    same = not scenes and factor == protocol.downscale and _has_size(protocol, opened)
+    return Suite(protocol.title, opened, protocol.published if same else ())
 
 
 def _has_size(protocol: Protocol, scenes: list[BenchScene]) -> bool:
-    """Whether the photos are as large as the protocol says, where it does."""
+    """Whether the photos have the size that the protocol states, if it states one."""
     if protocol.size is None:
         return True
     photos = [folders.photo_folder(scene.data) for scene in scenes]
@@ -191,7 +99,7 @@ def _titles() -> str:
 
 
 def _recognise(folder: Path) -> tuple[Protocol, dict[str, Path]]:
-    """The protocol that most subfolders belong to, and the folders of its scenes that are there."""
+    """The protocol with the most scenes among the subfolders, and the folders of these scenes."""
     best: tuple[Protocol, dict[str, Path]] | None = None
     for protocol in PROTOCOLS.values():
         found = {}
@@ -209,27 +117,31 @@ def _recognise(folder: Path) -> tuple[Protocol, dict[str, Path]]:
     return best
 
 
-def _choose(folder: Path, found: dict[str, Path], all_names: list[str], only: tuple[str, ...]) -> list[str]:
-    """The scenes to run; raises InputError where one is absent."""
-    if unknown := [name for name in only if name not in all_names]:
+def _choose(folder: Path, found: dict[str, Path], known: list[str], scenes: tuple[str, ...]) -> list[str]:
+    """Names of the scenes to run: all `known` ones, or `scenes`.
+
+    Raises:
+        InputError: a scene is not known, or not among those found.
+    """
+    if unknown := [name for name in scenes if name not in known]:
         raise InputError(
-            f"--scenes {' '.join(unknown)}: {folder} is a suite of {', '.join(all_names)}; choose among them."
+            f"{folder} has no scene {', '.join(unknown)}: choose `scenes` among {', '.join(known)}."
         )
-    wanted = [name for name in all_names if not only or name in only]
+    wanted = [name for name in known if not scenes or name in scenes]
     if absent := [name for name in wanted if name not in found]:
         raise InputError(
-            f"{folder} lacks scenes {', '.join(absent)}: download them, or name those to run with --scenes."
+            f"{folder} lacks the scenes {', '.join(absent)}: download them, or name the `scenes` to run."
         )
     return wanted
 
 
-def _check_others(folder: Path, truths: dict[str, Path], only: tuple[str, ...]) -> None:
-    """Raises InputError for a scene beside truth scenes whose truth is gone."""
+def _check_others(folder: Path, truths: dict[str, Path], scenes: tuple[str, ...]) -> None:
+    """Raises InputError if a scene beside truth scenes has lost its truth."""
     beside = {path.name for path in folder.iterdir() if (path / "images").is_dir()} - truths.keys()
-    if beside and not only and folder not in truths.values():
+    if beside and not scenes and folder not in truths.values():
         raise InputError(
-            f"{folder / min(beside)} has images but no truth.json: make the scene again, or name those to "
-            "run with --scenes."
+            f"{folder / min(beside)} has images but no truth.json: make the scene again, or name the "
+            "`scenes` to run."
         )
 
 
@@ -246,12 +158,16 @@ def _protocol_scene(protocol: Protocol, name: str, folder: Path, work: Path, dow
 
 
 def _hold(protocol: Protocol, name: str, folder: Path) -> int:
-    """N of "every N-th photo is a test view"; raises InputError where file and protocol disagree."""
+    """N of "every N-th photo is a test view".
+
+    Raises:
+        InputError: neither the protocol nor a file hold=N tells N, or the two disagree.
+    """
     written, ruled = folders.read_hold(folder), protocol.holds[name]
     if written is None and ruled is None:
         raise InputError(
-            f"{folder} has no file hold=N: make an empty file named, for example, hold=8 there, "
-            "to say that every 8th photo is a test view."
+            f"{folder} has no file hold=N: create an empty file hold=8 there, for example, to make every 8th "
+            "photo a test view."
         )
     if written is not None and ruled is not None and written != ruled:
         raise InputError(
@@ -264,10 +180,10 @@ def _hold(protocol: Protocol, name: str, folder: Path) -> int:
 
 
 def _photo_names(data: Path) -> list[str]:
-    """Names of the photos that have a camera, sorted: the test views are counted over these.
+    """Sorted names of the photos with a camera. Test views are counted over these.
 
     Raises:
-        InputError: names what a partial download lacks.
+        InputError: the download lacks files; the message names them.
     """
     if model := colmap.find_model(data):
         return [shot.name for shot in colmap.read_model(model).shots]
@@ -282,8 +198,9 @@ def _photo_names(data: Path) -> list[str]:
 
 
 def _arrange_triplets(scene: Path, data: Path, test_every: int) -> Path:
-    """DoF-NeRF's rule: test views all in focus; training views by turns with the foreground and the
-    background in focus. images/ (all in focus), foreground/ and background/ hold photos of the same names."""
+    """Choose photos by DoF-NeRF's rule: test views are all in focus, training views have the foreground and
+    the background in focus by turns. images/ (all in focus), foreground/ and background/ hold photos of the
+    same names."""
     for part in ("images", "foreground", "background"):
         if not (scene / part).is_dir():
             raise InputError(f"{scene / part} is missing: put there the photos of {part} of every triplet.")
@@ -312,42 +229,54 @@ def _arrange_triplets(scene: Path, data: Path, test_every: int) -> Path:
 
 
 def _truth_scene(name: str, folder: Path, work: Path, downscale: int) -> BenchScene:
-    path = folder / "truth.json"
-    truth = read_truth(path)
-    frames = sorted(truth["frames"], key=lambda frame: frame["name"])
-    sharp = {f["name"]: folder / "sharp" / f["name"] for f in frames if not f["test"]}
+    truth = read_truth(folder / "truth.json")
+    frames = [truth.frames[name] for name in sorted(truth.frames)]
+    sharp = {frame.name: folder / "sharp" / frame.name for frame in frames if not frame.test}
     has_twins = (folder / "sharp").is_dir()
-    wanted = [folder / "images" / f["name"] for f in frames]
-    wanted += [folder / "refocus" / r["name"] for r in truth["refocus"]]
+    wanted = [folder / "images" / frame.name for frame in frames]
+    wanted += [folder / "refocus" / entry.name for entry in truth.refocused]
     wanted += sharp.values() if has_twins else ()
     if missing := [str(file.relative_to(folder)) for file in wanted if not _is_whole(file)]:
         more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
         raise InputError(f"{folder} lacks {', '.join(missing[:3])}{more}: render or copy them.")
-    tests = [f["name"] for f in frames if f["test"]]
-    held = (n for n in range(2, len(frames)) if tests == [f["name"] for f in frames[::n]])
-    if (test_every := next(held, None)) is None:
-        raise InputError(f"{path} does not keep every N-th view from the first for testing: make it again.")
+    test_every = _truth_split(folder, truth)
+    folders.find_pictures(folder, _photo_names(folder), downscale)
+    has_truth = bool(truth.refocused)
+    if not has_twins:
+        return BenchScene(name, folder, test_every, downscale, has_truth)
+    sharp |= {frame.name: folder / "images" / frame.name for frame in frames if frame.test}
+    twins = _link(work / f"{name}-sharp", folder, sharp)
+    return BenchScene(name, folder, test_every, downscale, has_truth, twins)
+
+
+def _truth_split(folder: Path, truth: TruthFile) -> int:
+    """N of "every N-th photo is a test view", by truth.json.
+
+    Raises:
+        InputError: it keeps other views for testing, or a file hold=N contradicts it.
+    """
+    names = sorted(truth.frames)
+    tests = [name for name in names if truth.frames[name].test]
+    test_every = next((n for n in range(2, len(names)) if tests == names[::n]), None)
+    if test_every is None:
+        raise InputError(
+            f"{truth.path} does not keep every N-th view from the first for testing: make the scene again."
+        )
     if (written := folders.read_hold(folder)) not in (None, test_every):
         raise InputError(
             f"{folder / f'hold={written}'} contradicts truth.json, which keeps every {test_every}th view for "
             f"testing: rename it hold={test_every}."
         )
-    folders.find_pictures(folder, _photo_names(folder), downscale)
-    has_truth = bool(truth["refocus"])
-    if not has_twins:
-        return BenchScene(name, folder, test_every, downscale, has_truth)
-    sharp |= {test: folder / "images" / test for test in tests}
-    twins = _link(work / f"{name}-sharp", folder, sharp)
-    return BenchScene(name, folder, test_every, downscale, has_truth, twins)
+    return test_every
 
 
 def _is_whole(file: Path) -> bool:
-    """There, and not cut off before it began."""
+    """Whether a file exists and is not empty."""
     return file.is_file() and file.stat().st_size > 0
 
 
 def _link(data: Path, scene: Path, files: dict[str, Path]) -> Path:
-    """A dataset at `data` with the cameras of `scene` and other photos: images/NAME is a link to a file."""
+    """Make a dataset at `data` with the cameras of `scene` and other photos: images/NAME links to a file."""
     links = {data / "images" / name: file.resolve() for name, file in files.items()}
     for part in ("sparse", llff.FILE, "truth.json", "refocus"):
         if (scene / part).exists():

@@ -6,21 +6,22 @@ from dataclasses import asdict
 from pathlib import Path
 
 from cocogs.bench.outcome import ALL_SCENES, COLUMNS, Outcome, Row
+from cocogs.bench.protocols import Published
 from cocogs.bench.runs import BenchSettings
-from cocogs.bench.suites import Published
 from cocogs.io.atomic import replacing
 
 
 def used_columns(rows: list[Row]) -> list[str]:
+    """Names of the columns that have a figure."""
     return [c for c in COLUMNS if any(row.figures[c][0] is not None for row in rows)]
 
 
 def cell(row: Row, column: str) -> str:
-    """Such as 31.25 ± 0.08; empty where there is no figure."""
+    """The text of a figure, such as 31.25 ± 0.08; empty if there is none."""
     mean, spread = row.figures[column]
     if mean is None:
         return ""
-    form = COLUMNS[column][1]
+    form = COLUMNS[column].format
     mean = round(mean, 9) + 0.0  # a mean of -1e-15 reads 0.0, not -0.0
     return format(mean, form) + (f" ± {format(spread, form)}" if spread is not None else "")
 
@@ -28,13 +29,13 @@ def cell(row: Row, column: str) -> str:
 def published_cells(entry: Published, columns: list[str]) -> list[str]:
     """A paper's figures in the table's columns."""
     figures = {"psnr": entry.psnr, "ssim_uniform_7": entry.ssim_uniform_7, "lpips": entry.lpips}
-    return [format(figures[c], COLUMNS[c][1]) if c in figures else "" for c in columns]
+    return [format(figures[c], COLUMNS[c].format) if c in figures else "" for c in columns]
 
 
 def heads_and_cells(outcome: Outcome) -> tuple[list[str], list[list[str]]]:
-    """The table as text, published figures last and marked as such."""
+    """Headings and cells of the table; published figures come last and are marked."""
     columns, total = used_columns(outcome.rows), len(outcome.scenes)
-    heads = ["scene", "method", "seeds", *(COLUMNS[c][0] for c in columns)]
+    heads = ["scene", "method", "seeds", *(COLUMNS[c].title for c in columns)]
     cells = []
     for row in outcome.rows:
         missing = row.scene == ALL_SCENES and row.scenes < total
@@ -46,6 +47,7 @@ def heads_and_cells(outcome: Outcome) -> tuple[list[str], list[list[str]]]:
 
 
 def to_markdown(outcome: Outcome) -> str:
+    """The text of table.md."""
     heads, cells = heads_and_cells(outcome)
     lines = [f"# {outcome.suite.title}", "", settings_sentence(outcome.settings), ""]
     lines += ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
@@ -57,23 +59,27 @@ def to_markdown(outcome: Outcome) -> str:
 
 
 NOTE = (
-    "Sharp views that training never saw. ± is the standard deviation between seeds. Gap closed: where PSNR "
-    "lies between that of 3dgs on the photos (0) and on their sharp twins, `sharp` (100). Errors of the lens "
-    "and refocused pictures are against truth.json. CPU and wall seconds and memory are those of training."
+    "Measured on sharp views that training never saw. ± is the standard deviation between seeds. Affine "
+    "colour: after the affine map of colour that brings each render closest to its photo. Gap closed: where "
+    "PSNR lies between that of 3dgs trained on the photos (0) and on their sharp twins, `sharp` (100). "
+    "Errors of the lens and refocused pictures are measured against truth.json. Seconds and memory are those "
+    "of training."
 )
-PUBLISHED_NOTE = "Published: averages as the papers state them, same scenes, test views, size and measures."
+PUBLISHED_NOTE = (
+    "Published: averages from the papers, for the same scenes, test views, picture size and measures."
+)
 
 
 def notes(outcome: Outcome) -> list[str]:
-    """What to know of the figures."""
+    """Sentences that readers of the figures need."""
     versions = outcome.versions
-    mixed = f"Trained by different versions of cocogs: {', '.join(versions)}; table.json tells which."
+    mixed = f"Different versions of cocogs trained the runs: {', '.join(versions)}. table.json says which."
     trained = f"Trained by cocogs {versions[0]}." if len(versions) == 1 else mixed
     return [NOTE, *([trained] if versions else []), *([PUBLISHED_NOTE] if outcome.published else [])]
 
 
 def settings_sentence(settings: BenchSettings) -> str:
-    """What was trained and how, in one line."""
+    """What was trained and how, as one sentence."""
     parts = [f"`{settings.suite}`"]
     parts.append(f"{settings.iterations:,} steps" if settings.iterations else "steps as the presets say")
     limit = settings.max_gaussians

@@ -1,39 +1,100 @@
 """Files that are either whole or absent: write to a temporary name, then rename."""
 
+import errno
+import hashlib
 import os
+import re
 import secrets
+import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from cocogs.errors import InputError
 
+TEMPORARY = re.compile(r"\.cocogs-(?P<host>[0-9a-f]{8})-(?P<process>\d+)-[0-9a-f]{12}(\..*)?")
+ABANDONED = 24 * 3600  # seconds; a temporary file that nobody wrote to for so long is left over
+CANNOT_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.EBADF, errno.EACCES, errno.EISDIR)  # some file systems
+
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path` (same suffix); on success it takes the name `path`.
 
-    When the body raises, what stood under `path` stays as it was and the temporary file goes.
+    When the body raises, the old file stays as it was and the temporary one is removed. The new file has
+    reached the disk before it gets its name, and the name when the call returns: after a power failure one of
+    the two files is there, whole. Temporary files of killed processes in the same folder are removed.
 
     Raises:
         InputError: the folder cannot be made or written, or the disk is full.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.stem}-{secrets.token_hex(6)}{path.suffix}")
+    name = f".cocogs-{_host()}-{os.getpid()}-{secrets.token_hex(6)}{path.suffix}"
+    temporary = path.with_name(name)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        # Not tempfile's, which are private to the user: results are for everyone the umask lets in.
+        remove_leftovers(path.parent)
+        # Not tempfile's files, which are private to the user: the umask decides who may read results.
         os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
     except OSError as error:
         raise cannot_write(path, error) from error
     try:
         yield temporary
+        _sync(temporary)
         temporary.replace(path)
+        _sync(path.parent)
     except OSError as error:
         raise cannot_write(path, error) from error
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove the temporary files in `folder` that killed processes have left.
+
+    A file is left over if its process on this computer has ended, or if it is old: what other computers do
+    in a shared folder cannot be seen from here.
+    """
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if (match := TEMPORARY.fullmatch(entry.name)) and _is_left_over(entry, match):
+                with suppress(OSError):
+                    os.unlink(entry.path)
+
+
+def _is_left_over(entry: os.DirEntry, match: re.Match[str]) -> bool:
+    try:
+        if time.time() - entry.stat().st_mtime > ABANDONED:
+            return True
+        if match["host"] != _host():
+            return False
+        os.kill(int(match["process"]), 0)  # sends nothing
+    except ProcessLookupError:
+        return True
+    except (OSError, OverflowError):  # just removed; or somebody else's process
+        return False
+    return False
+
+
+def _host() -> str:
+    """Eight hexadecimal digits that stand for this computer."""
+    return hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8]
+
+
+def _sync(path: Path) -> None:
+    """Wait until a file, or the names in a folder, have reached the disk."""
+    handle = None
+    try:
+        handle = os.open(path, os.O_RDONLY)
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno not in CANNOT_SYNC:
+            raise
+    finally:
+        if handle is not None:
+            os.close(handle)
 
 
 def cannot_write(path: Path, error: OSError) -> InputError:

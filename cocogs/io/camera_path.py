@@ -6,7 +6,7 @@
                  "focus_distance": 3.4, "aperture_diameter": 0.03}]}
 
 Axes and pixels as in `cocogs/camera.py`. `focus_distance` ("inf" for infinity) and `aperture_diameter` are in
-scene units; a frame has both, or neither where everything is sharp.
+scene units; a frame has both, or neither if everything is sharp.
 """
 
 import json
@@ -25,7 +25,7 @@ from cocogs.io.source import fits_float32
 
 INTRINSICS = ("fx", "fy", "cx", "cy")
 LENS = ("focus_distance", "aperture_diameter")
-MAX_SIDE = 16384  # px; a larger picture is a slip of the pen, and would fill the memory
+MAX_SIDE = 16384  # px; a larger picture is a typing error, and would fill the memory
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class PathFrame:
     Args:
         camera: float64.
         focus_distance: > 0, scene units, infinity included; None = everything sharp.
-        aperture_diameter: diameter of the lens >= 0 in scene units; None exactly where `focus_distance` is.
+        aperture_diameter: 0 or more, scene units; None exactly where `focus_distance` is None.
     """
 
     camera: Camera
@@ -45,7 +45,7 @@ class PathFrame:
 
 @dataclass(frozen=True)
 class CameraPath:
-    """Pictures in the order in which they are shown, `fps` > 0 in a second."""
+    """Pictures in the order in which they are shown, `fps` > 0 per second."""
 
     fps: float
     frames: Sequence[PathFrame]
@@ -58,10 +58,10 @@ def path_to_json(path: CameraPath) -> str:
 
 
 def read_camera_path(file: Path) -> CameraPath:
-    """Read a path back.
+    """Read a path.
 
     Raises:
-        InputError: no such file, not JSON, or a frame that is no camera; the message names the frame.
+        InputError: no such file, not JSON, or a frame without a valid camera; the message names the frame.
     """
     if not file.is_file():
         raise InputError(f"{file} does not exist: give a camera path as `cocogs view` saves it.")
@@ -94,7 +94,7 @@ def _frame(entry: Any, place: str) -> PathFrame:
 
 
 def camera_values(camera: Camera) -> dict[str, Any]:
-    """A camera as JSON has it."""
+    """A camera as a JSON object."""
     names = (*INTRINSICS, "width", "height")
     return {
         "cam_from_world": camera.cam_from_world.tolist(),
@@ -103,13 +103,13 @@ def camera_values(camera: Camera) -> dict[str, Any]:
 
 
 def camera_from_values(entry: Any, place: str) -> Camera:
-    """Back from `camera_values`, float64.
+    """The camera, float64, of an object as `camera_values` makes it.
 
     Args:
-        place: of the entry, for the sentence if it is no camera.
+        place: of the entry, for the message.
 
     Raises:
-        InputError: it is no camera.
+        InputError: the entry is no valid camera.
     """
     if not isinstance(entry, dict):
         raise InputError(f"{place}: it is not an object with a camera in it: write it again.")
@@ -148,12 +148,12 @@ def _lens(entry: dict, place: str) -> tuple[float | None, float | None]:
     focus_distance = math.inf if infinite else number(entry, "focus_distance", place)
     aperture = number(entry, "aperture_diameter", place)
     if not (focus_distance > 0 and aperture >= 0):
-        raise InputError(f'{place}: "focus_distance" must be above 0, and "aperture_diameter" not under 0.')
+        raise InputError(f'{place}: "focus_distance" must be above 0, and "aperture_diameter" 0 or more.')
     return focus_distance, aperture
 
 
 def number(entry: dict, name: str, place: str) -> float:
-    """The finite number of this name; raises InputError if there is none."""
+    """The finite number under this name; raises InputError if there is none."""
     value = entry.get(name)
     if isinstance(value, bool) or not isinstance(value, int | float) or not fits_float32(value):
         raise InputError(f'{place}: "{name}" is missing or not a number: write it again.')

@@ -1,7 +1,7 @@
 """Numbers and pictures over the steps of a run, in a file that TensorBoard reads.
 
-torch's SummaryWriter is not used: it writes from a thread of its own, which on a full disk prints a
-traceback, and what it raises afterwards hides the real error.
+torch's SummaryWriter is not used: it writes from its own thread, which prints a traceback on a full disk and
+later raises an error that hides the real one.
 """
 
 import io
@@ -20,7 +20,7 @@ from tensorboard.summary.writer.record_writer import RecordWriter
 class Curves:
     """One file of events; everything is on disk when a call returns.
 
-    A run is worth more than its curves: when the disk refuses, `say` gets one line, and the rest is
+    A run is worth more than its curves: when the disk refuses, `say` gets one line, and further curves are
     dropped.
     """
 
@@ -28,12 +28,12 @@ class Curves:
         """
         Args:
             folder: made if absent; holds one file per process that trained.
-            first_step: what earlier files say of this step and later ones no longer counts.
+            first_step: TensorBoard ignores what earlier files have of this step and of later ones.
         """
         self.say, self.writer, self.path = say, None, folder
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            # TensorBoard reads files by name: the time keeps them in order.
+            # TensorBoard reads files in the order of their names: the time comes first.
             name = f"events.out.tfevents.{time.time_ns():019d}.{socket.gethostname()}.{os.getpid()}"
             self.path = folder / name
             self.writer = RecordWriter(self.path.open("xb", buffering=0))

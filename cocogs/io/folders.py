@@ -3,6 +3,7 @@
 import math
 import os.path
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -166,3 +167,13 @@ def _match(names: list[str], folder: Path, full_size: Path | None) -> dict[str, 
         f"{folder} lacks {', '.join(absent[:3])}{more}, which the cameras name: "
         "copy the missing photos there, or remove the camera model so that cameras are computed anew."
     )
+
+
+def usage_line(data: Path, used: Collection[Path]) -> str:
+    """Which of the photos in a dataset are used, for the user."""
+    inside = {folder / name for folder in _folders(data).values() for name in list_photos(folder)}
+    unused = sorted(
+        path.name for path in inside if path.parent in {u.parent for u in used} and path not in used
+    )
+    names = f"; not used: {', '.join(unused)}" if unused else ""
+    return f"{len(used)} of {len(used) + len(unused)} photos in {data} are used{names}."

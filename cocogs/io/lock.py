@@ -1,44 +1,77 @@
 """One process at a time in a folder that results are written to."""
 
-import fcntl
-import os
+import errno
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
+
 from cocogs.errors import InputError
-from cocogs.io.atomic import cannot_write
+from cocogs.io.atomic import cannot_write, remove_leftovers
+
+NAME = ".cocogs.lock"
+TRIES = 10  # another process may remove the folder or its lock in the moment in which we open them
+NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS)  # a file system that knows none
 
 
 @contextmanager
 def alone_in(folder: Path) -> Iterator[None]:
-    """Make `folder` if need be and keep every other cocogs out of it; however this one ends, that ends too.
+    """Make `folder` if need be and keep every other cocogs out of it.
+
+    However this process ends, the lock ends with it; its file is removed, except by a process that is killed.
+    Temporary files of killed processes are removed too.
 
     Raises:
-        InputError: another one is at work there, or the folder cannot be made.
+        InputError: another one is at work there, or the folder cannot be made or written.
     """
     made = not folder.exists()
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        handle = os.open(folder, os.O_RDONLY)
+        lock = _acquired(folder)
+    except Timeout as error:
+        raise InputError(
+            f"Another cocogs is at work in {folder}: wait until it ends, or give another `out`."
+        ) from error
     except OSError as error:
         raise cannot_write(folder, error) from error
     try:
-        _lock(handle, folder)
+        with suppress(OSError):
+            remove_leftovers(folder)
         yield
     finally:
-        os.close(handle)
+        with suppress(OSError):
+            # Before the release: a process that waits for this file then finds its name gone and starts over
+            # with a new file, so that no two processes hold different files of one name.
+            (folder / NAME).unlink(missing_ok=True)
+        with suppress(OSError):
+            lock.release()
         if made:
             with suppress(OSError):  # there is something in it
                 folder.rmdir()
 
 
-def _lock(handle: int, folder: Path) -> None:
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        raise InputError(
-            f"Another cocogs is at work in {folder}: wait until it ends, or give another --out."
-        ) from error
-    except OSError:  # a file system that knows no locks
-        pass
+def _acquired(folder: Path) -> BaseFileLock:
+    """The lock of the folder.
+
+    Raises:
+        Timeout: another process holds it.
+        OSError: the folder cannot be made or written.
+    """
+    kind: type[BaseFileLock] = FileLock
+    for attempt in range(TRIES):
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = kind(folder / NAME, timeout=0.1, poll_interval=0.02)
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # that a file system knows no locks is no news for the user
+                lock.acquire()
+            return lock
+        except FileNotFoundError:  # whoever made the folder has just removed it
+            if attempt == TRIES - 1:
+                raise
+        except OSError as error:
+            if isinstance(error, Timeout) or error.errno not in NO_LOCKS or kind is SoftFileLock:
+                raise
+            kind = SoftFileLock  # a file whose existence is the lock
+    raise FileNotFoundError(errno.ENOENT, "the folder vanishes again and again", str(folder))

@@ -241,4 +241,4 @@ def _points(content: dict, path: Path) -> tuple[Tensor | None, Tensor | None]:
             f"{ply} holds colours that are neither fractions of 1 nor whole numbers up to 255: save it with "
             f'such colours or remove "ply_file_path" from {path}.'
         )
-    return torch.from_numpy(positions).float(), torch.from_numpy(colors).float()
+    return torch.from_numpy(positions), torch.from_numpy(colors).float()

@@ -1,4 +1,4 @@
-"""Pieces of a self-contained HTML page: pictures in rows, tables, plots. No file outside is needed."""
+"""Pieces of a self-contained HTML page: pictures in rows, tables, plots. It needs no other files."""
 
 import base64
 from html import escape
@@ -56,7 +56,7 @@ def row(figures: list[str]) -> str:
 
 
 def figure(picture: Path | np.ndarray, caption: str) -> str:
-    """A picture inlined as JPEG with full colour resolution, at most 960 px wide.
+    """A picture as JPEG inside the page, with full colour resolution, at most 960 px wide.
 
     Args:
         picture: a file, or (H, W, 3) uint8.
@@ -88,7 +88,7 @@ def open_picture(path: Path) -> Image.Image:
 
 
 def difference(picture: np.ndarray, truth: np.ndarray, gain: float = 4.0) -> np.ndarray:
-    """(H, W, 3) uint8: where a picture is brighter than the truth (red) or darker (blue), `gain` times.
+    """(H, W, 3) uint8: red where a picture is brighter than the truth, blue where darker; `gain` amplifies.
 
     Args:
         picture, truth: (H, W, 3) uint8.
@@ -99,7 +99,7 @@ def difference(picture: np.ndarray, truth: np.ndarray, gain: float = 4.0) -> np.
 
 
 def zoom(picture: np.ndarray, corner: tuple[int, int], size: int, times: int = 4) -> np.ndarray:
-    """A square of `size` px from `corner` (row, column), each pixel repeated `times` x `times`."""
+    """The square of `size` px at `corner` (row, column), each pixel repeated `times` x `times`."""
     row, column = corner
     return picture[row : row + size, column : column + size].repeat(times, 0).repeat(times, 1)
 
@@ -120,7 +120,7 @@ def table(heads: list[str], rows: list[list[str]]) -> str:
 
 
 def scatter(pairs: list[tuple[float, float]], across: str, up: str) -> str:
-    """Points (x, y) with the line of equality, as SVG; both axes share one range."""
+    """A plot of points (x, y) with the line of equality, as SVG; both axes share one range."""
     low, high = min(map(min, pairs)), max(map(max, pairs))
     margin = 0.05 * (high - low) or 1.0
     low, high = low - margin, high + margin

@@ -88,7 +88,7 @@ def check_speed(kind: str, fps: float) -> None:
     """Raises InputError for frames per second that a film of this kind cannot have."""
     slowest, fastest = SPEEDS[kind]
     if not slowest <= fps <= fastest:
-        raise InputError(f"--fps {fps:g}: a {kind} shows {slowest:g} to {fastest:g} pictures a second.")
+        raise InputError(f"`fps` of a {kind} must be from {slowest:g} to {fastest:g}, not {fps:g}.")
 
 
 def _write_mp4(frames: Sequence[Path], fps: float, path: Path) -> None:
@@ -138,7 +138,7 @@ def _open_exr() -> Any:
         import OpenEXR  # pyright: ignore[reportMissingImports]
     except ImportError as error:
         raise InputError(
-            "Writing .exr needs the package OpenEXR: run `pip install OpenEXR`, or choose --format png16."
+            "Writing .exr needs the package OpenEXR: run `pip install OpenEXR`, or choose `format=png16`."
         ) from error
     return OpenEXR
 
@@ -153,7 +153,7 @@ def _find_ffmpeg() -> str:
         if found := shutil.which("ffmpeg"):
             return found
         raise InputError(
-            "Writing .mp4 needs ffmpeg: run `pip install imageio-ffmpeg`, or give --out a name that ends in "
+            "Writing .mp4 needs ffmpeg: run `pip install imageio-ffmpeg`, or let `out` end in "
             ".gif, or a folder for single pictures."
         ) from error
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from cocogs.camera import Camera
 from cocogs.errors import InputError
-from cocogs.io import colmap, photos
+from cocogs.io import photos, undistort
 from cocogs.io.atomic import replacing
 from cocogs.io.source import Intrinsics, Shot
 
@@ -50,7 +50,7 @@ def fit_photo(shot: Shot, path: Path) -> Picture:
     for upright in (shot.upright, not shot.upright):
         width, height = header.size(upright)
         if _same_shape(shot.intrinsics, width, height):
-            return Picture(path, colmap.resized(shot.intrinsics, width, height), upright, header)
+            return Picture(path, undistort.resized(shot.intrinsics, width, height), upright, header)
     wanted = f"{shot.intrinsics.width}x{shot.intrinsics.height}"
     raise InputError(
         f"{path} has {header.width}x{header.height} px but its camera was made for {wanted}: "
@@ -74,7 +74,7 @@ def fit_mask(photo: Picture, shot: Shot, path: Path) -> Picture:
             f"{path} has {header.width}x{header.height} px but its photo has {width}x{height}: "
             "make the mask as large as the photo, or remove it."
         )
-    return Picture(path, colmap.resized(photo.lens, header.width, header.height), True, header)
+    return Picture(path, undistort.resized(photo.lens, header.width, header.height), True, header)
 
 
 def prepared_photo(photo: Picture, flat: Intrinsics, folder: Path) -> Path:
@@ -122,9 +122,9 @@ def prepared_like(photo: Picture, path: Path, camera: Camera) -> np.ndarray:
             f"{path} has {width}x{height} px and {photo.path.name} {photo.lens.width}x{photo.lens.height}: "
             "give pictures of one shape."
         )
-    picture = Picture(path, colmap.resized(photo.lens, width, height), photo.upright, header)
+    picture = Picture(path, undistort.resized(photo.lens, width, height), photo.upright, header)
     return _flatten(
-        picture, photos.to_float(photos.read_photo(path, photo.upright)), colmap.from_camera(camera)
+        picture, photos.to_float(photos.read_photo(path, photo.upright)), undistort.from_camera(camera)
     )
 
 
@@ -143,18 +143,18 @@ def _cached_path(picture: Picture, flat: Intrinsics, folder: Path) -> Path:
 def _flatten(picture: Picture, pixels: np.ndarray, flat: Intrinsics) -> np.ndarray:
     """(h, w, C) training picture of the file's (H, W, C) float32 pixels."""
     lens = picture.lens
-    if colmap.is_pinhole(lens):
+    if undistort.is_pinhole(lens):
         return photos.resize_area(pixels, flat.width, flat.height)
     shrink = lens.width / flat.width
     if shrink < 1.5:
-        return colmap.undistort(pixels, lens, flat).clip(0, 1)
+        return undistort.undistort(pixels, lens, flat).clip(0, 1)
     # Undistorting samples single points; to average over whole areas, it goes to twice the training
     # resolution, from a photo reduced to about that, and the area filter takes the last step.
     reduce = max(1, int(shrink / 2))
-    small = colmap.resized(lens, round(lens.width / reduce), round(lens.height / reduce))
-    fine = colmap.resized(flat, 2 * flat.width, 2 * flat.height)
+    small = undistort.resized(lens, round(lens.width / reduce), round(lens.height / reduce))
+    fine = undistort.resized(flat, 2 * flat.width, 2 * flat.height)
     reduced = photos.resize_area(pixels, small.width, small.height)
-    return photos.resize_area(colmap.undistort(reduced, small, fine).clip(0, 1), flat.width, flat.height)
+    return photos.resize_area(undistort.undistort(reduced, small, fine).clip(0, 1), flat.width, flat.height)
 
 
 def _write(path: Path, pixels: np.ndarray) -> None:

@@ -1,69 +1,45 @@
-"""Photos -> cameras and points: structure from motion with pycolmap, the only one in the package.
+"""Photos -> cameras and points: structure from motion with pycolmap.
 
-The work goes on in a hidden folder in the cache; when all is done the model takes its place beside a stamp of
-what it was made from, so that the next run reads it and a killed run leaves nothing half-made.
+Points for known cameras are in `cocogs.io.triangulation`; both share `cocogs.io.matching`.
 """
 
-import json
-import shutil
-import tempfile
-from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from itertools import combinations
+from collections import Counter, defaultdict
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import pycolmap
 import torch
 from PIL import ExifTags, Image
-from torch import Tensor
 
-from cocogs.camera import Camera
 from cocogs.errors import InputError
-from cocogs.io import colmap
-from cocogs.io.lock import alone_in
-from cocogs.io.photos import PhotoHeader, from_float, read_header, read_photo, to_float
+from cocogs.io import cached_model, colmap, sfm_checks
+from cocogs.io.matching import Job, extract_features, link, match_features, quiet, write_mask
+from cocogs.io.photos import PhotoHeader, from_float, read_header, read_mask, read_photo, to_float
+from cocogs.io.prepare import Picture, fit_mask
 from cocogs.io.progress import Progress, Say
-from cocogs.io.source import Source
+from cocogs.io.source import Intrinsics, Shot, Source
 
-# Photos are searched for features at most at this size (longer side, px).
-FEATURE_SIZE = 1600
-# 3,000 features lose a sixth of the photos of a defocused scene (FINDINGS.md 4).
-FEATURES = 8192
-# Each photo is matched in full with this many others: the most alike by a quick look at LOOK features each.
-NEIGHBOURS = 16
-LOOK = 1024
-# More tolerant than COLMAP's 0.8 and 30, for blurred photos: geometric verification sorts out what is wrong.
-# On a strongly defocused set (blowtorch_f63) 20 of 29 photos are placed instead of 15, all within 2 % of the
-# cameras' spread of where SfM on many more photos puts them.
-LOWE_RATIO = 0.85
-FEWEST_INLIERS = 15
 FEWEST_PHOTOS = 3
-FEWEST_POINTS = 100  # with known cameras; fewer say little of the scene
-_WORK = ".work-"
-# Raise it when the same photos give other cameras than before.
-_VERSION = 1
-
-
-@dataclass(frozen=True)
-class _Job:
-    """What every step needs: the folder with the upright photos, the seed, the user's ear."""
-
-    work: Path
-    seed: int
-    say: Say
-
-    @property
-    def database(self) -> Path:
-        return self.work / "database.db"
+# COLMAP's 30 is too strict for blurred photos (see LOWE_RATIO in cocogs.io.matching).
+FEWEST_INLIERS = 15
+NO_MASKS: Mapping[str, Path] = MappingProxyType({})
 
 
 def reconstruct(
-    folder: Path, names: list[str], cache: Path, seed: int, say: Say, settled: bool = False
+    folder: Path,
+    names: list[str],
+    cache: Path,
+    seed: int,
+    say: Say,
+    settled: bool = False,
+    masks: Mapping[str, Path] = NO_MASKS,
 ) -> Source:
-    """Find the cameras of photos that share one lens and zoom; photos that do not register are left out.
+    """Find the cameras of photos. Photos that cannot be placed are left out, and named.
+
+    Photos of one size, camera model and focal length (by EXIF) share one lens.
 
     Args:
         folder: where the photos lie.
@@ -71,99 +47,45 @@ def reconstruct(
         cache: folder for the result.
         seed: of the random sampling; the same photos and seed give the same cameras.
         say: receives progress.
-        settled: take the cached model as it is, whatever became of the photos: a scene was trained with it.
+        settled: take the cached model as it is, even if the photos have changed: a scene was trained with it.
+        masks: mask files by the photos' names; features are only searched where a mask is white.
 
     Raises:
-        InputError: too few photos, of different sizes, unreadable, or too few that show the same things.
+        InputError: too few photos, unreadable ones, crops, too few that show the same things, photos from one
+            place only, or an impossible result.
     """
     model = cache / "sparse"
     if settled and model.is_dir():
         return _upright(colmap.read_model(model))
+    _check_names(folder, names)
+    headers = {name: read_header(folder / name) for name in names}
+    groups = _camera_groups(folder, headers)
+    stamp = cached_model.stamp({name: folder / name for name in names}, masks, seed)
+    source = cached_model.read(model, stamp)
+    if source is None:
+        with cached_model.work_folder(cache) as work, quiet():
+            job = Job(work, seed, say)
+            plain = _gather(folder, headers, work)
+            for name, mask in masks.items():
+                write_mask(job, plain[name], _read_mask(folder / name, headers[name], mask))
+            models = _run(job, [[plain[name] for name in group] for group in groups], folder)
+            names_of = {number: name for name, number in plain.items()}
+            notes = _notes(models, names_of)
+            cached_model.save(models[0], names_of, model, stamp, work, notes)
+        source = colmap.read_model(model)
+    _report(source, names, cached_model.read_notes(model), say)
+    return _upright(source)
+
+
+def _check_names(folder: Path, names: list[str]) -> None:
     if len(names) < FEWEST_PHOTOS:
         raise InputError(
             f"{folder} holds {_count(len(names), 'photo')}: give at least {FEWEST_PHOTOS} of the same scene, "
             "taken from different places."
         )
-    # What a name that is no UTF-8 has in Python; COLMAP's files cannot hold it.
+    # Python writes bytes that are not UTF-8 as lone surrogates; COLMAP's files cannot hold them.
     if strange := [name for name in names if any("\ud800" <= letter <= "\udfff" for letter in name)]:
-        raise InputError(f"{folder} holds a photo named {strange[0]!r}, which is no UTF-8: rename it.")
-    headers = {name: read_header(folder / name) for name in names}
-    groups = _size_groups(folder, headers)
-    stamp = _stamp({name: folder / name for name in names}, seed)
-    source = _read_cached(model, stamp)
-    if source is None:
-        with _work_folder(cache) as work, _quiet():
-            plain = _gather(folder, headers, work)
-            found = _run(_Job(work, seed, say), [[plain[name] for name in group] for group in groups], folder)
-            names_of = {number: name for name, number in plain.items()}
-            _save(found, names_of, work / "result", stamp)
-            _replace_folder(work / "result", model)
-        source = colmap.read_model(model)
-    _report(source, names, say)
-    return _upright(source)
-
-
-def triangulate(
-    photos: dict[str, tuple[Path, Camera]], cache: Path, seed: int, say: Say, settled: bool = False
-) -> tuple[Tensor, Tensor] | None:
-    """Points that photos of known cameras show: (P, 3) float32 in the cameras' world, and (P, 3) float32
-    colours in [0, 1]. None where there are hardly any.
-
-    Args:
-        photos: by name, a picture that the pinhole camera took, upright.
-        cache, seed, say, settled: as for `reconstruct`.
-
-    Raises:
-        InputError: a picture is unreadable, or the cache cannot be written.
-    """
-    model = cache / "points"
-    if settled and not model.is_dir():  # none were found, or they are gone, and nobody needs them any more
-        return None
-    cameras = {name: list(camera.numbers) for name, (_, camera) in photos.items()}
-    stamp = _stamp({name: path for name, (path, _) in photos.items()}, seed) | {"cameras": cameras}
-    source = colmap.read_model(model) if settled else _read_cached(model, stamp)
-    if source is None:
-        with _work_folder(cache) as work, _quiet():
-            plain, known = {}, {}
-            for count, (name, (path, camera)) in enumerate(photos.items()):
-                number = f"{count:06d}{path.suffix.lower()}"
-                plain[number], known[number] = name, camera
-                _link(path, work / number)
-            found = _find_points(_Job(work, seed, say), known)
-            if found is None or found.num_points3D() < FEWEST_POINTS:
-                return None
-            _save(found, plain, work / "result", stamp)
-            _replace_folder(work / "result", model)
-        source = colmap.read_model(model)
-    assert source.points is not None and source.point_colors is not None
-    return source.points, source.point_colors
-
-
-def _find_points(job: _Job, cameras: dict[str, Camera]) -> pycolmap.Reconstruction | None:
-    """Triangulated from the features of the photos in the work folder; None where that fails."""
-    pycolmap.Database.open(job.database).close()
-    options = pycolmap.IncrementalPipelineOptions()
-    options.random_seed, options.num_threads = job.seed, 1  # as in _place_cameras
-    try:
-        for name, camera in cameras.items():
-            reader = pycolmap.ImageReaderOptions()
-            reader.camera_model = "PINHOLE"
-            reader.camera_params = ",".join(map(repr, colmap.from_camera(camera).params))
-            pycolmap.import_images(job.database, job.work, pycolmap.CameraMode.SINGLE, [name], reader)
-        _extract(job, list(cameras))
-        _match(job, list(cameras))
-        model = pycolmap.Reconstruction()
-        with pycolmap.Database.open(job.database) as database:
-            for lens in database.read_all_cameras():
-                model.add_camera_with_trivial_rig(lens)
-            for image in database.read_all_images():
-                pose = pycolmap.Rigid3d(cameras[image.name].cam_from_world[:3].numpy())
-                model.add_image_with_trivial_frame(image, pose)
-        output = job.work / "model"
-        output.mkdir()
-        return pycolmap.triangulate_points(model, job.database, job.work, output, options=options)
-    except (RuntimeError, ValueError, MemoryError):
-        return None
+        raise InputError(f"{folder} holds a photo whose name is not UTF-8, {strange[0]!r}: rename it.")
 
 
 def _upright(source: Source) -> Source:
@@ -171,34 +93,39 @@ def _upright(source: Source) -> Source:
     return replace(source, shots=[replace(shot, upright=True) for shot in source.shots])
 
 
-def pairs_to_match(likeness: Tensor) -> list[tuple[int, int]]:
-    """Sorted pairs (i < j): each photo, a row of the (P, P) likeness, with its NEIGHBOURS most alike."""
-    count = len(likeness)
-    others = likeness.clone().fill_diagonal_(-1)
-    ranked = others.argsort(dim=1, descending=True, stable=True)[:, : min(NEIGHBOURS, count - 1)]
-    return sorted({(min(i, j), max(i, j)) for i in range(count) for j in ranked[i].tolist()})
-
-
-def _size_groups(folder: Path, headers: dict[str, PhotoHeader]) -> list[list[str]]:
-    """Names by picture size; only the two orientations of one size are allowed.
+def _camera_groups(folder: Path, headers: dict[str, PhotoHeader]) -> list[list[str]]:
+    """Names of the photos that share a lens: one size, and one camera model and focal length by EXIF.
 
     Raises:
-        InputError: sizes differ.
+        InputError: photos of different sizes that may be crops, whose optical centre nobody knows.
     """
     sizes = {name: header.size(upright=True) for name, header in headers.items()}
+    lenses = {
+        name: (header.lens.camera_model, header.lens.focal_length_mm, header.lens.focal_length_35mm)
+        for name, header in headers.items()
+    }
     usual, _ = Counter(sizes.values()).most_common(1)[0]
-    odd = [name for name, size in sizes.items() if sorted(size) != sorted(usual)]
+    usual_lenses = {lenses[name] for name, size in sizes.items() if sorted(size) == sorted(usual)}
+    odd = [
+        name
+        for name, size in sizes.items()
+        if sorted(size) != sorted(usual)
+        and (lenses[name][1:] == (None, None) or lenses[name] in usual_lenses)
+    ]
     if odd:
         example = f"{sizes[odd[0]][0]}x{sizes[odd[0]][1]}"
         raise InputError(
             f"{folder} holds photos of different sizes ({_some(odd)}: {example} px, the others "
             f"{usual[0]}x{usual[1]}): keep the uncropped photos of one camera, or give a COLMAP model."
         )
-    return [[name for name in sizes if sizes[name] == size] for size in sorted(set(sizes.values()))]
+    groups = defaultdict(list)
+    for name in headers:
+        groups[sizes[name], repr(lenses[name])].append(name)
+    return [groups[key] for key in sorted(groups)]
 
 
 def _gather(folder: Path, headers: dict[str, PhotoHeader], work: Path) -> dict[str, str]:
-    """Put all photos upright into `work`, under plain numbers; returns the number-names by the photos' names.
+    """Put all photos upright into `work`, numbered; returns the numbered names by the photos' names.
 
     pycolmap ignores the EXIF orientation and cannot match files with spaces in their names. Every photo is
     decoded once, as a check.
@@ -209,7 +136,7 @@ def _gather(folder: Path, headers: dict[str, PhotoHeader], work: Path) -> dict[s
         suffix = Path(name).suffix.lower() if header.orientation == 1 else ".jpg"
         plain[name] = f"{number:06d}{suffix}"
         if header.orientation == 1:
-            _link(folder / name, work / plain[name])
+            link(folder / name, work / plain[name])
             continue
         with Image.open(folder / name) as image:
             exif = image.getexif()  # from which pycolmap takes the focal length
@@ -219,115 +146,59 @@ def _gather(folder: Path, headers: dict[str, PhotoHeader], work: Path) -> dict[s
     return plain
 
 
-def _link(source: Path, target: Path) -> None:
-    """Symbolic link, or a copy where the system has none."""
-    try:
-        target.symlink_to(source.resolve())
-    except OSError:
-        shutil.copyfile(source, target)
+def _read_mask(photo: Path, header: PhotoHeader, mask: Path) -> np.ndarray:
+    """(H, W) bool, upright, of the photo's size.
+
+    Raises:
+        InputError: the mask is unreadable or of another size than the photo.
+    """
+    lens = Intrinsics("SIMPLE_PINHOLE", header.width, header.height, (1.0, 0.0, 0.0))
+    fit_mask(Picture(photo, lens, True, header), Shot(photo.name, lens, torch.eye(4)), mask)
+    return read_mask(mask)
 
 
-def _run(job: _Job, groups: list[list[str]], folder: Path) -> pycolmap.Reconstruction:
-    """Features, matches, cameras; returns the largest model found."""
+def _run(job: Job, groups: list[list[str]], folder: Path) -> list[pycolmap.Reconstruction]:
+    """Features, matches, cameras; returns the models found, the one with the most photos first."""
+    names = sorted(name for group in groups for name in group)
     try:
         _find_features(job, groups)
-        _match(job, sorted(name for group in groups for name in group))
-        models = _place_cameras(job, sum(map(len, groups)))
+        match_features(job, names)
+        if sfm_checks.turns_in_one_place(job):
+            raise InputError(
+                f"{folder}: the photos show hardly any parallax, as if the camera only turned in one place: "
+                "move sideways between photos, by about a tenth of the distance to the subject."
+            )
+        models = _place_cameras(job, len(names))
     except (RuntimeError, ValueError, MemoryError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         message = f"{folder}: finding the cameras failed ({reason}): check the photos and free disk space."
         raise InputError(message) from error
-    best = max(models.values(), key=lambda model: model.num_reg_images(), default=None)
-    registered = best.num_reg_images() if best else 0
-    if best is None or registered < FEWEST_PHOTOS:
+    placed = models[0].num_reg_images() if models else 0
+    if placed < FEWEST_PHOTOS:
         raise InputError(
-            f"{folder}: only {registered} of {_count(sum(map(len, groups)), 'photo')} could be placed: "
+            f"{folder}: only {placed} of {_count(len(names), 'photo')} could be placed: "
             "take more photos that overlap by two thirds, with texture in focus, moving sideways in between."
         )
-    return best
+    if problem := sfm_checks.impossible_lens(models[0]):
+        raise InputError(
+            f"{folder}: {placed} of {_count(len(names), 'photo')} were placed, but with an impossible lens "
+            f"({problem}): mask what does not move with the scene, or take more photos that overlap by two "
+            "thirds."
+        )
+    return models
 
 
-def _find_features(job: _Job, groups: list[list[str]]) -> None:
-    """SIFT features of all photos into the database, one camera per size."""
+def _find_features(job: Job, groups: list[list[str]]) -> None:
+    """SIFT features of all photos into the database, one camera per group."""
     pycolmap.Database.open(job.database).close()
     for group in groups:
         # Entered in name order first: threads would number the photos as they happen to finish.
         pycolmap.import_images(job.database, job.work, pycolmap.CameraMode.SINGLE, group)
-    _extract(job, [name for group in groups for name in group])
+    extract_features(job, [name for group in groups for name in group])
 
 
-def _extract(job: _Job, names: list[str]) -> None:
-    """SIFT features of photos that are in the database."""
-    options = pycolmap.FeatureExtractionOptions()
-    options.max_image_size = FEATURE_SIZE
-    options.sift.max_num_features = FEATURES
-    progress = Progress("Finding features", len(names), job.say)
-    for batch in _batches(names, 4):
-        pycolmap.extract_features(
-            job.database, job.work, batch, pycolmap.CameraMode.SINGLE, extraction_options=options
-        )
-        progress.add(len(batch))
-
-
-def _match(job: _Job, names: list[str]) -> None:
-    """Matches of features between photos, geometrically verified, into the database."""
-    verification = pycolmap.TwoViewGeometryOptions()
-    verification.ransac.random_seed = job.seed
-    matching = pycolmap.FeatureMatchingOptions()
-    matching.sift.max_ratio = LOWE_RATIO
-    pairing = pycolmap.ImportedPairingOptions()
-    pairing.match_list_path = job.work / "pairs.txt"
-    pairs = pairs_to_match(_likeness(job, names))
-    progress = Progress("Matching pairs of photos", len(pairs), job.say)
-    for batch in _batches(pairs, 40):
-        lines = (f"{names[one]} {names[other]}\n" for one, other in batch)
-        Path(pairing.match_list_path).write_text("".join(lines))
-        pycolmap.match_image_pairs(job.database, matching, pairing, verification)
-        progress.add(len(batch))
-
-
-def _likeness(job: _Job, names: list[str]) -> Tensor:
-    """(P, P) float: how many of the largest features of two photos match.
-
-    Matching all features of a pair takes some 30 times longer, which only the promising pairs are worth.
-    """
-    with pycolmap.Database.open(job.database) as database:
-        numbers = {image.name: image.image_id for image in database.read_all_images()}
-        largest = [_largest_features(database, numbers[name]) for name in names]
-    likeness = torch.zeros(len(names), len(names))
-    pairs = list(combinations(range(len(names)), 2))
-    progress = Progress("Comparing photos", len(pairs), job.say, patience=2)
-    for one, other in pairs:
-        likeness[one, other] = likeness[other, one] = _count_matches(largest[one], largest[other])
-        progress.add(1)
-    return likeness
-
-
-def _largest_features(database: pycolmap.Database, image_id: int) -> Tensor:
-    """(<= LOOK, 128) unit descriptors of a photo's largest features: the coarse ones survive defocus best."""
-    keypoints = database.read_keypoints(image_id)
-    if len(keypoints) == 0:
-        return torch.empty(0, 128)
-    size = np.hypot(keypoints[:, 2], keypoints[:, 4])
-    chosen = np.argsort(-size, kind="stable")[:LOOK]
-    descriptors = torch.from_numpy(database.read_descriptors(image_id).data[chosen].astype(np.float32))
-    return torch.nn.functional.normalize(descriptors, dim=1)
-
-
-def _count_matches(one: Tensor, other: Tensor) -> int:
-    """Mutual best matches of descriptors that pass Lowe's ratio test."""
-    if min(len(one), len(other)) < 2:
-        return 0
-    similarity = one @ other.T
-    best, partner = similarity.max(dim=1)
-    mutual = similarity.argmax(dim=0)[partner] == torch.arange(len(one))
-    second = similarity.scatter_(1, partner[:, None], -1.0).amax(dim=1)
-    distinct = torch.acos(best.clamp(-1, 1)) < 0.8 * torch.acos(second.clamp(-1, 1))
-    return int((mutual & distinct).sum())
-
-
-def _place_cameras(job: _Job, count: int) -> dict[int, pycolmap.Reconstruction]:
-    """Incremental mapping."""
+def _place_cameras(job: Job, count: int) -> list[pycolmap.Reconstruction]:
+    """Incremental mapping; the largest model first."""
     options = pycolmap.IncrementalPipelineOptions()
     options.random_seed = job.seed
     options.min_model_size = FEWEST_PHOTOS
@@ -337,7 +208,7 @@ def _place_cameras(job: _Job, count: int) -> dict[int, pycolmap.Reconstruction]:
     progress = Progress("Placing cameras", count, job.say)
     output = job.work / "models"
     output.mkdir()
-    return pycolmap.incremental_mapping(
+    models = pycolmap.incremental_mapping(
         job.database,
         job.work,
         output,
@@ -345,89 +216,52 @@ def _place_cameras(job: _Job, count: int) -> dict[int, pycolmap.Reconstruction]:
         initial_image_pair_callback=lambda: progress.add(2),
         next_image_callback=lambda: progress.add(1),
     )
+    return sorted(models.values(), key=lambda model: -model.num_reg_images())
 
 
-def _report(source: Source, names: list[str], say: Say) -> None:
-    registered = {shot.name for shot in source.shots}
-    missing = [name for name in names if name not in registered]
-    say(f"Cameras found for {len(registered)} of {len(names)} photos.")
+def _notes(models: list[pycolmap.Reconstruction], names_of: Mapping[str, str]) -> dict:
+    """What the report says beyond the model itself: photos of other models, and photos that fit badly."""
+    used, groups = _placed(models[0]), []
+    for model in models[1:]:
+        if apart := sorted(names_of[name] for name in _placed(model) - used):
+            groups.append(apart)
+        used |= _placed(model)
+    misfits = sfm_checks.misfits(models[0])
+    return {"apart": groups, "misfits": [[names_of[name], error] for name, error in misfits]}
+
+
+def _placed(model: pycolmap.Reconstruction) -> set[str]:
+    return {model.images[number].name for number in model.reg_image_ids()}
+
+
+def _report(source: Source, names: list[str], notes: dict, say: Say) -> None:
+    """Say which photos have cameras, and why the others have none."""
+    placed = {shot.name for shot in source.shots}
+    say(f"Cameras found for {len(placed)} of {len(names)} photos.")
+    missing = [name for name in names if name not in placed]
+    for group in notes.get("apart", []):
+        missing = [name for name in missing if name not in group]
+        say(
+            f"{_count(len(group), 'photo')} form a separate group that overlaps too little with the rest and "
+            f"will not be used; photos in between would join them: {_some(group, 10)}."
+        )
     if missing:
         say(
-            f"{_count(len(missing), 'photo')} did not register and will not be used (too blurred, or too "
-            f"little in common with the others): {', '.join(missing)}."
+            f"{_count(len(missing), 'photo')} could not be placed and will not be used (too blurred, or too "
+            f"little in common with the others): {_some(missing, 10)}."
         )
-
-
-def _batches(items: list, size: int) -> Iterator[list]:
-    for start in range(0, len(items), size):
-        yield items[start : start + size]
-
-
-@contextmanager
-def _work_folder(cache: Path) -> Iterator[Path]:
-    """A hidden folder in the cache that goes when the work is done, well or ill."""
-    try:
-        cache.mkdir(parents=True, exist_ok=True)
-        with alone_in(cache):
-            for left_by_a_killed_run in cache.glob(f"{_WORK}*"):
-                shutil.rmtree(left_by_a_killed_run, ignore_errors=True)
-            with tempfile.TemporaryDirectory(dir=cache, prefix=_WORK) as work:
-                yield Path(work)
-    except OSError as error:
-        reason = error.strerror or str(error)
-        message = f"{cache} cannot be written ({reason}): free space or choose a writable folder."
-        raise InputError(message) from error
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Silence pycolmap's own log; what fails comes as an exception."""
-    level = pycolmap.logging.minloglevel
-    pycolmap.logging.minloglevel = int(pycolmap.logging.FATAL)
-    try:
-        yield
-    finally:
-        pycolmap.logging.minloglevel = level
-
-
-def _stamp(files: dict[str, Path], seed: int) -> dict:
-    """What a cached model depends on."""
-    status = [(name, file.stat()) for name, file in files.items()]
-    return {
-        "version": _VERSION,
-        "pycolmap": pycolmap.__version__,
-        "seed": seed,
-        "photos": [[name, stat.st_size, stat.st_mtime_ns] for name, stat in status],
-    }
-
-
-def _read_cached(model: Path, stamp: dict) -> Source | None:
-    """The cached model; None where there is none, it was made from other things, or it is damaged."""
-    try:
-        same = json.loads((model / "stamp.json").read_text()) == stamp
-        return colmap.read_model(model) if same else None
-    except (OSError, ValueError, InputError):
-        return None
-
-
-def _save(found: pycolmap.Reconstruction, names: dict[str, str], folder: Path, stamp: dict) -> None:
-    """Write a model under the photos' own names."""
-    for image in found.images.values():
-        image.name = names[image.name]
-    folder.mkdir()
-    found.write_binary(folder)
-    (folder / "stamp.json").write_text(json.dumps(stamp))
-
-
-def _replace_folder(new: Path, model: Path) -> None:
-    shutil.rmtree(model, ignore_errors=True)
-    new.rename(model)
+    if misfits := notes.get("misfits"):
+        say(
+            f"{_count(len(misfits), 'photo')} fit the common lens badly (off by "
+            f"{max(error for _, error in misfits):.1f} px), as if taken at another focal length: keep photos "
+            f"of one focal length, or photos whose EXIF tells it: {_some([name for name, _ in misfits], 10)}."
+        )
 
 
 def _count(number: int, noun: str) -> str:
     return f"{number} {noun}" + ("" if number == 1 else "s")
 
 
-def _some(names: list[str]) -> str:
-    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return ", ".join(names[:3]) + more
+def _some(names: list[str], most: int = 3) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more

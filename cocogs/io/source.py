@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-# px; no picture is so large, and larger numbers only come from damaged files.
+# px; no picture is larger, so larger numbers come from damaged files.
 MAX_SIDE = (1 << 20) - 1
 
 
 def fits_float32(values: np.ndarray | Sequence[float] | float | int) -> bool:
-    """All numbers are finite, also in float32, in which the training computes."""
+    """Whether all numbers are finite in float32, in which the training computes."""
     try:
         numbers = np.asarray(values, dtype=np.float64)
     except OverflowError:  # a whole number beyond float64
@@ -63,7 +63,7 @@ class Source:
 
     Args:
         shots: sorted by name.
-        points: (P, 3) float32 seed points, P > 0; None where the dataset has none.
+        points: (P, 3) float64 points of the scene, P > 0; None where the dataset has none.
         point_colors: (P, 3) float32 in [0, 1], sRGB; None without points.
         bounds: (shots, 2) float64, nearest and farthest depth that a photo shows; None where unknown.
         test_names: the photos that the dataset keeps for testing; None where it does not say.

@@ -1,36 +1,139 @@
-"""truth.json of a ray-traced scene: what scripts/make_truth_scene.py and make_demo_scene.py write."""
+"""truth.json: what is true of a ray-traced scene.
+
+scripts/make_truth_scene.py and scripts/make_demo_scene.py write it, data/demo/README.md describes it. Keys
+that nothing reads (renderer, samples, ...) are for people.
+"""
 
 import json
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+from jaxtyping import Float64
+from torch import Tensor
+
 from cocogs.errors import InputError
 
-FRAME = {"name", "test", "focus_distance", "w2c"}
-REFOCUSED = {"name", "view", "focus_distance", "aperture_scale"}
+
+@dataclass(frozen=True)
+class TruthFrame:
+    """A photo of the scene.
+
+    Args:
+        name: of its file in images/.
+        test: kept out of training.
+        focus_distance: true units; None: the photo is sharp everywhere.
+        cam_from_world: true pose, OpenCV axes, true units.
+    """
+
+    name: str
+    test: bool
+    focus_distance: float | None
+    cam_from_world: Float64[Tensor, "4 4"]
+
+    @property
+    def position(self) -> Float64[Tensor, "3"]:
+        """Camera centre, true units."""
+        return -self.cam_from_world[:3, :3].T @ self.cam_from_world[:3, 3]
 
 
-def read_truth(path: Path) -> dict[str, Any]:
-    """What it states: `frames` and `refocus`, lists of entries with the keys above, and `aperture_diameter`
-    > 0, all in the scene's true unit.
+@dataclass(frozen=True)
+class TruthRefocused:
+    """A picture of the scene through a known lens.
+
+    Args:
+        name: of its file in refocus/.
+        view: name of the frame that it was taken like.
+        focus_distance, aperture_diameter: true units.
+    """
+
+    name: str
+    view: str
+    focus_distance: float
+    aperture_diameter: float
+
+
+@dataclass(frozen=True)
+class TruthFile:
+    """The contents of a truth.json.
+
+    Args:
+        aperture_diameter: of the lens of all defocused photos, true units.
+        frames: by name.
+        refocused: pictures through known lenses; may be empty.
+    """
+
+    path: Path
+    aperture_diameter: float
+    frames: dict[str, TruthFrame]
+    refocused: list[TruthRefocused]
+
+
+def read_truth(path: Path) -> TruthFile:
+    """Read a truth.json.
 
     Raises:
-        InputError: it is absent, or not the truth of a rendered scene.
+        InputError: the file is missing, is no truth.json, or holds an impossible value.
     """
     try:
         document = json.loads(path.read_text())
-        frames, refocused = document["frames"], document["refocus"]
-        for entries, keys in ((frames, FRAME), (refocused, REFOCUSED)):
-            for entry in entries:
-                if absent := keys - entry.keys():
-                    raise ValueError(f"an entry lacks {', '.join(sorted(absent))}")
-        names = {frame["name"] for frame in frames}
-        if foreign := [entry["view"] for entry in refocused if entry["view"] not in names]:
-            raise ValueError(f"refocus names {foreign[0]}, which is no frame")
-        if not float(document["aperture_diameter"]) > 0:
-            raise ValueError("aperture_diameter is not above 0")
+        diameter = _positive(document, "aperture_diameter")
+        frames = {frame.name: frame for frame in map(_frame, document["frames"])}
+        refocused = [_refocused(entry, diameter, frames) for entry in document["refocus"]]
+        if not frames or len(frames) < len(document["frames"]):
+            raise ValueError("frames is empty or names a photo twice")
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise InputError(
-            f"{path} is no truth.json of a rendered scene ({error!r}): restore it, or make the scene again."
+            f"{path} is not a truth.json of a rendered scene ({_reason(error)}): restore the file or make "
+            "the scene again."
         ) from error
-    return document
+    return TruthFile(path, diameter, frames, refocused)
+
+
+def _frame(entry: dict[str, Any]) -> TruthFrame:
+    pose = torch.tensor(entry["w2c"], dtype=torch.float64)
+    if pose.shape not in ((3, 4), (4, 4)) or not pose.isfinite().all():
+        raise ValueError(f"w2c of {entry['name']} is not 3x4 or 4x4 numbers")
+    if not torch.allclose(pose[:3, :3] @ pose[:3, :3].T, torch.eye(3).double(), atol=1e-4):
+        raise ValueError(f"w2c of {entry['name']} is not a rigid transform")
+    whole = torch.eye(4, dtype=torch.float64)
+    whole[:3] = pose[:3]
+    focus = None if entry["focus_distance"] is None else _positive(entry, "focus_distance")
+    return TruthFrame(_text(entry, "name"), bool(entry["test"]), focus, whole)
+
+
+def _refocused(entry: dict[str, Any], diameter: float, frames: Iterable[str]) -> TruthRefocused:
+    view = _text(entry, "view")
+    if view not in frames:
+        raise ValueError(f"refocus names {view}, which is not among the frames")
+    scale = float(entry["aperture_scale"])
+    if not (scale >= 0 and math.isfinite(scale)):
+        raise ValueError(f"aperture_scale must be a number from 0, not {scale}")
+    return TruthRefocused(_text(entry, "name"), view, _positive(entry, "focus_distance"), diameter * scale)
+
+
+def _text(entry: dict[str, Any], key: str) -> str:
+    if not isinstance(entry[key], str):
+        raise ValueError(f"{key} must be a text, not {entry[key]!r}")
+    return entry[key]
+
+
+def _positive(entry: dict[str, Any], key: str) -> float:
+    value = entry[key]
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+        raise ValueError(f"{key} must be a number above 0, not {value!r}")
+    return float(value)
+
+
+def _reason(error: Exception) -> str:
+    """What is wrong with the file, in words that say something about the file."""
+    if isinstance(error, KeyError):
+        return f"{error} is missing"
+    if isinstance(error, TypeError | AttributeError):
+        return "it has another structure"
+    if isinstance(error, OSError):
+        return error.strerror or str(error)
+    return " ".join(str(error).split())

@@ -1,7 +1,7 @@
-"""How close the sharp test views come to the photos, in every measure the field uses.
+"""How close the sharp test views come to the photos, in the measures that papers use.
 
-Papers differ in what they call SSIM (METHOD.md section 4), so ours carry their window in the name:
-compare a figure only with one of the same variant.
+Papers mean different things by SSIM (docs/method.md), so each variant has its window in its name. Compare a
+figure only with figures of the same variant.
 """
 
 import json
@@ -11,24 +11,21 @@ from typing import Any
 import flip_evaluator
 import numpy as np
 import torch
+from jaxtyping import Float
 from rich.console import Console
-from rich.table import Table
 from skimage.metrics import structural_similarity
 from torch import Tensor
 
 from cocogs.errors import InputError
-from cocogs.measure.lpips import HOW_TO_GET, Lpips, masked_mean
+from cocogs.measure.color import match_affine_color
+from cocogs.measure.headings import MEASURES
+from cocogs.measure.lpips import HOW_TO_GET, Lpips
+from cocogs.measure.text_table import print_table
 from cocogs.run import Run
 from cocogs.ssim import ssim_map
-from cocogs.train.monitor import picture_psnr
+from cocogs.train.losses import masked_mean, picture_psnr
 
-COLUMNS = {
-    "psnr": "PSNR dB",
-    "ssim_gaussian_11": "SSIM Gaussian 11",
-    "ssim_uniform_7": "SSIM uniform 7",
-    "flip": "FLIP",
-    "lpips": "LPIPS",
-}
+WINDOW = 7  # px, of `ssim_uniform_7`
 
 
 @dataclass(frozen=True)
@@ -36,8 +33,8 @@ class Evaluation:
     """Facts about a run and its scores.
 
     Args:
-        facts: run, preset, step, seed, gaussians, K (px x scene unit, None for a pinhole).
-        views: name, masked (bool) and one float per measure, per test view.
+        facts: run, preset, step, seed, gaussians, K (px x scene unit; None where the run has no lens).
+        views: of each test view: name, masked (bool), and one float per measure (a key of `MEASURES`).
     """
 
     facts: dict[str, str | int | float | None]
@@ -45,14 +42,32 @@ class Evaluation:
 
     @property
     def measures(self) -> list[str]:
-        return [name for name in COLUMNS if name in self.views[0]]
+        """Names of what was measured."""
+        return [name for name in MEASURES if name in self.views[0]]
 
     @property
     def mean(self) -> dict[str, float]:
+        """Mean of each measure over the test views."""
         return {m: sum(float(view[m]) for view in self.views) / len(self.views) for m in self.measures}
 
+    @property
+    def notes(self) -> list[str]:
+        """Sentences that readers of the table need."""
+        notes = [
+            "Affine colour: after the affine map of colour that brings each render closest to its photo."
+        ]
+        if any(view["masked"] for view in self.views):
+            notes.append("Masked views are measured inside their masks only.")
+        if "lpips" not in self.measures:
+            notes.append(f"LPIPS was not measured. It needs a folder (`lpips_weights`): {HOW_TO_GET}.")
+        return notes
+
     def to_json(self, truth: dict[str, Any] | None = None) -> str:
-        """`truth`: what `cocogs.measure.truth` measured besides."""
+        """The text of eval.json.
+
+        Args:
+            truth: what `cocogs.measure.truth` measured, if it did.
+        """
         values = {**self.facts, "views": self.views, "mean": self.mean}
         return json.dumps(values if truth is None else {**values, "truth": truth}, indent=2)
 
@@ -61,47 +76,64 @@ class Evaluation:
 def evaluate_run(run: Run, lpips: Lpips | None = None) -> Evaluation:
     """Compare the sharp render of every test view with its photo.
 
-    Where a view has a mask, pixels outside it count as equal for what spreads (SSIM, FLIP, LPIPS) and
-    are left out of every mean.
+    A measure that looks at neighbouring pixels (SSIM, FLIP, LPIPS) sees the photo itself outside a mask. No
+    mean includes pixels outside.
 
     Raises:
-        InputError: the run has no test views, or the mask of one leaves nothing to measure.
+        InputError: the run has no test views, or a mask leaves nothing to measure.
     """
     if not run.scene.test_views:
         raise InputError(
-            f"{run.folder} has no test views to measure: train with --test-every 8 to keep every 8th photo."
+            f"{run.folder} has no test views to measure: train with `test_every=8` to keep every 8th photo."
         )
     views = []
     for view in run.scene.test_views:
-        render = run.model.sharp(run.model.camera(view)).colors[0].clamp(0, 1).cpu()
         mask = run.scene.mask(view)
-        if mask is not None and not mask.any():
+        if mask is not None and not (mask > 0.5).any():
             raise InputError(f"The mask of {view.name} is all black: make white what is to be measured.")
+        render = run.model.sharp(run.model.camera(view)).colors[0].clamp(0, 1).cpu()
         scores = compare(render, run.scene.photo(view), mask, lpips)
         views.append({"name": view.name, "masked": mask is not None, **scores})
-        facts = {
-            "run": str(run.folder),
-            "preset": run.config.preset,
-            "step": run.step,
-            "seed": run.config.seed,
-            "gaussians": len(run.model.gaussians),
-            "K": run.learned.Ks[0] if run.has_lens else None,
-        }
+    facts = {
+        "run": str(run.folder),
+        "preset": run.config.preset,
+        "step": run.step,
+        "seed": run.config.seed,
+        "gaussians": len(run.model.gaussians),
+        "K": run.learned.Ks[0] if run.has_lens else None,
+    }
     return Evaluation(facts, views)
 
 
-def compare(render: Tensor, photo: Tensor, mask: Tensor | None, lpips: Lpips | None) -> dict[str, float]:
-    """Every measure of a render (3, H, W) against a photo (3, H, W), both in [0, 1].
+def compare(
+    render: Float[Tensor, "3 H W"],
+    photo: Float[Tensor, "3 H W"],
+    mask: Float[Tensor, "H W"] | None,
+    lpips: Lpips | None,
+) -> dict[str, float]:
+    """All measures of a render against a photo, by the names in `MEASURES`.
 
     Args:
-        mask: (H, W), 1 where the photo counts.
-        lpips: its weights, or None to leave LPIPS out.
+        render, photo: sRGB in [0, 1].
+        mask: 1 where the photo counts.
+        lpips: the network; None leaves LPIPS out.
+
+    Raises:
+        InputError: the pictures are too small for a measure.
     """
+    if min(photo.shape[1:]) < WINDOW:
+        raise InputError(
+            f"The photos are {photo.shape[2]}x{photo.shape[1]} px as trained with, too small to measure: "
+            "train with a smaller `downscale`."
+        )
+    matched = match_affine_color(render, photo, mask)
     if mask is not None:
-        render = torch.where(mask > 0.5, render, photo)
+        render, matched = (torch.where(mask > 0.5, picture, photo) for picture in (render, matched))
     scores = {
         "psnr": picture_psnr(render, photo, mask),
-        "ssim_gaussian_11": float(masked_mean(ssim_map(render, photo).mean(0), mask)),
+        "psnr_affine_color": picture_psnr(matched, photo, mask),
+        "ssim_gaussian_11": ssim_gaussian_11(render, photo, mask),
+        "ssim_gaussian_11_affine_color": ssim_gaussian_11(matched, photo, mask),
         "ssim_uniform_7": ssim_uniform_7(render, photo, mask),
         "flip": flip(render, photo, mask),
     }
@@ -110,39 +142,46 @@ def compare(render: Tensor, photo: Tensor, mask: Tensor | None, lpips: Lpips | N
     return scores
 
 
+def ssim_gaussian_11(render: Tensor, photo: Tensor, mask: Tensor | None) -> float:
+    """SSIM of 3DGS: Gaussian window of 11 x 11 px, zeros outside the pictures."""
+    return float(masked_mean(ssim_map(render, photo).mean(0), mask))
+
+
 def ssim_uniform_7(render: Tensor, photo: Tensor, mask: Tensor | None) -> float:
-    """SSIM of the deblurring papers: skimage, uniform 7 x 7 window, pictures mapped to [-1, 1]."""
+    """SSIM of the deblurring papers: scikit-image, uniform window of 7 x 7 px, pictures mapped to [-1, 1].
+
+    As in scikit-image, only pixels whose window lies inside the picture count. In a mask without such
+    pixels, all pixels count.
+    """
     a, b = (picture.permute(1, 2, 0).numpy() * 2 - 1 for picture in (render, photo))
-    similarity = structural_similarity(a, b, win_size=7, data_range=2, channel_axis=2, full=True)[1]
-    inner = slice(3, -3)  # where the window fits, as skimage's own mean
-    values = torch.from_numpy(np.asarray(similarity)).mean(2)[inner, inner]
-    return float(masked_mean(values, None if mask is None else mask[inner, inner]))
+    similarity = structural_similarity(a, b, win_size=WINDOW, data_range=2, channel_axis=2, full=True)[1]
+    values = torch.from_numpy(np.asarray(similarity)).mean(2)
+    inner = slice(WINDOW // 2, -(WINDOW // 2))
+    if mask is not None and not (mask[inner, inner] > 0.5).any():
+        return float(masked_mean(values, mask))
+    return float(masked_mean(values[inner, inner], None if mask is None else mask[inner, inner]))
 
 
 def flip(render: Tensor, photo: Tensor, mask: Tensor | None) -> float:
-    """Andersson et al. 2020, low dynamic range, 67 pixels per degree: 0 is equal, 1 the opposite."""
+    """FLIP for low dynamic range (Andersson et al. 2020) at 67 pixels per degree: 0 is equal, 1 opposite."""
     a, b = (picture.permute(1, 2, 0).contiguous().numpy() for picture in (photo, render))
     errors, _, _ = flip_evaluator.evaluate(a, b, "LDR", applyMagma=False)
     return float(masked_mean(torch.from_numpy(errors).squeeze(-1), mask))
 
 
 def print_evaluation(evaluation: Evaluation, console: Console) -> None:
-    """The scores as a table, with what must be known to read it."""
-    facts, measures = evaluation.facts, evaluation.measures
-    K = facts["K"]
+    """Print facts, the scores as a table, and notes."""
+    facts, measures, K = evaluation.facts, evaluation.measures, evaluation.facts["K"]
     lens = "no lens" if K is None else f"K {K:.4g} px x scene unit"
     console.print(
         f"{facts['run']}: preset {facts['preset']}, step {facts['step']}, seed {facts['seed']}, "
         f"{facts['gaussians']:,} Gaussians, {lens}"
     )
-    table = Table("sharp test view", *(COLUMNS[m] for m in measures))
-    for view in evaluation.views:
+    rows = []
+    for view in [*evaluation.views, {"name": "mean", "masked": False, **evaluation.mean}]:
         name = f"{view['name']} (masked)" if view["masked"] else str(view["name"])
-        table.add_row(name, *(f"{view[m]:.4f}" for m in measures))
-    table.add_section()
-    table.add_row("mean", *(f"{value:.4f}" for value in evaluation.mean.values()))
-    console.print(table)
-    if any(view["masked"] for view in evaluation.views):
-        console.print("Masked views are measured inside their masks only.")
-    if "lpips" not in measures:
-        console.print(f"LPIPS needs its weights: give --lpips-weights DIR and {HOW_TO_GET}.")
+        rows.append([name, *(format(float(view[m]), MEASURES[m].format) for m in measures)])
+    heads = ["sharp test view", *(MEASURES[m].title for m in measures)]
+    print_table(heads, rows, console, last_is_mean=True)
+    for note in evaluation.notes:
+        console.print(note)

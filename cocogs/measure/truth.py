@@ -1,10 +1,10 @@
-"""How close refocused renders and the learned lens come to a ray-traced scene's truth.
+"""How close refocused renders and the learned lens come to the truth of a ray-traced scene.
 
-A scene with a truth has a `truth.json` beside its photos (data/demo/README.md describes one): true poses,
-focus distances and aperture, and in `refocus/` pictures through known lenses. Structure from motion has
-its own frame and unit, and bends the scene a little. Pictures are therefore drawn from the run's own cameras,
-the true ones undistorted like the photos were, and only lengths are converted, by the similarity that best
-maps the run's camera positions to the true ones.
+A scene with a known truth has a `truth.json` beside its photos: true poses, focus distances and the aperture.
+Its folder `refocus/` holds pictures taken through known lenses. Structure from motion has a frame and a unit
+of its own, and it bends the scene a little. We therefore draw pictures from the run's own cameras and
+undistort the true pictures as the photos were. Only lengths are converted, by the similarity that best maps
+the run's camera positions to the true ones.
 """
 
 from dataclasses import dataclass
@@ -13,19 +13,20 @@ from statistics import mean, median
 from typing import Any
 
 import torch
-from jaxtyping import Float
 from rich.console import Console
-from rich.table import Table
-from torch import Tensor
 
 from cocogs.errors import InputError
-from cocogs.io.truth_file import read_truth
+from cocogs.io.truth_file import TruthFile, TruthRefocused, read_truth
+from cocogs.measure.alignment import align
+from cocogs.measure.text_table import print_table
 from cocogs.optics.lens import Lens
 from cocogs.render.refocusing import refocus
 from cocogs.run import Run
-from cocogs.train.monitor import picture_psnr
+from cocogs.train.losses import picture_psnr
 
 FINAL_SAMPLES = 64
+QUALITIES = {"interactive": 0, "final": FINAL_SAMPLES}
+"""Samples of the aperture that each quality draws."""
 
 
 @dataclass(frozen=True)
@@ -33,13 +34,14 @@ class TruthReport:
     """Everything measured against the truth.
 
     Args:
-        unit: true units in one of the run's.
+        unit: true units in one of the run's units.
         position_error: root mean square distance of the cameras after alignment, true units.
-        sharp: PSNR of every sharp test view, dB.
-        refocused: name, view, focus_distance and aperture_diameter (true units), PSNR `interactive` and
-            `final`, dB.
-        lens: errors of the learned lens; empty for a pinhole. `focus_error`: median |z_f / truth - 1|;
-            `vergence_error`: mean |1/z_f - truth| in 1 / true unit; `aperture_ratio`: learned / true.
+        sharp: PSNR of every sharp test view inside its mask, dB.
+        refocused: of each picture: name, view, focus_distance and aperture_diameter (true units), and the
+            PSNR of `interactive` and `final` quality, dB.
+        lens: errors of the learned lens; empty for a pinhole. `aperture_ratio`: learned / true. If the truth
+            has training photos with a focus distance, also `focus_error`: median |z_f / truth - 1|, and
+            `vergence_error`: mean |1/z_f - truth| in 1 / true unit.
     """
 
     unit: float
@@ -50,13 +52,14 @@ class TruthReport:
 
     @property
     def mean(self) -> dict[str, float]:
-        """PSNR in dB of the sharp views and, if there are refocused ones, of both qualities."""
-        means = {"sharp": mean(self.sharp.values())}
+        """Mean PSNR in dB of the sharp views and of the refocused ones; without what was not measured."""
+        means = {"sharp": mean(self.sharp.values())} if self.sharp else {}
         if self.refocused:
-            means |= {q: mean(float(view[q]) for view in self.refocused) for q in ("interactive", "final")}
+            means |= {q: mean(float(view[q]) for view in self.refocused) for q in QUALITIES}
         return means
 
     def to_dict(self) -> dict[str, Any]:
+        """The key `truth` of eval.json."""
         return {**vars(self), "samples": FINAL_SAMPLES, "mean": self.mean}
 
 
@@ -65,41 +68,32 @@ def compare_with_truth(run: Run) -> TruthReport:
     """Compare renders of what the truth shows, in both qualities, and the learned lens with the true one.
 
     Raises:
-        InputError: there is no truth beside the photos, or it does not belong to them.
+        InputError: there is no truth beside the photos, it does not belong to them, or the cameras give no
+            unit.
     """
     folder = find_truth(run.scene.source)
     truth = read_truth(folder / "truth.json")
-    frames = {frame["name"]: frame for frame in truth["frames"]}
-    views = {view.name: view for view in run.scene.views}
-    if foreign := [name for name in views if name not in frames]:
-        raise InputError(f"{folder / 'truth.json'} lacks the photo {foreign[0]}: it is of another scene.")
-    poses = [torch.tensor(frames[name]["w2c"], dtype=torch.float64) for name in views]
-    unit, error = align(
-        torch.stack([run.model.camera(view).position for view in views.values()]),
-        torch.stack([-pose[:3, :3].T @ pose[:3, 3] for pose in poses]),
-    )
-    refocused = []
-    for entry in truth["refocus"]:
-        if entry["view"] not in views:
-            raise InputError(f"{run.folder} has no view {entry['view']} to refocus: train on all photos.")
-        view = views[entry["view"]]
-        picture = run.scene.picture_like(view, folder / "refocus" / entry["name"])
-        focus_distance = entry["focus_distance"]
-        diameter = truth["aperture_diameter"] * entry["aperture_scale"]
-        lens = Lens(focus_distance / unit, diameter / unit)
-        scores = {
-            quality: picture_psnr(
-                refocus(run.model.gaussians, run.model.camera(view), lens, samples), picture
-            )
-            for quality, samples in (("interactive", 0), ("final", FINAL_SAMPLES))
-        }
-        facts = {name: entry[name] for name in ("name", "view")}
-        refocused.append({**facts, "focus_distance": focus_distance, "aperture_diameter": diameter, **scores})
+    views = run.scene.views
+    if foreign := [view.name for view in views if view.name not in truth.frames]:
+        raise InputError(f"{truth.path} lacks the photo {foreign[0]}: give the truth of this scene.")
+    try:
+        similarity = align(
+            torch.stack([run.model.camera(view).position for view in views]),
+            torch.stack([truth.frames[view.name].position for view in views]),
+        )
+    except InputError as error:
+        raise InputError(f"{run.folder} cannot be compared with {truth.path}. {error}") from error
+    unit = similarity.scale
+    refocused = [_compare_refocused(run, entry, folder, unit) for entry in truth.refocused]
     sharp = {
-        view.name: picture_psnr(run.model.sharp(run.model.camera(view)).colors[0], run.scene.photo(view))
+        view.name: picture_psnr(
+            run.model.sharp(run.model.camera(view)).colors[0].cpu(),
+            run.scene.photo(view),
+            run.scene.mask(view),
+        )
         for view in run.scene.test_views
     }
-    return TruthReport(unit, error, sharp, refocused, _lens_errors(run, truth, frames, unit))
+    return TruthReport(unit, similarity.error, sharp, refocused, _lens_errors(run, truth, unit))
 
 
 def find_truth(source: Path) -> Path:
@@ -112,50 +106,69 @@ def find_truth(source: Path) -> Path:
         if (folder / "truth.json").is_file():
             return folder
     raise InputError(
-        f"{source} has no truth.json to compare with: leave out --truth, or train on a scene that has one, "
+        f"{source} has no truth.json to compare with: leave `truth` out, or train on a scene that has one, "
         "such as data/demo."
     )
 
 
-def align(positions: Float[Tensor, "V 3"], truth: Float[Tensor, "V 3"]) -> tuple[float, float]:
-    """The scale of the similarity that best maps positions to the true ones, and the root mean square
-    distance that is left (Umeyama 1991)."""
-    a, b = positions - positions.mean(0), truth - truth.mean(0)
-    U, S, Vt = torch.linalg.svd(b.T @ a)
-    S[2] *= torch.sign(torch.linalg.det(U @ Vt))  # a rotation, not a mirror
-    scale = S.sum() / a.square().sum()
-    rest = b.square().sum() - scale * S.sum()
-    return float(scale), float((rest.clamp_min(0) / len(a)).sqrt())
+def _compare_refocused(run: Run, entry: TruthRefocused, folder: Path, unit: float) -> dict[str, str | float]:
+    """Facts and PSNR of one refocused picture; `unit`: true units in one of the run's."""
+    views = {view.name: view for view in run.scene.views}
+    if entry.view not in views:
+        raise InputError(f"{run.folder} has no view {entry.view} to refocus: train on all photos.")
+    view = views[entry.view]
+    picture = run.scene.picture_like(view, folder / "refocus" / entry.name)
+    lens = Lens(entry.focus_distance / unit, entry.aperture_diameter / unit)
+    camera = run.model.camera(view)
+    scores = {
+        quality: picture_psnr(
+            refocus(run.model.gaussians, camera, lens, samples).cpu(), picture, run.scene.mask(view)
+        )
+        for quality, samples in QUALITIES.items()
+    }
+    return {**vars(entry), **scores}
 
 
-def _lens_errors(run: Run, truth: dict, frames: dict[str, dict], unit: float) -> dict[str, float]:
+def _lens_errors(run: Run, truth: TruthFile, unit: float) -> dict[str, float]:
+    """See `TruthReport.lens`."""
     if not run.has_lens:
         return {}
-    names = [view.name for view in run.scene.train_views if frames[view.name]["focus_distance"] is not None]
-    pairs = [(run.lens(name).focus_distance * unit, frames[name]["focus_distance"]) for name in names]
-    return {
-        "focus_error": median(abs(z / true - 1) for z, true in pairs),
-        "vergence_error": mean(abs(1 / z - 1 / true) for z, true in pairs),
-        "aperture_ratio": run.lens().aperture_diameter * unit / truth["aperture_diameter"],
-    }
+    pairs = [
+        (run.lens(view.name).focus_distance * unit, true)
+        for view in run.scene.train_views
+        if (true := truth.frames[view.name].focus_distance) is not None
+    ]
+    errors = {}
+    if pairs:
+        errors["focus_error"] = median(abs(z / true - 1) for z, true in pairs)
+        errors["vergence_error"] = mean(abs(1 / z - 1 / true) for z, true in pairs)
+    errors["aperture_ratio"] = run.lens().aperture_diameter * unit / truth.aperture_diameter
+    return errors
 
 
 def print_truth(report: TruthReport, console: Console) -> None:
-    """The refocused pictures as a table, then the lens."""
-    table, means = Table("refocused, PSNR dB", "interactive", f"final ({FINAL_SAMPLES} samples)"), report.mean
-    for view in report.refocused:
-        table.add_row(str(view["name"]), f"{view['interactive']:.2f}", f"{view['final']:.2f}")
+    """Print the refocused pictures as a table, then a sentence about each of the rest."""
+    means = report.mean
     if report.refocused:
-        table.add_section()
-        table.add_row("mean", f"{means['interactive']:.2f}", f"{means['final']:.2f}")
-        console.print(table)
-    lines = [
-        f"Sharp test views: {means['sharp']:.2f} dB. One unit of the run is {report.unit:.4g} true ones; "
-        f"cameras are {report.position_error:.3g} true units off (root mean square).",
-    ]
-    if report.lens:
-        lines.append(
-            "Learned lens: aperture {aperture_ratio:.3f} of the true one; focus distances off by "
-            "{focus_error:.2%} (median), 1/z_f by {vergence_error:.4f} (mean).".format(**report.lens)
+        rows = [
+            [str(view["name"]), *(f"{view[q]:.2f}" for q in QUALITIES)]
+            for view in [*report.refocused, {"name": "mean", **means}]
+        ]
+        heads = ["refocused, PSNR dB", "interactive", f"final ({FINAL_SAMPLES} samples)"]
+        print_table(heads, rows, console, last_is_mean=True)
+    if report.sharp:
+        console.print(f"Sharp test views: {means['sharp']:.2f} dB.")
+    console.print(
+        f"One unit of the run is {report.unit:.4g} true units. The cameras are {report.position_error:.3g} "
+        "true units off (root mean square)."
+    )
+    if not report.lens:
+        return
+    console.print(f"Learned lens: the aperture is {report.lens['aperture_ratio']:.3f} of the true one.")
+    if "focus_error" in report.lens:
+        console.print(
+            "Learned focus distances are off by {focus_error:.2%} (median), 1/z_f by {vergence_error:.4f} "
+            "(mean).".format(**report.lens)
         )
-    console.print("\n".join(lines))
+    else:
+        console.print("The truth has no training photo with a focus distance, so that none is compared.")

@@ -17,9 +17,8 @@ from torch import Tensor
 
 from cocogs.camera import Camera
 from cocogs.errors import InputError
-from cocogs.rasterize.constants import NEAR_PLANE
 
-MIN_DEPTH = NEAR_PLANE  # scene units; nothing nearer is drawn
+MIN_DEPTH = 1e-9  # scene units; keeps 1/z finite. What is nearer than `Camera.near` is not drawn anyway
 
 # Standard deviation, in radii, of the Gaussian nearest to a uniform disc, by least squares over the plane:
 # 1 / (4 pi s^2) - 2 (1 - exp(-1 / (2 s^2))) / pi + 1 / pi is least where exp(-1 / (2 s^2)) = 1/4.

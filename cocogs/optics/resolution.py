@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from cocogs.camera import Camera
-from cocogs.optics.lens import MIN_DEPTH, PhotoLens, blur_variance
+from cocogs.optics.lens import PhotoLens, blur_variance
 from cocogs.rasterize.constants import PIXEL_VARIANCE
 
 
@@ -28,7 +28,7 @@ def least_blur(
     least = torch.full_like(means[:, 0], math.inf)
     for camera, lens in zip(cameras, lenses, strict=True):
         pixels, z = camera.project(means)
-        seen = (z > MIN_DEPTH) & camera.shows(pixels)
+        seen = (z > camera.near) & camera.shows(pixels)
         variance = blur_variance(lens.coc(z)) + lens.softness + PIXEL_VARIANCE
         blur = variance.sqrt() * z / camera.fx
         least = torch.where(seen & (blur < least), blur, least)

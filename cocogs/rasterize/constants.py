@@ -23,7 +23,8 @@ ALPHA_MAX = 0.999
 ALPHA_MIN = 1 / 255
 """A splat fainter than this at a pixel is not drawn there."""
 TRANSMITTANCE_MIN = 1e-4
-"""A pixel is finished when the next splat would lower its transmittance below this. That splat is not drawn."""
+"""A pixel is finished when the next splat would lower its transmittance below this. That splat is not
+drawn."""
 DEPTH_ALPHA_MIN = 1e-10
 """Lower bound of the alpha that divides the expected depth."""
 

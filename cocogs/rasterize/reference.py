@@ -1,10 +1,10 @@
 """The rasterizer as a specification: plain torch, any float dtype, autograd for the gradients.
 
-It is written to be read, and slow: it blends every splat at every pixel. The native code (`cuda_ext/math`) uses the
-same function names, and the tests compare it with this file. Source: Kerbl et al., *3D Gaussian Splatting*, 2023,
-and Zwicker et al., *EWA Splatting*, 2002. What the two leave open follows gsplat 1.5.3's classic mode. Two things
-are our own: `blur` (see `add_blur`), and view limits measured from the true principal point (see
-`Camera.slope_limits`).
+It is written to be read, and slow: it blends every splat at every pixel. The native code (`cuda_ext/math`)
+uses the same function names, and the tests compare it with this file. Source: Kerbl et al., *3D Gaussian
+Splatting*, 2023, and Zwicker et al., *EWA Splatting*, 2002. What the two leave open follows gsplat 1.5.3's
+classic mode. Two things are our own: `blur` (see `add_blur`), and view limits measured from the true
+principal point (see `Camera.slope_limits`).
 """
 
 import math
@@ -186,7 +186,8 @@ def composite(
 ) -> tuple[Float[Tensor, "P V"], Float[Tensor, " P"]]:
     """Blend N splats, nearest first, at P pixels.
 
-    Transmittance only falls, so a pixel draws exactly the splats that leave it at `TRANSMITTANCE_MIN` or above.
+    Transmittance only falls, so a pixel draws exactly the splats that leave it at `TRANSMITTANCE_MIN` or
+    above.
 
     Args:
         alpha: nearest splat first.
@@ -209,8 +210,8 @@ def pixel_centres(width: int, height: int) -> Float64[Tensor, "{width*height} 2"
 
 
 class PullOfPixels(torch.autograd.Function):
-    """Expands zeros (N, 2) to P pixels, (P, N, 2). The backward pass adds up the lengths of the pixels' gradients,
-    so that pulls to opposite sides do not cancel (AbsGS)."""
+    """Expands zeros (N, 2) to P pixels, (P, N, 2). The backward pass adds up the lengths of the pixels'
+    gradients, so that pulls to opposite sides do not cancel (AbsGS)."""
 
     @staticmethod
     def forward(ctx, probe: Tensor, pixels: int) -> Tensor:
@@ -252,7 +253,8 @@ def project_set(
 ) -> Ellipses:
     """From a set's Gaussians to their ellipses; arguments as `rasterize`, without the leading S."""
     all_local = camera.local(means)
-    # Splats that are not drawn are removed before the division by z, so that their gradients are zero, not NaN.
+    # Splats that are not drawn are removed before the division by z, so that their gradients are zero, not
+    # NaN.
     front = (all_local[:, 2] > camera.near).nonzero()[:, 0]
     local = all_local[front]
     factors = covariance_factor(quats[front], scales[front])

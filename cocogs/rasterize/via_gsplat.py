@@ -1,7 +1,7 @@
 """The same call through gsplat 1.5.3: an independent implementation for the tests to compare with.
 
-gsplat's torch functions project and colour, on a CPU. Its compositing needs CUDA, so a loop over the splats in this
-file composites. (scripts/bench_cuda.py compares with gsplat's own rasterizer on a GPU.)
+gsplat's torch functions project and colour, on a CPU. Its compositing needs CUDA, so a loop over the splats
+in this file composites. (scripts/bench_cuda.py compares with gsplat's own rasterizer on a GPU.)
 
 Where gsplat differs from `reference`:
 - no blur;
@@ -112,7 +112,8 @@ def _render_set(
 
 
 def _share_kept(conics: Tensor, blur: float) -> Tensor:
-    """Factors (N,) on the opacities that keep the integrals, for a blur in px^2 that `conics` already includes."""
+    """Factors (N,) on the opacities that keep the integrals, for a blur in px^2 that `conics` already
+    includes."""
     xx, xy, yy = conics.unbind(-1)
     # With C the covariance: det(C - blur) / det(C), by the entries of its inverse.
     return (1 - blur * (xx + yy) + blur**2 * (xx * yy - xy**2)).clamp_min(0).sqrt()

@@ -1,6 +1,6 @@
-"""A run -> picture files: sharp, as photographed, or refocused; from the photos' places or along a path.
+"""From a run to picture files: sharp, as photographed, or refocused; from the photos' places or along a path.
 
-Options of `cocogs render` become a list of `Shot`s, each one camera, one lens and one file name; shots become
+`RenderOptions` become a list of `Frame`s, each with one camera, one lens and one file name; frames become
 files.
 """
 
@@ -10,14 +10,17 @@ from pathlib import Path
 from cocogs.errors import InputError
 from cocogs.io.pictures import check_speed, check_writer, write_film
 from cocogs.render.files import PARTS, RECORD, write_pictures
+from cocogs.render.frames import Frame, plan
 from cocogs.render.lenses import without_focus
 from cocogs.render.options import FILMS, RenderOptions, choose_format
-from cocogs.render.shots import Shot, plan
 from cocogs.run import Run
 
 
 def render(run: Run, options: RenderOptions) -> list[Path]:
-    """Draw what `options` ask for; the files written, one for a film, in the order in which they are shown.
+    """Draw what `options` ask for.
+
+    Returns:
+        The files in the order in which they are shown; one file for a film.
 
     Raises:
         InputError: options that do not fit each other or the run, a missing package, or a file that cannot be
@@ -25,26 +28,24 @@ def render(run: Run, options: RenderOptions) -> list[Path]:
     """
     kind = choose_format(options)
     check_writer(kind)
-    if options.samples < 0:
-        raise InputError(f"--samples {options.samples} cannot be: give 0 (quick) or a number such as 64.")
-    shots, fps = plan(run, options)
-    check_effects(options, shots, kind)
-    refuse_photos(run, options.out, shots)
+    frames, fps = plan(run, options)
+    check_effects(options, frames, kind)
+    refuse_photos(run, options.out, frames)
     if kind not in FILMS:
-        return write_pictures(run, shots, options, options.out, kind)
+        return write_pictures(run, frames, options, options.out, kind)
     if options.depth or options.coc:
         raise InputError(
-            "--depth and --coc go with single pictures: give --out a folder, and no film format."
+            "`depth` and `coc` go with single pictures: let `out` be a folder, and no film format."
         )
-    if len(shots) < 2 or (options.path is None and not options.is_moving):
-        raise InputError("A film needs --path, --focus-pull or --aperture-sweep: add one of them.")
-    if len({(shot.camera.width, shot.camera.height) for shot in shots}) > 1:
+    if len(frames) < 2 or (options.path is None and not options.is_moving):
+        raise InputError("A film needs `path`, `focus_pull` or `aperture_sweep`: add one of them.")
+    if len({(frame.camera.width, frame.camera.height) for frame in frames}) > 1:
         raise InputError(
-            f"A film needs pictures of one size, those of {options.path} differ: give --size WxH."
+            f"A film needs pictures of one size; those of {options.path} differ: give `size=WxH`."
         )
     check_speed(kind, fps)
     folder = options.out.with_name(f"{options.out.name}.frames")
-    frames = write_pictures(run, shots, options, folder, "png", keep_record=True)
+    frames = write_pictures(run, frames, options, folder, "png", keep_record=True)
     write_film(frames, fps, options.out)
     for file in (*frames, folder / RECORD):
         file.unlink(missing_ok=True)
@@ -53,23 +54,22 @@ def render(run: Run, options: RenderOptions) -> list[Path]:
     return [options.out]
 
 
-def check_effects(options: RenderOptions, shots: list[Shot], kind: str) -> None:
+def check_effects(options: RenderOptions, frames: list[Frame], kind: str) -> None:
     """Raises InputError for an option that would change nothing."""
     neutral = {"blades": 0, "blade_rotation": 0, "highlights": 1}
     for name in (name for name, value in neutral.items() if getattr(options, name) != value):
-        if all(shot.lens is None for shot in shots):
+        if all(frame.lens is None for frame in frames):
             raise without_focus(name)
         if options.samples == 0:
-            option = name.replace("_", "-")
-            raise InputError(f"--{option} needs lens samples to show: leave out --samples 0, or --{option}.")
+            raise InputError(f"`{name}` needs lens samples to show: leave out `samples=0`, or `{name}`.")
     if options.blade_rotation and not options.blades:
-        raise InputError("--blade-rotation turns the blades: give --blades, such as 6, with it.")
+        raise InputError("`blade_rotation` turns the blades: give `blades`, such as 6, with it.")
     if options.fps is not None and kind not in FILMS:
-        raise InputError("--fps is the speed of a film: let --out end in .mp4 or .gif, or leave it out.")
+        raise InputError("`fps` is the speed of a film: let `out` end in .mp4 or .gif, or leave `fps` out.")
 
 
-def refuse_photos(run: Run, out: Path, shots: list[Shot]) -> None:
-    """Pictures bear the names of the photos, and would take their place.
+def refuse_photos(run: Run, out: Path, frames: list[Frame]) -> None:
+    """Pictures have the names of the photos: make sure that they do not overwrite them.
 
     Raises:
         InputError: `out` is a folder of the photos or masks that the run was trained on, or a picture would
@@ -77,6 +77,6 @@ def refuse_photos(run: Run, out: Path, shots: list[Shot]) -> None:
     """
     files = [path for view in run.scene.views for path in (view.original.path, view.mask_path) if path]
     taken = {place.resolve() for path in files for place in (path, path.parent)}
-    names = [f"{shot.name}{what}.{kind}" for shot in shots for what in PARTS for kind in ("png", "exr")]
+    names = [f"{frame.name}{what}.{kind}" for frame in frames for what in PARTS for kind in ("png", "exr")]
     if not taken.isdisjoint(path.resolve() for path in (out, *(out / name for name in names))):
-        raise InputError(f"{out} would overwrite photos of {run.scene.source}: give another --out.")
+        raise InputError(f"{out} would overwrite photos of {run.scene.source}: give another `out`.")

@@ -1,24 +1,28 @@
-"""What `cocogs render` was asked for, and what the words in it mean: factors, ranges, sizes, photos."""
+"""The options of a render, and how their texts are read: factors, ranges, sizes, photos."""
 
 import math
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 
-from cocogs.errors import InputError
+from cocogs.errors import InputError, check_number
 from cocogs.io.camera_path import MAX_SIDE
 from cocogs.run import Run
 from cocogs.scene import View
 
+MOST_FRAMES = 100_000
 FORMATS = ("png", "png16", "exr", "mp4", "gif")
 FILMS = ("mp4", "gif")
-# Endings that nobody means a folder by.
+# No folder is meant by a name with one of these endings.
 FILES = ("png", "exr", "jpg", "jpeg", "tif", "tiff", "webp", "mov", "webm", "avi", "mkv")
 
 
 @dataclass(frozen=True)
 class RenderOptions:
-    """What `cocogs render` was asked for; None = not given. The texts for users are in cli.py."""
+    """What to render; None = not given. cocogs/cli/render.py describes every field for users.
+
+    The range of every number is checked by `check_numbers`; how options fit each other, where they are used.
+    """
 
     out: Path
     views: str | None = None
@@ -47,67 +51,77 @@ class RenderOptions:
         """Whether the lens changes from picture to picture."""
         return self.focus_pull is not None or self.aperture_sweep is not None
 
+    def check_numbers(self) -> None:
+        """Raises InputError for a number out of its range."""
+        check_number("focus", self.focus, above=0, infinite=True)
+        check_number("f_number", self.f_number, above=0, example="2.8")
+        check_number("samples", self.samples, least=0, whole=True)
+        check_number("frames", self.frames, least=2, most=MOST_FRAMES, whole=True)
+        check_number("fps", self.fps, above=0, most=1000, example="24")
+        check_number("blades", self.blades, least=0, whole=True)
+        check_number("blade_rotation", self.blade_rotation)
+        check_number("highlights", self.highlights, least=1)
+
 
 def choose_format(options: RenderOptions) -> str:
-    """The one asked for, or by --out's ending, or png."""
+    """The format that was asked for, or that the ending of `out` means, or png.
+
+    Raises:
+        InputError: no such format, or one that does not fit `out`.
+    """
     ending = options.out.suffix.lower().lstrip(".")
     kind = options.format or (ending if ending in FILMS else "png")
     if kind not in FORMATS:
-        raise InputError(f"--format {kind} is not known: choose one of {', '.join(FORMATS)}.")
+        raise InputError(f"`format` must be one of {', '.join(FORMATS)}, not {kind}.")
     if (kind in FILMS or ending in FILMS) and kind != ending:
-        raise InputError(f"--out {options.out} does not end in .{kind}: make --out and --format agree.")
+        raise InputError(f"{options.out} does not end in .{kind}: make `out` and `format` agree.")
     if ending in FILES and not options.out.is_dir():
         raise InputError(
-            f"--out {options.out} names a file: give a folder for pictures, or a film's name that ends in "
+            f"{options.out} names a file: let `out` be a folder for pictures, or a film's name that ends in "
             ".mp4 or .gif."
         )
     if kind not in FILMS and options.out.is_file():
-        raise InputError(f"--out {options.out} is a file: give a folder for the pictures.")
+        raise InputError(f"{options.out} is a file: let `out` be a folder for the pictures.")
     return kind
 
 
-def parse_factor(option: str, text: str) -> float:
-    """`1.5x` or `1.5`, from 0 on."""
+def parse_factor(name: str, text: str) -> float:
+    """The factor, 0 or more, of `1.5x` or `1.5`; raises InputError for anything else."""
     try:
         factor = float(text.strip().lower().removesuffix("x"))
     except ValueError:
         factor = math.nan
     if not 0 <= factor < math.inf:
-        raise InputError(f"{option} {text} is no factor from 0 (everything sharp) on: give one such as 1.5x.")
+        raise InputError(f"`{name}` must be a factor of 0 (all sharp) or more, such as 1.5x, not {text}.")
     return factor
 
 
-def parse_range(option: str, text: str) -> tuple[float, float]:
-    """`A:B`, an x after each allowed."""
+def parse_range(name: str, text: str) -> tuple[float, float]:
+    """The two numbers of `A:B`, an x after each allowed; raises InputError for anything else."""
     try:
         start, end = (float(part.strip().lower().removesuffix("x")) for part in text.split(":"))
     except ValueError as error:
-        raise InputError(f"{option} {text} is no range: give two numbers as 1.5:4.") from error
+        raise InputError(f"`{name}` must be two numbers, such as 1.5:4, not {text}.") from error
     if math.isnan(start) or math.isnan(end):
-        raise InputError(f"{option} {text} is no range: give two numbers as 1.5:4.")
+        raise InputError(f"`{name}` must be two numbers, such as 1.5:4, not {text}.")
     return start, end
 
 
 def parse_size(text: str) -> tuple[int, int | None]:
-    """`W` or `WxH`, px."""
+    """Width and height, in px, of `W` or `WxH`; raises InputError for anything else."""
     parts = text.lower().split("x")
     if len(parts) > 2 or not all(part.isdecimal() and 1 <= int(part) <= MAX_SIDE for part in parts):
         raise InputError(
-            f"--size {text} is no size: give a width, or WIDTHxHEIGHT as 1920x1080, up to {MAX_SIDE}."
+            f"`size` must be a width, or WIDTHxHEIGHT such as 1920x1080, up to {MAX_SIDE} px, not {text}."
         )
     return int(parts[0]), int(parts[1]) if len(parts) == 2 else None
-
-
-def check_count(option: str, value: int | None, least: int) -> None:
-    if value is not None and not least <= value <= 100_000:
-        raise InputError(f"{option} {value} cannot be: give a number from {least} to 100000.")
 
 
 def find_view(run: Run, name: str) -> View:
     """The view of this name.
 
     Raises:
-        InputError: there is none; the message names the nearest.
+        InputError: there is none; the message lists the most similar names.
     """
     by_name = {view.name: view for view in run.scene.views}
     if name in by_name:
@@ -117,7 +131,7 @@ def find_view(run: Run, name: str) -> View:
 
 
 def choose_views(run: Run, views: str | None) -> list[View]:
-    """The views that `test`, `train` or `all` means; test where nothing is said.
+    """The views that `test`, `train` or `all` means; None means test.
 
     Raises:
         InputError: another word, or no view is left.
@@ -126,10 +140,10 @@ def choose_views(run: Run, views: str | None) -> list[View]:
     choices = {"test": run.scene.test_views, "train": run.scene.train_views, "all": run.scene.views}
     if views not in choices:
         raise InputError(
-            f"There are no views named {views!r}: --views takes {', '.join(choices)}; --view names one photo."
+            f"`views` must be one of {', '.join(choices)}, not {views}; `view` takes the name of one photo."
         )
     if not choices[views]:
         raise InputError(
-            f"{run.folder} has no test views: render with --views train, or train with --test-every 8."
+            f"{run.folder} has no test views: render with `views=train`, or train with `test_every=8`."
         )
     return choices[views]

@@ -12,7 +12,7 @@ from cocogs.errors import InputError
 from cocogs.io.camera_path import PathFrame
 from cocogs.optics.lens import focus_between
 
-SMOOTHING = 1.0  # photos; standard deviation of the average that takes the shake out of a path through them
+SMOOTHING = 1.0  # photos; standard deviation of the weighted average that smooths a path through them
 SPIRAL_TURNS = 2
 
 
@@ -20,7 +20,7 @@ def fill_in(keyframes: Sequence[PathFrame], count: int) -> list[PathFrame]:
     """`count` >= 2 frames that run through the keyframes, which are evenly spread in time.
 
     Positions follow a Catmull-Rom spline, rotations turn about one axis between neighbours, and the focus
-    moves evenly in 1/z. The picture's shape and its angle are the first one's.
+    moves evenly in 1/z. Size and focal length are those of the first keyframe.
     """
     frames = []
     for index in range(count):
@@ -51,7 +51,7 @@ def _spline(places: Sequence[Tensor], t: float) -> Tensor:
 
 
 def _turned(start: Camera, end: Camera, t: float) -> Tensor:
-    """(3, 3) rotation, `t` of the way from one camera's to the other's, about one axis."""
+    """(3, 3) rotation at `t` in [0, 1] of the way between two cameras, about one axis."""
     a, b = (camera.cam_from_world[:3, :3].double() for camera in (start, end))
     return rotation_about(*axis_and_angle(b @ a.T), t) @ a
 
@@ -59,7 +59,7 @@ def _turned(start: Camera, end: Camera, t: float) -> Tensor:
 def axis_and_angle(rotation: Tensor) -> tuple[Tensor, Tensor]:
     """Unit axis (3,) and angle in [0, pi] of a rotation matrix (3, 3)."""
     cosine = ((rotation.trace() - 1) / 2).clamp(-1, 1)
-    # For an angle near pi the skew part vanishes: the axis then spans the symmetric part's largest direction.
+    # Near pi the skew part vanishes; the axis is the symmetric part's eigenvector of the largest eigenvalue.
     skew = (rotation - rotation.T)[[2, 0, 1], [1, 2, 0]]
     _, vectors = torch.linalg.eigh((rotation + rotation.T) / 2)
     axis = vectors[:, -1]
@@ -78,9 +78,13 @@ def _placed(camera: Camera, rotation: Tensor, position: Tensor) -> Camera:
 
 
 def through_photos(cameras: Sequence[Camera], count: int) -> list[Camera]:
-    """`count` cameras along the photos' in their order, places and directions smoothed."""
+    """`count` cameras along those of the photos in their order, positions and directions smoothed.
+
+    Raises:
+        InputError: there is one photo only.
+    """
     if len(cameras) < 2:
-        raise InputError("A path through the photos needs at least 2 of them: choose --path orbit.")
+        raise InputError("A path through the photos needs at least 2 of them: choose `path=orbit`.")
     number = torch.arange(len(cameras), dtype=torch.float64)
     weights = torch.exp(-((number - number[:, None]) / SMOOTHING).square() / 2)
     weights /= weights.sum(1, keepdim=True)
@@ -96,11 +100,11 @@ def through_photos(cameras: Sequence[Camera], count: int) -> list[Camera]:
 
 
 def spiral(cameras: Sequence[Camera], depth: float, count: int) -> list[Camera]:
-    """`count` cameras that circle within the cloud of the photos' places, looking at a point before them: for
-    photos taken from about one side. The path closes.
+    """`count` cameras that circle among the positions of the photos and look at a point in front of them, for
+    photos taken from about one side. The path is closed.
 
     Args:
-        depth: how far before the photos' mean place the point lies, scene units.
+        depth: distance of that point from the mean position of the photos, scene units.
     """
     positions = torch.stack([camera.position.double() for camera in cameras])
     axes = nearest_rotation(torch.stack([c.cam_from_world[:3, :3].double() for c in cameras]).mean(0))
@@ -117,24 +121,24 @@ def spiral(cameras: Sequence[Camera], depth: float, count: int) -> list[Camera]:
 
 def orbit(cameras: Sequence[Camera], count: int) -> list[Camera]:
     """`count` cameras on a circle around the point that the photos look at, at their mean height and
-    distance: for photos taken all around. The path closes.
+    distance, for photos taken all around. The path is closed.
 
     Raises:
-        InputError: the photos look in parallel, at no common point, or all stand at one.
+        InputError: the photos look in parallel and share no point, or were taken from one place.
     """
     positions = torch.stack([camera.position.double() for camera in cameras])
     up = -torch.stack([camera.cam_from_world[1, :3].double() for camera in cameras]).mean(0)
     up = up / up.norm()
     target, condition = where_axes_meet(cameras)
     if condition > 1e6:
-        raise InputError("The photos look in parallel, there is nothing to orbit: choose --path spiral.")
+        raise InputError("The photos look in parallel, there is nothing to orbit: choose `path=spiral`.")
     height = float(((positions - target) @ up).mean())
     start = positions[0] - target
     start = start - (start @ up) * up
     radius = float(((positions - target) - ((positions - target) @ up)[:, None] * up).norm(dim=1).mean())
     if radius <= 1e-6 * max(abs(height), float(positions.abs().max())):
         raise InputError(
-            "The photos were taken from one place, there is nothing to orbit: choose --path photos."
+            "The photos were taken from one place, there is nothing to orbit: choose `path=photos`."
         )
     start = start / start.norm().clamp_min(1e-9) * radius
     full = torch.tensor(2 * math.pi, dtype=torch.float64)
@@ -145,7 +149,7 @@ def orbit(cameras: Sequence[Camera], count: int) -> list[Camera]:
 
 
 def looking(camera: Camera, position: Tensor, target: Tensor, up: Tensor) -> Camera:
-    """The same camera at a place, with `target` in the middle and `up` upwards."""
+    """The same camera at another position, turned so that `target` is in the middle and `up` points up."""
     forward = (target - position) / (target - position).norm()
     right = torch.linalg.cross(forward, up)
     right = right / right.norm().clamp_min(1e-9)
@@ -153,7 +157,7 @@ def looking(camera: Camera, position: Tensor, target: Tensor, up: Tensor) -> Cam
 
 
 def nearest_rotation(matrix: Tensor) -> Tensor:
-    """The rotation (3, 3) nearest to a mean of rotations."""
+    """The rotation (3, 3) nearest to a mean of rotations, in the Frobenius norm."""
     U, _, Vt = torch.linalg.svd(matrix)
     U[:, 2] *= torch.sign(torch.linalg.det(U @ Vt))
     return U @ Vt

@@ -1,8 +1,8 @@
 """The scene through a lens that the user sets: any focus, any aperture, round or bladed.
 
-Two qualities (METHOD.md section 2). Interactive: one render, every splat widened by its circle of
-confusion. Final: N sharp renders from points of the aperture, each re-aimed so that the plane in focus
-stays put, averaged in linear light; near things then hide far ones as they do in a lens.
+There are two qualities. Interactive: one render, every splat widened by its circle of confusion. Final: N
+sharp renders from points of the aperture, each re-aimed so that the plane in focus stays put, averaged in
+linear light; near things then hide far ones as they do behind a real lens.
 """
 
 import math
@@ -14,19 +14,19 @@ from jaxtyping import Float
 from torch import Tensor
 
 from cocogs.camera import Camera
-from cocogs.errors import InputError
+from cocogs.errors import InputError, check_number
 from cocogs.gaussians import Gaussians, cross_section
 from cocogs.optics.aperture import lens_samples
 from cocogs.optics.copies import widen
-from cocogs.optics.lens import MIN_DEPTH, Lens, blur_variance
+from cocogs.optics.lens import Lens, blur_variance
 from cocogs.rasterize import rasterize
 from cocogs.rasterize.constants import ALPHA_MIN, SH_C0, pixel_filter
 from cocogs.srgb import compress_highlights, expand_highlights, to_linear, to_srgb
 
 OVERLAP = 2.0  # of the sub-apertures: at 1, highlights far out of focus show the separate samples
-FAINT = 4 / 255  # blurred opacity under which not all splats are drawn
+FAINT = 4 / 255  # blurred opacity below which only some of the splats are drawn
 GOLDEN = (5**0.5 - 1) / 2
-SOLID = 0.5  # opacity from which on a pixel shows something rather than the background
+SOLID = 0.5  # alpha from which a pixel shows something rather than the background
 
 
 @torch.no_grad()
@@ -37,21 +37,20 @@ def refocus(
     samples: int = 0,
     check: Callable[[], None] = lambda: None,
 ) -> Float[Tensor, "3 H W"]:
-    """The scene through `lens`: sRGB-encoded, from 0, not clamped above.
+    """The scene through `lens`: sRGB-encoded, 0 or more, not clamped at 1.
 
-    With `lens.aperture_diameter` 0 both qualities give the sharp view, to the bit.
+    With `lens.aperture_diameter` 0 both qualities give exactly the sharp view.
 
     Args:
-        samples: 0 for interactive quality, which knows neither blades nor highlights; else the number of
-            points of the aperture. Time grows with it, memory does not. 16 are close (docs/benchmarks.md), 64
-            good; small highlights spread over 50 px and more want 256.
-        check: called before each sample; may raise, to give up a picture that is no longer wanted.
+        samples: 0 for interactive quality, which ignores blades and highlights; else the number of points of
+            the aperture. Time grows with it, memory does not. 16 come close (docs/benchmarks.md), 64 do;
+            small highlights spread over 50 px and more need 256.
+        check: called before each sample; may raise, to abandon a picture that is no longer wanted.
 
     Raises:
         InputError: `samples` is negative.
     """
-    if samples < 0:
-        raise InputError(f"The number of samples must be 0 (interactive) or more, not {samples}.")
+    check_number("samples", samples, least=0, whole=True)
     seen_through = lens.of(camera)
     if samples == 0 or lens.aperture_diameter == 0:
         copies = widen(gaussians.activated(), camera.cam_from_world.to(gaussians.means), seen_through)
@@ -73,10 +72,10 @@ def seen_from(camera: Camera, lens: Lens, point: Float[Tensor, "2"]) -> Camera:
     """The pinhole camera at `point` of the aperture (x right, y down, in aperture radii), re-aimed by
     its principal point so that the plane in focus stays where it is in the picture."""
     offset = point.to(camera.intrinsics) * lens.aperture_diameter / 2
-    transform, K = camera.cam_from_world.clone(), camera.intrinsics.clone()
+    transform, intrinsics = camera.cam_from_world.clone(), camera.intrinsics.clone()
     transform[:2, 3] -= offset
-    K[:2, 2] += offset * K.diagonal()[:2] / lens.focus_distance
-    return replace(camera, intrinsics=K, cam_from_world=transform)
+    intrinsics[:2, 2] += offset * intrinsics.diagonal()[:2] / lens.focus_distance
+    return replace(camera, intrinsics=intrinsics, cam_from_world=transform)
 
 
 def _render(
@@ -84,7 +83,7 @@ def _render(
 ) -> Float[Tensor, "3 H W"]:
     """The scene with every splat widened by `blur` px^2; `index` numbers the samples of a picture."""
     means, quats, scales, opacities = gaussians.activated()
-    px_per_unit = camera.fx / camera.depths(means).clamp_min(MIN_DEPTH)
+    px_per_unit = camera.fx / camera.depths(means).clamp_min(camera.near)
     g, (dilation, pixel_blur) = gaussians, pixel_filter(gaussians.antialiased)
     area = cross_section(scales) * px_per_unit.square() + dilation
     sharp, blurred = (opacities * area / (area + pixel_blur + more) for more in (0, blur))
@@ -95,15 +94,16 @@ def _render(
 def _thinned(sharp: Float[Tensor, " N"], blurred: Float[Tensor, " N"], index: int) -> Float[Tensor, " N"]:
     """Factors of the opacities (which may then exceed 1), 0 for splats that are left out.
 
-    A splat so wide that its opacity falls under 1/255 is not drawn, and a scene of such splats would vanish.
-    Of splats that faint a part is drawn instead, stronger in proportion: the same light, and in less time.
+    The rasterizer does not draw a splat that is so wide that its opacity falls below 1/255; a scene of such
+    splats would vanish. Of splats that faint, a part is drawn instead, stronger in proportion: the same light
+    in less time.
 
     Args:
         sharp, blurred: opacities as they are seen without and with the lens.
     """
-    # Of a splat of opacity FAINT as much is seen as of one of FAINT - 1/255 that is drawn to its end.
+    # A splat of opacity FAINT, cut off at 1/255, shows as much as one of FAINT - 1/255 that is not cut off.
     share = blurred / (FAINT - ALPHA_MIN)
-    # Where a splat falls on [0, 1): fixed, so that films do not flicker, and spread evenly over the samples.
+    # The place of a splat on [0, 1): fixed, so that films do not flicker, and evenly spread over the samples.
     number = torch.arange(len(blurred), dtype=torch.float64, device=blurred.device)
     place = (number * GOLDEN + index * GOLDEN**2).frac()
     drawn = torch.where(place < share, FAINT / blurred, 0)
@@ -112,7 +112,7 @@ def _thinned(sharp: Float[Tensor, " N"], blurred: Float[Tensor, " N"], index: in
 
 @torch.no_grad()
 def sharp_depth(gaussians: Gaussians, camera: Camera) -> Float[Tensor, "H W"]:
-    """Mean z-depth in scene units, infinite where nothing is."""
+    """Mean z-depth of the sharp view in scene units, infinite where nothing is."""
     g = gaussians
     render = rasterize(*g.activated(), g.sh0, g.shN, camera, antialiased=g.antialiased, with_depth=True)
     assert render.depths is not None
@@ -121,10 +121,10 @@ def sharp_depth(gaussians: Gaussians, camera: Camera) -> Float[Tensor, "H W"]:
 
 @torch.no_grad()
 def depth_at(gaussians: Gaussians, camera: Camera, x: float, y: float) -> float:
-    """Depth z in scene units of what the sharp view shows at a place of the picture.
+    """z-depth in scene units of what the sharp view shows at a point of the picture.
 
-    The transmittance-weighted median: half of what is seen there lies nearer, so that neither haze in front
-    nor an edge shared with the background pulls it to a depth where nothing is.
+    This is the median weighted by transmittance: half of what is seen there lies nearer. Haze in front, or an
+    edge, would pull a mean to a depth where nothing is.
 
     Args:
         x, y: px from the left and upper border; the first pixel's centre is at 0.5.
@@ -147,17 +147,18 @@ def depth_at(gaussians: Gaussians, camera: Camera, x: float, y: float) -> float:
 def along_ray(
     gaussians: Gaussians, camera: Camera, x: float, y: float
 ) -> tuple[Float[Tensor, " P"], Float[Tensor, " P"]]:
-    """Depths of the splats met at (x, y), nearest first, and the share of the light that each one has."""
+    """z-depths of the splats that are seen at (x, y), nearest first, and the share of each in the pixel."""
     column, row = min(int(x), camera.width - 1), min(int(y), camera.height - 1)
-    K = camera.intrinsics.clone()
-    K[:2, 2] += K.new_tensor([column + 0.5 - x, row + 0.5 - y])  # the pixel's centre looks at the place
-    aimed = replace(camera, intrinsics=K)
-    # A splat's share is what the pixel gains when the splat gets brighter.
+    intrinsics = camera.intrinsics.clone()
+    shift = intrinsics.new_tensor([column + 0.5 - x, row + 0.5 - y])  # the pixel's centre then looks there
+    intrinsics[:2, 2] += shift
+    aimed = replace(camera, intrinsics=intrinsics)
+    # The share of a splat is the derivative of the pixel by the brightness of the splat.
     with torch.enable_grad():
         brightness = torch.ones_like(gaussians.sh0).requires_grad_()
-        splats = (*(part.detach() for part in gaussians.activated()), brightness)
-        flat = torch.zeros_like(gaussians.shN)
-        render = rasterize(*splats, flat, aimed, sh_degree=0, antialiased=gaussians.antialiased)
+        means, quats, scales, opacities = (part.detach() for part in gaussians.activated())
+        splats = means, quats, scales, opacities, brightness, torch.zeros_like(gaussians.shN)
+        render = rasterize(*splats, aimed, sh_degree=0, antialiased=gaussians.antialiased)
         (slope,) = torch.autograd.grad(render.colors[0, 0, row, column], brightness)
     shares = slope[:, 0, 0] / SH_C0
     met = shares > 0
@@ -166,7 +167,7 @@ def along_ray(
 
 
 def _nearest_place(gaussians: Gaussians, camera: Camera, x: float, y: float) -> str:
-    """Advice that names the nearest pixel where something is."""
+    """Advice that gives the nearest pixel where something is."""
     g = gaussians
     render = rasterize(*g.activated(), g.sh0, g.shN, camera, antialiased=g.antialiased)
     rows, columns = (render.alphas[0] > SOLID).nonzero(as_tuple=True)
@@ -174,5 +175,5 @@ def _nearest_place(gaussians: Gaussians, camera: Camera, x: float, y: float) -> 
         return "nothing is seen from there at all, choose another view."
     nearest = int(((columns + 0.5 - x).square() + (rows + 0.5 - y).square()).argmin())
     x, y = float(columns[nearest]) + 0.5, float(rows[nearest]) + 0.5
-    share = f"{x / camera.width:.2%},{y / camera.height:.2%}"  # what --focus-at takes as it stands
+    share = f"{x / camera.width:.2%},{y / camera.height:.2%}"  # the option focus_at takes this
     return f"the nearest place with something is ({x:g}, {y:g}), which is {share} of the picture."

@@ -1,4 +1,6 @@
-"""L1 and D-SSIM between pictures; pure functions."""
+"""How far two pictures are apart: the loss of the training, and PSNR."""
+
+import math
 
 from jaxtyping import Float
 from torch import Tensor
@@ -9,15 +11,32 @@ from cocogs.ssim import ssim_map
 def photometric_loss(
     image: Float[Tensor, "3 H W"], photo: Float[Tensor, "3 H W"], ssim_weight: float
 ) -> Float[Tensor, "3 H W"]:
-    """Unreduced: (1 - lambda) |image - photo| + lambda (1 - SSIM).
+    """Per pixel: (1 - lambda) |image - photo| + lambda (1 - SSIM), where lambda is `ssim_weight`.
 
-    D-SSIM is (1 - SSIM) / 2 by definition; 3DGS leaves out the half, and so do we.
+    D-SSIM is (1 - SSIM) / 2 by definition. 3DGS (Kerbl et al. 2023) leaves out the half, and so do we.
     """
     return (1 - ssim_weight) * (image - photo).abs() + ssim_weight * (1 - ssim_map(image, photo))
 
 
-def masked_mean(per_pixel: Float[Tensor, "C H W"], mask: Float[Tensor, "H W"] | None) -> Float[Tensor, ""]:
-    """Over all pixels, or over those whose mask is 1."""
+def masked_mean(values: Float[Tensor, "*C H W"], mask: Float[Tensor, "H W"] | None) -> Float[Tensor, ""]:
+    """Mean over channels and pixels, each pixel weighted by its mask; 0 where the mask is 0 everywhere.
+
+    Args:
+        mask: in [0, 1]; None counts all pixels alike.
+    """
     if mask is None:
-        return per_pixel.mean()
-    return (per_pixel * mask).sum() / (len(per_pixel) * mask.sum()).clamp_min(1)
+        return values.mean()
+    channels = values.shape[:-2].numel()
+    return (values * mask).sum() / (channels * mask.sum()).clamp_min(1e-10)
+
+
+def psnr(mse: float) -> float:
+    """Peak signal-to-noise ratio in dB of pictures in [0, 1], given their mean squared error; at most 100."""
+    return -10 * math.log10(max(mse, 1e-10))
+
+
+def picture_psnr(
+    render: Float[Tensor, "3 H W"], photo: Float[Tensor, "3 H W"], mask: Float[Tensor, "H W"] | None = None
+) -> float:
+    """PSNR in dB of a render, clamped to [0, 1], against a photo in [0, 1], inside the mask."""
+    return psnr(float(masked_mean((render.clamp(0, 1) - photo).square().mean(0), mask)))

@@ -1,63 +1,60 @@
-"""What one sees of a training run: a progress line, curves and picture strips for TensorBoard.
+"""What a training run shows: its progress, and curves and picture strips for TensorBoard.
 
-Nothing here draws random numbers or keeps a gradient: a watched run ends in the same bits.
+Nothing here draws random numbers or keeps a gradient: watching does not change the result, not by a bit.
 """
 
-import math
 import resource
 import sys
-import time
 from collections import deque
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 from torch import Tensor
 
 from cocogs.io.curves import Curves
 from cocogs.io.pictures import to_picture
-from cocogs.measure.lpips import masked_mean
+from cocogs.io.progress import Phases, Progress, Say
 from cocogs.optics.maps import colored_coc
 from cocogs.optics.model import DefocusModel
 from cocogs.scene import Scene
+from cocogs.train.losses import picture_psnr, psnr
 
-READ_EVERY = 20  # steps; reading a tensor waits for the device, so not every one
-PSNR_STEPS = 100  # the progress line's PSNR is the mean over so many steps
+READ_EVERY = 20  # steps; reading a tensor waits for the device, so not at every step
+PSNR_STEPS = 100  # the PSNR shown is the mean over so many steps
 STRIP_VIEWS = 2  # training photos shown as strips
 
 
 class Monitor:
     """Reports on steps `start` + 1 to `iterations`; use it as a context manager.
 
-    On a terminal a progress line that stays; elsewhere `say` gets one line per 10 %. Curves go to
-    `folder`/tensorboard: those of a resumed run replace what was drawn after its checkpoint.
+    On a terminal it draws a bar; elsewhere `say` gets one line per 10 %. Curves go to `folder`/tensorboard:
+    those of a resumed run replace what was drawn after its checkpoint.
+
+    Args:
+        phases: when steps get slower; see `cocogs.io.progress.Phases`.
     """
 
-    def __init__(self, folder: Path, start: int, iterations: int, say: Callable[[str], None]) -> None:
+    def __init__(
+        self, folder: Path, start: int, iterations: int, say: Say, phases: Phases = ((1, 1.0),)
+    ) -> None:
         self.folder, self.start, self.iterations, self.say = folder, start, iterations, say
+        self.phases = phases
         self.pending: list[Tensor] = []
         self.psnrs: deque[float] = deque(maxlen=PSNR_STEPS)
-        self.began = time.monotonic()
-        self.progress: Progress | None = None
-        self.task = TaskID(0)
 
     def __enter__(self) -> "Monitor":
         self.curves = Curves(self.folder / "tensorboard", self.start + 1, self.say)
-        self.began = time.monotonic()
-        if sys.stdout.isatty():
-            self.progress = Progress(BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[facts]}"))
-            self.task = self.progress.add_task("", total=self.iterations, completed=self.start, facts="")
-            self.progress.start()
+        self.progress = Progress(
+            "Training", self.iterations, self.say, start=self.start, phases=self.phases
+        ).__enter__()
         return self
 
     def __exit__(self, *exception: object) -> None:
-        if self.progress is not None:
-            self.progress.stop()
+        self.progress.__exit__(*exception)
         self.curves.close()
 
     def step(self, step: int, loss: Tensor, mse: Tensor, count: int) -> None:
-        """Take note of one step.
+        """Note one step.
 
         Args:
             step: steps done, from 1.
@@ -73,28 +70,22 @@ class Monitor:
         self.curves.add_number("train/loss", float(loss), step)
         self.curves.add_number("train/psnr", sum(psnrs) / len(psnrs), step)
         self.curves.add_number("train/gaussians", count, step)
-        self._show(step, count)
+        self.progress.at(step, lambda: self._facts(step, count))
 
-    def _show(self, step: int, count: int) -> None:
-        if self.progress is not None:
-            self.progress.update(self.task, completed=step, facts=self._facts(step, count))
-        elif step * 10 // self.iterations > max(step - READ_EVERY, self.start) * 10 // self.iterations:
-            self.say(f"{step * 100 // self.iterations:3d} %  step {step}  {self._facts(step, count)}")
-
-    def _facts(self, step: int, count: int) -> str:
-        rate = (step - self.start) / max(time.monotonic() - self.began, 1e-9)
+    def _facts(self, step: int, count: int) -> list[str]:
+        """The figures beside the bar, the most telling first."""
         on_gpu = torch.cuda.max_memory_reserved() if torch.cuda.is_initialized() else 0
-        return "  ".join((
+        return [
             f"{sum(self.psnrs) / len(self.psnrs):.2f} dB",
+            f"step {step}",
+            f"{self.progress.time.rate or 0:.1f} it/s",
             f"{count:,} Gaussians",
-            f"{rate:.1f} it/s",
-            f"{duration((self.iterations - step) / rate)} left",
             f"peak {peak_memory() / 2**30:.1f} GiB" + (f" + GPU {on_gpu / 2**30:.1f} GiB" if on_gpu else ""),
-        ))  # fmt: skip
+        ]
 
     @torch.no_grad()
     def evaluate(self, step: int, model: DefocusModel, scene: Scene) -> None:
-        """Curves of the test views and the lens."""
+        """Add the PSNR of the test views, the lens and the exposures to the curves."""
         scores = []
         for view in scene.test_views:
             render = model.sharp(model.camera(view)).colors[0].cpu()
@@ -110,7 +101,7 @@ class Monitor:
 
     @torch.no_grad()
     def show(self, step: int, model: DefocusModel, scene: Scene) -> None:
-        """Picture strips of one or two training photos."""
+        """Add picture strips of one or two training photos to the curves."""
         count = len(scene.train_views)
         for index in sorted({i * count // STRIP_VIEWS for i in range(STRIP_VIEWS)}):
             name = scene.train_views[index].name
@@ -130,23 +121,6 @@ def strip(model: DefocusModel, scene: Scene, index: int) -> Tensor:
         coc = model.lens.coc_map(sharp.depths[0], camera, index)
         pictures.append(colored_coc(coc, sharp.alphas[0]))
     return torch.cat([picture.cpu().clamp(0, 1) for picture in pictures], dim=2)
-
-
-def picture_psnr(render: Tensor, photo: Tensor, mask: Tensor | None = None) -> float:
-    """PSNR in dB of a render (3, H, W), clamped to [0, 1], against a photo, inside the mask (H, W)."""
-    return psnr(float(masked_mean((render.clamp(0, 1) - photo).square().mean(0), mask)))
-
-
-def psnr(mse: float) -> float:
-    """Peak signal-to-noise ratio in dB of pictures in [0, 1]; at most 100."""
-    return -10 * math.log10(max(mse, 1e-10))
-
-
-def duration(seconds: float) -> str:
-    """`3:07`, or `1:03:07` from an hour on."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
 def peak_memory() -> int:

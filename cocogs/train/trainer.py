@@ -1,10 +1,7 @@
 """The training loop, and all that must survive a crash."""
 
-import signal
 import time
-from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import torch
@@ -18,6 +15,7 @@ from cocogs.learned_lens import write_learned_lens
 from cocogs.optics.resolution import least_blur
 from cocogs.scene import Scene
 from cocogs.threads import torch_on_one
+from cocogs.train.interrupt import stop_on_interrupt
 from cocogs.train.losses import masked_mean, photometric_loss
 from cocogs.train.memory import check_memory
 from cocogs.train.monitor import Monitor
@@ -75,7 +73,7 @@ class Trainer:
         self.replay = Replay(self.optimize, self.optimizers, self.device) if on_gpu else None
 
     def train(self, monitor: Monitor) -> bool:
-        """Run to the last step; False when Ctrl-C ended it early (everything is saved either way)."""
+        """Run to the last step; False when a signal ended it early (everything is saved either way)."""
         iterations, saved = self.config.optim.iterations, time.monotonic()
         with stop_on_interrupt() as stop, exact_convolutions():
             while self.step < iterations and not stop.is_set:
@@ -226,27 +224,3 @@ class Trainer:
     def save(self) -> None:
         write_checkpoint(self.folder, self.state())
         write_learned_lens(self.folder, self.model, self.scene)
-
-
-class Stop:
-    is_set = False
-
-
-@contextmanager
-def stop_on_interrupt():
-    """Turn the first Ctrl-C or SIGTERM into a request to finish the step and save; the second one kills."""
-    stop = Stop()
-
-    def request(number: int, frame: FrameType | None) -> None:
-        stop.is_set = True
-        restore()
-
-    def restore() -> None:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
-
-    previous = {number: signal.signal(number, request) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield stop
-    finally:
-        restore()

@@ -7,17 +7,17 @@ import viser
 
 from cocogs.optics.lens import Lens
 
-STEPS = 500  # at least that many positions on a slider
+STEPS = 500  # a slider has at least that many positions
 
 
 class Dial:
-    """A slider that shows a property of the lens and sets it.
+    """A slider that shows and sets a property of the lens.
 
     Args:
         gui: where it is added.
         label, hint: what the user reads.
-        limits: of the slider; it is wider only while the lens is beyond them.
-        shown: lens -> what the slider says.
+        limits: of the slider; its range is wider only while the lens is outside them.
+        shown: lens -> the value of the slider.
         changed: called with the new value when the user has moved the slider.
     """
 
@@ -36,9 +36,9 @@ class Dial:
                 changed(self.handle.value)
 
     def sync(self, lens: Lens) -> None:
-        """Show what the lens is set to."""
+        """Show the lens."""
         low, value, high = self._rounded(lens)
-        # The value lies between the limits at every moment.
+        # The value must lie between the limits at every moment.
         self._limit(min(low, self.handle.min), max(high, self.handle.max))
         self.handle.value = value
         self._limit(low, high)
@@ -52,7 +52,7 @@ class Dial:
     def _rounded(self, lens: Lens) -> tuple[float, float, float]:
         """Lower limit, value and upper limit as multiples of the step, with the value between them."""
         limits = self._limits
-        value = min(self._shown(lens), 1e6 * limits[1])  # a lens may focus at infinity
+        value = min(self._shown(lens), 1e6 * limits[1])  # a lens may be focused at infinity
         low = max(math.floor(limits[0] / self._step), 1 if limits[0] > 0 else 0)
         high, middle = math.ceil(limits[1] / self._step), round(value / self._step)
         digits = max(0, -round(math.log10(self._step)))

@@ -1,4 +1,4 @@
-"""What the viewer shows: a run, or a .ply and perhaps its .lens.json, as data and functions that draw."""
+"""What the viewer shows: a run, or a .ply, perhaps with its .lens.json, as data and functions that draw."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -20,9 +20,9 @@ from cocogs.render.refocusing import depth_at, refocus, sharp_depth
 from cocogs.run import Run, load_run
 
 START_SIZE = (640, 426)  # px; of the pictures of a scene without photos
-START_FOCAL_LENGTH = 600.0  # px; so wide that the view spans 56 degrees
-START_OPENING = 0.03  # of the focus distance: as wide as f/1.7 on a 50 mm lens at 1 m
-GLANCE = 96  # px; width of the small renders that tell how deep a scene is
+START_FOCAL_LENGTH = 600.0  # px; the view then spans 56 degrees
+START_OPENING = 0.03  # aperture / focus distance: that of a 50 mm lens at f/1.7, focused at 1 m
+GLANCE = 96  # px; width of the small renders that measure the depth of a scene
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Photo:
     """A photo of the scene.
 
     Args:
-        load: gives (3, H, W) sRGB, at the size of `camera`; None where the picture itself is not at hand.
+        load: gives (3, H, W) sRGB, at the size of `camera`; None where only the camera is known.
         lens: the learned one; None where none was learned (test photos, preset 3dgs).
     """
 
@@ -45,19 +45,19 @@ class Exhibit:
     """A scene to look at.
 
     Args:
-        title: what the user calls it.
+        title: its name for the user.
         draw: (camera, lens, samples, check) -> (3, H, W) sRGB; `check` is called between lens samples and may
             raise to stop the work.
         depth: camera -> (H, W) z-depth in scene units, infinite where nothing is.
-        depth_at: (camera, x, y) -> z-depth of what is seen at a pixel; raises InputError where nothing is.
-        photos: in the order of their names; none where only Gaussians are known.
-        start: where the viewer opens.
-        up: (3,) the direction that is up.
-        lens: to start with.
-        depth_range: depths between which the scene lies, scene units.
-        focal_length: of the lens that took the photos, in scene units: f-number = focal_length / aperture.
-            None where the photos' EXIF does not tell the f-number.
-        metres: one scene unit in metres, None where EXIF does not tell the focal length.
+        depth_at: (camera, x, y) -> z-depth of what is seen at a point; raises InputError where nothing is.
+        photos: in the order of their names; empty where only Gaussians are known.
+        start: camera at the start.
+        up: (3,) the direction that is up in the scene.
+        lens: at the start.
+        depth_range: smallest and largest depth of the scene, scene units.
+        focal_length: of the lens that took the photos, in scene units: f-number = focal_length / aperture
+            diameter. None where the photos' EXIF has no f-number.
+        metres: one scene unit in metres; None where EXIF has no focal length.
     """
 
     title: str
@@ -79,10 +79,10 @@ class Exhibit:
 
 
 def open_exhibit(path: Path) -> Exhibit:
-    """A run folder, or a .ply of 3D Gaussians, with its .lens.json where that lies beside it.
+    """Open a run folder, or a .ply of 3D Gaussians with the .lens.json beside it, if there is one.
 
     Raises:
-        InputError: neither, or it cannot be read.
+        InputError: the path is neither, or cannot be read.
     """
     if path.is_dir():
         return exhibit_run(load_run(path))
@@ -111,7 +111,7 @@ def exhibit_run(run: Run) -> Exhibit:
 
 
 def exhibit_gaussians(gaussians: Gaussians, title: str, file: LensFile | None = None) -> Exhibit:
-    """A scene without its photos, perhaps with a file of cameras and lenses.
+    """A scene without its photos, perhaps with a file of their cameras and lenses.
 
     Raises:
         InputError: there are no Gaussians.
@@ -141,11 +141,12 @@ def exhibit_photographed(
     gaussians: Gaussians, title: str, photos: Sequence[Photo], lens: Lens | None, f_number: float | None,
     metres: float | None,
 ) -> Exhibit:  # fmt: skip
-    """A scene with the photos' cameras.
+    """A scene with the cameras of its photos.
 
     Args:
-        lens: the typical one, and
-        f_number: of its aperture; None where they are unknown.
+        lens: the typical one; None where none was learned.
+        f_number: of the aperture of `lens`; None where it is unknown.
+        metres: one scene unit in metres; None where it is unknown.
     """
     cameras = [photo.camera for photo in photos]
     depths = seen_depths(gaussians, cameras[:: math.ceil(len(cameras) / 8)])
@@ -167,7 +168,7 @@ def _lens(focus_distance: float | None, aperture: float | None) -> Lens | None:
 
 
 def drawing(gaussians: Gaussians) -> dict:
-    """The functions of an `Exhibit` that look at Gaussians."""
+    """The functions of an `Exhibit` that draw Gaussians."""
 
     def draw(camera: Camera, lens: Lens, samples: int, check: Callable[[], None]) -> Tensor:
         return refocus(gaussians, camera, lens, samples, check)
@@ -188,15 +189,17 @@ def seen_depths(gaussians: Gaussians, cameras: Sequence[Camera]) -> Tensor:
 
 
 def depth_range(depths: Tensor, focus_distances: Sequence[float]) -> tuple[float, float]:
-    """From a little nearer than what is seen, and than every photo's focus, to a little farther; a photo
-    focused at infinity does not take it along."""
+    """Smallest and largest depth of what is seen and of what photos are focused on, with some margin.
+
+    A focus far outside of what is seen, such as infinity, widens the range only a little.
+    """
     near, far = quantiles(depths, 0.02, 0.98).tolist()
     focused = [min(max(distance, near / 2), 2 * far) for distance in focus_distances]
     return 0.7 * min([near, *focused]), 1.3 * max([far, *focused])
 
 
 def guess_lens(depths: Tensor) -> Lens:
-    """A lens that blurs visibly, for a scene whose own is unknown."""
+    """A lens that blurs visibly, for a scene whose lens is unknown."""
     typical = float(depths.median())
     return Lens(typical, START_OPENING * typical)
 
@@ -208,7 +211,7 @@ def most_central(cameras: Sequence[Camera]) -> int:
 
 @torch.no_grad()
 def overview(gaussians: Gaussians) -> Camera:
-    """A camera that has the bulk of the scene in front of it, looking along z."""
+    """A camera that looks along z and has most of the scene in front of it."""
     means = gaussians.means[gaussians.opacities.sigmoid() > 0.1]
     means = (means if len(means) else gaussians.means).double().cpu()
     center = means.median(0).values

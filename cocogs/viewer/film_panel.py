@@ -1,4 +1,4 @@
-"""The controls of moving pictures: pulling the focus, moving the camera, saving both as a path."""
+"""The controls of films: pull the focus, move the camera, save either as a path."""
 
 import threading
 import time
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
     from cocogs.viewer.session import Session
 
 FPS = 24
-NO_VIEWS = "Go somewhere, then Add; at least two views."
+NO_VIEWS = "Go somewhere, then click Add; a path needs at least two views."
 ADD, REMOVE, CLEAR = "Add", "Remove last", "Clear"
 
 
 class Player:
-    """Shows frames one after the other at their time, in a thread of its own."""
+    """Shows frames one after the other, each at its time, in a thread of its own."""
 
     def __init__(self, show: Callable[[PathFrame], None], stopped: Callable[[], None]) -> None:
         self._show, self._stopped = show, stopped
@@ -51,7 +51,7 @@ class Player:
 
 
 class FilmPanel:
-    """Two folders: a focus pull from where one stands, and a path through chosen views."""
+    """Two folders of controls: a focus pull from where the visitor is, and a path through chosen views."""
 
     def __init__(self, gui: viser.GuiApi, session: "Session") -> None:
         self._gui, self._session = gui, session
@@ -93,7 +93,7 @@ class FilmPanel:
         gui, session = self._gui, self._session
         status = gui.add_markdown(NO_VIEWS)
         edit = gui.add_button_group(
-            "View", (ADD, REMOVE, CLEAR), hint="Where you stand, with focus and aperture."
+            "View", (ADD, REMOVE, CLEAR), hint="The present view, with focus and aperture."
         )
 
         def describe() -> None:
@@ -112,7 +112,7 @@ class FilmPanel:
             describe()
 
         seconds = gui.add_number(
-            "Seconds each", 2.0, min=0.1, max=600.0, step=0.1, hint="From a view to the next."
+            "Seconds each", 2.0, min=0.1, max=600.0, step=0.1, hint="From one view to the next."
         )
 
         def frames() -> list[PathFrame]:
@@ -139,14 +139,14 @@ class FilmPanel:
                     button.label, button.icon = "Stop", viser.Icon.PLAYER_STOP
                 self._player.play(chosen)
             else:
-                session.notify("Add two views first", "A path runs through at least two views.")
+                session.notify("Add two views first", "A path needs at least two views.")
 
         @save.on_click
         def _(_: viser.GuiEvent) -> None:
             if chosen := frames():
                 session.save_path(CameraPath(FPS, chosen), name)
             else:
-                session.notify("Add two views first", "A path runs through at least two views.")
+                session.notify("Add two views first", "A path needs at least two views.")
 
     def _show_stopped(self) -> None:
         for button in self._play_buttons:

@@ -1,4 +1,4 @@
-"""What the viewer draws in 3D: the photos' cameras, what they were focused on, the path being made."""
+"""What the viewer draws in 3D: the cameras of the photos, their planes in focus, the path being made."""
 
 import colorsys
 from collections.abc import Callable, Sequence
@@ -13,15 +13,15 @@ from cocogs.optics.lens import Lens
 from cocogs.viewer.exhibit import Photo
 from cocogs.viewer.space import TYPICAL_DEPTH, ViewerSpace, field_of_view
 
-FRUSTUM = 0.03 * TYPICAL_DEPTH  # size of a camera, viewer units; its thumbnail is some 2.5 times as wide
+FRUSTUM = 0.03 * TYPICAL_DEPTH  # size of a camera, viewer units; its thumbnail is 2.5 times as wide
 THUMBNAIL = 160  # px
 CAMERA_COLOR, CHOSEN_COLOR, PATH_COLOR = (150, 150, 150), (255, 170, 40), (90, 200, 255)
 NEAR_HUE, FAR_HUE = 0.07, 0.58  # orange, blue
 
 
 class Landmarks:
-    """The photos' cameras, with thumbnails where the photos are at hand, and their planes in focus, in one
-    visitor's view."""
+    """The cameras of the photos, with thumbnails where the photos are at hand, and their planes in focus, as
+    one visitor sees them."""
 
     def __init__(self, scene: viser.SceneApi, photos: Sequence[Photo], space: ViewerSpace) -> None:
         self._scene, self._photos, self._space = scene, photos, space
@@ -48,7 +48,7 @@ class Landmarks:
         self._update()
 
     def show_path(self, cameras: Sequence[Camera]) -> None:
-        """Draw the way through some cameras; nothing for fewer than two."""
+        """Draw the path through some cameras; nothing for fewer than two."""
         if self._path is not None:
             self._path.remove()
             self._path = None
@@ -73,7 +73,7 @@ class Landmarks:
         self._update()
 
     def hide(self, index: int | None) -> None:
-        """Hide the camera that the visitor looks through: its thumbnail would cover all."""
+        """Hide the camera that the visitor looks through: its thumbnail would cover everything."""
         if index != self._hidden:
             self._hidden = index
             self._update()
@@ -111,14 +111,13 @@ class Landmarks:
 
         @handle.on_click
         async def _(_: viser.SceneNodePointerEvent) -> None:
-            chosen(
-                index
-            )  # in viser's own thread, so that it comes before the click in the picture that follows
+            # In viser's own thread: this click has to arrive before the click in the picture that follows.
+            chosen(index)
 
         return handle
 
     def _frustum_size(self) -> float:
-        """So that neighbours hardly touch."""
+        """The size of a camera at which neighbours hardly touch, viewer units."""
         if len(self._photos) < 2:
             return FRUSTUM
         positions = torch.stack([photo.camera.position for photo in self._photos])
@@ -158,12 +157,12 @@ class Landmarks:
         )
 
     def _corners(self, camera: Camera, lens: Lens) -> np.ndarray:
-        """(4, 3) corners of the picture on the plane in focus, viewer units."""
+        """(4, 3) corners of the picture, projected on the plane in focus, viewer units."""
         return self._space.points(frame_at(camera, lens.focus_distance).numpy())
 
 
 def frame_at(camera: Camera, depth: float) -> torch.Tensor:
-    """(4, 3) world points at `depth` under the four corners of the picture, clockwise from the upper left."""
+    """(4, 3) world points at z-depth `depth` in the corners of the picture, clockwise from the upper left."""
     pixels = torch.tensor([[0, 0], [camera.width, 0], [camera.width, camera.height], [0, camera.height]])
     return camera.unproject(pixels.double(), torch.full((4,), depth, dtype=torch.float64))
 

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import viser
@@ -11,30 +10,32 @@ from cocogs.optics.lens import Lens, depth_of_field
 from cocogs.viewer.dial import Dial
 from cocogs.viewer.exhibit import Exhibit
 from cocogs.viewer.film_panel import FilmPanel
+from cocogs.viewer.request import PHOTO, REFOCUSED, SHARP
 
 if TYPE_CHECKING:
     from cocogs.viewer.session import Session
 
-REFOCUSED, SHARP, PHOTO = "Refocused", "Sharp", "Photo"
 CAMERA_UNITS, SCENE_UNITS = "As on a camera", "Scene units"
 BACK, RETURN, FORTH = "◀ Previous", "Return", "Next ▶"
-LARGEST_APERTURE = 4.0  # times the one at the start
+LARGEST_APERTURE = 4.0  # times the aperture at the start
 SMALLEST_OPENING = 16.0  # f-number
 ROUND = "Round"
 BLADES = (ROUND, *map(str, range(3, 13)))
-FULL_TURN = 120.0  # degrees; after it even three blades look as before
-BRIGHTEST = 16.0  # times white; beyond it single splats light up
+FULL_TURN = 120.0  # degrees; after such a turn even three blades look the same
+BRIGHTEST = 16.0  # times white; beyond it single splats stand out
 SHARP_ENOUGH = 1 / 1200  # circle of confusion as a part of the picture's width that still looks sharp
 PICTURE_WIDTH, LARGEST_PICTURE = 1600, 8192  # px
-FOCUS_HINT = "The distance that is sharp. Or click in the picture: what you click becomes sharp."
+FOCUS_HINT = "The distance that is sharp. You can also click in the picture."
 APERTURE_HINT = "Diameter of the lens in scene units: the wider, the softer what is out of focus."
-BLADES_HINT = "Of the aperture. Highlights out of focus take its shape, as soon as the picture stands still."
-HIGHLIGHTS_HINT = "How much light there was where the photos are white: bright points out of focus stand out."
-STOP_HINT = "As on a camera: the smaller, the softer what is out of focus."
+BLADES_HINT = (
+    "Blades of the aperture, whose shape out-of-focus highlights take once the picture stands still."
+)
+HIGHLIGHTS_HINT = "How bright clipped white really was; higher values make out-of-focus points stand out."
+STOP_HINT = "As on a camera: the smaller the number, the softer what is out of focus."
 
 
 class Panel:
-    """Every control of one visitor: acts on the session, and shows its state."""
+    """The controls of one visitor: they change the session, and show its state."""
 
     def __init__(self, gui: viser.GuiApi, exhibit: Exhibit, session: "Session") -> None:
         self._gui, self._exhibit, self._session = gui, exhibit, session
@@ -59,14 +60,14 @@ class Panel:
         self.film.close()
 
     def sync(self) -> None:
-        """Show the session's lens."""
+        """Show the lens of the session."""
         for dial in self._dials:
             dial.sync(self._session.lens)
         self._sharp_range.content = self._describe_sharp_range(self._session.lens)
         self._blades.value = str(self._session.lens.blades or ROUND)
 
     def show_looks(self, visible: bool) -> None:
-        """Show the controls of blades and highlights, or hide them where these do not act."""
+        """Show the controls of blades and highlights, or hide them where they change nothing."""
         has_corners = self._session.lens.blades > 0
         controls = (self._blades, visible), (self._turn, visible and has_corners), (self._glow, visible)
         for control, shown in controls:
@@ -74,7 +75,7 @@ class Panel:
                 control.visible = shown
 
     def choose_photo(self, index: int) -> None:
-        """Show which photo was gone to."""
+        """Show which photo is visited."""
         self._photo.value = self._exhibit.photos[index].name
 
     def tell(self, status: str) -> None:
@@ -86,13 +87,13 @@ class Panel:
         gui, session = self._gui, self._session
         scene, camera = self._scene_dials(), self._camera_dials()
         self._dials = scene + camera + [self._add_blades(), self._add_highlights()]
-        self._metres: float | None = None  # in which distances are told
+        self._metres: float | None = None  # of a scene unit; None = distances are shown in scene units
         self._sharp_range = gui.add_markdown("")
         if camera:
             self._add_units(scene, camera)
-        self.click_focuses = gui.add_checkbox("Click focuses", True, hint="Click what shall be sharp.")
+        self.click_focuses = gui.add_checkbox("Click focuses", True, hint="What you click becomes sharp.")
         label = "The photo's lens" if self._exhibit.photos else "Reset"
-        reset = gui.add_button(label, hint="Focus, aperture and blades as at first.", color="gray")
+        reset = gui.add_button(label, hint="Focus, aperture and blades as at the start.", color="gray")
         reset.on_click(lambda _: session.reset_lens())
 
     def _scene_dials(self) -> list[Dial]:
@@ -109,7 +110,7 @@ class Panel:
         ]  # fmt: skip
 
     def _camera_dials(self) -> list[Dial]:
-        """What a camera shows, as far as EXIF tells what it is."""
+        """Distance in metres and f-number, as far as EXIF allows."""
         dials, lens, (near, far) = [], self._session.lens, self._exhibit.depth_range
         if (metres := self._exhibit.metres) is not None:
             dials.append(
@@ -129,7 +130,7 @@ class Panel:
         return dials
 
     def _add_blades(self) -> Dial:
-        """Their number; returns the dial of their rotation."""
+        """Add the number of blades; returns the dial of their rotation."""
         self._blades = self._gui.add_dropdown("Blades", BLADES, hint=BLADES_HINT)
 
         @self._blades.on_update
@@ -154,7 +155,7 @@ class Panel:
 
     @property
     def _widest(self) -> float:
-        """The largest aperture on offer, scene units."""
+        """The largest diameter of the aperture that can be set, scene units."""
         lens = self._exhibit.lens
         return LARGEST_APERTURE * (lens.aperture_diameter or 0.01 * lens.focus_distance)
 
@@ -175,20 +176,20 @@ class Panel:
         show()
 
     def _set_focus(self, distance: float) -> None:
-        self._session.turn_lens(replace(self._session.lens, focus_distance=distance))
+        self._session.turn_lens(focus_distance=distance)
 
     def _set_aperture(self, diameter: float) -> None:
-        self._session.turn_lens(replace(self._session.lens, aperture_diameter=diameter))
+        self._session.turn_lens(aperture_diameter=diameter)
 
     def _set_blades(self, choice: str) -> None:
         blades = 0 if choice == ROUND else int(choice)
-        self._session.turn_lens(replace(self._session.lens, blades=blades))
+        self._session.turn_lens(blades=blades)
 
     def _set_blade_rotation(self, degrees: float) -> None:
-        self._session.turn_lens(replace(self._session.lens, blade_rotation=degrees))
+        self._session.turn_lens(blade_rotation=degrees)
 
     def _set_highlights(self, white: float) -> None:
-        self._session.turn_lens(replace(self._session.lens, highlights=white))
+        self._session.turn_lens(highlights=white)
 
     def _describe_sharp_range(self, lens: Lens) -> str:
         camera = self._exhibit.start
@@ -203,9 +204,7 @@ class Panel:
     def _add_photos(self) -> None:
         gui, photos, session = self._gui, self._exhibit.photos, self._session
         names = [photo.name for photo in photos]
-        self._photo = gui.add_dropdown(
-            "Photo", names, hint="Look from where it was taken, focused as it was."
-        )
+        self._photo = gui.add_dropdown("Photo", names, hint="Go to where it was taken, focused as it was.")
 
         @self._photo.on_update
         def _(event: viser.GuiEvent) -> None:
@@ -230,7 +229,7 @@ class Panel:
     def _add_saving(self) -> None:
         width = self._gui.add_number(
             "Width (px)", PICTURE_WIDTH, min=16, max=LARGEST_PICTURE, step=1,
-            hint="Of what you save. Its shape is the window's, or the photo's where you stand at one.",
+            hint="Width of what you save. It has the shape of the window, or of the photo that you visit.",
         )  # fmt: skip
         self.picture_width: Callable[[], int] = lambda: int(width.value)
         save = self._gui.add_button("Save picture", icon=viser.Icon.CAMERA, hint="PNG, in final quality.")

@@ -1,4 +1,4 @@
-"""When to draw what: coarse while things change, then finer and finer while nothing does."""
+"""When to draw what: coarse pictures while things change, then finer and finer ones while nothing does."""
 
 import math
 import threading
@@ -12,7 +12,7 @@ Request = TypeVar("Request")
 
 
 class AbandonedError(Exception):
-    """What is being drawn is no longer wanted."""
+    """The picture that is being drawn is no longer wanted."""
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class Effort:
     """How well to draw.
 
     Args:
-        scale: of the full width and height, in (0, 1].
+        scale: factor of the full width and height, in (0, 1].
         samples: points of the lens; 0 for interactive quality.
         is_coarse: drawn because something has just changed.
     """
@@ -40,11 +40,11 @@ class Task(Generic[Request]):
 
 
 class Schedule(Generic[Request]):
-    """Which picture comes next. Knows neither threads nor clocks: the caller tells the time in seconds.
+    """Decides which picture comes next. It has no threads and no clock: the caller gives the time in seconds.
 
-    A request first gets a coarse picture, at once, as large as fits into `frame_seconds`, by the time that
-    the last ones took. When no other request came for `rest_seconds`, the full size follows with each number
-    of lens samples in turn. Only the newest request counts.
+    A request gets a coarse picture at once, as large as can be drawn in `frame_seconds`, judged by the last
+    ones. When no other request has come for `rest_seconds`, pictures of full size follow, one for each number
+    of lens samples. Only the newest request counts.
     """
 
     SMALLEST_SCALE = 0.25
@@ -59,16 +59,16 @@ class Schedule(Generic[Request]):
         self._stage = 0  # 0: coarse; i: the i-th refinement
 
     def submit(self, request: Request, refinements: tuple[int, ...], now: float) -> None:
-        """Ask for a picture instead of all asked for before.
+        """Replace all requests so far by a new one.
 
         Args:
-            refinements: lens samples of the pictures at full size, in their order.
+            refinements: lens samples of the pictures at full size, in order.
         """
         self._number += 1
         self._request, self._refinements, self._arrived, self._stage = request, refinements, now, 0
 
     def next(self, now: float) -> Task[Request] | float:
-        """What to draw now, or how many seconds to wait (infinity: until the next request)."""
+        """What to draw now, or for how many seconds to wait (infinity: until the next request)."""
         if self._request is None or self._stage > len(self._refinements):
             return math.inf
         if self._stage == 0:
@@ -84,7 +84,7 @@ class Schedule(Generic[Request]):
         return task.number == self._number
 
     def done(self, task: Task[Request], seconds: float) -> None:
-        """Note that a picture was drawn, and how long it took."""
+        """Note that a picture was drawn, and the seconds that it took."""
         if task.effort.is_coarse:
             factor = math.sqrt(self.frame_seconds / max(seconds, 1e-4))
             scale = self._scale * min(max(factor, 0.5), 1.25)
@@ -97,9 +97,9 @@ class RenderLoop(Generic[Request]):
     """A thread that draws what a `Schedule` says.
 
     Args:
-        draw: draws and shows one picture. It is given the request, the effort, and a function to call now
-            and then that raises `AbandonedError` when a newer request has come; coarse pictures are always
-            finished, so that something is seen during a long movement.
+        draw: draws and shows one picture. Its arguments are the request, the effort, and a function to call
+            now and then, which raises `AbandonedError` when a newer request has come. Coarse pictures are
+            always finished, so that a long movement shows something.
     """
 
     def __init__(
@@ -118,7 +118,7 @@ class RenderLoop(Generic[Request]):
             self._changed.notify()
 
     def close(self) -> None:
-        """Stop, abandoning what is being drawn; returns when the thread has ended."""
+        """Abandon what is being drawn; returns when the thread has ended."""
         with self._changed:
             self._closed = True
             self._changed.notify()
@@ -131,13 +131,13 @@ class RenderLoop(Generic[Request]):
                 self._draw(task.request, task.effort, lambda task=task: self._check(task))
             except AbandonedError:
                 continue
-            except Exception:  # a bug of ours: tell it, and let the viewer live
+            except Exception:  # a bug of ours: report it, and keep the viewer alive
                 traceback.print_exc()
             with self._changed:
                 self._schedule.done(task, time.monotonic() - began)
 
     def _wait_for_task(self) -> Task[Request] | None:
-        """The next task as soon as it is due; None when closed."""
+        """Wait for the next task until it is due; None when closed."""
         with self._changed:
             while not self._closed:
                 task = self._schedule.next(time.monotonic())

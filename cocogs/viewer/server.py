@@ -1,4 +1,4 @@
-"""The viewer's web server: a port, a page, a session for each visitor."""
+"""The web server of the viewer: a port, a page, a session for each visitor."""
 
 import contextlib
 import errno
@@ -12,16 +12,16 @@ import time
 import numpy as np
 import viser
 
-from cocogs.errors import InputError
+from cocogs.errors import InputError, check_number
 from cocogs.viewer.exhibit import Exhibit
 from cocogs.viewer.session import Session
 from cocogs.viewer.space import TYPICAL_DEPTH, ViewerSpace, field_of_view
 
 LOOPBACK = "127.0.0.1"
-ANY = ("0.0.0.0", "::", "")  # hosts that stand for all addresses of this computer
+ANY = ("0.0.0.0", "::", "")  # hosts that mean all addresses of this computer
 FIRST_PORT, PORTS = 8080, 100  # tried in turn when none was asked for
 ACCENT = (255, 150, 30)
-ADVICE = "give an address of this one, or leave --host out"
+ADVICE = "give an address of this one, or leave `host` out"
 PANEL_WIDTH = 340  # px
 
 
@@ -30,7 +30,7 @@ class Viewer:
 
     Args:
         host: address to listen at; only this computer can reach `LOOPBACK`.
-        port: a free one, as `free_port` finds it.
+        port: a free one; see `free_port`.
     """
 
     def __init__(self, exhibit: Exhibit, host: str, port: int) -> None:
@@ -40,7 +40,7 @@ class Viewer:
         self._lock = threading.Lock()
         self.sessions: dict[int, Session] = {}
         self._host = host
-        with contextlib.redirect_stdout(io.StringIO()):  # viser prints a box with the address, we a sentence
+        with contextlib.redirect_stdout(io.StringIO()):  # viser would print a box with the address
             self._server = viser.ViserServer(host, port, label=exhibit.title, verbose=False)
         self.port = self._server.get_port()
         self._furnish()
@@ -53,7 +53,7 @@ class Viewer:
         return f"http://[{name}]:{self.port}" if ":" in name else f"http://{name}:{self.port}"
 
     def wait(self) -> None:
-        """Until Ctrl-C."""
+        """Return after Ctrl-C."""
         with contextlib.suppress(KeyboardInterrupt):
             while True:
                 time.sleep(3600)
@@ -66,7 +66,7 @@ class Viewer:
             session.close()
 
     def _furnish(self) -> None:
-        """What all visitors share: looks, and where they start."""
+        """Set what all visitors share: looks, and where they start."""
         server, start = self._server, self._exhibit.start
         server.gui.configure_theme(
             dark_mode=True, show_logo=False, show_share_button=False, brand_color=ACCENT
@@ -86,7 +86,7 @@ class Viewer:
         session = Session(client, self._exhibit, self._space)
         with self._lock:
             self.sessions[client.client_id] = session
-        if client.client_id not in self._server.get_clients():  # gone in the meantime
+        if client.client_id not in self._server.get_clients():  # has left in the meantime
             self._part(client)
 
     def _part(self, client: viser.ClientHandle) -> None:
@@ -105,14 +105,13 @@ def free_port(host: str, port: int | None) -> int:
     """`port`, or the first free one from `FIRST_PORT` on.
 
     Raises:
-        InputError: it is taken, or the host is no address of this computer.
+        InputError: the port is taken, or the host is no address of this computer.
     """
-    if port is not None and not 1 <= port <= 65535:
-        raise InputError(f"--port {port} is no port: give a number from 1 to 65535.")
+    check_number("port", port, least=1, most=65535, whole=True)
     try:
         family, _, _, _, address = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)[0]
     except OSError as error:
-        raise InputError(f"--host {host} is not known ({error.strerror}): {ADVICE}.") from error
+        raise InputError(f"`host` {host} is not known ({error.strerror}): {ADVICE}.") from error
     problem = ""
     for candidate in range(FIRST_PORT, FIRST_PORT + PORTS) if port is None else [port]:
         with socket.socket(family, socket.SOCK_STREAM) as probe:
@@ -122,8 +121,8 @@ def free_port(host: str, port: int | None) -> int:
                 return candidate
             except OSError as error:
                 if error.errno == errno.EADDRNOTAVAIL:
-                    raise InputError(f"--host {host} is another computer: {ADVICE}.") from error
+                    raise InputError(f"`host` {host} is another computer: {ADVICE}.") from error
                 problem = error.strerror
     if port is None:
-        raise InputError(f"No port from {FIRST_PORT} on is free ({problem}): give one with --port.")
-    raise InputError(f"--port {port} cannot be used ({problem}): give another, or leave it out.")
+        raise InputError(f"No port from {FIRST_PORT} on is free ({problem}): give one with `port`.")
+    raise InputError(f"`port` {port} cannot be used ({problem}): give another, or leave it out.")

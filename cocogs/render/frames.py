@@ -1,7 +1,7 @@
-"""From options to shots: which pictures are drawn, from where, and what they are called."""
+"""From options to frames: which pictures are drawn, from where, and what they are called."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cocogs.camera import Camera
@@ -10,20 +10,20 @@ from cocogs.io.camera_path import PathFrame, read_camera_path
 from cocogs.io.pictures import picture_names
 from cocogs.optics.lens import Lens
 from cocogs.render.lenses import check_aperture_alone, choose_lenses
-from cocogs.render.options import RenderOptions, check_count, choose_views, find_view, parse_size
+from cocogs.render.options import RenderOptions, choose_views, find_view, parse_size
 from cocogs.render.paths import orbit, spiral, through_photos
 from cocogs.run import Run
 
 
 @dataclass(frozen=True)
-class Shot:
+class Frame:
     """One picture to draw.
 
     Args:
-        name: of its file, relative to the folder, without ending.
+        name: of its file, relative to the folder, without suffix.
         camera: at the size to draw.
         lens: None = everything sharp.
-        photo: number of the training photo whose learned formation is to be drawn instead, or None.
+        photo: number of the training photo whose own learned focus and blur are drawn instead, or None.
     """
 
     name: str
@@ -32,50 +32,48 @@ class Shot:
     photo: int | None = None
 
 
-def plan(run: Run, options: RenderOptions) -> tuple[list[Shot], float]:
-    """The pictures to draw, and the frames per second if they are to be a film.
+def plan(run: Run, options: RenderOptions) -> tuple[list[Frame], float]:
+    """The pictures to draw, and their frames per second should they become a film.
 
     Raises:
         InputError: options that do not fit each other or the run.
     """
-    frames, fps = _cameras(run, options)
+    options.check_numbers()
+    named, fps = _cameras(run, options)
     size = None if options.size is None else parse_size(options.size)
     if options.defocused:
-        shots = _defocused(run, frames, options)
+        frames = _defocused(run, named, options)
     else:
-        lenses = choose_lenses(run, [frame for _, frame in frames], options)
-        shots = [Shot(name, frame.camera, lens) for (name, frame), lens in zip(frames, lenses, strict=True)]
+        lenses = choose_lenses(run, [place for _, place in named], options)
+        frames = [Frame(name, place.camera, lens) for (name, place), lens in zip(named, lenses, strict=True)]
     if size is not None:
-        shots = [Shot(s.name, sized(s.camera, size), s.lens, s.photo) for s in shots]
-    return shots, fps
+        frames = [replace(frame, camera=sized(frame.camera, size)) for frame in frames]
+    return frames, fps
 
 
 def _cameras(run: Run, options: RenderOptions) -> tuple[list[tuple[str, PathFrame]], float]:
     """Names and cameras of the pictures, and frames per second."""
-    check_count("--frames", options.frames, least=2)
-    if options.fps is not None and not 0 < options.fps <= 1000:
-        raise InputError(f"--fps {options.fps:g} cannot be: give frames per second, such as 24.")
     fps = options.fps or 24.0
     if options.path is not None:
         if (options.view is not None and options.focus_at is None) or options.views is not None:
-            raise InputError("--path moves the camera: leave out --view and --views with it.")
+            raise InputError("`path` moves the camera: leave out `view` and `views` with it.")
         path, own_fps = _path(run, options)
         return _numbered(path), options.fps or own_fps
     if options.view is not None and options.views is not None:
-        raise InputError("--view names one photo and --views many: give one of the two.")
+        raise InputError("`view` names one photo and `views` many: give one of the two.")
     chosen = [find_view(run, options.view)] if options.view else choose_views(run, options.views)
     if options.is_moving:
         if options.views is not None and len(chosen) > 1:
-            raise InputError("--focus-pull and --aperture-sweep film one view: name it with --view.")
+            raise InputError("`focus_pull` and `aperture_sweep` film one view: name it with `view`.")
         return _numbered([PathFrame(chosen[0].camera)] * (options.frames or 96)), fps
     if options.frames is not None:
-        raise InputError("--frames counts the pictures of --path, --focus-pull or --aperture-sweep: add one.")
+        raise InputError("`frames` counts the pictures of `path`, `focus_pull` or `aperture_sweep`: add one.")
     names = [name.removesuffix(".png") for name in picture_names([view.name for view in chosen])]
     return [(name, PathFrame(run.model.camera(view))) for name, view in zip(names, chosen, strict=True)], fps
 
 
 def _path(run: Run, options: RenderOptions) -> tuple[list[PathFrame], float]:
-    """The cameras of --path, with the lens they bring along, and their frames per second."""
+    """The cameras of `path`, with the lens that a file gives them, and their frames per second."""
     cameras, count = [run.model.camera(view) for view in run.scene.views], options.frames or 96
     if options.path == "photos":
         return [PathFrame(camera) for camera in through_photos(cameras, count)], 24.0
@@ -85,17 +83,26 @@ def _path(run: Run, options: RenderOptions) -> tuple[list[PathFrame], float]:
         return [PathFrame(camera) for camera in orbit(cameras, count)], 24.0
     file = Path(str(options.path))
     if file.suffix.lower() != ".json":
-        raise InputError(
-            f"--path {file} is not known: give photos, spiral, orbit, or a FILE.json of cameras."
-        )
+        raise InputError(f"`path` must be photos, spiral, orbit, or a FILE.json of cameras, not {file}.")
     if options.frames is not None:
-        raise InputError(f"--frames cannot change the number of cameras in {file}: leave it out.")
+        raise InputError(f"`frames` cannot change the number of cameras in {file}: leave it out.")
     path = read_camera_path(file)
-    return list(path.frames), path.fps
+    return [replace(frame, camera=in_scene(frame.camera, cameras[0])) for frame in path.frames], path.fps
+
+
+def in_scene(camera: Camera, photo: Camera) -> Camera:
+    """A camera from a file, with all that the file does not tell taken from a camera of the scene."""
+    return replace(
+        photo,
+        intrinsics=camera.intrinsics,
+        cam_from_world=camera.cam_from_world,
+        width=camera.width,
+        height=camera.height,
+    )
 
 
 def typical_depth(run: Run) -> float:
-    """Median depth of the start points before the first photo's camera, scene units."""
+    """Median depth of the start points in front of the first photo's camera, scene units."""
     depths = run.scene.views[0].camera.depths(run.scene.points.double())
     return float(depths[depths > 0].median())
 
@@ -104,33 +111,35 @@ def _numbered(frames: Sequence[PathFrame]) -> list[tuple[str, PathFrame]]:
     return [(f"frame_{index:04d}", frame) for index, frame in enumerate(frames)]
 
 
-def _defocused(run: Run, frames: list[tuple[str, PathFrame]], options: RenderOptions) -> list[Shot]:
-    """Each photo as it was taken."""
+def _defocused(run: Run, named: list[tuple[str, PathFrame]], options: RenderOptions) -> list[Frame]:
+    """Every photo with its own learned focus and blur."""
     if any(v is not None for v in (options.focus, options.focus_at, options.focus_pull)):
-        raise InputError("--defocused keeps each photo's own focus: leave it out, or leave out --focus.")
+        raise InputError("`defocused` keeps the own focus of each photo: leave it out, or leave out `focus`.")
     if options.path is not None or options.size is not None or options.is_moving:
-        raise InputError("--defocused draws the photos as they are: leave out --path, --size and sweeps.")
+        raise InputError("`defocused` draws the photos as they are: leave out `path`, `size` and sweeps.")
     check_aperture_alone(options)
     chosen = [find_view(run, options.view)] if options.view else choose_views(run, options.views)
     if any(view.is_test for view in chosen):
         raise InputError(
-            "Only training photos have a learned focus: use --defocused with --views train, "
-            "or choose a focus for the test views with --focus."
+            "Only training photos have a learned focus: use `defocused` with `views=train`, "
+            "or choose a focus for the test views with `focus`."
         )
     numbers = {view.name: index for index, view in enumerate(run.scene.train_views)}
     return [
-        Shot(name, frame.camera, photo=numbers[view.name])
-        for (name, frame), view in zip(frames, chosen, strict=True)
+        Frame(name, place.camera, photo=numbers[view.name])
+        for (name, place), view in zip(named, chosen, strict=True)
     ]
 
 
 def sized(camera: Camera, size: tuple[int, int | None]) -> Camera:
-    """The camera with pictures of this size and the same angle of view across. Where the shape differs, more
-    or less is seen above and below."""
+    """The camera with pictures of another size (width, height) and the same horizontal angle of view.
+
+    Without a height the shape stays. With another shape, more or less is seen above and below.
+    """
     width, height = size
     scale = width / camera.width
     natural = camera.height * scale
     height = height or max(1, round(natural))
     intrinsics = camera.intrinsics * camera.intrinsics.new_tensor([[scale], [scale], [1.0]])
     intrinsics[1, 2] += (height - natural) / 2
-    return Camera(intrinsics, camera.cam_from_world, width, height)
+    return replace(camera, intrinsics=intrinsics, width=width, height=height)

@@ -1,0 +1,54 @@
+"""What several commands share: hints in the help texts, and checks of options."""
+
+from pathlib import Path
+
+from cocogs.errors import InputError, check_number
+
+LARGEST = 2**31 - 1  # of a whole number; COLMAP takes no larger seed
+PRESET_DECIDES = "(default: the preset's)"
+DATA_DECIDES = "(default: as a file hold=N or transforms.json says, else none)"
+LEAST = {"iterations": 1, "max_gaussians": 1, "downscale": 1, "test_every": 2, "seed": 0, "jobs": 1}
+
+
+def check_whole_numbers(command: object) -> None:
+    """Check those options of `LEAST` that a command has.
+
+    Raises:
+        InputError: one is out of its range.
+    """
+    for name, least in LEAST.items():
+        check_number(name, getattr(command, name, None), least=least, most=LARGEST, whole=True)
+
+
+def check_data(data: Path) -> None:
+    """Raises InputError if the photos are absent."""
+    if not data.exists():
+        raise InputError(f"{data} does not exist: give the folder that holds the photos.")
+
+
+def split_list(name: str, text: str) -> tuple[str, ...]:
+    """The words of "a,b".
+
+    Raises:
+        InputError: a word is empty or comes twice.
+    """
+    words = tuple(word.strip() for word in text.split(","))
+    if "" in words or len(set(words)) < len(words):
+        raise InputError(f"`{name}` must be different words with commas between them, not {text!r}.")
+    return words
+
+
+def split_whole_numbers(name: str, text: str) -> tuple[int, ...]:
+    """The numbers, 0 or more, of "0,1".
+
+    Raises:
+        InputError: one is no such number, or comes twice.
+    """
+    numbers = []
+    for word in split_list(name, text):
+        if not word.isdecimal():
+            raise InputError(f"`{name}` must be whole numbers with commas between them, not {text!r}.")
+        check_number(name, int(word), least=0, most=LARGEST, whole=True)
+        numbers.append(int(word))
+    split_list(name, ",".join(map(str, numbers)))  # 0 and 00 are one
+    return tuple(numbers)

@@ -1,0 +1,142 @@
+"""Plain data: `Scene` and `View`."""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from cocogs.camera import Camera
+from cocogs.io import photos, prepare
+from cocogs.io.photos import LensFacts
+from cocogs.io.prepare import Picture
+from cocogs.scene.frame import size_of
+
+# Digits of the cameras' numbers that the fingerprint uses: another version of numpy may round the last ones
+# differently.
+FINGERPRINT_DIGITS = 9
+
+
+@dataclass(frozen=True)
+class View:
+    """A photo to train or test with.
+
+    Args:
+        name: the photo's file name relative to its folder, as the user knows it.
+        camera: pinhole, at training resolution (float64 CPU tensors).
+        image_path: file to read: the photo itself or a copy prepared in the cache.
+        mask_path: mask at training resolution (white = use), or None.
+        is_test: kept out of the training.
+        lens: what the photo's EXIF says.
+        original: the photo as found, with its real lens.
+    """
+
+    name: str
+    camera: Camera
+    image_path: Path
+    mask_path: Path | None
+    is_test: bool
+    lens: LensFacts
+    original: Picture
+
+
+def _no_offset() -> Tensor:
+    return torch.zeros(3, dtype=torch.float64)
+
+
+@dataclass
+class Scene:
+    """Everything known about a dataset before training.
+
+    Args:
+        views: sorted by name.
+        points: (P, 3) float32 points to start from, in the world. The world has the source's axes and unit.
+        point_colors: (P, 3) float32 in [0, 1], sRGB.
+        drawn: the points are random and show nothing.
+        source: the folder that was opened.
+        memory_budget: bytes of photos and masks kept in memory; the rest is read at each use.
+        offset: (3,) float64, scene units: source coordinates = scene coordinates + offset. It is zero unless
+            the source's origin is so far away that float32 would lose precision, as in georeferenced models.
+    """
+
+    views: list[View]
+    points: Tensor
+    point_colors: Tensor
+    drawn: bool
+    source: Path
+    memory_budget: int = 2 << 30
+    offset: Tensor = field(default_factory=_no_offset)
+    _memory: dict[Path, Tensor] = field(default_factory=dict, repr=False)
+    _memory_used: int = field(default=0, repr=False)
+
+    @property
+    def train_views(self) -> list[View]:
+        return [view for view in self.views if not view.is_test]
+
+    @property
+    def test_views(self) -> list[View]:
+        return [view for view in self.views if view.is_test]
+
+    @property
+    def extent(self) -> float:
+        """Size of the scene in scene units: that of `size_of`, over the training cameras."""
+        return size_of(torch.stack([view.camera.position for view in self.train_views]), self.points)
+
+    def photo(self, view: View) -> Tensor:
+        """(3, H, W) float32 in [0, 1], sRGB, at the camera's size. Treat it as read-only: it may be shared.
+
+        Raises:
+            InputError: the file is gone or damaged.
+        """
+        return self._keep(view.image_path, read_picture)
+
+    def mask(self, view: View) -> Tensor | None:
+        """(H, W) float32, 1 = use and 0 = ignore; None where the photo has no mask. Read-only."""
+        if view.mask_path is None:
+            return None
+        return self._keep(view.mask_path, _read_mask)
+
+    def picture_like(self, view: View, path: Path) -> Tensor:
+        """Another picture by the view's camera, undistorted and shrunk as its photo was: (3, H, W) in [0, 1].
+
+        Raises:
+            InputError: the file is gone, damaged, or of another shape than the photo.
+        """
+        return torch.from_numpy(prepare.prepared_like(view.original, path, view.camera)).permute(2, 0, 1)
+
+    def fingerprint(self) -> str:
+        """Hash of the names, sizes, cameras and split of all views: tells one dataset from another."""
+        digest = hashlib.sha256()
+        for view in self.views:
+            camera = view.camera
+            numbers = [*_rounded(camera.intrinsics), *_rounded(camera.cam_from_world)]
+            digest.update(repr((view.name, camera.width, camera.height, view.is_test, numbers)).encode())
+        return digest.hexdigest()
+
+    def _keep(self, path: Path, read: Callable[[Path], Tensor]) -> Tensor:
+        if path in self._memory:
+            return self._memory[path]
+        tensor = read(path)
+        if self._memory_used + tensor.nbytes <= self.memory_budget:
+            self._memory_used += tensor.nbytes
+            self._memory[path] = tensor
+        return tensor
+
+
+def _rounded(values: Tensor) -> list[float]:
+    """All numbers of a tensor, rounded; numbers that are tiny beside the largest one count as 0."""
+    counts = values.abs() > 10**-FINGERPRINT_DIGITS * values.abs().max()
+    kept = torch.where(counts, values, 0).flatten().tolist()
+    return [float(f"{value:.{FINGERPRINT_DIGITS}g}") for value in kept]
+
+
+def read_picture(path: Path) -> Tensor:
+    """(3, H, W) float32 in [0, 1] of a picture, upright."""
+    pixels = photos.to_float(photos.read_photo(path))
+    return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
+
+
+def _read_mask(path: Path) -> Tensor:
+    return torch.from_numpy(photos.read_mask(path)).float()

@@ -1,0 +1,245 @@
+"""Open a dataset: find out what kind it is, read its cameras, prepare its photos, find its points.
+
+`open_scene` takes the first of these that a folder holds: a COLMAP model (sparse/0, sparse/1, ..., sparse/),
+nerfstudio's transforms.json, LLFF's poses_bounds.npy, plain photos (cameras from SfM). The world keeps the
+source's axes and unit; its origin moves only where float32 demands it (`Scene.offset`).
+"""
+
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from cocogs.errors import InputError
+from cocogs.io import colmap, folders, llff, nerfstudio, photos, prepare, sfm, undistort
+from cocogs.io.prepare import Picture
+from cocogs.io.progress import Progress, Say
+from cocogs.io.source import Intrinsics, Source
+from cocogs.scene import frame
+from cocogs.scene.data import Scene, View
+from cocogs.scene.points import find_points
+from cocogs.scene.split import names_for_testing
+
+# Smaller pictures than this are refused: `downscale` is too large.
+SHORTEST_SIDE = 12
+# Degrees of parallax below which the user is warned.
+LEAST_PARALLAX = 1.0
+
+
+def open_scene(
+    data: Path,
+    cache: Path,
+    *,
+    downscale: int | None = None,
+    test_every: int | None = None,
+    test: str | None = None,
+    seed: int = 0,
+    memory_budget: int = 2 << 30,
+    settled: bool = False,
+    say: Say = print,
+) -> Scene:
+    """Open a dataset, computing cameras from the photos if it has none.
+
+    Args:
+        data: the dataset's folder.
+        cache: folder for what is computed once: cameras (sfm/) and training-size pictures (photos/).
+        downscale: shrink the photos by this whole factor; None: by the smallest factor that brings the longer
+            side to 800 px or less.
+        test: names of the photos to keep for testing, with commas between; * stands for any letters.
+        test_every: keep every Nth photo, from the first in name order, for testing; None: as a file hold=N
+            or the dataset itself says, else no photo.
+        seed: for SfM and for seed points that are drawn at random.
+        memory_budget: bytes of photos kept in memory.
+        settled: a scene was trained with the cameras in the cache: they are not computed again.
+        say: receives lines meant for the user.
+
+    Raises:
+        InputError: the data cannot be used; the message says what to do.
+    """
+    data, cache = Path(data), Path(cache)
+    _check_request(data, downscale, test_every)
+    source, pictures = _look(data, cache, downscale, seed, settled, say)
+    if len(source.shots) < 2:
+        raise InputError(f"{data} has a single photo: give at least 3 photos from different places.")
+    positions = torch.stack([frame.position_of(shot.cam_from_world) for shot in source.shots])
+    offset = frame.offset_of(positions, source.points)
+    source = frame.moved(source, offset)
+    tests = names_for_testing(data, source, test_every, test)
+    views = _views(data, cache, source, pictures, downscale, tests, say)
+    points = find_points(views, source, cache, seed, settled, say)
+    near = frame.near_plane([view.camera for view in views], points.positions)
+    views = [replace(view, camera=replace(view.camera, near=near)) for view in views]
+    scene = Scene(views, points.positions, points.colors, points.drawn, data, memory_budget, offset)
+    _tell(scene, say)
+    _check_photos(scene, cache, say)
+    return scene
+
+
+def _check_request(data: Path, downscale: int | None, test_every: int | None) -> None:
+    if not data.is_dir():
+        problem = "is not a folder" if data.exists() else "does not exist"
+        raise InputError(f"{data} {problem}: name the folder that holds your photos.")
+    if downscale is not None and downscale < 1:
+        raise InputError(f"`downscale` {downscale} is not a size: give a whole number from 1 (full size) up.")
+    if test_every is not None and test_every < 1:
+        raise InputError(f"`test_every` {test_every} is too small: give a whole number from 2 up, or none.")
+
+
+def _tell(scene: Scene, say: Say) -> None:
+    """What the user must know about the scene as a whole."""
+    say(folders.usage_line(scene.source, [view.original.path for view in scene.views]))
+    if bool(scene.offset.any()):
+        moved = ", ".join(f"{value:.12g}" for value in scene.offset.tolist())
+        say(f"The origin is far from the cameras: the scene is moved by ({moved}), and exports move it back.")
+    cameras = [view.camera for view in scene.train_views]
+    if not scene.drawn and (angle := frame.parallax(cameras, scene.points)) < LEAST_PARALLAX:
+        say(
+            f"The photos show hardly any parallax ({angle:.2g} degrees), so depth is a guess: move sideways "
+            "between photos, by about a tenth of the distance to the subject."
+        )
+
+
+def _look(
+    data: Path, cache: Path, downscale: int | None, seed: int, settled: bool, say: Say
+) -> tuple[Source, folders.Pictures]:
+    """Read the cameras, by the kind of the dataset, and find the files of its photos."""
+    transforms, poses_bounds = nerfstudio.find_transforms(data), data / llff.FILE
+    if models := colmap.find_models(data):
+        model, *others = models
+        unused = [f"{other} ({models[other]} photos)" for other in others]
+        unused += [path.name for path in (transforms, poses_bounds) if path is not None and path.is_file()]
+        say(f"Cameras from the COLMAP model in {model}{''.join(f'; {name} is not used' for name in unused)}.")
+        source = colmap.read_model(model)
+        return source, folders.find_pictures(data, [shot.name for shot in source.shots], downscale)
+    if transforms is not None:
+        say(f"Cameras from {transforms}.")
+        source, paths = nerfstudio.read_transforms(transforms)
+        return source, folders.Pictures(data, 1, paths)
+    if poses_bounds.is_file():
+        say(f"Cameras from {poses_bounds}.")
+        names = folders.list_largest(data)
+        return llff.read_poses_bounds(data, names), folders.find_pictures(data, names, downscale)
+    return _from_photos(data, cache, seed, settled, say)
+
+
+def _from_photos(
+    data: Path, cache: Path, seed: int, settled: bool, say: Say
+) -> tuple[Source, folders.Pictures]:
+    folder = folders.photo_folder(data)
+    names = photos.list_photos(folder)
+    if not names:
+        raise InputError(
+            f"{folder} holds no PNG, JPEG or TIFF photo: name the folder that holds your photos."
+        )
+    masks = {name: mask for name in names if (mask := folders.find_mask(data, name))}
+    source = sfm.reconstruct(folder, names, cache / "sfm", seed, say, settled, masks)
+    return source, folders.Pictures(folder, 1, {shot.name: folder / shot.name for shot in source.shots})
+
+
+def _views(
+    data: Path,
+    cache: Path,
+    source: Source,
+    pictures: folders.Pictures,
+    downscale: int | None,
+    tests: frozenset[str],
+    say: Say,
+) -> list[View]:
+    """Views at training resolution; their pictures go to the cache where the files do not do as they are."""
+    fitted = [prepare.fit_photo(shot, pictures.paths[shot.name]) for shot in source.shots]
+    factor = _shrink(fitted, pictures, downscale)
+    flats = [_shrunk(photo, factor) for photo in fitted]
+    _announce(fitted, flats, pictures.folder, downscale is None and factor > 1, say)
+    progress = Progress("Preparing photos", len(fitted), say, patience=2)
+    views = []
+    for shot, photo, flat in zip(source.shots, fitted, flats, strict=True):
+        mask = shot.mask or folders.find_mask(data, shot.name)
+        views.append(
+            View(
+                name=shot.name,
+                camera=undistort.to_camera(flat, shot.cam_from_world),
+                image_path=prepare.prepared_photo(photo, flat, cache / "photos"),
+                mask_path=mask
+                and prepare.prepared_mask(prepare.fit_mask(photo, shot, mask), flat, cache / "masks"),
+                is_test=shot.name in tests,
+                lens=photo.header.lens,
+                original=photo,
+            )
+        )
+        progress.add(1)
+    if (data / "masks").exists() or any(view.mask_path for view in views):
+        say(f"Masks for {sum(view.mask_path is not None for view in views)} of {len(views)} photos.")
+    return views
+
+
+def _shrink(fitted: list[Picture], pictures: folders.Pictures, downscale: int | None) -> float:
+    """How much the files found are to be shrunk for training."""
+    if downscale is not None:
+        return downscale / pictures.shrunk_by
+    return folders.automatic_downscale(max(max(photo.lens.width, photo.lens.height) for photo in fitted))
+
+
+def _shrunk(photo: Picture, factor: float) -> Intrinsics:
+    """The pinhole camera at training resolution."""
+    flat = undistort.pinhole(photo.lens)
+    width, height = round(flat.width / factor), round(flat.height / factor)
+    if min(width, height) < SHORTEST_SIDE:
+        raise InputError(f"{photo.path} would shrink to {width}x{height} px: use a smaller `downscale`.")
+    if not undistort.is_pinhole(photo.lens):
+        # We choose what an undistorted picture shows: a whole number of training pixels, so that they stay
+        # square. Up to half a training pixel beyond the border is filled from the border.
+        flat = replace(flat, width=round(width * factor), height=round(height * factor))
+    return undistort.resized(flat, width, height)
+
+
+def _announce(
+    fitted: list[Picture],
+    flats: list[Intrinsics],
+    folder: Path,
+    shrunk_unasked: bool,
+    say: Say,
+) -> None:
+    """Tell the user what the training uses, in one line."""
+    hint = " (`downscale` 1 for full size)" if shrunk_unasked else ""
+    undistorted = "" if all(undistort.is_pinhole(photo.lens) for photo in fitted) else ", undistorted"
+    say(
+        f"{len(fitted)} photos of {_sizes(photo.lens for photo in fitted)} px in {folder}; "
+        f"training at {_sizes(flats)}{undistorted}{hint}."
+    )
+    if any(photo.header.has_alpha for photo in fitted):
+        say("Transparent parts of the photos are laid over black.")
+
+
+def _sizes(lenses: Iterable[Intrinsics]) -> str:
+    """The size of all pictures, or the smallest and the largest."""
+    sizes = sorted({(lens.width, lens.height) for lens in lenses}, key=lambda size: (size[0] * size[1], size))
+    ends = sizes if len(sizes) == 1 else (sizes[0], sizes[-1])
+    return " to ".join(f"{width}x{height}" for width, height in ends)
+
+
+def _check_photos(scene: Scene, cache: Path, say: Say) -> None:
+    """Decode what was not prepared, so that a damaged file is named before the training starts. Photos to
+    train on come first: they are read again and again, and the memory may not hold all."""
+    for view in [*scene.train_views, *scene.test_views]:
+        if view.image_path.parent != cache / "photos":
+            scene.photo(view)
+    _check_masks(scene, say)
+    needed = sum(3 * 4 * view.camera.width * view.camera.height for view in scene.train_views)
+    if needed > scene.memory_budget:
+        say(
+            f"The photos need {needed / 2**30:.1f} GiB of memory, more than the "
+            f"{scene.memory_budget / 2**30:.1f} GiB set aside: some are read from disk at every use."
+        )
+
+
+def _check_masks(scene: Scene, say: Say) -> None:
+    """A mask of 0 and 1 instead of 0 and 255 is black, and nobody sees why nothing is learned."""
+    black = [
+        view.name for view in scene.train_views if (mask := scene.mask(view)) is not None and not mask.any()
+    ]
+    if not black:
+        return
+    if len(black) == len(scene.train_views):
+        raise InputError(f"All masks of {scene.source} are black: make white, 255, what is to be used.")
+    say(f"Black masks, so that nothing is learned from {', '.join(black)}; white, 255, is what is used.")

@@ -1,0 +1,47 @@
+"""Which photos are kept for testing."""
+
+import fnmatch
+from pathlib import Path
+
+from cocogs.errors import InputError
+from cocogs.io import folders
+from cocogs.io.source import Source
+
+
+def names_for_testing(data: Path, source: Source, test_every: int | None, test: str | None) -> frozenset[str]:
+    """Names of the test photos: by `test`, else `test_every`, else hold=N, else the dataset, else none.
+
+    Raises:
+        InputError: no photo would be left to train on, or a name is not that of a photo.
+    """
+    names = [shot.name for shot in source.shots]
+    if test is not None:
+        return named(names, test, data)
+    hold = folders.read_hold(data)
+    every = hold if test_every is None else test_every
+    if every is not None:
+        tests = frozenset(names[::every])
+        reason = f"`test_every` {test_every}" if test_every is not None else str(data / f"hold={hold}")
+    else:
+        tests = (source.test_names or frozenset()) & frozenset(names)
+        reason = f"the split in {data}"
+    if len(tests) == len(names):
+        raise InputError(f"{reason} leaves no photo to train on: keep fewer photos for testing.")
+    return tests
+
+
+def named(names: list[str], test: str, data: Path) -> frozenset[str]:
+    """The photos that `test` names: names or patterns, with commas between."""
+    found: set[str] = set()
+    for pattern in map(str.strip, test.split(",")):
+        # A whole name first: editors number copies as a[1].jpg, which as a pattern means a1.jpg.
+        matching = [pattern] if pattern in names else fnmatch.filter(names, pattern)
+        if not matching:
+            raise InputError(
+                f"`test` {pattern}: {data} has no photo of this name that has a camera: give names "
+                "of its photos, or * for any letters."
+            )
+        found.update(matching)
+    if len(found) == len(names):
+        raise InputError(f"`test` {test} leaves no photo to train on: keep fewer photos for testing.")
+    return frozenset(found)
