@@ -9,6 +9,7 @@ from tiny_run import FX, tiny_run
 
 from cocogs.errors import InputError
 from cocogs.optics.lens import Lens
+from cocogs.optics.lens_models.base import ThinLens
 from cocogs.render.refocusing import refocus
 from cocogs.run import Run, load_gaussians, load_run
 from cocogs.scene import LensFacts
@@ -21,6 +22,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 def test_the_lens_is_that_of_lens_json(run: Run) -> None:
     photos = [p for p in json.loads((run.folder / "lens.json").read_text())["photos"] if not p["test"]]
+    assert isinstance(run.model.lens, ThinLens)
     softness = run.model.lens.softness
     for photo in photos:
         lens = run.lens(photo["name"])

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from cocogs.config import PRESETS, preset
 from cocogs.optics.lens_models import make_lens
+from cocogs.optics.lens_models.base import ThinLens
 from cocogs.optics.model import DefocusModel
 from cocogs.optics.search import K_ratios
 from cocogs.run import DataConfig, load_run, open_data
@@ -150,6 +151,7 @@ def test_a_shaken_photo_is_found(tmp_path: Path) -> None:
     strategy = replace(config.strategy, max_gaussians=1000, extra_points=300)
     trainer = Trainer(replace(config, optim=optim, strategy=strategy), scene, tmp_path / "run")
     trainer.train(Losses())
+    assert isinstance(trainer.model.lens, ThinLens)
     softness = trainer.model.lens.softness.variance.tolist()
     found = softness.pop([view.name for view in scene.train_views].index("view_2.png"))
     assert 0.4 < found**0.5 < 1.2, (found, softness)

@@ -100,7 +100,7 @@ def _error(model: pycolmap.Reconstruction, number: int) -> float:
     """Median reprojection error of a photo, px; 0 where it has no points."""
     image = model.images[number]
     seen = [point for point in image.points2D if point.has_point3D()]
-    if not seen:
+    if not seen or image.camera is None:
         return 0.0
     places = np.stack([model.points3D[point.point3D_id].xyz for point in seen])
     local = places @ image.cam_from_world().rotation.matrix().T + image.cam_from_world().translation

@@ -84,7 +84,7 @@ class Lpips(nn.Module):
 
 def _shrunk(mask: Tensor | None, size: torch.Size) -> Tensor | None:
     """The mask averaged down to the size of a layer: the share of each cell that counts."""
-    return None if mask is None else F.adaptive_avg_pool2d(mask[None].float(), tuple(size))[0]
+    return None if mask is None else F.adaptive_avg_pool2d(mask[None].float(), (size[0], size[1]))[0]
 
 
 def _read(path: Path) -> Any:

@@ -1,9 +1,8 @@
 """Does a training fit into the memory? Asked before its first step: the last part of a run needs the most."""
 
-from pathlib import Path
-
 import torch
 
+from cocogs.compiled import cpu_module
 from cocogs.config import Config
 from cocogs.errors import InputError
 from cocogs.optics.lens_models import LENS_MODELS
@@ -19,8 +18,6 @@ def check_memory(config: Config, scene: Scene, device: torch.device) -> None:
         InputError: it needs more memory than is free.
     """
     free = free_memory(device)
-    if free is None:
-        return
     camera = max((view.camera for view in scene.train_views), key=lambda c: c.width * c.height)
     needed = bytes_needed(config, camera.width * camera.height)
     if device.type == "cpu":  # on a GPU the photos have their own share (train/photo_store.py)
@@ -41,23 +38,8 @@ def bytes_needed(config: Config, pixels: int) -> int:
     return per_pixel * pixels + BYTES_PER_SPLAT * config.strategy.max_gaussians
 
 
-def free_memory(device: torch.device) -> int | None:
-    """Bytes that can still be had; None where the system does not tell."""
+def free_memory(device: torch.device) -> int:
+    """Bytes that can still be had, within the limits of this process and its container."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        (available,) = (int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
-    except (OSError, ValueError):
-        return None
-    return min([available, *_left_of_group()])
-
-
-def _left_of_group() -> list[int]:
-    """Bytes that a container's limit leaves, where there is one."""
-    group = Path("/sys/fs/cgroup")
-    try:
-        limit, used = ((group / name).read_text().strip() for name in ("memory.max", "memory.current"))
-        return [] if limit == "max" else [int(limit) - int(used)]
-    except (OSError, ValueError):
-        return []
+    return cpu_module().available_memory()
