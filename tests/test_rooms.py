@@ -1,6 +1,7 @@
 """The walls of the house (docs/architecture.md): which room may import which."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -52,3 +53,20 @@ def test_no_room_imports_what_it_must_not(path: Path) -> None:
 @pytest.mark.parametrize("path", [p for p in FILES if room_of(p) not in ("rasterize", "ssim")], ids=name)
 def test_production_never_uses_the_specification(path: Path) -> None:
     assert not {"rasterize.reference", "ssim.reference"} & imports(path)
+
+
+def raised(path: Path) -> list[str]:
+    """The literal text of every `InputError` that a file raises."""
+    calls = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
+    errors = [call for call in calls if isinstance(call.func, ast.Name) and call.func.id == "InputError"]
+    return [
+        "".join(str(part.value) for part in ast.walk(call) if isinstance(part, ast.Constant))
+        for call in errors
+    ]
+
+
+@pytest.mark.parametrize("path", [p for p in FILES if room_of(p) != "cli"], ids=name)
+def test_only_the_command_line_knows_its_options(path: Path) -> None:
+    """A whole command, `cocogs train ... --resume`, may be named: it works whoever reads it."""
+    for text in raised(path):
+        assert "cocogs " in text or not re.search(r"(^|\s)--[a-z]", text), text

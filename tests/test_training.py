@@ -11,6 +11,7 @@ from tiny_run import TEST_EVERY, tiny_run, tiny_scene, write_tiny_scene
 from torch import Tensor
 
 from cocogs.config import PRESETS, preset
+from cocogs.errors import InputError
 from cocogs.optics.lens_models import make_lens
 from cocogs.optics.lens_models.base import ThinLens
 from cocogs.optics.model import DefocusModel
@@ -122,6 +123,20 @@ def test_the_lens_is_found_on_a_gpu_as_on_a_cpu(
     one, other = (make_lens(preset("full").model, start_lens(scene, device)) for device in ("cpu", "cuda"))
     for name, value in one.state_dict().items():
         torch.testing.assert_close(other.state_dict()[name], value, rtol=1e-3, atol=1e-6)
+
+
+def test_a_sick_training_ends_before_it_saves(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """A colour that is not a number reaches the picture, the loss and the user, but not the checkpoint."""
+    config = preset("lens")
+    config = replace(config, optim=replace(config.optim, iterations=300))
+    trainer = Trainer(config, open_tiny_scene(tmp_path_factory), tmp_path)
+    with torch.no_grad():
+        trainer.model.gaussians.sh0[:] = torch.nan
+    with pytest.raises(InputError, match="before step 100: its loss is not a number"):
+        trainer.train(Losses())
+    assert not (tmp_path / "checkpoint.pt").exists()
 
 
 def load_parameters(folder: Path) -> list[Tensor]:

@@ -53,7 +53,7 @@ def find_pictures(data: Path, names: list[str], downscale: int | None) -> Pictur
     shrunk_by = _choose(folders, downscale)
     if downscale is not None and shrunk_by > downscale:
         raise InputError(
-            f"{data} only holds photos already shrunk by {shrunk_by}: use --downscale {shrunk_by} or more."
+            f"{data} only holds photos already shrunk by {shrunk_by}: use `downscale={shrunk_by}` or more."
         )
     folder = folders[shrunk_by]
     return Pictures(folder, shrunk_by, _match(names, folder, folders.get(1)))

@@ -13,6 +13,7 @@ from cocogs.device import exact_convolutions
 from cocogs.errors import InputError
 from cocogs.learned_lens import write_learned_lens
 from cocogs.optics.resolution import least_blur
+from cocogs.rasterize import release_memory
 from cocogs.scene import Scene
 from cocogs.threads import torch_on_one
 from cocogs.train.interrupt import stop_on_interrupt
@@ -27,6 +28,7 @@ from cocogs.train.strategy import Densification
 
 CHECKPOINT_EVERY = 500  # steps; on a CPU about a quarter of a minute of work at risk
 CHECKPOINT_SECONDS = 10  # at least, in between: a GPU takes 500 steps in the time that writing one takes
+HEALTH_EVERY = 100  # steps; a divisor of CHECKPOINT_EVERY. Reading the loss waits for a GPU
 LIGHT = 150_000  # splats; up to here a second thread gains torch's operations nothing (docs/benchmarks.md)
 
 
@@ -82,6 +84,7 @@ class Trainer:
                 self.step += 1
                 with torch_on_one(self.is_light):
                     loss, mse = self.advance(self.next_view())
+                self.check_health(loss)
                 monitor.step(self.step, loss, mse, len(self.model.gaussians))
                 if self.step % CHECKPOINT_EVERY or self.step == iterations or stop.is_set:
                     continue
@@ -93,7 +96,21 @@ class Trainer:
         self.save()
         monitor.evaluate(self.step, self.model, self.scene)
         monitor.show(self.step, self.model, self.scene)
+        release_memory()
         return self.step >= iterations
+
+    def check_health(self, loss: Tensor) -> None:
+        """Before anything sick is saved.
+
+        Raises:
+            InputError: the loss is not a number any more.
+        """
+        if self.step % HEALTH_EVERY == 0 and not bool(loss.isfinite()):
+            raise InputError(
+                f"The training in {self.folder} went wrong before step {self.step}: its loss is not a "
+                "number. What was saved before is kept: continue it with `resume`, and report this if it "
+                "happens again."
+            )
 
     def edit(self) -> None:
         """Splats are added and removed, where it is time."""

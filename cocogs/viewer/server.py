@@ -13,6 +13,7 @@ import numpy as np
 import viser
 
 from cocogs.errors import InputError, check_number
+from cocogs.rasterize import release_memory
 from cocogs.viewer.exhibit import Exhibit
 from cocogs.viewer.session import Session
 from cocogs.viewer.space import TYPICAL_DEPTH, ViewerSpace, field_of_view
@@ -92,8 +93,11 @@ class Viewer:
     def _part(self, client: viser.ClientHandle) -> None:
         with self._lock:
             session = self.sessions.pop(client.client_id, None)
+            empty = not self.sessions
         if session is not None:
             session.close()
+        if empty:
+            release_memory()
 
 
 def is_loopback(host: str) -> bool:
