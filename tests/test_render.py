@@ -340,7 +340,7 @@ def test_a_gif_plays_as_fast_as_asked(run: Run, tmp_path: Path) -> None:
             film.seek(index)
             durations.append(film.info["duration"])
     assert sum(durations) == 200 and min(durations) >= 30
-    with pytest.raises(InputError, match=r"--fps 100: a gif shows 0\.01 to 50 pictures a second"):
+    with pytest.raises(InputError, match=r"`fps` is 100, but a gif shows 0\.01 to 50 pictures a second"):
         rendered(run, tmp_path / "fast.gif", focus_pull="3:5", frames=2, fps=100.0)
 
 

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-from PIL import ExifTags, Image, ImageFile, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
+from PIL import ExifTags, ImageFile, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
 from PIL.TiffImagePlugin import TiffImageFile
 
 from cocogs.errors import InputError

@@ -1,4 +1,4 @@
-"""What a dataset folder holds beside its cameras: images/, images_N/, masks/, hold=N; and what of it is used."""
+"""What a dataset folder holds beside its cameras: images/, images_N/, masks/, hold=N; and what is used."""
 
 import math
 import os
@@ -10,7 +10,7 @@ from pathlib import Path
 from cocogs.errors import InputError
 from cocogs.io.photos import SUFFIXES, list_files, list_photos, read_header
 
-# Unless `downscale` is given, photos are shrunk by the smallest whole factor that brings the longer side to this.
+# px. Unless `downscale` is given, the smallest whole factor is used that brings the longer side to this.
 LONGER_SIDE = 800
 _MASK_FOLDERS = ("masks", "mask")
 # Photos of kinds that cannot be read, by suffix.
@@ -93,8 +93,8 @@ def find_masks(data: Path, names: list[str]) -> dict[str, Path]:
     for folder in (data / name for name in _MASK_FOLDERS if not found):
         if files := _file_names(folder):
             raise InputError(
-                f"{folder} holds {files[0]} and {len(files) - 1} more, but no mask of a photo: name the mask of "
-                f"{Path(names[0]).name} {Path(names[0]).stem}.png, or remove the folder."
+                f"{folder} holds {files[0]} and {len(files) - 1} more, but no mask of a photo: name the mask "
+                f"of {Path(names[0]).name} {Path(names[0]).stem}.png, or remove the folder."
             )
     return found
 
