@@ -1,8 +1,8 @@
 """Colours of a photo's ICC profile -> sRGB.
 
-8-bit pixels are converted by LittleCMS (`PIL.ImageCms`), which has no 16-bit RGB. 16-bit pixels are converted
-here, for the profiles that cameras and editors write: three curves and a matrix, or one curve for grey
-(ICC.1:2022, 9.2 and 10). Both convert relative to white, and colours outside sRGB are clipped.
+8-bit colours are converted by LittleCMS (`PIL.ImageCms`), for which Pillow has no 16-bit RGB. 16-bit colours
+and grey are converted here, for the profiles that cameras and editors write: three curves and a matrix, or
+one curve for grey (ICC.1:2022, 9.2 and 10). Both convert relative to white; colours outside sRGB are clipped.
 """
 
 import io
@@ -64,21 +64,22 @@ def to_srgb(pixels: np.ndarray, profile: bytes) -> np.ndarray:
     Pixels stay as they are where the profile is sRGB, damaged, for another kind of pixels, or, with 16 bits,
     one of tables.
     """
-    if kind(profile) not in ("RGB", "GRAY") or leaves_colors(profile):
+    return pixels if leaves_colors(profile) else _apply(pixels, profile)
+
+
+def _apply(pixels: np.ndarray, profile: bytes) -> np.ndarray:
+    if kind(profile) == "GRAY" and (pixels != pixels[..., :1]).any():  # a grey profile in a file of colours
         return pixels
-    if pixels.dtype == np.uint16:
+    if kind(profile) == "GRAY" or pixels.dtype == np.uint16:
         simple = _parse(profile)
         return pixels if simple is None else _convert(pixels, simple)
-    mode = "L" if kind(profile) == "GRAY" else "RGB"
-    if mode == "L" and (pixels != pixels[..., :1]).any():  # a grey profile in a file of colours
-        return pixels
-    transform = _transform(profile, mode)
+    transform = _transform(profile, "RGB")
     if transform is None:
         return pixels
     converted = np.empty_like(pixels)
     for rows in _strips(len(pixels)):
-        strip = np.ascontiguousarray(pixels[rows, :, 0] if mode == "L" else pixels[rows])
-        converted[rows] = np.asarray(ImageCms.applyTransform(Image.fromarray(strip), transform))
+        strip = Image.fromarray(np.ascontiguousarray(pixels[rows]))
+        converted[rows] = np.asarray(ImageCms.applyTransform(strip, transform))
     return converted
 
 
@@ -97,18 +98,14 @@ def kind(profile: bytes) -> str:
 
 @lru_cache(maxsize=16)
 def leaves_colors(profile: bytes) -> bool:
-    """The profile leaves a grid of colours as they are, or cannot be used."""
-    mode = {"RGB": "RGB", "GRAY": "L"}.get(kind(profile))
-    transform = None if mode is None else _transform(profile, mode)
-    if transform is None:
-        return kind(profile) != "CMYK"
+    """A profile for RGB or grey that leaves a grid of colours as they are; or one that cannot be used."""
+    if kind(profile) not in ("RGB", "GRAY"):
+        return True
     steps = np.linspace(0, 255, 9).round().astype(np.uint8)
     grid = np.stack(np.meshgrid(steps, steps, steps), axis=-1).reshape(27, 27, 3)
-    if mode == "L":
+    if kind(profile) == "GRAY":
         grid = np.repeat(np.arange(256, dtype=np.uint8)[None, :, None], 3, axis=2)
-    image = Image.fromarray(grid[..., 0] if mode == "L" else grid)
-    moved = np.asarray(ImageCms.applyTransform(image, transform)).astype(int) - grid
-    return bool(np.abs(moved).max() <= _SAME)
+    return bool(np.abs(_apply(grid, profile).astype(int) - grid).max() <= _SAME)
 
 
 @lru_cache(maxsize=16)

@@ -67,8 +67,9 @@ def decode(path: Path, image: ImageFile.ImageFile, to_srgb: bool = True) -> np.n
     """
     profile = image.info.get("icc_profile") or b""
     from_adobe = not profile and says_adobe_rgb(read_exif(image))
+    is_cmyk = image.mode == "CMYK"
     pixels = _decode(path, image, profile if to_srgb else b"")
-    if not to_srgb:
+    if is_cmyk or not to_srgb:
         return pixels
     return color.adobe_rgb_to_srgb(pixels) if from_adobe else color.to_srgb(pixels, profile)
 
@@ -76,6 +77,8 @@ def decode(path: Path, image: ImageFile.ImageFile, to_srgb: bool = True) -> np.n
 def is_srgb(image: ImageFile.ImageFile) -> bool:
     """The file's colours are sRGB, as far as it says."""
     profile = image.info.get("icc_profile") or b""
+    if image.mode == "CMYK":
+        return color.kind(profile) != "CMYK"
     return color.leaves_colors(profile) if profile else not says_adobe_rgb(read_exif(image))
 
 
