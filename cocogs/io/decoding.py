@@ -21,8 +21,8 @@ from cocogs.io.pixels import from_float, to_float
 from cocogs.io.source import MAX_SIDE
 
 _ALPHA_MODES = ("RGBA", "LA", "PA", "RGBa", "La")
-# Rows taken out of Pillow at a time: it needs 4 bytes per pixel itself and 6 more for what it hands over.
-_ROWS = 256
+# Pixels taken out of Pillow at a time: it needs 4 bytes per pixel itself and 10 more for what it hands over.
+_STRIP = 1 << 22
 _warnings_lock = threading.RLock()
 
 
@@ -140,11 +140,12 @@ def _decode_eight(image: ImageFile.ImageFile, profile: bytes) -> np.ndarray:
     width, height = image.size
     mode = "RGBA" if has_alpha(image) else "RGB"
     pixels = np.empty((height, width, 3), np.uint8)
-    for top in range(0, height, _ROWS):
-        strip = image.crop((0, top, width, min(top + _ROWS, height)))
+    rows = max(1, _STRIP // width)
+    for top in range(0, height, rows):
+        strip = image.crop((0, top, width, min(top + rows, height)))
         if strip.mode == "CMYK" and profile:
             strip = color.cmyk_to_srgb(strip, profile)
-        pixels[top : top + _ROWS] = _over_black(np.asarray(strip.convert(mode)))
+        pixels[top : top + rows] = _over_black(np.asarray(strip.convert(mode)))
     return pixels
 
 
