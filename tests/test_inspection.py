@@ -4,7 +4,6 @@ import json
 import math
 import re
 import shutil
-import struct
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +17,6 @@ from torch import Tensor
 
 from cocogs.camera import Camera
 from cocogs.cli import main
-from cocogs.io.makernote import canon_focus_distance
-from cocogs.io.photos import read_header
 from cocogs.io.truth_file import read_truth
 from cocogs.measure.alignment import align
 from cocogs.measure.inspection import (
@@ -325,31 +322,3 @@ def test_how_far_exif_agrees_is_told() -> None:
         "EXIF: its focal length is 1.02 of the cameras', its focus distances correlate by 0.80 with those "
         "found, by them one unit is 0.53 m, the aperture found is 0.25 of its own."
     )
-
-
-# --- EXIF
-
-
-@pytest.mark.parametrize(("centimetres", "metres"), [(0, None), (1, 0.01), (65534, 655.34), (65535, None)])
-def test_canon_writes_unknown_and_infinity_as_numbers(centimetres: int, metres: float | None) -> None:
-    def directory(tag: int, offset: int) -> bytes:
-        return struct.pack("<HHHII", 1, tag, 4, 1, offset)
-
-    parts = [b"II*\0" + struct.pack("<I", 8)]
-    for tag in (0x8769, 0x927C, 0x0004):  # each points to what comes next
-        parts.append(directory(tag, sum(map(len, parts)) + 14))
-    exif = b"Exif\0\0" + b"".join(parts) + struct.pack("<20H", *[7] * 19, centimetres)
-    assert canon_focus_distance(exif) == metres
-
-
-def test_canon_focus_distance(shared_data: Path, tmp_path: Path) -> None:
-    photo = shared_data / "real" / "moldcape_f25" / "images" / "IMG_5908.jpg"
-    if not photo.is_file():
-        photo = next(iter(sorted((shared_data / "real" / "moldcape_f25" / "images").iterdir())))
-    distance = read_header(photo).lens.focus_distance
-    assert distance is not None and 0.3 < distance < 3
-    Image.new("RGB", (8, 8)).save(tmp_path / "plain.jpg")
-    assert read_header(tmp_path / "plain.jpg").lens.focus_distance is None
-    whole = photo.read_bytes()
-    (tmp_path / "garbage.jpg").write_bytes(whole[:40] + bytes(400) + whole[440:])
-    assert read_header(tmp_path / "garbage.jpg").lens.focus_distance is None

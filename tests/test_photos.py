@@ -11,6 +11,7 @@ from PIL import ExifTags, Image
 
 from cocogs.errors import InputError
 from cocogs.io import photos, prepare
+from cocogs.io.pixels import png_chunk
 from cocogs.io.source import Intrinsics, Shot
 
 
@@ -182,7 +183,7 @@ def test_the_transparent_colour_of_a_sixteen_bit_png_is_laid_over_black(
     path, key = tmp_path / "a.png", deep_pixels[2, 3, :channels]
     photos.write_png(path, deep_pixels if channels == 3 else deep_pixels[..., 0])
     head, body = path.read_bytes().split(b"IDAT", 1)
-    chunk = photos._png_chunk(b"tRNS", struct.pack(f">{channels}H", *key))
+    chunk = png_chunk(b"tRNS", struct.pack(f">{channels}H", *key))
     path.write_bytes(head[:-4] + chunk + head[-4:] + b"IDAT" + body)
     assert photos.read_header(path).has_alpha
     expected = deep_pixels if channels == 3 else np.repeat(deep_pixels[..., :1], 3, axis=2)

@@ -264,7 +264,7 @@ def test_smaller_copies_are_used_when_they_fit(tmp_path: Path) -> None:
         path.unlink()
     assert _open(data, downscale=8)[0].views[0].camera.width == WIDTH // 8
     assert _open(data)[0].views[0].camera.width == WIDTH // 4
-    _refused(data, "only holds photos already shrunk by 4: use --downscale 4 or more", downscale=2)
+    _refused(data, "only holds photos already shrunk by 4: set `downscale` to 4 or more", downscale=2)
 
 
 def test_the_colmap_model_wins_over_other_cameras(data: Path) -> None:

@@ -1,17 +1,24 @@
-"""What a dataset folder holds beside its cameras: images/, images_N/, masks/, hold=N."""
+"""What a dataset folder holds beside its cameras: images/, images_N/, masks/, hold=N; and what is used."""
 
 import math
-import os.path
+import os
 import re
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
 from cocogs.errors import InputError
-from cocogs.io.photos import list_photos, read_header
+from cocogs.io.photos import SUFFIXES, list_files, list_photos, read_header
 
-# With no --downscale, photos are shrunk by the smallest whole factor that brings the longer side to this.
+# px. Unless `downscale` is given, the smallest whole factor is used that brings the longer side to this.
 LONGER_SIDE = 800
+_MASK_FOLDERS = ("masks", "mask")
+# Photos of kinds that cannot be read, by suffix.
+_UNREAD = {
+    **dict.fromkeys((".heic", ".heif", ".hif"), "HEIC"),
+    **dict.fromkeys((".dng", ".cr2", ".cr3", ".nef", ".nrw", ".arw", ".raf", ".rw2", ".orf", ".pef"), "RAW"),
+    **{".avif": "AVIF", ".jxl": "JPEG XL", ".jp2": "JPEG 2000", ".bmp": "BMP", ".gif": "GIF"},
+}
 
 
 @dataclass(frozen=True)
@@ -53,7 +60,7 @@ def find_pictures(data: Path, names: list[str], downscale: int | None) -> Pictur
     shrunk_by = _choose(folders, downscale)
     if downscale is not None and shrunk_by > downscale:
         raise InputError(
-            f"{data} only holds photos already shrunk by {shrunk_by}: use `downscale={shrunk_by}` or more."
+            f"{data} only holds photos already shrunk by {shrunk_by}: set `downscale` to {shrunk_by} or more."
         )
     folder = folders[shrunk_by]
     return Pictures(folder, shrunk_by, _match(names, folder, folders.get(1)))
@@ -76,16 +83,56 @@ def automatic_downscale(longer_side: int) -> int:
     return max(1, math.ceil(longer_side / LONGER_SIDE))
 
 
-def find_mask(data: Path, name: str) -> Path | None:
-    """masks/NAME.png or masks/NAME.EXT.png (COLMAP's way) of a photo, where there is one.
+def find_masks(data: Path, names: list[str]) -> dict[str, Path]:
+    """The masks of the named photos, for those that have one.
 
-    Of a photo outside the dataset, NAME is the mere file name.
+    Raises:
+        InputError: a folder of masks holds files, but none for any of the photos.
+    """
+    found = {name: mask for name in names if (mask := find_mask(data, name))}
+    for folder in (data / name for name in _MASK_FOLDERS if not found):
+        if files := _file_names(folder):
+            raise InputError(
+                f"{folder} holds {files[0]} and {len(files) - 1} more, but no mask of a photo: name the mask "
+                f"of {Path(names[0]).name} {Path(names[0]).stem}.png, or remove the folder."
+            )
+    return found
+
+
+def find_mask(data: Path, name: str) -> Path | None:
+    """The mask of a photo, where there is one.
+
+    Masks lie in masks/ or mask/, or beside the photo. For a photo a.jpg they are called a.png, a.jpg.png
+    (COLMAP), a.jpg.mask.png or a.mask.png (RealityScan), or a_mask.png, with any suffix of a picture, in
+    capitals or not; beside the photo only the last three count. Of a photo outside the dataset, only the file
+    name counts, not its folder.
     """
     inner = _inner_name(data, name)
-    for candidate in (data / "masks" / inner.with_suffix(".png"), data / "masks" / f"{inner}.png"):
-        if os.path.isfile(candidate):
-            return candidate
+    marked = [f"{inner.name}.mask", f"{inner.stem}.mask", f"{inner.name}_mask", f"{inner.stem}_mask"]
+    for folder in (data / folder / inner.parent for folder in _MASK_FOLDERS):
+        if found := _find_picture(folder, [inner.stem, inner.name, *marked]):
+            return found
+    return _find_picture(photo_folder(data) / inner.parent, marked)
+
+
+def _find_picture(folder: Path, stems: list[str]) -> Path | None:
+    """The first file of a folder that has one of these stems and the suffix of a picture, PNG first."""
+    present = {file.lower(): file for file in _file_names(folder)}
+    for stem in stems:
+        for suffix in (".png", *SUFFIXES):
+            if file := present.get(f"{stem}{suffix}".lower()):
+                return folder / file
     return None
+
+
+def _file_names(folder: Path) -> list[str]:
+    """Sorted names of the files in a folder that are not hidden; none where there is no such folder."""
+    try:
+        return sorted(
+            entry.name for entry in os.scandir(folder) if not entry.name.startswith(".") and entry.is_file()
+        )
+    except OSError:
+        return []
 
 
 def _inner_name(data: Path, name: str) -> Path:
@@ -95,6 +142,59 @@ def _inner_name(data: Path, name: str) -> Path:
         if path.is_relative_to(folder):
             path = path.relative_to(folder)
     return Path(path.name) if path.is_absolute() or ".." in path.parts else path
+
+
+def usage_line(data: Path, used: Collection[Path]) -> str:
+    """One line for the user: how many of the photos in a dataset are used, and which are not.
+
+    Counted are the files below the folders that the photos come from (all of `data` where that is not
+    images/ or images_N/ alone), also those of kinds that cannot be read yet, such as HEIC.
+
+    Args:
+        used: the photos' files.
+    """
+    files = {os.path.abspath(path) for path in used}
+    unused: dict[str, list[str]] = {}
+    for folder in _searched(data, files):
+        prefix = "" if folder == data else f"{folder.relative_to(data).as_posix()}/"
+        readable = set(list_photos(folder))
+        for name in sorted(list_files(folder)):
+            path, suffix = os.path.abspath(folder / name), os.path.splitext(name)[1].lower()
+            if name in readable and path not in files:
+                unused.setdefault("", []).append(prefix + name)
+            elif (kind := _UNREAD.get(suffix)) and not _has_twin(path, files):
+                unused.setdefault(kind, []).append(prefix + name)
+    total = len(files) + sum(map(len, unused.values()))
+    if not unused:
+        return f"All {total} photos in {data} are used."
+    groups = [
+        _listed(names) + (f" ({kind} cannot be read: save as JPEG, PNG, TIFF or WebP)" if kind else "")
+        for kind, names in sorted(unused.items())
+    ]
+    return f"{len(files)} of {total} photos in {data} are used; not used: {'; '.join(groups)}."
+
+
+def _searched(data: Path, files: set[str]) -> list[Path]:
+    """The folders in which photos could lie that are not used."""
+    own = [data / "images", *sorted(data.glob("images_*"))]
+    holding = [
+        folder
+        for folder in own
+        if folder.is_dir() and any(Path(file).is_relative_to(os.path.abspath(folder)) for file in files)
+    ]
+    inside = [file for file in files if any(Path(file).is_relative_to(os.path.abspath(f)) for f in holding)]
+    return holding if holding and len(inside) == len(files) else [data]
+
+
+def _has_twin(path: str, used: set[str]) -> bool:
+    """The same photo is used in another format: IMG_1.JPG beside IMG_1.CR2."""
+    stem = os.path.splitext(path)[0]
+    return any(stem + suffix in used or stem + suffix.upper() in used for suffix in SUFFIXES)
+
+
+def _listed(names: list[str]) -> str:
+    """The first three names, and how many more there are."""
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
 def read_hold(data: Path) -> int | None:
@@ -120,14 +220,7 @@ def _folders(data: Path) -> dict[int, Path]:
     for folder in data.glob("images_*"):
         if (factor := re.fullmatch(r"images_([1-9]\d*)", folder.name)) and folder.is_dir():
             found.setdefault(int(factor[1]), folder)
-    return {
-        factor: folder for factor, folder in found.items() if list_photos(folder) or _nested(folder, data)
-    }
-
-
-def _nested(folder: Path, data: Path) -> bool:
-    """COLMAP allows photos in subfolders of images/."""
-    return folder != data and any(list_photos(child) for child in folder.iterdir() if child.is_dir())
+    return {factor: folder for factor, folder in found.items() if list_photos(folder)}
 
 
 def _choose(folders: dict[int, Path], downscale: int | None) -> int:
@@ -140,40 +233,39 @@ def _choose(folders: dict[int, Path], downscale: int | None) -> int:
 
 
 def _longer_side(folder: Path) -> int:
-    names = list_photos(folder)
-    if not names:
-        return LONGER_SIDE + 1
-    header = read_header(folder / names[0])
+    header = read_header(folder / list_photos(folder)[0])
     return max(header.width, header.height)
 
 
 def _match(names: list[str], folder: Path, full_size: Path | None) -> dict[str, Path]:
-    """Files of `folder` by the source's names: the same name, else the same stem where no two photos share
-    one, else the same place in sorted order (NeRF-LLFF's images_4 are numbered whatever the photos are
-    called)."""
-    if all((folder / name).is_file() for name in names):
+    """Files of `folder` by the source's names.
+
+    A file fits by the same name, else by the same name but for its suffix and capitals, else by its stem
+    alone, where no two photos share one, else by the same place in sorted order (the images_4 of NeRF-LLFF
+    are numbered, whatever the photos are called).
+    """
+    if all(os.path.isfile(folder / name) for name in names):
         return {name: folder / name for name in names}
     present = list_photos(folder)
-    stems = {Path(name).stem for name in names}
-    by_stem = {Path(name).stem: folder / name for name in present} if len(stems) == len(names) else {}
-    if stems <= by_stem.keys():
-        return {name: by_stem[Path(name).stem] for name in names}
+    for key in (_without_suffix, _stem):
+        by_key = {key(name): folder / name for name in present}
+        wanted = {key(name) for name in names}
+        if len(wanted) == len(names) and len(by_key) == len(present) and wanted <= by_key.keys():
+            return {name: by_key[key(name)] for name in names}
     ordered = sorted(names) if full_size in (None, folder) else list_photos(full_size)
     if folder != full_size and len(ordered) == len(present) and set(names) <= set(ordered):
         return {name: folder / file for name, file in zip(ordered, present, strict=True) if name in names}
-    absent = [name for name in names if not (folder / name).is_file() and Path(name).stem not in by_stem]
-    more = f" and {len(absent) - 3} more" if len(absent) > 3 else ""
+    stems = set(map(_stem, present))
+    absent = [name for name in names if not os.path.isfile(folder / name) and _stem(name) not in stems]
     raise InputError(
-        f"{folder} lacks {', '.join(absent[:3])}{more}, which the cameras name: "
+        f"{folder} lacks {_listed(absent or names)}, which the cameras name: "
         "copy the missing photos there, or remove the camera model so that cameras are computed anew."
     )
 
 
-def usage_line(data: Path, used: Collection[Path]) -> str:
-    """Which of the photos in a dataset are used, for the user."""
-    inside = {folder / name for folder in _folders(data).values() for name in list_photos(folder)}
-    unused = sorted(
-        path.name for path in inside if path.parent in {u.parent for u in used} and path not in used
-    )
-    names = f"; not used: {', '.join(unused)}" if unused else ""
-    return f"{len(used)} of {len(used) + len(unused)} photos in {data} are used{names}."
+def _without_suffix(name: str) -> str:
+    return str(Path(name.replace("\\", "/")).with_suffix("")).lower()
+
+
+def _stem(name: str) -> str:
+    return Path(name.replace("\\", "/")).stem.lower()

@@ -42,7 +42,8 @@ def read_poses_bounds(data: Path, names: list[str]) -> Source:
             )
         width, height = round(width), round(height)
         lens = Intrinsics("SIMPLE_PINHOLE", width, height, (float(focal), width / 2, height / 2))
-        shots.append(Shot(name, lens, _pose(matrix, path)))
+        # LLFF's poses come from COLMAP, which reads the pixels as stored and ignores the EXIF orientation.
+        shots.append(Shot(name, lens, _pose(matrix, path), upright=False))
     return Source(shots, bounds=torch.from_numpy(bounds))
 
 

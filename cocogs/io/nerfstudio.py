@@ -1,6 +1,7 @@
 """transforms.json (nerfstudio, instant-ngp, Blender synthetic scenes) -> Source.
 
-`transform_matrix` is world-from-camera with OpenGL axes: x right, y up, z backward.
+`transform_matrix` is world-from-camera with OpenGL axes: x right, y up, z backward. The cameras belong to the
+pixels as stored: the programs that write and read these files ignore the EXIF orientation.
 """
 
 import json
@@ -18,6 +19,7 @@ from torch import Tensor
 from cocogs.camera import pose_at
 from cocogs.errors import InputError
 from cocogs.io.photos import SUFFIXES, read_header
+from cocogs.io.progress import Say
 from cocogs.io.source import MAX_SIDE, Intrinsics, Shot, Source, fits_float32
 
 FILES = ("transforms.json", "transforms_train.json")
@@ -33,12 +35,19 @@ _OTHER_LENSES = ("ftheta_p0", "latlong")
 
 @dataclass(frozen=True)
 class _Frame:
-    """One entry of "frames" under the file's general settings, and where its photo lies."""
+    """One entry of "frames".
+
+    Args:
+        name: the photo's name.
+        photo: the photo's file, which may be absent.
+        settings: the entry over the file's general settings.
+        path: the json file, for messages.
+    """
 
     name: str
     photo: Path
     settings: Mapping
-    path: Path  # of the json file, for messages
+    path: Path
 
 
 def find_transforms(data: Path) -> Path | None:
@@ -46,10 +55,14 @@ def find_transforms(data: Path) -> Path | None:
     return next((data / file for file in FILES if (data / file).is_file()), None)
 
 
-def read_transforms(path: Path) -> tuple[Source, dict[str, Path]]:
+def read_transforms(path: Path, say: Say = print) -> tuple[Source, dict[str, Path]]:
     """Cameras, points and split; and the photo files by name.
 
-    A transforms_test.json beside transforms_train.json gives the test photos.
+    A transforms_test.json beside transforms_train.json gives the test photos. Test frames without a file are
+    left out.
+
+    Args:
+        say: receives a line about frames left out.
 
     Raises:
         InputError: the file is broken or lacks what is needed.
@@ -61,15 +74,41 @@ def read_transforms(path: Path) -> tuple[Source, dict[str, Path]]:
     if path.name == "transforms_train.json" and test_file.is_file():
         test_frames = _frames(_load(test_file), test_file)
         frames, tests = frames + test_frames, frozenset(frame.name for frame in test_frames)
-    shots = [Shot(frame.name, _intrinsics(frame), _pose(frame), mask=_mask(frame)) for frame in frames]
+    frames = _with_photos(frames, tests, say)
+    shots = [
+        Shot(frame.name, _intrinsics(frame), _pose(frame), upright=False, mask=_mask(frame))
+        for frame in frames
+    ]
     points, colors = _points(content, path)
     source = Source(sorted(shots, key=lambda shot: shot.name), points, colors, test_names=tests)
     return source, {frame.name: frame.photo for frame in frames}
 
 
+def _with_photos(frames: list[_Frame], tests: frozenset[str] | None, say: Say) -> list[_Frame]:
+    """The frames whose photos exist; only test frames may lack theirs.
+
+    Raises:
+        InputError: a frame to train on has no file.
+    """
+    absent = [frame for frame in frames if not os.path.isfile(frame.photo)]
+    needed = [frame for frame in absent if frame.name not in (tests or ())]
+    if needed:
+        more = f" (nor do {len(needed) - 1} more)" if len(needed) > 1 else ""
+        raise InputError(
+            f"{needed[0].photo} does not exist{more} but {needed[0].path} names it: copy it there or remove "
+            "the frame."
+        )
+    if absent:
+        say(
+            f"{len(absent)} of {len(tests or ())} test photos that {absent[0].path} names do not exist and "
+            f"are left out ({absent[0].name}{', ...' if len(absent) > 1 else ''})."
+        )
+    return [frame for frame in frames if os.path.isfile(frame.photo)]
+
+
 def _load(path: Path) -> dict:
     try:
-        content = json.loads(path.read_text())
+        content = json.loads(path.read_text(encoding="utf-8-sig"))  # Windows editors write a mark
     except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path} cannot be read as JSON ({error}): copy or export it again.") from error
     if not isinstance(content, dict) or not isinstance(content.get("frames"), list) or not content["frames"]:
@@ -82,7 +121,7 @@ def _frames(content: dict, path: Path) -> list[_Frame]:
     frames: dict[str, _Frame] = {}
     for entry in content["frames"]:
         file = entry.get("file_path") if isinstance(entry, dict) else None
-        if not isinstance(file, str) or not Path(file).name:
+        if not isinstance(file, str) or not Path(_slashes(file)).name:
             raise InputError(f'{path} has a frame without "file_path": export it again.')
         name = _name(file)
         if name in frames:
@@ -93,17 +132,21 @@ def _frames(content: dict, path: Path) -> list[_Frame]:
 
 def _name(file: str) -> str:
     """The photo's name: its path without the ./ and images/ that most files begin with."""
-    return Path(file).as_posix().removeprefix("images/")
+    return Path(_slashes(file)).as_posix().removeprefix("images/")
+
+
+def _slashes(file: str) -> str:
+    """Windows separates folders by backslashes."""
+    return file.replace("\\", "/")
 
 
 def _photo(path: Path, file: str) -> Path:
-    """Blender's scenes leave out the suffix."""
-    photo = path.parent / file
-    candidates = [photo, *(photo.with_name(photo.name + suffix) for suffix in SUFFIXES)]
-    found = next((candidate for candidate in candidates if os.path.isfile(candidate)), None)
-    if found is None:
-        raise InputError(f"{photo} does not exist but {path} names it: copy it there or remove the frame.")
-    return found
+    """The file of a photo. Blender's scenes leave out the suffix, and it may be in capitals."""
+    photo = path.parent / _slashes(file)
+    candidates = [path.parent / file, photo]
+    candidates += [photo.with_name(photo.name + s) for suffix in SUFFIXES for s in (suffix, suffix.upper())]
+    candidates += [photo.with_suffix(s) for s in (photo.suffix.lower(), photo.suffix.upper())]
+    return next((candidate for candidate in candidates if os.path.isfile(candidate)), photo)
 
 
 def _mask(frame: _Frame) -> Path | None:
@@ -111,7 +154,7 @@ def _mask(frame: _Frame) -> Path | None:
     file = frame.settings.get("mask_path")
     if file is None:
         return None
-    mask = frame.path.parent / str(file)
+    mask = _photo(frame.path, str(file))
     if not os.path.isfile(mask):
         raise InputError(
             f"{mask} is not a file but {frame.path} names it as a mask: copy it there or remove its "
@@ -182,7 +225,7 @@ def _size(frame: _Frame) -> tuple[int, int]:
         if not (1 <= width <= MAX_SIDE and 1 <= height <= MAX_SIDE):
             raise InputError(f"{frame.path}: the size of {frame.name} is {width}x{height}: export it again.")
         return width, height
-    return read_header(frame.photo).size(upright=True)
+    return read_header(frame.photo).size(upright=False)
 
 
 def _focal_lengths(frame: _Frame, width: int, height: int) -> tuple[float, float]:
@@ -219,7 +262,7 @@ def _points(content: dict, path: Path) -> tuple[Tensor | None, Tensor | None]:
     file = content.get("ply_file_path")
     if file is None:
         return None, None
-    ply = path.parent / str(file)
+    ply = path.parent / _slashes(str(file))
     try:
         vertex = plyfile.PlyData.read(ply)["vertex"]
         positions, colors = (

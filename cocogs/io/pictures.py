@@ -68,7 +68,7 @@ def write_film(frames: Sequence[Path], fps: float, path: Path) -> None:
 def picture_names(names: list[str]) -> list[str]:
     """PNG names for photos, all different: a.jpg -> a.png, or a.jpg.png where a second one would take that.
 
-    Folders stay, but none leads out of the place they are put into.
+    Folders are kept, except .. and the root, so that no picture is written outside its folder.
     """
     inner = [PurePosixPath(*(p for p in PurePosixPath(name).parts if p not in ("/", ".."))) for name in names]
     plain = [str(name.with_suffix(".png")) for name in inner]
@@ -77,7 +77,11 @@ def picture_names(names: list[str]) -> list[str]:
 
 
 def check_writer(kind: str) -> None:
-    """Raises InputError, before any work, if `kind` (png, png16, exr, mp4, gif) lacks its package."""
+    """Check that files of a kind (png, png16, exr, mp4, gif) can be written.
+
+    Raises:
+        InputError: a package is missing.
+    """
     if kind == "exr":
         _open_exr()
     elif kind == "mp4":
@@ -100,7 +104,7 @@ def _write_mp4(frames: Sequence[Path], fps: float, path: Path) -> None:
     command = [
         *(_find_ffmpeg(), "-y", "-loglevel", "error"),
         *("-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-r", f"{fps}", "-i", "-"),
-        # As players take pictures of HD: else they guess by the size, and colours shift.
+        # The matrix that players assume for HD. Without a mark they guess it by the size, and colours shift.
         *("-vf", "scale=out_color_matrix=bt709:out_range=tv", "-colorspace", "bt709"),
         *("-color_primaries", "bt709", "-color_trc", "bt709", "-color_range", "tv"),
         *("-c:v", "libx264", "-crf", "16", "-pix_fmt", "yuv420p", "-movflags", "+faststart"),
@@ -111,7 +115,7 @@ def _write_mp4(frames: Sequence[Path], fps: float, path: Path) -> None:
         subprocess.Popen(command, stdin=subprocess.PIPE, stdout=errors, stderr=errors) as ffmpeg,
     ):
         assert ffmpeg.stdin is not None
-        with suppress(BrokenPipeError):  # ffmpeg has given up, and says why
+        with suppress(BrokenPipeError):  # ffmpeg has ended with an error, which it has printed
             for frame in frames:
                 ffmpeg.stdin.write(np.ascontiguousarray(photos.read_photo(frame)[:height, :width]).tobytes())
             ffmpeg.stdin.close()
@@ -127,7 +131,7 @@ def _write_gif(frames: Sequence[Path], fps: float, path: Path) -> None:
             yield Image.fromarray(photos.read_photo(frame)).quantize(256, dither=Image.Dither.FLOYDSTEINBERG)
 
     first, *rest = pictures()
-    # It counts in hundredths of a second: the frames begin where these come nearest.
+    # GIF counts in hundredths of a second: each frame begins at the nearest one.
     begins = [round(100 * index / fps) for index in range(len(frames) + 1)]
     durations = [10 * (end - begin) for begin, end in pairwise(begins)]
     first.save(path, save_all=True, append_images=rest, duration=durations, loop=0)

@@ -16,7 +16,7 @@ from cocogs.io.atomic import replacing
 from cocogs.io.source import Intrinsics, Shot
 
 # Raise it when the same inputs give other pictures than before.
-_VERSION = 3
+_VERSION = 4
 
 
 @dataclass(frozen=True)
@@ -36,12 +36,16 @@ class Picture:
     header: photos.PhotoHeader
 
     def is_ready(self, flat: Intrinsics) -> bool:
-        """The file can be trained with as it is."""
-        return self.lens == flat and (self.upright or self.header.orientation == 1)
+        """The file can be trained with as it is: no conversion is needed, and COLMAP, which searches it for
+        features, can read it (it reads no WebP)."""
+        upright = self.upright or self.header.orientation == 1
+        return self.lens == flat and upright and self.header.is_srgb and self.path.suffix.lower() != ".webp"
 
 
 def fit_photo(shot: Shot, path: Path) -> Picture:
     """Bring a shot's lens to the size of its file, and find out whether it belongs to the turned picture.
+
+    The shape of the picture decides; where both fit, as for square photos, `shot.upright` does.
 
     Raises:
         InputError: the file is unreadable or has another shape than its camera.
@@ -61,20 +65,22 @@ def fit_photo(shot: Shot, path: Path) -> Picture:
 def fit_mask(photo: Picture, shot: Shot, path: Path) -> Picture:
     """The same for the photo's mask, which must have the photo's size or that of the full-size photo.
 
+    Beside a photo whose camera belongs to the pixels as stored, the mask's pixels count as stored, too.
+
     Raises:
         InputError: the mask is unreadable, of another size, or the photo itself.
     """
     if path.samefile(photo.path):
         raise InputError(f"{path} is the photo itself, not its mask: put a mask in its place, or remove it.")
     header = photos.read_header(path)
+    width, height = header.size(photo.upright)
     sizes = [(photo.lens.width, photo.lens.height), (shot.intrinsics.width, shot.intrinsics.height)]
-    if header.size(True) not in sizes:
-        width, height = sizes[0]
+    if (width, height) not in sizes:
         raise InputError(
-            f"{path} has {header.width}x{header.height} px but its photo has {width}x{height}: "
+            f"{path} has {width}x{height} px but its photo has {sizes[0][0]}x{sizes[0][1]}: "
             "make the mask as large as the photo, or remove it."
         )
-    return Picture(path, undistort.resized(photo.lens, header.width, header.height), True, header)
+    return Picture(path, undistort.resized(photo.lens, width, height), photo.upright, header)
 
 
 def prepared_photo(photo: Picture, flat: Intrinsics, folder: Path) -> Path:
@@ -91,7 +97,7 @@ def prepared_photo(photo: Picture, flat: Intrinsics, folder: Path) -> Path:
     path = _cached_path(photo, flat, folder)
     if not path.is_file():
         pixels = photos.read_photo(photo.path, photo.upright)
-        _write(path, photos.from_float(_flatten(photo, photos.to_float(pixels), flat), pixels.dtype))
+        _write(path, photos.from_float(_flatten(photo, pixels, flat), pixels.dtype))
     return path
 
 
@@ -101,7 +107,7 @@ def prepared_mask(mask: Picture, flat: Intrinsics, folder: Path) -> Path:
         return mask.path
     path = _cached_path(mask, flat, folder)
     if not path.is_file():
-        coverage = photos.read_mask(mask.path)[..., None].astype(np.float32)
+        coverage = photos.read_mask(mask.path, mask.upright)[..., None] * np.uint8(255)
         _write(path, np.where(_flatten(mask, coverage, flat)[..., 0] >= 0.5, 255, 0).astype(np.uint8))
     return path
 
@@ -123,9 +129,7 @@ def prepared_like(photo: Picture, path: Path, camera: Camera) -> np.ndarray:
             "give pictures of one shape."
         )
     picture = Picture(path, undistort.resized(photo.lens, width, height), photo.upright, header)
-    return _flatten(
-        picture, photos.to_float(photos.read_photo(path, photo.upright)), undistort.from_camera(camera)
-    )
+    return _flatten(picture, photos.read_photo(path, photo.upright), undistort.from_camera(camera))
 
 
 def _same_shape(lens: Intrinsics, width: int, height: int) -> bool:
@@ -141,13 +145,13 @@ def _cached_path(picture: Picture, flat: Intrinsics, folder: Path) -> Path:
 
 
 def _flatten(picture: Picture, pixels: np.ndarray, flat: Intrinsics) -> np.ndarray:
-    """(h, w, C) training picture of the file's (H, W, C) float32 pixels."""
+    """(h, w, C) float32 training picture of the file's (H, W, C) uint8 or uint16 pixels."""
     lens = picture.lens
     if undistort.is_pinhole(lens):
         return photos.resize_area(pixels, flat.width, flat.height)
     shrink = lens.width / flat.width
     if shrink < 1.5:
-        return undistort.undistort(pixels, lens, flat).clip(0, 1)
+        return undistort.undistort(photos.to_float(pixels), lens, flat).clip(0, 1)
     # Undistorting samples single points; to average over whole areas, it goes to twice the training
     # resolution, from a photo reduced to about that, and the area filter takes the last step.
     reduce = max(1, int(shrink / 2))

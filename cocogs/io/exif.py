@@ -1,0 +1,135 @@
+"""What a photo's EXIF says: how the camera was held, its lens, and the distance in focus."""
+
+import io
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import exifread
+from PIL import ExifTags, Image, ImageFile
+
+# Without a handler, Python prints the library's warnings about odd files on the terminal.
+logging.getLogger("exifread").addHandler(logging.NullHandler())
+
+# Metres. Cameras write distances as 16-bit numbers of centimetres; the largest one means infinity.
+NEAREST, FARTHEST = 0.01, 655.35
+# The numerator of SubjectDistance that means infinity (Exif 2.32, tag 0x9206).
+_INFINITE = 0xFFFFFFFF
+# A directory of an EXIF block counts its values in 32 bits; a larger block than this is damaged.
+_LARGEST_BLOCK = 1 << 20
+
+
+@dataclass(frozen=True)
+class LensFacts:
+    """What a photo's EXIF says about its lens; None where it says nothing.
+
+    Args:
+        focal_length_mm: the lens's focal length in mm.
+        focal_length_35mm: the focal length in mm that gives the same view on a 36 x 24 mm frame.
+        f_number: focal length divided by aperture diameter.
+        camera_model: the maker's name of the camera.
+        focus_distance: metres, between `NEAREST` and `FARTHEST`. From Canon's maker note, else from EXIF's
+            SubjectDistance.
+    """
+
+    focal_length_mm: float | None = None
+    focal_length_35mm: float | None = None
+    f_number: float | None = None
+    camera_model: str | None = None
+    focus_distance: float | None = None
+
+    @property
+    def aperture_diameter(self) -> float | None:
+        """Metres: focal length / f-number."""
+        if self.focal_length_mm is None or self.f_number is None:
+            return None
+        return self.focal_length_mm / 1000 / self.f_number
+
+
+def read_exif(image: ImageFile.ImageFile) -> Image.Exif:
+    """The EXIF of an opened file; empty where it is damaged.
+
+    Where a PNG does not begin with its EXIF, Pillow would decode all pixels (to 8 bits) to look behind them.
+    Hardly any program writes it there.
+    """
+    begins_with_exif = any("exif" in str(key).lower() for key in image.info)
+    if image.format == "PNG" and not begins_with_exif:
+        return Image.Exif()
+    try:
+        exif = image.getexif()
+        exif.get_ifd(ExifTags.IFD.Exif)
+    except Exception:  # Pillow raises a different type for every way the block can be damaged
+        return Image.Exif()
+    return exif
+
+
+def read_orientation(exif: Image.Exif) -> int:
+    """1 (upright) to 8; 1 where the file says nothing or nonsense."""
+    orientation = exif.get(ExifTags.Base.Orientation, 1)
+    return orientation if orientation in range(1, 9) else 1
+
+
+def read_lens_facts(exif: Image.Exif, block: bytes = b"") -> LensFacts:
+    """What the EXIF says about the lens.
+
+    Args:
+        block: the EXIF as the file holds it, for the maker note; empty where it is not at hand.
+    """
+    tags = exif.get_ifd(ExifTags.IFD.Exif)
+    model = exif.get(ExifTags.Base.Model)
+    focal_length = _positive(tags.get(ExifTags.Base.FocalLength))
+    distances = [_subject_distance(tags)]
+    if str(exif.get(ExifTags.Base.Make, "")).strip("\0 ") == "Canon" and ExifTags.Base.MakerNote in tags:
+        distances.insert(0, canon_focus_distance(block))
+    return LensFacts(
+        focal_length_mm=focal_length,
+        focal_length_35mm=_positive(tags.get(ExifTags.Base.FocalLengthIn35mmFilm)),
+        f_number=_positive(tags.get(ExifTags.Base.FNumber)),
+        camera_model=str(model).strip("\0 ") or None if model else None,
+        focus_distance=next((d for d in distances if d is not None and _plausible(d, focal_length)), None),
+    )
+
+
+def says_adobe_rgb(exif: Image.Exif) -> bool:
+    """The camera wrote Adobe RGB without a profile: the interoperability index R03 of DCF 2.0."""
+    try:
+        index = exif.get_ifd(ExifTags.IFD.Interop).get(ExifTags.Interop.InteropIndex)
+    except Exception:  # as in read_exif
+        return False
+    return str(index).strip("\0 ") == "R03"
+
+
+def canon_focus_distance(block: bytes) -> float | None:
+    """FocusDistanceUpper of a Canon maker note in metres; None where it is absent, unknown or infinite.
+
+    Args:
+        block: an EXIF block that names Canon as the maker.
+    """
+    if not 0 < len(block) <= _LARGEST_BLOCK:
+        return None
+    try:
+        tags = exifread.process_file(io.BytesIO(block.removeprefix(b"Exif\0\0")), extract_thumbnail=False)
+        centimetres = int(tags["MakerNote SubjectDistance"].values)
+    except Exception:  # exifread raises a different type for every way the note can be damaged
+        return None
+    return centimetres / 100 or None
+
+
+def _subject_distance(tags: Mapping[int, object]) -> float | None:
+    """Metres; None where EXIF does not know it (0) or calls it infinite."""
+    value = tags.get(ExifTags.Base.SubjectDistance)
+    return None if getattr(value, "numerator", None) == _INFINITE else _positive(value)
+
+
+def _plausible(distance: float, focal_length_mm: float | None) -> bool:
+    """A lens cannot focus on what is nearer than its focal length."""
+    return max(NEAREST, (focal_length_mm or 0) / 1000) <= distance < FARTHEST
+
+
+def _positive(value: object) -> float | None:
+    """EXIF writes 0 (or 0/0) where it does not know."""
+    try:
+        number = float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError, ZeroDivisionError):
+        return None
+    return number if 0 < number < float("inf") else None

@@ -1,0 +1,276 @@
+"""What people's folders hold: turned photos beside known cameras, subfolders, kinds of files, masks."""
+
+import json
+import tracemalloc
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from datasets import (
+    HEIGHT,
+    WIDTH,
+    make_cameras,
+    make_colmap,
+    make_llff,
+    make_nerfstudio,
+    opengl_pose,
+    take_photo,
+    write_photos,
+)
+from PIL import ExifTags, Image
+
+from cocogs.errors import InputError
+from cocogs.io import decoding, folders, nerfstudio, photos, pixels, prepare
+from cocogs.io.source import Intrinsics, Shot
+from cocogs.scene import Scene, open_scene
+
+
+@pytest.fixture(autouse=True)
+def no_points_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Looking for points in the photos takes seconds."""
+    module = "triangulation" if (Path(prepare.__file__).parent / "triangulation.py").is_file() else "sfm"
+    monkeypatch.setattr(f"cocogs.io.{module}.triangulate", lambda *_: None)
+
+
+def _open(data: Path, **options) -> tuple[Scene, list[str]]:
+    said: list[str] = []
+    return open_scene(data, data.parent / "cache", say=said.append, **options), said
+
+
+# --- Orientation
+
+
+def _turn_files(folder: Path, orientation: int) -> None:
+    """Mark all photos as held otherwise; the pixels as stored stay the same."""
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    for path in folder.iterdir():
+        Image.open(path).save(path, exif=exif)
+
+
+@pytest.mark.parametrize("orientation", [3, 6])
+@pytest.mark.parametrize("square", [False, True])
+@pytest.mark.parametrize("make", [make_colmap, make_nerfstudio, make_llff])
+def test_known_cameras_belong_to_pixels_as_stored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make, square: bool, orientation: int
+) -> None:
+    """And masks with them."""
+    side = HEIGHT if square else WIDTH
+    if square:
+        monkeypatch.setattr("datasets.WIDTH", HEIGHT)
+        monkeypatch.setattr("datasets.make_cameras", lambda count: make_cameras(count, HEIGHT, HEIGHT))
+    data = tmp_path / "data"
+    make(data)
+    stored = {path.name: np.asarray(Image.open(path)) for path in (data / "images").iterdir()}
+    mask = np.zeros((HEIGHT, side), np.uint8)
+    mask[: HEIGHT // 3] = 255
+    (data / "masks").mkdir()
+    for name in stored:
+        Image.fromarray(mask).save(data / "masks" / name)
+    _turn_files(data / "images", orientation)
+    scene, _ = _open(data)
+    assert len(scene.views) == len(stored)
+    for view in scene.views:
+        seen = (scene.photo(view) * 255).round().byte().permute(1, 2, 0).numpy()
+        assert np.array_equal(seen, stored[view.name])
+        kept = scene.mask(view)
+        assert kept is not None and np.array_equal(kept.numpy() * 255, mask)
+
+
+def test_masks_that_are_turned_themselves_count_as_stored_too(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 3
+    mask = np.zeros((6, 10), np.uint8)
+    mask[:, :3] = 255
+    Image.fromarray(mask).save(tmp_path / "mask.png", exif=exif)
+    Image.new("RGB", (10, 6)).save(tmp_path / "a.png", exif=exif)
+    for upright in (False, True):
+        lens = Intrinsics("PINHOLE", 10, 6, (9.0, 9.0, 5.0, 3.0))
+        shot = Shot("a.png", lens, torch.eye(4).double(), upright=upright)
+        fitted = prepare.fit_mask(prepare.fit_photo(shot, tmp_path / "a.png"), shot, tmp_path / "mask.png")
+        ready = photos.read_mask(prepare.prepared_mask(fitted, lens, tmp_path / "cache"))
+        assert np.array_equal(ready, (mask[::-1, ::-1] if upright else mask) > 0)
+
+
+# --- Kinds and folders
+
+
+def _fill(folder: Path, *names: str) -> None:
+    for name in names:
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.suffix.lower() in photos.SUFFIXES:
+            Image.new("RGB", (8, 8)).save(path)
+        else:
+            path.write_bytes(b"x")
+
+
+def test_photos_are_listed_in_all_folders_but_those_of_other_things(tmp_path: Path) -> None:
+    wanted = ["000.png", "b.webp", "left/000.jpg", "left/deep/1.TIF", "night_mask.png"]
+    _fill(
+        tmp_path,
+        *wanted,
+        "masks/000.png",
+        "Depth/000.png",
+        "images_4/000.png",
+        ".hidden/a.png",
+        "left/.a.png",
+    )
+    _fill(tmp_path, "000_mask.png", "b.webp.mask.png", "left/000_depth_0001.png", "notes.txt")
+    _fill(tmp_path, "out/config.json", "out/cache/photos/000-12.png", "out/picture.png")
+    (tmp_path / "left" / "loop").symlink_to(tmp_path)
+    assert photos.list_photos(tmp_path) == sorted(wanted)
+
+
+def test_webp_decodes_exactly_and_is_prepared_as_png(tmp_path: Path) -> None:
+    """COLMAP, which looks for features, reads no WebP."""
+    noise = np.random.default_rng(0).integers(0, 256, (6, 10, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(tmp_path / "a.webp", lossless=True)
+    assert np.array_equal(photos.read_photo(tmp_path / "a.webp"), noise)
+    lens = Intrinsics("PINHOLE", 10, 6, (9.0, 9.0, 5.0, 3.0))
+    photo = prepare.fit_photo(Shot("a.webp", lens, torch.eye(4).double()), tmp_path / "a.webp")
+    ready = prepare.prepared_photo(photo, lens, tmp_path / "cache")
+    assert ready.suffix == ".png" and np.array_equal(photos.read_photo(ready), noise)
+
+
+def test_what_is_not_used_is_named(tmp_path: Path) -> None:
+    _fill(tmp_path, "a.png", "b.png", "more/c.jpg", "d.HEIC", "e.heic", "a.CR2", "f.NEF", "masks/a.png")
+    paths = [tmp_path / "a.png", tmp_path / "b.png"]
+    assert folders.usage_line(tmp_path, paths) == (
+        f"2 of 6 photos in {tmp_path} are used; not used: more/c.jpg; "
+        "d.HEIC, e.heic (HEIC cannot be read: save as JPEG, PNG, TIFF or WebP); "
+        "f.NEF (RAW cannot be read: save as JPEG, PNG, TIFF or WebP)."
+    )
+    for name in ("d.HEIC", "e.heic", "f.NEF"):
+        (tmp_path / name).unlink()
+    paths.append(tmp_path / "more" / "c.jpg")
+    assert folders.usage_line(tmp_path, paths) == f"All 3 photos in {tmp_path} are used."
+
+
+def test_smaller_copies_and_truth_beside_the_photos_are_not_missed(tmp_path: Path) -> None:
+    _fill(tmp_path, *(f"{folder}/{n}.png" for folder in ("images", "images_4", "sharp") for n in range(5)))
+    for folder in ("images", "images_4"):
+        used = [tmp_path / folder / f"{n}.png" for n in range(5)]
+        assert folders.usage_line(tmp_path, used) == f"All 5 photos in {tmp_path} are used."
+        assert folders.usage_line(tmp_path, used[:1]) == (
+            f"1 of 5 photos in {tmp_path} are used; not used: "
+            f"{folder}/1.png, {folder}/2.png, {folder}/3.png and 1 more."
+        )
+
+
+# --- Masks
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("masks/a.png", "masks/a.PNG", "masks/a.jpg", "masks/a.JPG.png", "masks/a.JPG.mask.png"),
+        *("mask/a.png", "masks/a.mask.png", "masks/a_mask.png", "images/a_mask.png", "images/a.JPG.mask.png"),
+    ],
+)
+def test_masks_go_by_many_names(tmp_path: Path, name: str) -> None:
+    _fill(tmp_path, "images/a.JPG", "images/b.JPG", name)
+    assert folders.find_masks(tmp_path, ["a.JPG", "b.JPG"]) == {"a.JPG": tmp_path / name}
+    assert photos.list_photos(tmp_path / "images") == ["a.JPG", "b.JPG"]
+
+
+@pytest.mark.parametrize("folder", ["masks", "mask"])
+def test_masks_of_which_none_fits_are_refused(tmp_path: Path, folder: str) -> None:
+    _fill(tmp_path, "images/a.jpg", f"{folder}/mask_1.png", f"{folder}/mask_2.png")
+    with pytest.raises(InputError, match=rf"{folder} holds mask_1\.png and 1 more, .* of a\.jpg a\.png"):
+        folders.find_masks(tmp_path, ["a.jpg"])
+    (tmp_path / "empty" / "masks").mkdir(parents=True)
+    assert folders.find_masks(tmp_path / "empty", ["a.jpg"]) == {}
+
+
+# --- transforms.json as Windows and Blender write it
+
+
+def _blender(data: Path, slash: str = "/") -> None:
+    """Rendered photos to train on; nobody rendered those to test with."""
+    cameras = make_cameras(5)
+    write_photos(data / "train", cameras[:4])
+    for part, chosen in (("train", cameras[:4]), ("test", cameras)):
+        frames = [
+            {"file_path": f"{part}{slash}{index:03d}.png", "transform_matrix": opengl_pose(camera)}
+            for index, camera in enumerate(chosen)
+        ]
+        content = {"camera_angle_x": 1.0, "frames": frames}
+        (data / f"transforms_{part}.json").write_text(json.dumps(content), encoding="utf-8-sig")
+
+
+@pytest.mark.parametrize("slash", ["/", "\\"])
+def test_test_frames_without_a_file_are_left_out(tmp_path: Path, slash: str) -> None:
+    _blender(tmp_path, slash)
+    said: list[str] = []
+    source, paths = nerfstudio.read_transforms(tmp_path / "transforms_train.json", said.append)
+    assert [shot.name for shot in source.shots] == [f"train/{index:03d}.png" for index in range(4)]
+    assert all(path.is_file() for path in paths.values())
+    assert (
+        len(said) == 1
+        and said[0].startswith("5 of 5 test photos")
+        and "left out (test/000.png, ...)" in said[0]
+    )
+    (tmp_path / "train" / "002.png").unlink()
+    with pytest.raises(InputError, match=r"train/002\.png does not exist but .*copy it there or remove"):
+        nerfstudio.read_transforms(tmp_path / "transforms_train.json", said.append)
+
+
+@pytest.mark.parametrize(
+    "written", ["images\\000.png", "images/000", "images\\000", "images/000.png", "images/000.png"]
+)
+@pytest.mark.parametrize("suffix", ["png", "PNG"])
+def test_paths_written_on_windows_are_found(tmp_path: Path, written: str, suffix: str) -> None:
+    make_nerfstudio(tmp_path)
+    path = tmp_path / "transforms.json"
+    content = json.loads(path.read_text())
+    content["frames"][0] |= {"file_path": written, "mask_path": "seen\\0.png"}
+    path.write_text(json.dumps(content), encoding="utf-8-sig")
+    (tmp_path / "images" / "000.png").rename(tmp_path / "images" / f"000.{suffix}")
+    _fill(tmp_path, "seen/0.png")
+    source, paths = nerfstudio.read_transforms(path)
+    assert paths[source.shots[0].name] == tmp_path / "images" / f"000.{suffix}"
+    assert source.shots[0].name == written.replace("\\", "/").removeprefix("images/")
+    assert source.shots[0].mask == tmp_path / "seen" / "0.png"
+
+
+# --- Huge photos
+
+
+@pytest.mark.parametrize("size", [(1, 1), (13, 7), (64, 48), (100, 75)])
+def test_the_area_filter_gives_the_same_bits_in_blocks(monkeypatch: pytest.MonkeyPatch, size: tuple) -> None:
+    picture = take_photo(make_cameras(1)[0])
+    whole = pixels.resize_area(pixels.to_float(picture), *size)
+    monkeypatch.setattr(pixels, "_BLOCK", 1000)
+    assert np.array_equal(pixels.resize_area(picture, *size), whole)
+    assert np.array_equal(pixels.resize_area(picture.astype(np.uint16) * 257, *size), whole)
+
+
+def test_photos_beyond_pillows_limits_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recwarn: pytest.WarningsRecorder
+) -> None:
+    """As if they had 200 megapixels: Pillow warns, and from twice its limit on refuses."""
+    image = Image.effect_noise((400, 300), 60).convert("RGB")
+    for suffix in (".png", ".jpg", ".tif", ".webp"):
+        image.save(tmp_path / f"a{suffix}", quality=100, lossless=True)
+    monkeypatch.setattr(decoding, "_STRIP", 10_000)
+    for limit in (100_000, 10_000):
+        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
+        for suffix in (".png", ".jpg", ".tif", ".webp"):
+            assert photos.read_header(tmp_path / f"a{suffix}").width == 400
+            assert photos.read_photo(tmp_path / f"a{suffix}").shape == (300, 400, 3)
+    assert not recwarn.list
+
+
+def test_shrinking_a_photo_needs_few_bytes_a_pixel(tmp_path: Path) -> None:
+    """tracemalloc sees numpy's arrays; Pillow's own 4 bytes a pixel come on top."""
+    Image.new("RGB", (4000, 3000)).save(tmp_path / "a.png")
+    lens = Intrinsics("PINHOLE", 4000, 3000, (3000.0, 3000.0, 2000.0, 1500.0))
+    photo = prepare.fit_photo(Shot("a.png", lens, torch.eye(4).double()), tmp_path / "a.png")
+    flat = Intrinsics("PINHOLE", 571, 429, (428.0, 428.0, 285.5, 214.5))
+    tracemalloc.start()
+    prepare.prepared_photo(photo, flat, tmp_path / "cache")
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 70 * pixels._BLOCK + 8 * 4000 * 3000
