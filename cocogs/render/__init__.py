@@ -45,9 +45,9 @@ def render(run: Run, options: RenderOptions) -> list[Path]:
         )
     check_speed(kind, fps)
     folder = options.out.with_name(f"{options.out.name}.frames")
-    frames = write_pictures(run, frames, options, folder, "png", keep_record=True)
-    write_film(frames, fps, options.out)
-    for file in (*frames, folder / RECORD):
+    drawn = write_pictures(run, frames, options, folder, "png", keep_record=True)
+    write_film(drawn, fps, options.out)
+    for file in (*drawn, folder / RECORD):
         file.unlink(missing_ok=True)
     with suppress(OSError):  # somebody's own files are in it
         folder.rmdir()

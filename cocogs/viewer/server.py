@@ -13,6 +13,7 @@ import numpy as np
 import viser
 
 from cocogs.errors import InputError, check_number
+from cocogs.rasterize import release_memory
 from cocogs.viewer.exhibit import Exhibit
 from cocogs.viewer.session import Session
 from cocogs.viewer.space import TYPICAL_DEPTH, ViewerSpace, field_of_view
@@ -64,6 +65,7 @@ class Viewer:
             sessions, self.sessions = self.sessions, {}
         for session in sessions.values():
             session.close()
+        release_memory()
 
     def _furnish(self) -> None:
         """Set what all visitors share: looks, and where they start."""
@@ -94,6 +96,8 @@ class Viewer:
             session = self.sessions.pop(client.client_id, None)
         if session is not None:
             session.close()
+            if not self.sessions:
+                release_memory()  # nobody is looking
 
 
 def is_loopback(host: str) -> bool:
