@@ -65,6 +65,7 @@ class Viewer:
             sessions, self.sessions = self.sessions, {}
         for session in sessions.values():
             session.close()
+        release_memory()
 
     def _furnish(self) -> None:
         """Set what all visitors share: looks, and where they start."""
@@ -93,11 +94,10 @@ class Viewer:
     def _part(self, client: viser.ClientHandle) -> None:
         with self._lock:
             session = self.sessions.pop(client.client_id, None)
-            empty = not self.sessions
         if session is not None:
             session.close()
-        if empty:
-            release_memory()
+            if not self.sessions:
+                release_memory()  # nobody is looking
 
 
 def is_loopback(host: str) -> bool:
