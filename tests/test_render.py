@@ -382,6 +382,21 @@ def test_an_interrupted_film_keeps_its_frames(
     assert names(tmp_path) == ["film.gif"]
 
 
+@pytest.mark.parametrize("fails", [False, True])
+def test_memory_is_given_back_after_a_film(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: bool
+) -> None:
+    released: list[int] = []
+    monkeypatch.setattr(files, "release_memory", lambda: released.append(1))
+    if fails:
+        monkeypatch.setattr(files, "draw", None)
+        with pytest.raises(TypeError):
+            rendered(run, tmp_path / "film.gif", focus_pull="3:5", frames=3)
+    else:
+        rendered(run, tmp_path / "film.gif", focus_pull="3:5", frames=3)
+    assert released == [1]
+
+
 # --- what cannot be
 
 

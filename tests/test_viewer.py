@@ -34,11 +34,13 @@ from cocogs.cli import main
 from cocogs.errors import InputError
 from cocogs.export import ExportOptions, export_cameras
 from cocogs.gaussians import Gaussians
-from cocogs.io.camera_path import PathFrame
+from cocogs.io.camera_path import CameraPath, PathFrame, path_to_json, read_camera_path
 from cocogs.io.photos import LensFacts
 from cocogs.io.pictures import to_picture
 from cocogs.io.ply import write_ply
 from cocogs.optics.lens import Lens
+from cocogs.render.frames import in_scene
+from cocogs.render.frames import sized as drawn_sized
 from cocogs.render.paths import fill_in
 from cocogs.run import Run, load_run
 from cocogs.viewer import server
@@ -216,6 +218,43 @@ def test_a_ply_is_shown_from_where_it_is_seen(tmp_path: Path) -> None:
     assert shown.depth(shown.start).isfinite().float().mean() > 0.2
     near, far = shown.depth_range
     assert near < shown.lens.focus_distance < far and shown.lens.aperture_diameter > 0
+
+
+@pytest.mark.parametrize("scale", [1e-3, 1e3])
+def test_a_ply_of_any_unit_is_shown(scale: float, tmp_path: Path) -> None:
+    """In metres a macro scene lies nearer than a near plane of .01 units, and was drawn black."""
+    gaussians = tiny_gaussians()
+    write_ply(tmp_path / "scene.ply", gaussians)
+    with torch.no_grad():
+        gaussians.means *= scale
+        gaussians.scales += math.log(scale)
+    write_ply(tmp_path / "scaled.ply", gaussians)
+    usual, other = open_exhibit(tmp_path / "scene.ply"), open_exhibit(tmp_path / "scaled.ply")
+    assert other.start.near == pytest.approx(scale * usual.start.near)
+    pictures = [shown.draw(shown.start, shown.lens, 0, lambda: None) for shown in (usual, other)]
+    assert pictures[0].mean() > 0.05
+    torch.testing.assert_close(pictures[1], pictures[0], atol=2e-3, rtol=0)
+
+
+def test_the_cameras_of_a_lens_file_have_a_near_plane_for_its_splats(root: Path, tmp_path: Path) -> None:
+    shown = open_exhibit(exported(load_run(tiny_run(root, "lens")), tmp_path))
+    [near] = {photo.camera.near for photo in shown.photos}
+    assert 2e-3 < near < 7e-3 and shown.start.near == near  # depths of 2 to 7
+
+
+def test_cameras_made_by_hand_keep_the_near_plane_of_the_scene(root: Path, tmp_path: Path) -> None:
+    """The window of the viewer, the frames of its films, and cameras that come back from a file."""
+    photo = replace(tilted_camera(), near=0.002)
+    space = ViewerSpace(0.3)
+    window = space.camera(space.pose(photo), 0.8, 60, 40, like=photo)
+    frames = fill_in([PathFrame(photo), PathFrame(window)], 3)
+    file = tmp_path / "path.json"
+    file.write_text(path_to_json(CameraPath(24.0, [PathFrame(window)])))
+    read = in_scene(read_camera_path(file).frames[0].camera, photo)
+    sizes = [scaled(window, 0.5), sized(window, 30), drawn_sized(window, (30, 30))]
+    cameras = [window, read, *(frame.camera for frame in frames), *sizes]
+    assert [camera.near for camera in cameras] == [0.002] * len(cameras)
+    torch.testing.assert_close(read.intrinsics, window.intrinsics)
 
 
 def test_a_ply_with_plain_colours_only_is_shown(tmp_path: Path) -> None:
@@ -435,6 +474,24 @@ def test_the_panel_tells_how_well_a_picture_is_drawn() -> None:
     sharp = replace(request, show="Sharp")
     assert sharp.drawn_lens.aperture_diameter == 0 and sharp.refinements == (0,)
     assert describe(sharp, Effort(1, 0, is_coarse=False)) == "Sharp · 640 × 426"
+
+
+def test_memory_is_given_back_when_the_last_visitor_leaves(
+    run: Exhibit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events: list[str] = []
+    monkeypatch.setattr(server, "release_memory", lambda: events.append("released"))
+    viewer = server.Viewer(run, "127.0.0.1", free_port("127.0.0.1", None))
+    visitors: list[Any] = [SimpleNamespace(client_id=number) for number in (1, 2)]
+    for visitor in visitors:
+        closed: Any = SimpleNamespace(close=lambda: events.append("closed"))
+        viewer.sessions[visitor.client_id] = closed
+    viewer._part(visitors[0])
+    assert events == ["closed"]
+    viewer._part(visitors[1])
+    viewer._part(visitors[1])  # viser may tell it twice
+    assert events == ["closed", "closed", "released"]
+    viewer.stop()
 
 
 # Several threads.

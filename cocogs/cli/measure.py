@@ -71,6 +71,7 @@ class Inspect:
         from cocogs.io.lock import alone_in
         from cocogs.measure.inspection import inspect_scene
         from cocogs.measure.inspection_page import photo_table, write_inspection
+        from cocogs.measure.text_table import print_table
         from cocogs.run import is_trained
         from cocogs.scene import open_scene
 
@@ -108,12 +109,3 @@ def plain_console(stderr: bool = False) -> "Console":
     from rich.console import Console
 
     return Console(stderr=stderr, markup=False, emoji=False, highlight=False, soft_wrap=True)
-
-
-def print_table(heads: list[str], rows: list[list[str]], console: "Console") -> None:
-    from rich.table import Table
-
-    table = Table(*heads)
-    for cells in rows:
-        table.add_row(*cells)
-    console.print(table)

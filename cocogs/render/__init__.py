@@ -9,7 +9,6 @@ from pathlib import Path
 
 from cocogs.errors import InputError
 from cocogs.io.pictures import check_speed, check_writer, write_film
-from cocogs.rasterize import release_memory
 from cocogs.render.files import PARTS, RECORD, write_pictures
 from cocogs.render.frames import Frame, plan
 from cocogs.render.lenses import without_focus
@@ -46,10 +45,9 @@ def render(run: Run, options: RenderOptions) -> list[Path]:
         )
     check_speed(kind, fps)
     folder = options.out.with_name(f"{options.out.name}.frames")
-    frames = write_pictures(run, frames, options, folder, "png", keep_record=True)
-    release_memory()
-    write_film(frames, fps, options.out)
-    for file in (*frames, folder / RECORD):
+    drawn = write_pictures(run, frames, options, folder, "png", keep_record=True)
+    write_film(drawn, fps, options.out)
+    for file in (*drawn, folder / RECORD):
         file.unlink(missing_ok=True)
     with suppress(OSError):  # somebody's own files are in it
         folder.rmdir()

@@ -18,6 +18,7 @@ from cocogs.io.progress import Progress
 from cocogs.optics.lens import Lens
 from cocogs.optics.maps import colored_coc, colored_depth
 from cocogs.quantiles import quantiles
+from cocogs.rasterize import release_memory
 from cocogs.render.frames import Frame
 from cocogs.render.options import RenderOptions
 from cocogs.render.refocusing import refocus, sharp_depth
@@ -49,12 +50,15 @@ def write_pictures(
     if len(left) < len(frames):
         print(f"{len(frames) - len(left)} pictures of an interrupted run are kept.")
     _write_json(record, {"request": fingerprint, "done": done})
-    with Progress("Rendering", len(left), print, patience=2) as progress:
-        for number in left:
-            writer.write(frames[number], paths[number])
-            done = max(done, number + 1)
-            _write_json(record, {"request": fingerprint, "done": done})
-            progress.add(1)
+    try:
+        with Progress("Rendering", len(left), print, patience=2) as progress:
+            for number in left:
+                writer.write(frames[number], paths[number])
+                done = max(done, number + 1)
+                _write_json(record, {"request": fingerprint, "done": done})
+                progress.add(1)
+    finally:
+        release_memory()
     if not keep_record:
         record.unlink(missing_ok=True)
     return paths

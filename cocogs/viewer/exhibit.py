@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from cocogs.run import Run, load_run
 START_SIZE = (640, 426)  # px; of the pictures of a scene without photos
 START_FOCAL_LENGTH = 600.0  # px; the view then spans 56 degrees
 START_OPENING = 0.03  # aperture / focus distance: that of a 50 mm lens at f/1.7, focused at 1 m
+NEAR_SHARE = 1e-3  # near plane / typical distance of the splats, where no photo tells the scale of the scene
 GLANCE = 96  # px; width of the small renders that measure the depth of a scene
 
 
@@ -119,8 +120,11 @@ def exhibit_gaussians(gaussians: Gaussians, title: str, file: LensFile | None = 
     if len(gaussians) == 0:
         raise InputError(f"{title} holds no Gaussians: give another .ply.")
     if file is not None:
+        cameras = [photo.camera for photo in file.photos]
+        near = near_plane(gaussians, cameras[most_central(cameras)])
         photos = [
-            Photo(p.name, p.camera, None, _lens(p.focus_distance, p.aperture_diameter)) for p in file.photos
+            Photo(p.name, replace(p.camera, near=near), None, _lens(p.focus_distance, p.aperture_diameter))
+            for p in file.photos
         ]
         typical = _lens(file.focus_distance, file.aperture_diameter)
         return exhibit_photographed(gaussians, title, photos, typical, file.f_number, file.metres)
@@ -216,10 +220,20 @@ def overview(gaussians: Gaussians) -> Camera:
     means = (means if len(means) else gaussians.means).double().cpu()
     center = means.median(0).values
     radius = float((means - center).norm(dim=1).kthvalue(math.ceil(0.8 * len(means))).values)
+    radius = max(radius, float(gaussians.scales.exp().median()))  # of a single splat, for example
     width, height = START_SIZE
     focal = START_FOCAL_LENGTH
     intrinsics = torch.tensor([[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1]], dtype=torch.float64)
     cam_from_world = torch.eye(4, dtype=torch.float64)
     cam_from_world[:3, 3] = -center
-    cam_from_world[2, 3] += max(radius, 1e-3) * 2 * focal / height
-    return Camera(intrinsics, cam_from_world, width, height)
+    cam_from_world[2, 3] += radius * 2 * focal / height
+    camera = Camera(intrinsics, cam_from_world, width, height)
+    return replace(camera, near=near_plane(gaussians, camera))
+
+
+@torch.no_grad()
+def near_plane(gaussians: Gaussians, camera: Camera) -> float:
+    """A near plane, in scene units, for a scene whose unit may be a metre, a millimetre or anything else."""
+    depths = camera.depths(gaussians.means)
+    ahead = depths[depths > 0]
+    return NEAR_SHARE * float(ahead.median()) if len(ahead) else camera.near

@@ -65,6 +65,7 @@ class Viewer:
             sessions, self.sessions = self.sessions, {}
         for session in sessions.values():
             session.close()
+        release_memory()
 
     def _furnish(self) -> None:
         """Set what all visitors share: looks, and where they start."""
@@ -96,8 +97,8 @@ class Viewer:
             empty = not self.sessions
         if session is not None:
             session.close()
-        if empty:
-            release_memory()
+            if empty:
+                release_memory()
 
 
 def is_loopback(host: str) -> bool:
