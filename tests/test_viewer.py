@@ -482,10 +482,11 @@ def test_memory_is_given_back_when_the_last_visitor_leaves(
     events: list[str] = []
     monkeypatch.setattr(server, "release_memory", lambda: events.append("released"))
     viewer = server.Viewer(run, "127.0.0.1", free_port("127.0.0.1", None))
-    visitors: list[Any] = [SimpleNamespace(client_id=number) for number in (1, 2)]
-    for visitor in visitors:
+    visitors = [object.__new__(viser.ClientHandle) for _ in range(2)]
+    for number, visitor in enumerate(visitors):
+        vars(visitor).update(client_id=number)
         closed: Any = SimpleNamespace(close=lambda: events.append("closed"))
-        viewer.sessions[visitor.client_id] = closed
+        viewer.sessions[number] = closed
     viewer._part(visitors[0])
     assert events == ["closed"]
     viewer._part(visitors[1])

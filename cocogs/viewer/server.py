@@ -94,10 +94,11 @@ class Viewer:
     def _part(self, client: viser.ClientHandle) -> None:
         with self._lock:
             session = self.sessions.pop(client.client_id, None)
+            empty = not self.sessions
         if session is not None:
             session.close()
-            if not self.sessions:
-                release_memory()  # nobody is looking
+            if empty:
+                release_memory()
 
 
 def is_loopback(host: str) -> bool:
