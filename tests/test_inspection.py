@@ -289,10 +289,13 @@ def test_variation_tells_focus_that_differs() -> None:
 
 
 def test_in_focus_range_is_the_thin_lens() -> None:
-    near, far = in_focus_range(torch.tensor([2.0, 50.0]), K=30.0)
+    near, far = in_focus_range(torch.tensor([2.0, 50.0]), torch.tensor([30.0, 30.0]))
     torch.testing.assert_close(30 * (1 / near - 1 / torch.tensor([2.0, 50.0])), torch.full((2,), 1.5))
     assert 30 * (1 / 2.0 - 1 / float(far[0])) == pytest.approx(1.5)
     assert math.isinf(far[1])
+    one, other = (in_focus_range(torch.tensor([2.0]), torch.tensor([K])) for K in (30.0, 12.0))
+    both = in_focus_range(torch.tensor([2.0, 2.0]), torch.tensor([30.0, 12.0]))
+    torch.testing.assert_close(torch.stack(both), torch.cat([torch.stack(one), torch.stack(other)], dim=1))
 
 
 def test_steps_with_few_points_say_nothing() -> None:
@@ -313,7 +316,10 @@ def test_lost_ranges_join_neighbours_and_gaps_without_points() -> None:
     agreement = ExifAgreement(None, [2.0, 2.8], None, None, None)
     found = Inspection("x", 1.0, "compared", 1.0, [], steps, [], agreement)
     assert found.lost_ranges == [(1, 4), (5, 6)]
-    assert found.warnings[-1] == "Photos taken at f/2, f/2.8: train with --per-photo-aperture."
+    assert found.warnings[-1] == (
+        "The photos were taken at f/2, f/2.8. Training takes the ratios of the apertures from EXIF; if EXIF "
+        "is wrong, train with `per_photo_aperture`."
+    )
 
 
 def test_how_far_exif_agrees_is_told() -> None:

@@ -184,3 +184,54 @@ def test_a_truth_without_refocused_pictures(run: Run) -> None:
     assert report.to_dict()["mean"] == {"sharp": report.mean["sharp"]}
     console = Console(record=True, width=200, quiet=True)
     print_truth(report, console)
+
+
+def change_truth(run: Run, change) -> None:
+    path = run.scene.source / "truth.json"
+    truth = json.loads(path.read_text())
+    change(truth)
+    path.write_text(json.dumps(truth))
+
+
+def test_a_truth_without_a_defocused_frame(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    """Only the aperture of the lens can be compared, and the command says so."""
+    change_truth(run, lambda t: [frame.update(focus_distance=None) for frame in t["frames"]])
+    assert set(compare_with_truth(run).lens) == {"aperture_ratio"}
+    assert main(["eval", str(run.folder), "--truth"]) == 0
+    assert "no training photo with a focus distance" in capsys.readouterr().out
+
+
+def one_place(truth: dict) -> None:
+    for frame in truth["frames"]:
+        frame["w2c"] = truth["frames"][0]["w2c"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (one_place, r"cannot be compared with .*truth\.json\. All cameras stand in one place"),
+        (lambda t: t["frames"][0].pop("test"), "'test' is missing"),
+        (lambda t: t["frames"][1].update(focus_distance="far"), "focus_distance must be a number above 0"),
+        (lambda t: t["frames"][1].update(focus_distance=math.nan), "focus_distance must be a number above 0"),
+        (lambda t: t["frames"][1].update(w2c=[[1, 2]]), r"w2c of view_1\.png is not"),
+        (lambda t: t["frames"][1].update(w2c=(2 * torch.eye(4)).tolist()), "is not a rigid transform"),
+        (lambda t: t["frames"][1].update(name="view_0.png"), "names a photo twice"),
+        (lambda t: t.update(frames=[7]), "another structure"),
+        (lambda t: t.update(aperture_diameter=-1), "aperture_diameter must be a number above 0"),
+        (lambda t: t["refocus"][0].update(aperture_scale=-1), "aperture_scale must be a number from 0"),
+    ],
+)
+def test_a_truth_partly_filled_is_one_sentence(run: Run, capsys, change, message: str) -> None:
+    change_truth(run, change)
+    with pytest.raises(InputError, match=message) as error:
+        compare_with_truth(run)
+    assert "\n" not in str(error.value)
+
+
+def test_a_run_without_test_views(run: Run) -> None:
+    """Everything but the sharp views is compared."""
+    run.scene.views = [view for view in run.scene.views if not view.is_test]
+    change_truth(run, lambda t: t.update(refocus=[]))
+    report = compare_with_truth(run)
+    assert report.mean == {} and report.lens["aperture_ratio"] > 0
+    print_truth(report, Console(quiet=True))

@@ -1,7 +1,7 @@
-"""What a set of photos can give, before training: what each has in focus, and what none has.
+"""What a set of photos can give, before training: what each photo has in focus, and what none has.
 
-Distances are z-depths in the scene's unit, circles of confusion (CoC) in px of the photos as trained with.
-Everything is found in the photos: EXIF is compared with it, not used.
+Distances are z-depths in scene units. Circles of confusion (CoC) are in px at training resolution. Everything
+is found in the photos; of EXIF only ratios of f-numbers are used, the rest is compared with what was found.
 """
 
 import json
@@ -22,11 +22,11 @@ from cocogs.quantiles import quantiles
 from cocogs.scene import Scene
 
 LOST = 3.0
-"""px; what has at least this CoC in every photo cannot be recovered."""
+"""px; detail with at least this CoC in every photo cannot be recovered."""
 DEPTH_STEPS = 24
-"""The range of depths is looked at in so many steps, even in 1/z."""
+"""Number of steps that the range of depths is divided into, even in 1/z."""
 FEW = 5
-"""Points: with fewer in a step of depth nothing is said about it."""
+"""A step of depth with fewer points than this is left open."""
 
 
 @dataclass(frozen=True)
@@ -35,10 +35,10 @@ class PhotoFocus:
 
     Args:
         focus_distance: scene units.
-        near, far: between these a CoC is at most IN_FOCUS px; far None is infinity.
-        blur: px; standard deviation of the blur in the sharpest tenth of its points, None without texture.
-        too_blurred: even that is much more than in the other photos.
-        lens: what EXIF says.
+        near, far: depths between which the CoC is at most IN_FOCUS px; far None is infinity.
+        blur: px; standard deviation of the blur in the sharpest tenth of its points; None without texture.
+        too_blurred: `blur` is much larger than in the other photos.
+        lens: EXIF's facts.
     """
 
     name: str
@@ -68,14 +68,14 @@ class DepthStep:
 
 @dataclass(frozen=True)
 class ExifAgreement:
-    """EXIF against what was found; None where EXIF does not say.
+    """EXIF compared with what was found; None where EXIF does not tell.
 
     Args:
-        focal_length: the focal length in px that EXIF gives over that of the cameras.
-        f_numbers: the different ones.
-        focus_correlation: of focus distances, with FocusDistanceUpper.
-        metres_per_unit: median ratio of the two.
-        K_ratio: K as found, with that scale, over that of EXIF's focal length and f-number.
+        focal_length: EXIF's focal length in px, divided by that of the cameras (median).
+        f_numbers: the different f-numbers of the photos, sorted.
+        focus_correlation: correlation between the focus distances found and EXIF's.
+        metres_per_unit: median ratio of EXIF's focus distances to those found.
+        K_ratio: K as found, in metres by that scale, divided by K by EXIF's focal length and f-number.
     """
 
     focal_length: float | None
@@ -86,7 +86,7 @@ class ExifAgreement:
 
     @property
     def sentence(self) -> str:
-        """For the user; empty where EXIF says nothing that could be compared."""
+        """For the user; empty if EXIF tells nothing that can be compared."""
         facts = []
         if self.focal_length is not None:
             facts.append(f"its focal length is {self.focal_length:.2f} of the cameras'")
@@ -104,8 +104,10 @@ class Inspection:
     """Everything found about a set.
 
     Args:
-        method: how the lens was found: photos "compared", "each alone", or "none" (no blur could be measured:
+        K: px x scene unit, of the first photo.
+        method: how the lens was found: photos "compared", "each alone", or "none" (no blur could be measured;
             focus distances are then little more than the mean depth of what a photo shows).
+        unplaced: names of photos without a camera.
     """
 
     source: str
@@ -119,7 +121,7 @@ class Inspection:
 
     @property
     def lost_ranges(self) -> list[tuple[float, float]]:
-        """(near, far) of depths that no photo has sharp; neighbouring steps joined."""
+        """(near, far) of the depths that no photo has sharp; neighbouring steps are joined."""
         ranges: list[tuple[float, float]] = []
         previous_lost = False
         for step in self.depths:
@@ -131,7 +133,7 @@ class Inspection:
 
     @property
     def warnings(self) -> list[str]:
-        """Sentences for the user; none when all is well."""
+        """Sentences for the user; none if all is well."""
         lines = [
             f"No photo is sharp between {near:.3g} and {far:.3g} (scene units): what lies there cannot be "
             "recovered; add photos focused there, or with a smaller aperture."
@@ -140,18 +142,21 @@ class Inspection:
         if blurred := [photo.name for photo in self.photos if photo.too_blurred]:
             lines.append(f"Too blurred to be of use: {', '.join(blurred)}; leave them out.")
         if self.unplaced:
-            lines.append(f"Without a camera, mostly too blurred or alone: {', '.join(self.unplaced)}.")
+            lines.append(f"No camera was found for {', '.join(self.unplaced)}.")
         if len(self.exif.f_numbers) > 1:
             numbers = ", ".join(f"f/{n:g}" for n in self.exif.f_numbers)
-            lines.append(f"Photos taken at {numbers}: train with --per-photo-aperture.")
+            lines.append(
+                f"The photos were taken at {numbers}. Training takes the ratios of the apertures from EXIF; "
+                "if EXIF is wrong, train with `per_photo_aperture`."
+            )
         return lines
 
     @property
     def summary(self) -> list[str]:
-        """The warnings, or a sentence that there are none."""
+        """The warnings, or a sentence that all is well."""
         if self.method == "none" and not self.warnings:
             return ["No blur could be measured: the photos are sharp, or too slightly blurred to tell."]
-        return self.warnings or ["Every depth is sharp in a photo."]
+        return self.warnings or ["Every depth is sharp in at least one photo."]
 
     def to_json(self) -> str:
         document = {
@@ -167,17 +172,17 @@ def inspect_scene(scene: Scene) -> Inspection:
     """Find what the training photos of a scene have in focus.
 
     Raises:
-        InputError: none sees a point of the scene, or it has none.
+        InputError: the scene has no points, or no photo sees one.
     """
     if scene.drawn:
         raise InputError(
-            f"{scene.source} has cameras but no points, and none were found: give a COLMAP model, or the "
-            "photos alone."
+            f"{scene.source} has cameras but no points, and none were found: give a COLMAP model or only the "
+            "photos."
         )
     views = scene.train_views
     evidence, blurs = measure_photos(scene)
     focus, K, method = find_lens(evidence, blurs)
-    near, far = in_focus_range(focus, K)
+    near, far = in_focus_range(focus, evidence.K_per_photo(K)[:, 0])
     softest = sharpest_blurs(blurs)
     folder = folders.photo_folder(scene.source)
     found = [
@@ -199,21 +204,27 @@ def inspect_scene(scene: Scene) -> Inspection:
     return Inspection(str(scene.source), K, method, variation(evidence), found, steps, unplaced, exif)
 
 
-def in_focus_range(focus: Tensor, K: float) -> tuple[Tensor, Tensor]:
-    """(V,) nearest and farthest depth with a CoC of at most IN_FOCUS px; inf from the hyperfocal on."""
-    ranges = [depth_of_field(float(z), max(K, 1e-9), IN_FOCUS) for z in focus]
+def in_focus_range(focus: Tensor, K: Tensor) -> tuple[Tensor, Tensor]:
+    """(V,) nearest and farthest depth with a CoC of at most IN_FOCUS px; the farthest may be inf.
+
+    Args:
+        focus: (V,) focus distances, scene units.
+        K: (V,) px x scene unit.
+    """
+    pairs = zip(focus.tolist(), K.tolist(), strict=True)
+    ranges = [depth_of_field(z, max(k, 1e-9), IN_FOCUS) for z, k in pairs]
     near, far = torch.tensor(ranges).unbind(1)
     return near, far
 
 
 def sharpest_blurs(blurs: Tensor) -> Tensor:
-    """(V,) blur in px that a tenth of a photo's points stay below; NaN where fewer than FEW are known."""
+    """(V,) blur in px of the sharpest tenth of a photo's points; NaN if fewer than FEW are known."""
     tenth = torch.nanquantile(blurs, 0.1, dim=1)
     return torch.where((~blurs.isnan()).sum(1) >= FEW, tenth, math.nan)
 
 
 def depth_steps(evidence: Evidence, focus: Tensor, K: float) -> list[DepthStep]:
-    """Coverage over depth, from near to far; a point lies at the median of its depths in the photos."""
+    """Coverage by depth, from near to far. A point counts at the median of its depths in the photos."""
     coc = coc_diameter(evidence.depths, focus[:, None], evidence.K_per_photo(K)).abs()
     seen = (~coc.isnan()).sum(0) > 0
     least = coc.nan_to_num(math.inf).amin(0)
@@ -241,11 +252,16 @@ def depth_steps(evidence: Evidence, focus: Tensor, K: float) -> list[DepthStep]:
 
 
 def compare_with_exif(photos: list[PhotoFocus], K: float, scene: Scene) -> ExifAgreement:
-    """How far EXIF and the photos agree."""
-    camera = scene.train_views[0].camera
+    """How well EXIF and what was found agree.
+
+    Args:
+        photos: in the order of the scene's training views.
+        K: of the first photo, px x scene unit.
+    """
+    cameras = [view.camera for view in scene.train_views]
     ratios = [
         p.lens.focal_length_35mm / 36 * max(camera.width, camera.height) / camera.fx
-        for p in photos
+        for p, camera in zip(photos, cameras, strict=True)
         if p.lens.focal_length_35mm
     ]
     f_numbers = sorted({p.lens.f_number for p in photos if p.lens.f_number})
@@ -257,5 +273,5 @@ def compare_with_exif(photos: list[PhotoFocus], K: float, scene: Scene) -> ExifA
             correlation = float(np.corrcoef(ours, theirs)[0, 1])
         unit = float(np.median(theirs / ours))
         diameter = photos[0].lens.aperture_diameter
-        relative = K / camera.fx * unit / diameter if diameter else None
+        relative = K / cameras[0].fx * unit / diameter if diameter else None
     return ExifAgreement(float(np.median(ratios)) if ratios else None, f_numbers, correlation, unit, relative)

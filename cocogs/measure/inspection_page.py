@@ -1,4 +1,4 @@
-"""What `cocogs inspect` writes: a page with focus over depth, a table, and a sharpness map per photo."""
+"""Write what was found about a set of photos: a page with focus by depth, a table, and sharpness maps."""
 
 from html import escape
 from pathlib import Path
@@ -15,11 +15,11 @@ from cocogs.scene import Scene
 
 SHARP_COLOR, SOFT_COLOR = np.array([255, 214, 90]), np.array([40, 20, 90])
 SOFTEST = 3.0
-"""px; standard deviation of blur that gets the darkest colour."""
+"""px; blur (standard deviation) from which on the colour is darkest."""
 
 
 def write_inspection(inspection: Inspection, scene: Scene, out: Path) -> None:
-    """inspection.json, inspection.html, coverage.svg and sharpness/NAME.png in `out`."""
+    """Write inspection.json, inspection.html, coverage.svg and sharpness/NAME.png in `out`."""
     with replacing(out / "inspection.json") as path:
         path.write_text(inspection.to_json() + "\n")
     picture = coverage_svg(inspection)
@@ -31,14 +31,14 @@ def write_inspection(inspection: Inspection, scene: Scene, out: Path) -> None:
         maps[view.name] = sharpness_picture(scene, view.name)
         with replacing(out / "sharpness" / name) as path:
             to_picture(torch.from_numpy(maps[view.name]).permute(2, 0, 1) / 255).save(path)
-    about = f"Distances in the scene's unit. {inspection.exif.sentence}"
+    about = f"Distances are in scene units. {inspection.exif.sentence}"
     sections = [
-        section("Focus over depth", " ".join(inspection.summary), picture),
+        section("Focus by depth", " ".join(inspection.summary), picture),
         section("Photos", about, table(*photo_table(inspection))),
         section(
             "Sharpness",
-            "Yellow is sharp, violet blurred, black has no texture to tell from; soft texture looks blurred.",
-            row([figure(picture, name) for name, picture in maps.items()]),
+            "Yellow is sharp, violet is blurred, black has no texture. Soft texture looks blurred.",
+            row([figure(sharpness, name) for name, sharpness in maps.items()]),
         ),
     ]
     with replacing(out / "inspection.html") as path:
@@ -46,7 +46,7 @@ def write_inspection(inspection: Inspection, scene: Scene, out: Path) -> None:
 
 
 def photo_table(inspection: Inspection) -> tuple[list[str], list[list[str]]]:
-    """Heads and cells: what every photo has in focus."""
+    """Headings and cells of the table: what each photo has in focus."""
     heads = ["photo", "focus distance", f"sharp from (CoC {IN_FOCUS:g} px)", "to", "blur at best px", "EXIF"]
     cells = []
     for photo in inspection.photos:
@@ -64,7 +64,7 @@ def photo_table(inspection: Inspection) -> tuple[list[str], list[list[str]]]:
 
 
 def sharpness_picture(scene: Scene, name: str) -> np.ndarray:
-    """(H, W, 3) uint8 of `blur_map`: sharp is light, blurred dark, no texture black."""
+    """(H, W, 3) uint8 from `blur_map`: light where sharp, dark where blurred, black without texture."""
     view = next(v for v in scene.train_views if v.name == name)
     blur = blur_map(scene.photo(view)).numpy()
     share = np.clip((blur - 0.4) / (SOFTEST - 0.4), 0, 1)[..., None]
@@ -73,8 +73,8 @@ def sharpness_picture(scene: Scene, name: str) -> np.ndarray:
 
 
 def coverage_svg(inspection: Inspection) -> str:
-    """A bar per photo over the depths it has in focus, even in 1/z, near on the left; below, how many photos
-    have each depth in focus; depths that no photo has sharp are red."""
+    """SVG: a bar for the depths that each photo has in focus, near on the left, even in 1/z. Below: how many
+    photos have each depth in focus. Depths that no photo has sharp are red."""
     steps = inspection.depths
     nearest, farthest = 1 / steps[0].near, 1 / steps[-1].far
     left, width, line, top = 60, 520, 9, 20
@@ -108,7 +108,7 @@ def coverage_svg(inspection: Inspection) -> str:
     )
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 640 {bottom + 125}" style="max-width:48rem" '
-        f'role="img" aria-label="Focus over depth">{"".join(shapes)}'
+        f'role="img" aria-label="Focus by depth">{"".join(shapes)}'
         f'<g font-size="12" fill="currentColor">{labels}'
         f'<text x="{left + width / 2}" y="{bottom + 118}" text-anchor="middle">depth, scene units</text>'
         f'<text x="4" y="{bottom + 84}">0 photos</text><text x="4" y="{bottom + 26}">{most}</text>'
