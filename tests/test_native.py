@@ -17,7 +17,7 @@ from torch import Tensor
 
 from cocogs.camera import Camera
 from cocogs.compiled import cpu_module
-from cocogs.rasterize import native, rasterize, constants
+from cocogs.rasterize import constants, native, rasterize
 
 MODULE = cpu_module()
 LEVELS = MODULE.levels()
