@@ -6,12 +6,12 @@ All errors and warnings of Pillow end here: a file that cannot be read becomes o
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-from PIL import ExifTags, ImageFile, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
+from PIL import ExifTags, Image, ImageFile, UnidentifiedImageError
 from PIL.TiffImagePlugin import TiffImageFile
 
 from cocogs.errors import InputError
@@ -23,7 +23,8 @@ from cocogs.io.source import MAX_SIDE
 _ALPHA_MODES = ("RGBA", "LA", "PA", "RGBa", "La")
 # Pixels taken out of Pillow at a time: it needs 4 bytes per pixel itself and 10 more for what it hands over.
 _STRIP = 1 << 22
-_warnings_lock = threading.RLock()
+_calm_lock = threading.RLock()
+_FORMATS = ("JPEG", "PNG", "TIFF", "WEBP")  # JPEG opens MPO, too
 
 
 @contextmanager
@@ -31,26 +32,22 @@ def opened(path: Path) -> Iterator[ImageFile.ImageFile]:
     """The opened picture: JPEG, PNG, TIFF or WebP, by its content.
 
     Pillow is not told the path: it would map some TIFF files into memory, and scramble those that are to be
-    turned by a quarter (seen in 11.0.0 to 13.0.0). `Image.open` is not used: it refuses pictures of more than
-    179 megapixels and warns from 89 on.
+    turned by a quarter (seen in 11.0.0 to 13.0.0).
 
     Raises:
         InputError: the file cannot be read, also where what is done with the picture fails.
     """
     try:
-        with _quiet(), path.open("rb") as file:
-            open_image = _opener(file.read(16))
-            if open_image is None:
-                raise _unreadable(path, "unknown format")
-            file.seek(0)
-            with open_image(file) as image:
-                if max(image.size) > MAX_SIDE:
-                    raise _unreadable(path, "an impossible size")
-                yield image
+        with _calm(), path.open("rb") as file, Image.open(file, formats=_FORMATS) as image:
+            if max(image.size) > MAX_SIDE:
+                raise _unreadable(path, "an impossible size")
+            yield image
     except InputError:
         raise
     except FileNotFoundError as error:
         raise InputError(f"{path} does not exist: put it back or name another folder.") from error
+    except UnidentifiedImageError as error:
+        raise _unreadable(path, "unknown format") from error
     except Exception as error:  # Pillow raises a different type for every way a file can be broken
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise _unreadable(path, reason) from error
@@ -94,26 +91,19 @@ def stored_size(image: ImageFile.ImageFile) -> tuple[int, int]:
     return image.size
 
 
-def _opener(beginning: bytes) -> Callable[..., ImageFile.ImageFile] | None:
-    """What opens a file that begins with these 16 bytes."""
-    if beginning.startswith(b"\xff\xd8\xff"):
-        return JpegImagePlugin.jpeg_factory
-    if beginning.startswith(b"\x89PNG\r\n\x1a\n"):
-        return PngImagePlugin.PngImageFile
-    if beginning[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
-        return TiffImageFile
-    if beginning[:4] == b"RIFF" and beginning[8:12] == b"WEBP":
-        return WebPImagePlugin.WebPImageFile
-    return None
-
-
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Pillow's warnings about odd files do not reach the user. One thread at a time: the list of filters is
-    the process's."""
-    with _warnings_lock, warnings.catch_warnings():
+def _calm() -> Iterator[None]:
+    """Pillow neither warns the user of odd files nor refuses photos of more than 179 megapixels.
+
+    One thread at a time: warning filters and Pillow's limit are the process's.
+    """
+    with _calm_lock, warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        yield
+        limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        try:
+            yield
+        finally:
+            Image.MAX_IMAGE_PIXELS = limit
 
 
 def _unreadable(path: Path, reason: str) -> InputError:
