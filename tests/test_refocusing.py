@@ -144,7 +144,7 @@ def test_shifted_cameras_leave_the_plane_in_focus_in_place() -> None:
     after, z = seen_from(camera, lens, point).project(world)
     torch.testing.assert_close(z, local[:, 2])
     torch.testing.assert_close(after[0], before[0])
-    # METHOD.md section 2: dx(u) = a u (z / z_f - 1), at the depth z.
+    # docs/method.md, "The thin lens": dx(u) = a u (z / z_f - 1), at the depth z.
     expected = 0.25 * point.double() * (5 / 3 - 1) * camera.fx / 5
     torch.testing.assert_close(after[1] - before[1], expected)
 

@@ -22,7 +22,7 @@ MIN_DEPTH = 1e-9  # scene units; keeps 1/z finite. What is nearer than `Camera.n
 
 # Standard deviation, in radii, of the Gaussian nearest to a uniform disc, by least squares over the plane:
 # 1 / (4 pi s^2) - 2 (1 - exp(-1 / (2 s^2))) / pi + 1 / pi is least where exp(-1 / (2 s^2)) = 1/4.
-# The disc's own deviation is 1/2, but a Gaussian of that width blurs less (docs/what-we-learned.md).
+# The disc's own deviation is 1/2, but a Gaussian of that width blurs less (docs/lab/lens.md).
 DISC_SIGMA = 1 / math.sqrt(2 * math.log(4))
 
 

@@ -18,7 +18,7 @@ def add_up_light(renders: Float[Tensor, "S 3 H W"], weights: Weights) -> Float[T
     """Linear light of S renders.
 
     A lens adds up light, not pixel values. Where a fine pattern is blurred, the mean of pixel values is too
-    dark: by .02 to .03 on a ray-traced scene (docs/what-we-learned.md).
+    dark: by .02 to .03 on a ray-traced scene (docs/lab/samples.md).
 
     Args:
         renders: sRGB-encoded, >= 0.

@@ -120,7 +120,7 @@ class PaperExpansion(nn.Module):
     @torch.no_grad()
     def _start_near_a_lens(self) -> None:
         """Copies spread evenly near the rim of the circle, almost alike for all Gaussians and quite so for
-        all cameras, whose 10 bands are noise until learned (docs/benchmarks.md: what that gains)."""
+        all cameras, whose 10 bands are noise until learned (docs/lab/paper.md: what that gains)."""
         first, last = self.layers[0], self.layers[-1]
         assert isinstance(first, nn.Linear) and isinstance(last, nn.Linear)
         first.weight[:, -self.encode.camera_size :] = 0
