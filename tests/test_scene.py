@@ -428,7 +428,7 @@ def test_missing_folder_is_refused(tmp_path: Path) -> None:
 def test_folder_without_photos_is_refused(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "notes.txt").touch()
-    _refused(tmp_path / "data", "holds no PNG, JPEG or TIFF photo")
+    _refused(tmp_path / "data", "holds no JPEG, PNG, TIFF or WebP photo")
 
 
 def test_single_photo_is_refused(tmp_path: Path) -> None:

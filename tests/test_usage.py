@@ -29,8 +29,8 @@ from cocogs.scene import Scene, open_scene
 @pytest.fixture(autouse=True)
 def no_points_found(monkeypatch: pytest.MonkeyPatch) -> None:
     """Looking for points in the photos takes seconds."""
-    module = "triangulation" if (Path(prepare.__file__).parent / "triangulation.py").is_file() else "sfm"
-    monkeypatch.setattr(f"cocogs.io.{module}.triangulate", lambda *_: None)
+
+    monkeypatch.setattr("cocogs.io.triangulation.triangulate", lambda *_: None)
 
 
 def _open(data: Path, **options) -> tuple[Scene, list[str]]:
@@ -273,3 +273,25 @@ def test_shrinking_a_photo_needs_few_bytes_a_pixel(tmp_path: Path) -> None:
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 70 * pixels._BLOCK + 8 * 4000 * 3000
+
+
+def test_a_folder_of_photos_nobody_can_read_says_so(tmp_path: Path) -> None:
+    _fill(tmp_path, "IMG_1.HEIC", "IMG_2.HEIC", "notes.txt")
+    with pytest.raises(InputError, match=r"only photos that cannot be read \(HEIC\): save them as JPEG"):
+        _open(tmp_path)
+
+
+def test_masks_of_which_none_fits_stop_a_scene_with_cameras(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    make_colmap(data)
+    _fill(data, "masks/left/mask_1.png")
+    with pytest.raises(InputError, match=r"masks holds left/mask_1\.png, but no mask of a photo"):
+        _open(data)
+
+
+def test_left_out_test_frames_are_said_on_opening(tmp_path: Path) -> None:
+    _blender(tmp_path / "data")
+    scene, said = _open(tmp_path / "data")
+    assert len(scene.train_views) == 4 and not scene.test_views
+    assert any("are left out (test/000.png, ...)" in line for line in said)
+    assert any(line.startswith("All 4 photos") for line in said)

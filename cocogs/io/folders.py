@@ -91,10 +91,11 @@ def find_masks(data: Path, names: list[str]) -> dict[str, Path]:
     """
     found = {name: mask for name in names if (mask := find_mask(data, name))}
     for folder in (data / name for name in _MASK_FOLDERS if not found):
-        if files := _file_names(folder):
+        if folder.is_dir() and (files := sorted(list_files(folder))):
+            more = f" and {len(files) - 1} more" if len(files) > 1 else ""
             raise InputError(
-                f"{folder} holds {files[0]} and {len(files) - 1} more, but no mask of a photo: name the mask "
-                f"of {Path(names[0]).name} {Path(names[0]).stem}.png, or remove the folder."
+                f"{folder} holds {files[0]}{more}, but no mask of a photo: name the mask of "
+                f"{Path(names[0]).name} {Path(names[0]).stem}.png, or remove the folder."
             )
     return found
 
@@ -142,6 +143,19 @@ def _inner_name(data: Path, name: str) -> Path:
         if path.is_relative_to(folder):
             path = path.relative_to(folder)
     return Path(path.name) if path.is_absolute() or ".." in path.parts else path
+
+
+def no_photos(folder: Path) -> InputError:
+    """The error about a folder without photos that can be read."""
+    kinds = sorted({_UNREAD.get(os.path.splitext(name)[1].lower(), "") for name in list_files(folder)} - {""})
+    if kinds:
+        return InputError(
+            f"{folder} holds only photos that cannot be read ({', '.join(kinds)}): save them as JPEG, PNG, "
+            "TIFF or WebP."
+        )
+    return InputError(
+        f"{folder} holds no JPEG, PNG, TIFF or WebP photo: name the folder that holds your photos."
+    )
 
 
 def usage_line(data: Path, used: Collection[Path]) -> str:

@@ -15,7 +15,8 @@ import torch
 from PIL import ExifTags, Image
 
 from cocogs.errors import InputError
-from cocogs.io import cached_model, colmap, sfm_checks
+from cocogs.io import cached_model, colmap, decoding, sfm_checks
+from cocogs.io.exif import read_exif
 from cocogs.io.matching import Job, extract_features, link, match_features, quiet, write_mask
 from cocogs.io.photos import PhotoHeader, from_float, read_header, read_mask, read_photo, to_float
 from cocogs.io.prepare import Picture, fit_mask
@@ -133,13 +134,14 @@ def _gather(folder: Path, headers: dict[str, PhotoHeader], work: Path) -> dict[s
     plain = {}
     for number, (name, header) in enumerate(headers.items()):
         pixels = read_photo(folder / name)
-        suffix = Path(name).suffix.lower() if header.orientation == 1 else ".jpg"
-        plain[name] = f"{number:06d}{suffix}"
-        if header.orientation == 1:
+        suffix = Path(name).suffix.lower()
+        is_usable = header.orientation == 1 and suffix != ".webp"  # which COLMAP cannot read
+        plain[name] = f"{number:06d}{suffix if is_usable else '.jpg'}"
+        if is_usable:
             link(folder / name, work / plain[name])
             continue
-        with Image.open(folder / name) as image:
-            exif = image.getexif()  # from which pycolmap takes the focal length
+        with decoding.opened(folder / name) as image:
+            exif = read_exif(image)  # from which pycolmap takes the focal length
         exif.pop(ExifTags.Base.Orientation, None)
         upright = from_float(to_float(pixels), np.dtype(np.uint8))
         Image.fromarray(upright).save(work / plain[name], quality=95, exif=exif.tobytes())

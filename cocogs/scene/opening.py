@@ -114,7 +114,7 @@ def _look(
         return source, folders.find_pictures(data, [shot.name for shot in source.shots], downscale)
     if transforms is not None:
         say(f"Cameras from {transforms}.")
-        source, paths = nerfstudio.read_transforms(transforms)
+        source, paths = nerfstudio.read_transforms(transforms, say)
         return source, folders.Pictures(data, 1, paths)
     if poses_bounds.is_file():
         say(f"Cameras from {poses_bounds}.")
@@ -129,10 +129,8 @@ def _from_photos(
     folder = folders.photo_folder(data)
     names = photos.list_photos(folder)
     if not names:
-        raise InputError(
-            f"{folder} holds no PNG, JPEG or TIFF photo: name the folder that holds your photos."
-        )
-    masks = {name: mask for name in names if (mask := folders.find_mask(data, name))}
+        raise folders.no_photos(folder)
+    masks = folders.find_masks(data, names)
     source = sfm.reconstruct(folder, names, cache / "sfm", seed, say, settled, masks)
     return source, folders.Pictures(folder, 1, {shot.name: folder / shot.name for shot in source.shots})
 
@@ -151,10 +149,12 @@ def _views(
     factor = _shrink(fitted, pictures, downscale)
     flats = [_shrunk(photo, factor) for photo in fitted]
     _announce(fitted, flats, pictures.folder, downscale is None and factor > 1, say)
+    named = {shot.name: shot.mask for shot in source.shots if shot.mask}
+    masks = named or folders.find_masks(data, [shot.name for shot in source.shots])
     progress = Progress("Preparing photos", len(fitted), say, patience=2)
     views = []
     for shot, photo, flat in zip(source.shots, fitted, flats, strict=True):
-        mask = shot.mask or folders.find_mask(data, shot.name)
+        mask = masks.get(shot.name)
         views.append(
             View(
                 name=shot.name,
@@ -168,7 +168,7 @@ def _views(
             )
         )
         progress.add(1)
-    if (data / "masks").exists() or any(view.mask_path for view in views):
+    if masks:
         say(f"Masks for {sum(view.mask_path is not None for view in views)} of {len(views)} photos.")
     return views
 
