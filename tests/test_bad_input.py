@@ -103,7 +103,7 @@ def test_out_folder_of_another_program(data: Path, tmp_path: Path, capsys: Captu
 @pytest.mark.parametrize(
     "options",
     [["--iterations", "60"], ["--preset", "full"], ["--seed", "1"], ["--downscale", "2"],
-     ["--test-every", "3"], ["--max-gaussians", "9"], ["--per-photo-aperture"], ["--ablate", "aperture"]],
+     ["--test-every", "3"], ["--max-gaussians", "9"], ["--per-photo-aperture"]],
 )  # fmt: skip
 def test_resuming_with_other_options(data: Path, run: Path, capsys: Capture, options: list[str]) -> None:
     sentence = refused(capsys, "train", data, "--out", run, "--resume", *options)
