@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from pathlib import Path
 
@@ -94,9 +94,11 @@ def write_colmap(
     cameras: Sequence[Camera],
     names: Sequence[str],
     lens: pycolmap.Camera | None = None,
-    text=False,
+    text: bool = False,
+    points: Iterable | None = None,
 ) -> None:
-    """Write a COLMAP model with pycolmap: poses of `cameras`, their own PINHOLE intrinsics unless `lens`."""
+    """Write a COLMAP model with pycolmap: poses of `cameras`, their own PINHOLE intrinsics unless `lens`, and
+    `room_points` unless others are given."""
     model = pycolmap.Reconstruction()
     for index, (name, camera) in enumerate(zip(names, cameras, strict=True), start=1):
         params = [camera.fx, camera.fy, camera.cx, camera.cy]
@@ -111,9 +113,9 @@ def write_colmap(
         model.add_camera_with_trivial_rig(pycolmap.Camera(camera_id=index, **own))
         image = pycolmap.Image(name=name, camera_id=index, image_id=index, keypoints=np.array([[5.0, 6.0]]))
         model.add_image_with_trivial_frame(image, pycolmap.Rigid3d(camera.cam_from_world[:3].numpy()))
-    for point in room_points().numpy():
+    for point in room_points() if points is None else points:
         track = pycolmap.Track()
-        model.add_point3D(point, track, np.array([255, 128, 0], dtype=np.uint8))
+        model.add_point3D(np.asarray(point), track, np.array([255, 128, 0], dtype=np.uint8))
     folder.mkdir(parents=True)
     model.write_text(folder) if text else model.write_binary(folder)
 

@@ -17,15 +17,18 @@ from datasets import (
     make_colmap,
     make_llff,
     make_nerfstudio,
+    room_points,
     take_photo,
     write_colmap,
     write_photos,
 )
 from PIL import ExifTags, Image
 
+from cocogs.camera import Camera, pose_at
 from cocogs.errors import InputError
 from cocogs.io import photos
 from cocogs.scene import Scene, open_scene
+from cocogs.scene.frame import offset_of
 from cocogs.scene.split import named
 
 
@@ -205,6 +208,137 @@ def test_photos_stay_in_memory_up_to_the_budget(data: Path) -> None:
     assert not any("disk" in line for line in said)
 
 
+# --- Where a scene lies in its world -----------------------------------------------------------------------
+
+
+def _in_another_frame(cameras: list[Camera], scale: float, shift: torch.Tensor) -> list[Camera]:
+    """The cameras after the world was scaled and then shifted."""
+    moved = []
+    for camera in cameras:
+        pose = pose_at(camera.cam_from_world[:3, :3], camera.position * scale + shift)
+        moved.append(replace(camera, cam_from_world=pose))
+    return moved
+
+
+@pytest.mark.parametrize("kind", ["COLMAP", "COLMAP text", "nerfstudio", "LLFF"])
+def test_a_far_origin_costs_no_precision(tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Georeferenced coordinates in metres: float32 would round them to half a metre."""
+    shift = torch.tensor([500_000.0, 5_200_000.0, 300.0], dtype=torch.float64)
+    georeferenced = _in_another_frame(make_cameras(4), 1, shift)
+    monkeypatch.setattr("datasets.make_cameras", lambda count: georeferenced)
+    monkeypatch.setattr("datasets.room_points", lambda: room_points() + shift)
+    monkeypatch.setattr("cocogs.io.triangulation.triangulate", lambda *_: None)
+    make = {
+        "COLMAP": make_colmap,
+        "COLMAP text": lambda data: make_colmap(data, text=True),
+        "nerfstudio": make_nerfstudio,
+        "LLFF": make_llff,
+    }[kind]
+    make(tmp_path / "data")
+    scene, said = _open(tmp_path / "data")
+    assert torch.equal(scene.offset, shift), "a whole number of metres"
+    for view, camera in zip(scene.views, make_cameras(4), strict=True):
+        assert (view.camera.position - camera.position).abs().max() < 1e-7
+    if kind.startswith("COLMAP"):
+        order, expected = scene.points[:, 0].argsort(), room_points()
+        expected = expected[expected[:, 0].argsort()]
+        assert (scene.points[order] - expected).abs().max() < 1e-6
+    else:
+        assert float(scene.points.abs().max()) < 20, "random points lie where the cameras look"
+    assert any("the scene is moved by (500000, 5200000, 300)" in line for line in said)
+
+
+def test_an_ordinary_origin_stays(data: Path) -> None:
+    scene, said = _open(data)
+    assert scene.offset.dtype == torch.float64 and not scene.offset.any()
+    assert not any(line.startswith("The origin") for line in said)
+
+
+@pytest.mark.parametrize("far, moves", [(16.0, False), (18.0, True)])
+def test_the_origin_moves_where_float32_would_lose_a_millionth(far: float, moves: bool) -> None:
+    positions = torch.tensor([[-1.0, 0, 0], [1, 0, 0]], dtype=torch.float64) / 1.1  # of size 1
+    positions[:, 1] = far
+    assert bool(offset_of(positions, None).any()) == moves
+    exact = positions - offset_of(positions, None)
+    assert (exact.float() - exact).abs().max() <= 1e-6
+    assert bool((positions.float() - positions).abs().max() <= 1e-6) or moves
+
+
+@pytest.mark.parametrize("points", [True, False])
+@pytest.mark.parametrize("scale", [1e-3, 1e3])
+def test_the_unit_of_length_does_not_matter(tmp_path: Path, scale: float, points: bool) -> None:
+    opened = []
+    for factor in (1.0, scale):
+        data = tmp_path / str(factor)
+        cameras = make_cameras(4)
+        names = write_photos(data / "images", cameras)
+        moved = _in_another_frame(cameras, factor, torch.zeros(3))
+        write_colmap(data / "sparse", moved, names, points=factor * room_points() if points else [])
+        opened.append(open_scene(data, data / "cache", say=lambda line: None))
+    one, other = opened
+    assert other.extent == pytest.approx(scale * one.extent)
+    assert len(one.points) == len(other.points) >= 50
+    errors = (other.points / scale - one.points).norm(dim=1)
+    # pycolmap stops refining at tolerances that depend a little on the unit.
+    assert float(errors.quantile(1.0 if points else 0.9)) < (2e-6 if points else 5e-3)
+    for ours, theirs in zip(one.views, other.views, strict=True):
+        assert theirs.camera.near == pytest.approx(scale * ours.camera.near, rel=1e-3)
+        assert torch.allclose(theirs.camera.position / scale, ours.camera.position)
+
+
+def test_the_near_plane_is_a_thousandth_of_the_typical_depth(data: Path) -> None:
+    scene, _ = _open(data)
+    depths = torch.cat([view.camera.depths(scene.points) for view in scene.views])
+    assert {view.camera.near for view in scene.views} == {scene.views[0].camera.near}
+    assert scene.views[0].camera.near == pytest.approx(1e-3 * float(depths.median()), rel=0.1)
+
+
+def test_cameras_in_one_place_show_no_parallax(tmp_path: Path) -> None:
+    still = _in_another_frame(make_cameras(4), 0, torch.tensor([0.1, 0, 0]))
+    write_colmap(tmp_path / "data" / "sparse", still, write_photos(tmp_path / "data" / "images", still))
+    _, said = _open(tmp_path / "data")
+    assert any(line.startswith("The photos show hardly any parallax (0 degrees)") for line in said)
+
+
+def test_a_colmap_model_without_points_gets_some(tmp_path: Path) -> None:
+    cameras = make_cameras(4)
+    data = tmp_path / "data"
+    write_colmap(data / "sparse", cameras, write_photos(data / "images", cameras), points=[])
+    scene, said = _open(data)
+    walls = torch.stack([scene.points[:, 2] - 4, scene.points[:, 1] - 1, scene.points[:, 0] + 1.5])
+    assert len(scene.points) > 100 and float(walls.abs().amin(0).median()) < 0.05 and not scene.drawn
+    assert any(line.endswith("points found.") for line in said)
+    assert not any("parallax" in line for line in said)
+
+
+def test_photos_that_share_nothing_get_random_points_aloud(tmp_path: Path) -> None:
+    cameras = make_cameras(3)
+    data = tmp_path / "data"
+    write_colmap(data / "sparse", cameras, write_photos(data / "images", cameras), points=[])
+    random = np.random.default_rng(0)
+    for path in (data / "images").iterdir():
+        Image.fromarray(random.integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8)).save(path)
+    scene, said = _open(data)
+    assert scene.drawn and any("points are drawn at random" in line for line in said)
+
+
+def test_the_largest_model_is_taken_and_the_others_are_named(data: Path) -> None:
+    (data / "sparse" / "0").rename(data / "sparse" / "1")
+    write_colmap(data / "sparse" / "0", make_cameras(4)[:2], ["000.png", "001.png"])
+    scene, said = _open(data)
+    assert len(scene.views) == 4
+    assert any("sparse/1;" in line and "sparse/0 (2 photos) is not used" in line for line in said)
+
+
+def test_photos_of_several_sizes_are_announced_as_such(tmp_path: Path) -> None:
+    cameras = make_cameras(4)
+    cameras[1:3] = [camera.resized(2 * WIDTH, 2 * HEIGHT) for camera in cameras[1:3]]
+    write_colmap(tmp_path / "data" / "sparse", cameras, write_photos(tmp_path / "data" / "images", cameras))
+    _, said = _open(tmp_path / "data")
+    assert any("4 photos of 240x180 to 480x360 px" in line for line in said)
+    assert any("training at 240x180 to 480x360." in line for line in said)
+
+
 # --- Where photos lie and how they are turned ---------------------------------------------------------------
 
 
@@ -309,7 +443,7 @@ def test_every_nth_photo_from_the_first_is_for_testing(data: Path) -> None:
     assert [view.name for view in scene.train_views] == ["001.png", "002.png"]
 
 
-def test_photos_for_testing_arenamed(data: Path) -> None:
+def test_photos_for_testing_are_named(data: Path) -> None:
     def tests(names: str) -> list[str]:
         return [view.name for view in _open(data, test=names)[0].test_views]
 
@@ -393,7 +527,7 @@ def test_masks_are_undistorted_with_their_photos(tmp_path: Path) -> None:
     assert ((photo[0] >= 0.5) == (mask == 1)).float().mean() > 0.999
 
 
-def test_black_masks_arenamed(data: Path) -> None:
+def test_black_masks_are_named(data: Path) -> None:
     """0 and 1 instead of 0 and 255 are as black."""
     ones = Image.fromarray(np.ones((HEIGHT, WIDTH), dtype=np.uint8))
     (data / "masks").mkdir()
@@ -451,7 +585,7 @@ def test_model_without_an_images_folder_is_refused(data: Path) -> None:
     _refused(data, "holds no images folder: put the photos")
 
 
-def test_one_absent_photo_isnamed(data: Path) -> None:
+def test_one_absent_photo_is_named(data: Path) -> None:
     (data / "images" / "002.png").unlink()
     _refused(data, r"images lacks 002\.png, which the cameras name")
 

@@ -2,17 +2,20 @@
 
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
+import datasets
 import numpy as np
+import pycolmap
 import pytest
 import torch
 from datasets import make_cameras, take_photo, write_photos
 from PIL import ExifTags, Image
 
-from cocogs.camera import Camera
+from cocogs.camera import Camera, pose_at
 from cocogs.errors import InputError
-from cocogs.io import matching, sfm
+from cocogs.io import matching, sfm, sfm_checks
 from cocogs.io.photos import list_photos
 from cocogs.io.source import Source
 
@@ -162,6 +165,94 @@ def test_portrait_and_landscape_photos_of_one_size_get_a_camera_each(tmp_path: P
     assert all(size == ((180, 240) if name == "002.png" else (240, 180)) for name, size in sizes.items())
 
 
+# --- Lenses, masks, groups -----------------------------------------------------------------------------
+
+
+def _two_lenses() -> list[Camera]:
+    """Every second photo is taken at 1.5 times the focal length, as by a phone's other lens."""
+    cameras = make_cameras(8)
+    for index in range(1, 8, 2):
+        intrinsics = cameras[index].intrinsics.clone()
+        intrinsics[0, 0] = intrinsics[1, 1] = 1.5 * intrinsics[0, 0]
+        cameras[index] = replace(cameras[index], intrinsics=intrinsics)
+    return cameras
+
+
+def _spread_of_ratios(source: Source, cameras: dict[str, Camera]) -> float:
+    """How far the cameras' distances are from the true ones times one factor, as a part of them."""
+    found = torch.stack(
+        [-shot.cam_from_world[:3, :3].T @ shot.cam_from_world[:3, 3] for shot in source.shots]
+    )
+    ratios = torch.pdist(found) / torch.pdist(torch.stack([cameras[s.name].position for s in source.shots]))
+    return float(ratios.std() / ratios.mean())
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_photos_of_two_focal_lengths(tmp_path: Path, told: bool) -> None:
+    """EXIF gives each its own lens; without it, the odd photos are named."""
+    cameras = {f"{index:03d}.jpg": camera for index, camera in enumerate(_two_lenses())}
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for name, camera in cameras.items():
+        exif = Image.Exif()
+        if told:
+            in_35mm = round(36 * camera.fx / camera.width)
+            exif[ExifTags.IFD.Exif] = {ExifTags.Base.FocalLengthIn35mmFilm: in_35mm}
+        Image.fromarray(take_photo(camera)).save(photos / name, quality=97, subsampling=0, exif=exif)
+    source, said = _reconstruct(photos, tmp_path / "cache")
+    warnings = [line for line in said if "another focal length" in line]
+    if told:
+        focal = {shot.name: shot.intrinsics.params[0] for shot in source.shots}
+        assert len(focal) == 8 and all(focal[n] == pytest.approx(c.fx, rel=0.1) for n, c in cameras.items())
+        assert _spread_of_ratios(source, cameras) < 0.05 and not warnings
+    else:
+        assert _spread_of_ratios(source, cameras) > 0.1, "nothing can be done, so it is said"
+        (warning,) = warnings
+        assert warning.startswith("4 photos seem to be of another focal length (about 3")
+        assert warning.endswith(": 001.jpg, 003.jpg, 005.jpg, 007.jpg.")
+        again = _reconstruct(photos, tmp_path / "cache")[1]
+        assert again == ["Cameras found for 8 of 8 photos.", warning], "from the cache, too"
+
+
+def test_masks_hide_what_does_not_move_with_the_scene(tmp_path: Path) -> None:
+    """A tripod leg in every photo: without the masks it holds all cameras in one place."""
+    photos, cameras = tmp_path / "photos", make_cameras(COUNT)
+    names = write_photos(photos, cameras)
+    coarse = np.random.default_rng(1).integers(0, 256, (40, 60, 3), dtype=np.uint8)
+    still = np.asarray(Image.fromarray(coarse).resize((240, 160), Image.Resampling.BICUBIC))
+    mask = np.zeros((340, 240), np.uint8)
+    mask[:180] = 255
+    (tmp_path / "masks").mkdir()
+    for name in names:
+        whole = np.concatenate([np.asarray(Image.open(photos / name)), still])
+        Image.fromarray(whole).save(photos / name)
+        Image.fromarray(mask).save(tmp_path / "masks" / name)
+    masks = {name: tmp_path / "masks" / name for name in names}
+    said: list[str] = []
+    source = sfm.reconstruct(photos, names, tmp_path / "cache", 0, said.append, masks=masks)
+    assert len(source.shots) == COUNT
+    assert _spread_of_ratios(source, dict(zip(names, cameras, strict=True))) < 0.1
+    Image.fromarray(mask[:100]).save(masks[names[0]])
+    with pytest.raises(InputError, match=r"masks/000\.png has 240x100 px but its photo has 240x340"):
+        sfm.reconstruct(photos, names, tmp_path / "cache", 0, said.append, masks=masks)
+
+
+def test_a_group_that_overlaps_too_little_is_named_as_such(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Four of the photos show another room."""
+    photos = tmp_path / "photos"
+    write_photos(photos, make_cameras(6))
+    pattern = datasets._pattern
+    monkeypatch.setattr(datasets, "_pattern", lambda number: pattern(number + 10))
+    for index, camera in enumerate(make_cameras(4)):
+        Image.fromarray(take_photo(camera)).save(photos / f"other{index}.png")
+    _, said = _reconstruct(photos, tmp_path / "cache")
+    groups = [line for line in said if "form a separate group that overlaps too little" in line]
+    assert len(groups) == 1 and groups[0].startswith("4 photos") and "other0.png, other1.png" in groups[0]
+    assert not any("too blurred" in line for line in said)
+
+
 # --- Photos that cannot be used -------------------------------------------------------------------------
 
 
@@ -244,3 +335,35 @@ def test_a_name_that_is_not_utf8(tmp_path: Path) -> None:
     names = ["a.png", os.fsdecode(b"caf\xe9.png"), "b.png"]
     with pytest.raises(InputError, match=r"whose name is not UTF-8, .*: rename it"):
         sfm.reconstruct(tmp_path, names, tmp_path / "cache", 0, lambda line: None)
+
+
+# --- Results that cannot be true ------------------------------------------------------------------------
+
+
+def test_a_camera_that_only_turns(tmp_path: Path) -> None:
+    still = [
+        replace(camera, cam_from_world=pose_at(camera.cam_from_world[:3, :3], torch.zeros(3).double()))
+        for camera in make_cameras(6)
+    ]
+    write_photos(tmp_path / "photos", still)
+    _refused(tmp_path / "photos", tmp_path / "cache", r"show hardly any parallax, .*: move sideways between")
+
+
+@pytest.mark.parametrize(
+    "focal, distortion, problem",
+    [
+        (220.0, 0.05, None),
+        (10 * 240.0, 0.0, "focal length of 10 picture widths"),
+        (20.0, 0.0, "focal length of 0.083 picture widths"),
+        (8 * 240.0, 30.0, "distortion of 30"),
+        (220.0, -1.5, "distortion of -1.5"),
+    ],
+)
+def test_impossible_lenses_are_told(focal: float, distortion: float, problem: str | None) -> None:
+    model = pycolmap.Reconstruction()
+    lens = pycolmap.Camera(
+        camera_id=1, model="SIMPLE_RADIAL", width=240, height=180, params=[focal, 120, 90, distortion]
+    )
+    model.add_camera_with_trivial_rig(lens)
+    model.add_image_with_trivial_frame(pycolmap.Image(name="a", camera_id=1, image_id=1), pycolmap.Rigid3d())
+    assert sfm_checks.impossible_lens(model) == problem

@@ -222,14 +222,15 @@ def _place_cameras(job: Job, count: int) -> list[pycolmap.Reconstruction]:
 
 
 def _notes(models: list[pycolmap.Reconstruction], names_of: Mapping[str, str]) -> dict:
-    """What the report says beyond the model itself: photos of other models, and photos that fit badly."""
+    """What the report says beyond the model itself: photos of other models, and of other focal lengths."""
     used, groups = _placed(models[0]), []
     for model in models[1:]:
         if apart := sorted(names_of[name] for name in _placed(model) - used):
             groups.append(apart)
         used |= _placed(model)
-    misfits = sfm_checks.misfits(models[0])
-    return {"apart": groups, "misfits": [[names_of[name], error] for name, error in misfits]}
+    odd, usual = sfm_checks.odd_focal_lengths(models[0])
+    zoomed = {names_of[name]: round(focal) for name, focal in sorted(odd.items())}
+    return {"apart": groups, "zoomed": zoomed, "focal_length": round(usual)}
 
 
 def _placed(model: pycolmap.Reconstruction) -> set[str]:
@@ -252,12 +253,16 @@ def _report(source: Source, names: list[str], notes: dict, say: Say) -> None:
             f"{_count(len(missing), 'photo')} could not be placed and will not be used (too blurred, or too "
             f"little in common with the others): {_some(missing, 10)}."
         )
-    if misfits := notes.get("misfits"):
+    if zoomed := notes.get("zoomed"):
         say(
-            f"{_count(len(misfits), 'photo')} fit the common lens badly (off by "
-            f"{max(error for _, error in misfits):.1f} px), as if taken at another focal length: keep photos "
-            f"of one focal length, or photos whose EXIF tells it: {_some([name for name, _ in misfits], 10)}."
+            f"{_count(len(zoomed), 'photo')} seem to be of another focal length (about "
+            f"{_span(list(zoomed.values()))} px, the others {notes['focal_length']} px) and no EXIF tells "
+            f"it, so positions may be far off; keep photos of one focal length: {_some(list(zoomed), 10)}."
         )
+
+
+def _span(values: list[int]) -> str:
+    return str(values[0]) if min(values) == max(values) else f"{min(values)} to {max(values)}"
 
 
 def _count(number: int, noun: str) -> str:

@@ -45,7 +45,7 @@ def size_of(positions: Tensor, points: Tensor | None) -> float:
 def offset_of(positions: Tensor, points: Tensor | None) -> Tensor:
     """(3,) float64 to subtract from all coordinates before they become float32; zero where none is needed.
 
-    It is a whole multiple of the power of ten next below the scene's size, so that small differences between
+    It is a whole multiple of the power of ten next above the scene's size, so that small differences between
     computers do not change it.
     """
     centre, size = positions.mean(dim=0), size_of(positions, points)
@@ -53,7 +53,7 @@ def offset_of(positions: Tensor, points: Tensor | None) -> Tensor:
         return torch.zeros(3, dtype=torch.float64)
     if size == 0:
         return centre
-    unit = 10.0 ** math.floor(math.log10(size))
+    unit = 10.0 ** math.ceil(math.log10(size))
     return (centre / unit).round() * unit
 
 
