@@ -320,6 +320,12 @@ def test_photos_that_share_nothing_get_random_points_aloud(tmp_path: Path) -> No
         Image.fromarray(random.integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8)).save(path)
     scene, said = _open(data)
     assert scene.drawn and any("points are drawn at random" in line for line in said)
+    for name in ("000.png", "001.png", "002.png"):
+        _write_mask(data / "masks" / name)
+    masked, _ = _open(data)
+    assert masked.drawn and len(masked.points) == len(scene.points)
+    left = [camera.project(masked.points)[0][:, 0] < WIDTH / 2 + 1 for camera in cameras]
+    assert bool(torch.stack(left).any(dim=0).all()), "each lies before the white half of a photo"
 
 
 def test_the_largest_model_is_taken_and_the_others_are_named(data: Path) -> None:

@@ -105,7 +105,7 @@ def odd_focal_lengths(model: pycolmap.Reconstruction) -> tuple[dict[str, float],
     photos = [
         number
         for number in sorted(model.reg_image_ids())
-        if not model.images[number].camera.has_prior_focal_length
+        if not model.cameras[model.images[number].camera_id].has_prior_focal_length
         and model.images[number].num_points3D >= FEWEST_MATCHES
     ]
     if len(photos) < 2:
@@ -138,7 +138,7 @@ def _with_a_lens_each(model: pycolmap.Reconstruction) -> pycolmap.Reconstruction
     copy = pycolmap.Reconstruction()
     for number in model.reg_image_ids():
         image = model.images[number]
-        camera = pycolmap.Camera(image.camera.todict())
+        camera = pycolmap.Camera(model.cameras[image.camera_id].todict())
         camera.camera_id = number
         copy.add_camera_with_trivial_rig(camera)
         pixels = np.stack([point.xy for point in image.points2D])

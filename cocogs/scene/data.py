@@ -96,7 +96,7 @@ class Scene:
         """(H, W) float32, 1 = use and 0 = ignore; None where the photo has no mask. Read-only."""
         if view.mask_path is None:
             return None
-        return self._keep(view.mask_path, _read_mask)
+        return self._keep(view.mask_path, read_mask)
 
     def picture_like(self, view: View, path: Path) -> Tensor:
         """Another picture by the view's camera, undistorted and shrunk as its photo was: (3, H, W) in [0, 1].
@@ -138,5 +138,6 @@ def read_picture(path: Path) -> Tensor:
     return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
 
 
-def _read_mask(path: Path) -> Tensor:
+def read_mask(path: Path) -> Tensor:
+    """(H, W) float32 of a mask, 1 = use and 0 = ignore."""
     return torch.from_numpy(photos.read_mask(path)).float()

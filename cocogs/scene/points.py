@@ -9,7 +9,7 @@ from cocogs.io import triangulation
 from cocogs.io.progress import Say
 from cocogs.io.seeds import draw_points
 from cocogs.io.source import Source
-from cocogs.scene.data import View, read_picture
+from cocogs.scene.data import View, read_mask, read_picture
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,13 @@ def find_points(
         return StartPoints(found[0].float(), found[1], False)
     bounds = None if source.bounds is None else source.bounds[known]
     cameras = [views[i].camera for i in known]
-    positions, colors = draw_points(cameras, bounds, lambda i: read_picture(views[known[i]].image_path), seed)
+    positions, colors = draw_points(
+        cameras,
+        bounds,
+        lambda i: read_picture(views[known[i]].image_path),
+        lambda i: None if (path := views[known[i]].mask_path) is None else read_mask(path),
+        seed,
+    )
     say(
         f"Hardly any feature is seen in two photos: {len(positions)} points are drawn at random where the "
         "photos look."

@@ -1,8 +1,8 @@
-"""Where Gaussians start besides the SfM points, of which blurred photos and plain walls have few.
+"""Where Gaussians start in addition to the SfM points, which are few on blurred photos and plain walls.
 
-Half of the additional points are scattered around the SfM points, also where photos show little, as near
-things at their borders. The other half lies on what the photos show, so that nothing starts out empty: splats
-from elsewhere would move there, and float before it.
+Half of the additional points are scattered around the SfM points. They also reach what few photos show, such
+as near things at a photo's border. The other half lies on the surfaces that the photos show. Without them,
+splats from elsewhere would move in front of an empty surface and stay there as floaters.
 """
 
 import torch
@@ -14,10 +14,10 @@ from cocogs.camera import Camera
 from cocogs.gaussians import neighbour_distance
 from cocogs.scene import Scene
 
-NEIGHBOURS = 32  # SfM points around a pixel whose depths are tried
-THUMBNAIL = 100  # px, the longer side: coarse enough that a photo's blur does not matter
-AGREEING = 0.3  # part of the other photos that decides; in the rest something may stand before the place
-FOREIGN = 1.0  # sum of three colour differences from which on a photo shows something else
+NEIGHBOURS = 32  # SfM points nearest to a pixel, whose depths are tried
+THUMBNAIL = 100  # px, the longer side: so coarse that a photo's blur does not matter
+AGREEING = 0.3  # part of the other photos that decides; in the rest something may hide the place
+FOREIGN = 1.0  # a sum of three colour differences this large means that a photo shows something else
 
 
 def add_start_points(
@@ -46,8 +46,8 @@ def lift_pixels(
 ) -> tuple[Float[Tensor, "Q 3"], Float[Tensor, "Q 3"]]:
     """Up to `count` random pixels of the training photos, as points in the scene with the pixels' colours.
 
-    The depth of a pixel is tried out: of the SfM points seen nearest to it in the photo, it takes the depth
-    at which the other photos show its colour best. Pixels outside a photo's mask are not drawn.
+    The depth of each pixel is found by trial: among the depths of the SfM points nearest to it in the photo,
+    it takes the one at which the other photos show its colour best. Masked pixels are not drawn.
     """
     views = scene.train_views
     cameras, thumbnails = [v.camera for v in views], [thumbnail(scene.photo(v)) for v in views]
@@ -67,7 +67,7 @@ def lift_pixels(
 
 
 def draw_pixels(camera: Camera, mask: Float[Tensor, "H W"] | None, count: int) -> Float[Tensor, "Q 2"]:
-    """Centres of `count` random pixels; of none where the mask allows none."""
+    """Centres of `count` random pixels that the mask allows; empty where it allows none."""
     if mask is None:
         return torch.stack([torch.randint(size, (count,)) for size in (camera.width, camera.height)], 1) + 0.5
     allowed = mask.nonzero()
@@ -96,8 +96,10 @@ def disagreement(
     tints: Float[Tensor, "Q 1 3"],
     photos: list[tuple[Camera, Float[Tensor, "3 _ _"]]],
 ) -> Float[Tensor, "Q K"]:
-    """How differently from `tints` the photos show each place: the mean over those that show it most alike.
-    Photos that do not show it count as showing something else."""
+    """How much the photos' colours at each place differ from `tints`: the mean over those that differ least.
+
+    A photo that does not show a place counts as showing something else.
+    """
     costs = []
     for camera, picture in photos:
         pixels, depths = camera.project(places)
@@ -117,7 +119,7 @@ def sample(
 
 
 def thumbnail(photo: Float[Tensor, "3 H W"]) -> Float[Tensor, "3 h w"]:
-    """The photo shrunk to `THUMBNAIL` px, each pixel the mean of those it stands for."""
+    """The photo shrunk to `THUMBNAIL` px; each pixel is the mean of those that it replaces."""
     scale = min(1.0, THUMBNAIL / max(photo.shape[1:]))
     height, width = (max(1, round(size * scale)) for size in photo.shape[1:])
     return F.adaptive_avg_pool2d(photo[None], (height, width))[0]
