@@ -333,7 +333,7 @@ def test_coc_map_is_that_of_the_depth_shown(name: str) -> None:
 def test_coc_map_of_the_paper_takes_the_straight_distance() -> None:
     """On the optical axis it is z; towards a corner it is longer by the ray's length."""
     lens = make(preset("paper").model, aperture=0.5 * CAMERA.fx / 4.0).lens
-    coc = lens.coc_map(torch.full((CAMERA.height, CAMERA.width), 2.0), CAMERA, 0)
+    coc = lens.coc_map(torch.full((CAMERA.height, CAMERA.width), 2.0), CAMERA, 0).detach()
     ray = math.hypot((0.5 - CAMERA.cx) / CAMERA.fx, (0.5 - CAMERA.cy) / CAMERA.fy, 1.0)
     expected = 0.5 * (1 / (2 * ray) - 1 / float(FOCUS_DISTANCES[0])) * CAMERA.fx / 2
     assert float(coc[0, 0]) == pytest.approx(expected, rel=1e-5)

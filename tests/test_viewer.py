@@ -233,7 +233,7 @@ def test_a_ply_of_any_unit_is_shown(scale: float, tmp_path: Path) -> None:
     assert other.start.near == pytest.approx(scale * usual.start.near)
     pictures = [shown.draw(shown.start, shown.lens, 0, lambda: None) for shown in (usual, other)]
     assert pictures[0].mean() > 0.05
-    torch.testing.assert_close(pictures[1], pictures[0], atol=2e-3, rtol=0)
+    torch.testing.assert_close(pictures[1], pictures[0], atol=4e-3, rtol=0)
 
 
 def test_the_cameras_of_a_lens_file_have_a_near_plane_for_its_splats(root: Path, tmp_path: Path) -> None:
