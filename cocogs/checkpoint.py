@@ -11,8 +11,7 @@ from cocogs.config import Config
 from cocogs.errors import InputError
 from cocogs.gaussians import Gaussians
 from cocogs.io.atomic import replacing
-from cocogs.optics.exposure import Exposure
-from cocogs.optics.lens_models import Start, make_lens
+from cocogs.optics.lens_models import Start
 from cocogs.optics.model import DefocusModel
 from cocogs.scene import Scene
 
@@ -56,11 +55,9 @@ def check_same_photos(state: dict[str, Any], scene: Scene, folder: Path) -> None
 def restore_model(state: dict[str, Any], config: Config, scene: Scene, folder: Path) -> DefocusModel:
     """The model with the sizes and values of a checkpoint's `model` part."""
     values: dict[str, Any] = state["model"]
-    photos = len(scene.train_views)
+    start = Start.unknown(len(scene.train_views))
     try:
-        lens = make_lens(config.model, Start.unknown(photos))
-        exposure = Exposure(photos) if config.model.exposure else None
-        model = DefocusModel(_gaussians(values), lens, exposure)
+        model = DefocusModel.starting(_gaussians(values), config.model, start)
         model.load_state_dict(values)
     except _UNFIT as error:
         raise InputError(

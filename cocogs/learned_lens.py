@@ -58,6 +58,12 @@ class LearnedLens:
         """Of every training photo, scene units."""
         return self._model.lens.focus.distances.tolist()
 
+    @property
+    def softness_px(self) -> list[float]:
+        """Of every training photo, px; 0 where the lens model knows none."""
+        shown = {name: values for part in self._model.per_photo for name, values in part.shown().items()}
+        return shown.get("softness_px", [0.0] * len(self._views))
+
     @cached_property
     def Ks(self) -> list[float]:
         """Of every training photo, px x scene unit."""
@@ -96,18 +102,18 @@ class LearnedLens:
 def lens_file(model: DefocusModel, scene: Scene) -> LensFile:
     """Cameras and lenses of all photos; of a pinhole the cameras alone."""
     learned = LearnedLens(model, scene) if model.lens.has_lens else None
-    softness = {name: values for part in model.per_photo for name, values in part.shown().items()}
-    photos, trained = [], 0
+    columns: dict[str, list[float]] = {}
+    if learned is not None:
+        columns = {
+            "focus_distance": learned.focus_distances,
+            "aperture_diameter": learned.diameters,
+            "K": learned.Ks,
+            "softness_px": learned.softness_px,
+        }
+    rows = iter([dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)])
+    photos = []
     for view in scene.views:
-        known = {}
-        if learned is not None and not view.is_test:
-            known = {
-                "focus_distance": learned.focus_distances[trained],
-                "aperture_diameter": learned.diameters[trained],
-                "K": learned.Ks[trained],
-                "softness_px": softness.get("softness_px", [0.0] * len(learned.Ks))[trained],
-            }
-            trained += 1
+        known = {} if view.is_test else next(rows, {})
         facts = {"f_number": view.lens.f_number, "focal_length_mm": view.lens.focal_length_mm}
         photos.append(LensPhoto(view.name, view.is_test, model.camera(view), **known, **facts))
     if learned is None:

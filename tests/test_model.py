@@ -35,8 +35,7 @@ def make(config: ModelConfig, gaussians: Gaussians | None = None, aperture: floa
     torch.manual_seed(0)
     gaussians = tiny_gaussians() if gaussians is None else gaussians
     start = Start(FOCUS_DISTANCES, aperture, torch.ones(3), 4.0, CAMERA.fx, True, CENTER, EXTENT)
-    exposure = Exposure(len(FOCUS_DISTANCES)) if config.exposure else None
-    return DefocusModel(gaussians, make_lens(config, start), exposure)
+    return DefocusModel.starting(gaussians, config, start)
 
 
 def networks(model: DefocusModel) -> list[torch.nn.Module]:

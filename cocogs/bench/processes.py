@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from cocogs.errors import InputError
+from cocogs.signals import handled
 
 
 @dataclass(frozen=True)
@@ -121,10 +122,5 @@ def signals_interrupt() -> Iterator[None]:
     def interrupt(*_: object) -> NoReturn:
         raise KeyboardInterrupt
 
-    numbers = [n for n in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) != signal.SIG_IGN]  # nohup
-    previous = {number: signal.signal(number, interrupt) for number in numbers}
-    try:
+    with handled(interrupt):
         yield
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)

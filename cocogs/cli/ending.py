@@ -4,11 +4,12 @@ import errno
 import os
 import signal
 import sys
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any, NoReturn
+
+from cocogs.signals import handled
 
 GONE = (errno.EPIPE, errno.EIO)  # the reader of a pipe has ended; the terminal was closed
 BROKEN_PIPE = 128 + 13  # exit code of programs whose reader has gone
@@ -23,21 +24,12 @@ def end_quietly() -> Iterator[None]:
     # On import, pycolmap installs a handler of SIGTERM that prints a stack trace. Ours comes after it.
     import pycolmap  # noqa: F401  # pyright: ignore[reportUnusedImport]
 
-    if threading.current_thread() is not threading.main_thread():  # which alone may set handlers
-        yield
-        return
-
     def end(number: int, frame: FrameType | None) -> NoReturn:
         signal.signal(number, signal.SIG_DFL)  # the second one ends at once
         raise SystemExit(128 + number)
 
-    numbers = [n for n in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) != signal.SIG_IGN]
-    previous = {number: signal.signal(number, end) for number in numbers}
-    try:
+    with handled(end):
         yield
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
 
 
 class Output:

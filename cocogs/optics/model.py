@@ -8,10 +8,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from cocogs.camera import Camera
+from cocogs.config import ModelConfig
 from cocogs.gaussians import Gaussians
 from cocogs.optics.copies import Copies, as_they_are
 from cocogs.optics.exposure import Exposure
-from cocogs.optics.lens_models import LensModel
+from cocogs.optics.lens_models import LensModel, Start, make_lens
 from cocogs.optics.light import add_up_light, add_up_values, response
 from cocogs.optics.per_photo import PerPhoto
 from cocogs.rasterize import Render, rasterize
@@ -45,6 +46,12 @@ class DefocusModel(nn.Module):
     def __init__(self, gaussians: Gaussians, lens: LensModel, exposure: Exposure | None = None) -> None:
         super().__init__()
         self.gaussians, self.lens, self.exposure = gaussians, lens, exposure
+
+    @classmethod
+    def starting(cls, gaussians: Gaussians, config: ModelConfig, start: Start) -> "DefocusModel":
+        """The model that the settings ask for, at its start."""
+        exposure = Exposure(len(start.focus_distances)) if config.exposure else None
+        return cls(gaussians, make_lens(config, start), exposure)
 
     @property
     def per_photo(self) -> list[PerPhoto]:

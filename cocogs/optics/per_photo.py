@@ -85,7 +85,7 @@ class Aperture(PerPhoto):
         ratios: (V,) K of every photo over that of the first, where one lens is set differently from photo to
             photo: by its focal length in px, and by its f-number where EXIF tells it.
         per_photo: learn a K for every photo instead of one for all; the ratios then are start values.
-        held: a penalty keeps K near its start value (see `OptimConfig.K_prior`).
+        held: a penalty keeps K near its start value (see `OptimConfig.K_prior`); always so with `per_photo`.
     """
 
     name = "log_K"
@@ -98,7 +98,7 @@ class Aperture(PerPhoto):
         self.log_K = nn.Parameter(torch.full((len(ratios) if per_photo else 1,), start))
         self.register_buffer("log_start", torch.tensor(start))
         self.register_buffer("ratios", ratios.float())
-        self.register_buffer("held", torch.tensor(float(held)))
+        self.register_buffer("held", torch.tensor(float(held or per_photo)))
 
     log_start: Float[Tensor, ""]
     ratios: Float[Tensor, " V"]

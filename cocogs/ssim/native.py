@@ -58,8 +58,6 @@ class CudaSsim:
             ValueError: the pictures are not float32.
         """
         image = pictures["image"]
-        if image.dtype != torch.float32:
-            raise ValueError(f"On a GPU the pictures must be float32, not {image.dtype}.")
         with torch.cuda.device_of(image):
             self.module.ssim(**self._run(image), **_addresses(pictures))
 
@@ -70,12 +68,12 @@ class CudaSsim:
             ValueError: the pictures are not float32.
         """
         image = pictures["image"]
-        if image.dtype != torch.float32:
-            raise ValueError(f"On a GPU the pictures must be float32, not {image.dtype}.")
         with torch.cuda.device_of(image):
             self.module.ssim_backward(**self._run(image), **_addresses(pictures))
 
     def _run(self, image: Tensor) -> dict[str, object]:
+        if image.dtype != torch.float32:
+            raise ValueError(f"On a GPU the pictures must be float32, not {image.dtype}.")
         return {"size": tuple(image.shape), "stream": self.stream_of(image.device)}
 
 

@@ -32,16 +32,11 @@ def make_optimizers(model: DefocusModel, config: Config, extent: float) -> dict[
 
 
 def rates_at(progress: float, model: DefocusModel, optim: OptimConfig, extent: float) -> dict[str, float]:
-    """Learning rates that change, at `progress` in [0, 1] of the run, by the names of their optimizers.
+    """Learning rates that change, at `progress` in [0, 1] of the run, by the names of their optimizers; also
+    of optimizers that a model has no use for.
 
     They fall exponentially: positions to 1 %, networks to 10 %, quantities of the photos as they say.
     """
     rates = {"means": optim.means * extent * 0.01**progress}
-    rates |= {part.name: part.rate(optim, progress) for part in model.per_photo if _moves(part)}
-    if model.lens.expands:
-        rates["network"] = optim.network * 0.1**progress
-    return rates
-
-
-def _moves(part: torch.nn.Module) -> bool:
-    return any(p.requires_grad for p in part.parameters())
+    rates |= {part.name: part.rate(optim, progress) for part in model.per_photo}
+    return rates | {"network": optim.network * 0.1**progress}

@@ -9,8 +9,7 @@ from torch import Tensor
 
 from cocogs.config import Config
 from cocogs.gaussians import Gaussians
-from cocogs.optics.exposure import Exposure
-from cocogs.optics.lens_models import LENS_MODELS, Start, make_lens
+from cocogs.optics.lens_models import LENS_MODELS, Start
 from cocogs.optics.model import DefocusModel
 from cocogs.optics.search import find_lens, mean_depths, measure_photos, unknown_lens
 from cocogs.scene import Scene, View
@@ -34,9 +33,7 @@ def start_model(config: Config, scene: Scene, device: torch.device | str = "cpu"
     gaussians = Gaussians.from_points(points, colors, config.model.antialiased)
     has_lens = LENS_MODELS[config.model.lens].has_lens
     start = start_lens(scene, device) if has_lens else Start.unknown(len(scene.train_views))
-    lens = make_lens(config.model, start)
-    exposure = Exposure(len(scene.train_views)) if config.model.exposure else None
-    return DefocusModel(gaussians, lens, exposure)
+    return DefocusModel.starting(gaussians, config.model, start)
 
 
 def start_lens(scene: Scene, device: torch.device | str = "cpu") -> Start:

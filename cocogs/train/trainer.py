@@ -201,11 +201,11 @@ class Trainer:
 
     def set_rates(self) -> None:
         rates = rates_at(self.step / self.config.optim.iterations, self.model, self.config.optim, self.extent)
+        rates = {name: rate for name, rate in rates.items() if name in self.optimizers}
         values: list[float] | tuple[Tensor, ...] = list(rates.values())
         if self.device.type == "cuda":
-            self.rates[: len(values)].copy_(
-                torch.tensor(values), non_blocking=True
-            )  # else it waits for the device
+            # Non-blocking: else it waits for the device.
+            self.rates[: len(values)].copy_(torch.tensor(values), non_blocking=True)
             values = self.rates[: len(values)].unbind()
         for name, rate in zip(rates, values, strict=True):
             self.optimizers[name].param_groups[0]["lr"] = rate

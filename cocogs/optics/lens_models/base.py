@@ -12,6 +12,7 @@ from cocogs.camera import Camera
 from cocogs.config import ModelConfig
 from cocogs.errors import InputError
 from cocogs.gaussians import Activated
+from cocogs.optics.blend import BlendNet
 from cocogs.optics.copies import Copies
 from cocogs.optics.lens import PhotoLens
 from cocogs.optics.light import Weights
@@ -72,6 +73,10 @@ class LensModel(nn.Module):
     aperture: Aperture
     """Of the training photos, where `has_lens`."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.blend: BlendNet | None = None
+
     def copies(self, base: Activated, camera: Camera, index: int, expanded: bool = True) -> Copies:
         """What to render for training photo `index`, seen from `camera`.
 
@@ -81,8 +86,9 @@ class LensModel(nn.Module):
         raise NotImplementedError
 
     def weights(self, renders: Float[Tensor, "S 3 H W"]) -> Weights:
-        """How much each render counts: per pixel, or one number for all."""
-        return 1 / len(renders)
+        """How much each render counts: per pixel by the blend CNN, if there is one; else one number for
+        all."""
+        return 1 / len(renders) if self.blend is None or len(renders) == 1 else self.blend(renders)
 
     def of(self, index: int) -> PhotoLens:
         """The lens that training photo `index` was taken with."""
@@ -111,8 +117,7 @@ class ThinLens(LensModel):
     def __init__(self, config: ModelConfig, start: Start) -> None:
         super().__init__()
         self.focus = Focus(start.focus_distances, start.typical_depth)
-        held = start.held or config.per_photo_aperture
-        self.aperture = Aperture(start.K, start.ratios, config.per_photo_aperture, held)
+        self.aperture = Aperture(start.K, start.ratios, config.per_photo_aperture, start.held)
         self.softness = Softness(len(start.focus_distances))
 
     def of(self, index: int) -> PhotoLens:

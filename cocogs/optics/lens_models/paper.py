@@ -22,7 +22,6 @@ from cocogs.optics.copies import Copies, as_they_are
 from cocogs.optics.encoding import GaussianEncoding, mlp
 from cocogs.optics.lens import MIN_DEPTH, PhotoLens, coc_diameter
 from cocogs.optics.lens_models.base import LensModel, Start
-from cocogs.optics.light import Weights
 from cocogs.optics.maps import ray_lengths
 from cocogs.optics.per_photo import Aperture, Focus
 
@@ -45,8 +44,7 @@ class Paper(LensModel):
         # Where its radius equals the physical one. It is a length in the scene, so focal lengths do not
         # matter.
         K, ratios = start.K * start.typical_depth / start.fx, torch.ones(len(start.ratios))
-        held = start.held or config.per_photo_aperture
-        self.aperture = Aperture(K, ratios, config.per_photo_aperture, held)
+        self.aperture = Aperture(K, ratios, config.per_photo_aperture, start.held)
         self.aperture.log_K.requires_grad_(not self.ablation.aperture)
         self.expansion = PaperExpansion(config.copies, start.center, start.extent, self.ablation)
         with_cnn = config.blend_channels > 0 and not self.ablation.cnn
@@ -58,9 +56,6 @@ class Paper(LensModel):
         _, position = camera.pose_like(base[0])
         factors = self.expansion(base, position)
         return paper_copies(base, position, self.of(index), factors, self.ablation)
-
-    def weights(self, renders: Float[Tensor, "S 3 H W"]) -> Weights:
-        return super().weights(renders) if self.blend is None or len(renders) == 1 else self.blend(renders)
 
     def of(self, index: int) -> PhotoLens:
         return PhotoLens(self.focus.distance(index), self.aperture.K(index))

@@ -28,11 +28,9 @@ from cocogs.optics.lens import (
 )
 from cocogs.optics.lens_models.base import Start
 from cocogs.optics.lens_models.widened import Widened
-from cocogs.optics.light import Weights
 
-ASKED = (
-    10_000  # splats at most that tell how wide the learned lens is: all of them would take seconds a photo
-)
+# Splats at most that tell how wide the learned lens is: all of them would take seconds a photo.
+ASKED = 10_000
 
 
 class Sampled(Widened):
@@ -54,9 +52,6 @@ class Sampled(Widened):
             return super().copies(base, camera, index)
         transform, position = camera.pose_like(base[0])
         return sample_lens(base, transform, camera.fx, self.of(index), self.expansion(base, position))
-
-    def weights(self, renders: Float[Tensor, "S 3 H W"]) -> Weights:
-        return super().weights(renders) if self.blend is None or len(renders) == 1 else self.blend(renders)
 
     @torch.no_grad()
     def widening(self, base: Activated, camera: Camera) -> float:
