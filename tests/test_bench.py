@@ -30,7 +30,7 @@ from tiny_run import (
 
 from cocogs.bench import runs
 from cocogs.bench.outcome import ALL_SCENES, COLUMNS, Outcome, Result, collect
-from cocogs.bench.processes import Processes, Usage
+from cocogs.bench.processes import Processes, Usage, reason
 from cocogs.bench.protocols import PROTOCOLS, Published
 from cocogs.bench.runs import BenchSettings, Costs, Job
 from cocogs.bench.suites import BenchScene, Suite
@@ -454,3 +454,16 @@ def test_published_figures_are_those_of_the_paper() -> None:
         "deblur-nerf-synthetic": (30.84, 0.9212, 0.0478),
         "dof-nerf-real": (30.14, 0.9127, 0.0701),
     }
+
+
+@pytest.mark.parametrize(
+    ("code", "seen"),
+    [
+        (-9, "ended by signal 9"),  # killed at once
+        (143, "ended by signal 15"),  # SIGTERM, after which a process cleaned up and ended itself
+        (2, "The photos are gone."),
+        (1, "The photos are gone."),
+    ],
+)
+def test_reason_of_a_failure(code: int, seen: str) -> None:
+    assert reason(code, "A trace\ncocogs: error: The photos are gone.").startswith(seen)

@@ -14,7 +14,7 @@ from tiny_run import HEIGHT, WIDTH, tiny_run, tiny_scene
 from torch import Tensor
 
 from cocogs.cli import main
-from cocogs.cli.measure import plain_console
+from cocogs.cli.measure import Eval, plain_console
 from cocogs.errors import InputError
 from cocogs.measure.color import match_affine_color
 from cocogs.measure.evaluate import compare, evaluate_run, print_evaluation, ssim_uniform_7
@@ -135,7 +135,7 @@ def test_names_are_printed_as_they_are(run: Run, capsys: pytest.CaptureFixture[s
     evaluation = evaluate_run(run)
     evaluation.facts["run"] = "runs/[bold]mine[/x]:smile:"
     evaluation.views[0]["name"] = "[red]a.png"
-    print_evaluation(evaluation, plain_console())
+    print_evaluation(evaluation, plain_console(Eval(Path("run"))))
     printed = capsys.readouterr().out
     assert "runs/[bold]mine[/x]:smile:" in printed and "[red]a.png" in printed
 
@@ -300,7 +300,7 @@ def test_affine_color_of_one_color(color: float, of_photo: bool) -> None:
 @pytest.mark.parametrize("width", [20, 40, 60, 80, 200])
 def test_every_figure_is_shown_at_any_width(run: Run, width: int) -> None:
     evaluation = evaluate_run(run)
-    console = plain_console()
+    console = plain_console(Eval(Path("run")))
     console.width = width
     with console.capture() as capture:
         print_evaluation(evaluation, console)

@@ -5,10 +5,11 @@ from pathlib import Path
 import pytest
 
 from cocogs.cli.export import Export
-from cocogs.cli.measure import Eval, Inspect
+from cocogs.cli.measure import Eval, Inspect, plain_console
 from cocogs.cli.messages import Commands, sentence
 from cocogs.cli.render import Render
 from cocogs.cli.train import Train
+from cocogs.cli.words import speaker
 from cocogs.errors import InputError, check_number
 
 EXPORT = Export(Path("run"), Path("a.ply"))
@@ -36,6 +37,15 @@ RENDER, INSPECT = Render(Path("run"), Path("pictures")), Inspect(Path("photos"))
 )  # fmt: skip
 def test_parameters_become_options(command: Commands, message: str, seen: str) -> None:
     assert sentence(InputError(message), command) == seen
+
+
+def test_lines_name_options_too(capsys: pytest.CaptureFixture[str]) -> None:
+    speaker(TRAIN)("800x600 px (`downscale` 1 for full size).")
+    plain_console(EVAL).print("LPIPS needs a folder (`lpips_weights`).")
+    assert capsys.readouterr().out.splitlines() == [
+        "800x600 px (--downscale 1 for full size).",
+        "LPIPS needs a folder (--lpips-weights).",
+    ]
 
 
 @pytest.mark.parametrize(

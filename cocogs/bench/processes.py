@@ -109,8 +109,9 @@ def reason(code: int, complaint: str) -> str:
         code: its exit code; below 0: minus the signal that ended it.
         complaint: what it printed to stderr.
     """
-    if code < 0:  # libraries then print stack traces, which help nobody
-        return f"ended by signal {-code}; start the benchmark again to continue"
+    number = -code if code < 0 else code - 128  # Python and shells pass 128 + n on for signal n
+    if number > 0:  # libraries then print stack traces, which help nobody
+        return f"ended by signal {number}; start the benchmark again to continue"
     last = complaint.splitlines()[-1] if complaint else f"ended with code {code}"
     return last.removeprefix("cocogs: error: ")
 

@@ -7,6 +7,7 @@ from typing import Annotated
 from tyro.conf import Positional, arg
 
 from cocogs.cli.options import PRESET_DECIDES, check_whole_numbers, split_list, split_whole_numbers
+from cocogs.cli.words import speaker
 
 
 @dataclass
@@ -60,7 +61,7 @@ class Bench:
         settings = BenchSettings(
             str(self.suite.resolve()), self.downscale, self.iterations, self.max_gaussians, weights
         )
-        failures = bench(self.suite, settings, methods, seeds, self.out, only, self.jobs, print)
+        failures = bench(self.suite, settings, methods, seeds, self.out, only, self.jobs, speaker(self))
         print((self.out / "table.md").read_text())
         print(f"The page with pictures: {self.out / 'report.html'}")
         return 1 if failures else 0

@@ -6,6 +6,8 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
+from cocogs.cli.words import speaker
+
 
 @dataclass
 class Export:
@@ -35,6 +37,6 @@ class Export:
         from cocogs.export import ExportOptions, export
 
         options = ExportOptions(self.crop, self.max_splats, self.min_opacity, self.colmap)
-        for path in export(self.run_folder, self.file, options, print):
+        for path in export(self.run_folder, self.file, options, speaker(self)):
             print(path)
         return 0

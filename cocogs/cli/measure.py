@@ -3,11 +3,12 @@
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import Positional, arg
 
 from cocogs.cli.options import DATA_DECIDES, check_data, check_whole_numbers
+from cocogs.cli.words import with_options
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -41,9 +42,9 @@ class Eval:
         if self.json:
             print(evaluation.to_json(None if report is None else report.to_dict()))
             return 0
-        print_evaluation(evaluation, plain_console())
+        print_evaluation(evaluation, plain_console(self))
         if report is not None:
-            print_truth(report, plain_console())
+            print_truth(report, plain_console(self))
         return 0
 
 
@@ -77,7 +78,7 @@ class Inspect:
 
         check_data(self.data)
         check_whole_numbers(self)
-        console = plain_console(stderr=self.json)
+        console = plain_console(self, stderr=self.json)
         with tempfile.TemporaryDirectory() as temporary, alone_in(self.out or Path(temporary)):
             scene = open_scene(
                 self.data,
@@ -104,8 +105,14 @@ class Inspect:
         return 0
 
 
-def plain_console(stderr: bool = False) -> "Console":
-    """A console that prints names as they are: rich would take [x] for a colour and :x: for a picture."""
+def plain_console(command: Any, stderr: bool = False) -> "Console":
+    """A console for a command's tables and lines. It prints names as they are, where rich would take [x] for
+    a colour and :x: for a picture, and options in the place of parameters."""
     from rich.console import Console
 
-    return Console(stderr=stderr, markup=False, emoji=False, highlight=False, soft_wrap=True)
+    class PlainConsole(Console):
+        def print(self, *objects: Any, **options: Any) -> None:
+            words = (with_options(thing, command) if isinstance(thing, str) else thing for thing in objects)
+            super().print(*words, **options)
+
+    return PlainConsole(stderr=stderr, markup=False, emoji=False, highlight=False, soft_wrap=True)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from tyro.conf import Positional, arg
 
 from cocogs.cli.options import DATA_DECIDES, PRESET_DECIDES, check_data, check_whole_numbers
+from cocogs.cli.words import speaker
 from cocogs.errors import InputError
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ class Train:
         if not self.resume:
             write_config(self.out, config, data)  # before the slow part: can the folder be written?
         began = time.monotonic()
-        scene = open_data(data, self.out, config.seed, print)
+        scene = open_data(data, self.out, config.seed, speaker(self))
         trainer = Trainer(config, scene, self.out, has_checkpoint, device)
         if self.resume:
             write_config(self.out, config, data)  # the same photos may have moved
