@@ -134,7 +134,7 @@ class Camera:
 
     def depths(self, points: Float[Tensor, "*P 3"]) -> Float[Tensor, " *P"]:
         """z-depth of world points, in scene units; negative behind the camera."""
-        row = self.cam_from_world[2].to(points)
+        row = self.pose_like(points)[0][2]
         return points @ row[:3] + row[3]
 
     def local(self, points: Float[Tensor, "*P 3"]) -> Float[Tensor, "*P 3"]:

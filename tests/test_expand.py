@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from cocogs.camera import Camera
 from cocogs.config import Ablation
 from cocogs.optics.aperture import lens_samples, sampled_disc
 from cocogs.optics.copies import widen
@@ -27,7 +28,14 @@ def base():
 
 
 LENS = PhotoLens(torch.tensor(3.0), torch.tensor(60.0))
-CAMERA = torch.eye(4)
+
+
+def camera(pose: torch.Tensor) -> Camera:
+    intrinsics = torch.tensor([[FX, 0, 50], [0, FX, 40], [0, 0, 1]], dtype=torch.float64)
+    return Camera(intrinsics, pose.double(), 100, 80)
+
+
+CAMERA = camera(torch.eye(4))
 
 
 def test_widening_moves_nothing_and_blurs_by_the_coc(base):
@@ -39,7 +47,7 @@ def test_widening_moves_nothing_and_blurs_by_the_coc(base):
 
 def test_sampled_lens_starts_at_the_physical_one(base):
     expansion = ResidualExpansion(COPIES, torch.zeros(3), 1.0)
-    copies = sample_lens(base, CAMERA, FX, LENS, expansion(base, torch.zeros(3)))
+    copies = sample_lens(base, CAMERA, LENS, expansion(base, torch.zeros(3)))
     shift_px = (copies.means - base[0])[..., :2] * FX / base[0][:, 2:]
     coc = coc_diameter(base[0][:, 2], LENS.focus_distance, LENS.K)
     expected = -sampled_disc(COPIES) * coc[:, None] / 2 * lens_samples(COPIES)[:, None]
@@ -56,7 +64,7 @@ def test_a_soft_photo_blurs_every_copy_alike(base):
     learned = ResidualExpansion(COPIES, torch.zeros(3), 1.0)(base, torch.zeros(3))
     for still, shaken in (
         (widen(base, CAMERA, LENS), widen(base, CAMERA, soft)),
-        (sample_lens(base, CAMERA, FX, LENS, learned), sample_lens(base, CAMERA, FX, soft, learned)),
+        (sample_lens(base, CAMERA, LENS, learned), sample_lens(base, CAMERA, soft, learned)),
     ):
         assert still.blur is not None and shaken.blur is not None
         torch.testing.assert_close(shaken.blur, still.blur + 0.7)
@@ -68,7 +76,7 @@ def test_sampled_copies_move_sideways_in_the_camera_s_frame(base):
     turn[:3, :3] = torch.tensor([[0.0, 0.0, -1.0], [0.0, 1.0, 0.0], [1.0, 0.0, 0.0]])
     turn[2, 3] = 4.0
     expansion = ResidualExpansion(COPIES, torch.zeros(3), 1.0)
-    copies = sample_lens(base, turn, FX, LENS, expansion(base, torch.zeros(3)))
+    copies = sample_lens(base, camera(turn), LENS, expansion(base, torch.zeros(3)))
     depth = copies.means @ turn[2, :3]
     torch.testing.assert_close(depth, (base[0] @ turn[2, :3]).expand(COPIES, -1))
 

@@ -9,7 +9,6 @@ from cocogs.optics.aperture import lens_samples, sampled_disc
 from cocogs.optics.lens import (
     DISC_SIGMA,
     blur_variance,
-    camera_depth,
     coc_diameter,
     depth_of_field,
     focus_between,
@@ -155,13 +154,6 @@ def test_bladed_apertures_are_regular_polygons_of_the_disc_s_area(blades: int):
     torch.testing.assert_close(shares, torch.full((blades,), 1 / blades), atol=0.01, rtol=0)
     corner = torch.tensor([math.cos(math.radians(rotation)), math.sin(math.radians(rotation))]).double()
     assert float((points @ corner).max()) == pytest.approx(inner / math.cos(math.pi / blades), rel=0.03)
-
-
-def test_depths():
-    transform = torch.eye(4, dtype=torch.float64)
-    transform[2, 3] = 1.0
-    points = torch.tensor([[0.0, 0.0, 2.0], [3.0, 0.0, 3.0]], dtype=torch.float64)
-    torch.testing.assert_close(camera_depth(points, transform), f64(3.0, 4.0))
 
 
 def test_gradients_reach_focus_and_aperture():

@@ -195,14 +195,12 @@ def test_opcheck() -> None:
 def test_pictures_that_cannot_be_compared() -> None:
     image, photo = pictures(dtype=torch.float32)
     for wrong in (photo[:, 1:], photo[0], photo[None]):
-        with pytest.raises(ValueError, match=r"two \(C, H, W\) pictures"):
+        with pytest.raises(ValueError, match="photo must be"):
             ssim_map(image, wrong)
-    with pytest.raises(ValueError, match="of one float type"):
+    with pytest.raises(ValueError, match=r"must be .* torch.float32 on cpu, not .* torch.float64 on cpu"):
         ssim_map(image, photo.double())
-    with pytest.raises(ValueError, match="of one float type"):
+    with pytest.raises(ValueError, match="in a float type, not"):
         ssim_map(image.half(), photo.half())
-    with pytest.raises(ValueError, match="on one device"):
-        ssim_map(image, photo.to("meta"))
     with pytest.raises(ValueError, match="first picture only"):
         ssim_map(image, photo.requires_grad_())
 

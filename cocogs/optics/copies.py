@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from jaxtyping import Float
 from torch import Tensor
 
+from cocogs.camera import Camera
 from cocogs.gaussians import Activated
-from cocogs.optics.lens import PhotoLens, blur_variance, camera_depth
+from cocogs.optics.lens import PhotoLens, blur_variance
 
 
 @dataclass
@@ -26,14 +27,13 @@ def as_they_are(base: Activated) -> Copies:
     return Copies(means[None], quats[None], scales[None], opacities[None], None)
 
 
-def widen(base: Activated, cam_from_world: Float[Tensor, "4 4"], lens: PhotoLens) -> Copies:
+def widen(base: Activated, camera: Camera, lens: PhotoLens) -> Copies:
     """One copy per Gaussian, blurred in the picture by its own circle of confusion.
 
     The rasterizer adds the variance of the disc's Gaussian to the projected splat and lowers its opacity
     so that the integral stays. That is exact for one splat, and costs no more than a plain render.
     """
-    z = camera_depth(base[0], cam_from_world)
-    blur = blur_variance(lens.coc(z)) + lens.softness
+    blur = blur_variance(lens.coc(camera.depths(base[0]))) + lens.softness
     copies = as_they_are(base)
     copies.blur = blur[None]
     return copies

@@ -73,11 +73,6 @@ def world_radius(z: Tensor, focus_distance: Tensor, K: Tensor, fx: float) -> Ten
     return K / fx / 2 * (1 - z / focus_distance)
 
 
-def camera_depth(points: Float[Tensor, "N 3"], cam_from_world: Float[Tensor, "4 4"]) -> Float[Tensor, " N"]:
-    """z-depth of world points; negative behind the camera."""
-    return points @ cam_from_world[2, :3] + cam_from_world[2, 3]
-
-
 @dataclass(frozen=True)
 class PhotoLens:
     """The lens that one photo was taken with, as the formulas take it.

@@ -53,7 +53,7 @@ def refocus(
     check_number("samples", samples, least=0, whole=True)
     seen_through = lens.of(camera)
     if samples == 0 or lens.aperture_diameter == 0:
-        copies = widen(gaussians.activated(), camera.cam_from_world.to(gaussians.means), seen_through)
+        copies = widen(gaussians.activated(), camera, seen_through)
         assert copies.blur is not None
         return _render(gaussians, camera, copies.blur[0])
     overlap = min(OVERLAP, samples)

@@ -25,14 +25,6 @@ def ssim_map(image: Float[Tensor, "C H W"], photo: Float[Tensor, "C H W"]) -> Fl
         RuntimeError: the native module for the tensors' device is missing.
         NotImplementedError: the tensors are neither on a CPU nor on an NVIDIA GPU.
     """
-    if image.ndim != 3 or image.shape != photo.shape:
-        raise ValueError(
-            f"SSIM compares two (C, H, W) pictures, not {tuple(image.shape)} with {tuple(photo.shape)}."
-        )
-    if image.dtype != photo.dtype or image.dtype not in (torch.float32, torch.float64):
-        raise ValueError(f"SSIM compares pictures of one float type, not {image.dtype} with {photo.dtype}.")
-    if image.device != photo.device:
-        raise ValueError(f"SSIM compares pictures on one device, not {image.device} with {photo.device}.")
     with_slopes = torch.is_grad_enabled() and image.requires_grad
     if torch.is_grad_enabled() and photo.requires_grad:
         raise ValueError("SSIM has a gradient by its first picture only.")

@@ -22,7 +22,6 @@ from cocogs.optics.lens import (
     DISC_SIGMA,
     PhotoLens,
     blur_variance,
-    camera_depth,
     coc_diameter,
     world_radius,
 )
@@ -50,8 +49,8 @@ class Sampled(Widened):
     def copies(self, base: Activated, camera: Camera, index: int, expanded: bool = True) -> Copies:
         if not expanded:
             return super().copies(base, camera, index)
-        transform, position = camera.pose_like(base[0])
-        return sample_lens(base, transform, camera.fx, self.of(index), self.expansion(base, position))
+        _, position = camera.pose_like(base[0])
+        return sample_lens(base, camera, self.of(index), self.expansion(base, position))
 
     @torch.no_grad()
     def widening(self, base: Activated, camera: Camera) -> float:
@@ -62,22 +61,16 @@ class Sampled(Widened):
         return float(self.expansion(some, position).spread().median())
 
 
-def sample_lens(
-    base: Activated,
-    cam_from_world: Float[Tensor, "4 4"],
-    fx: float,
-    lens: PhotoLens,
-    residuals: "LensResiduals",
-) -> Copies:
+def sample_lens(base: Activated, camera: Camera, lens: PhotoLens, residuals: "LensResiduals") -> Copies:
     """M copies, each seen through one sub-aperture: shifted sideways and widened by the sub-aperture.
 
     `residuals` at zero give the physical lens: what is nearest to its disc (`sampled_disc`).
     """
     means, quats, scales, opacities = base
-    rotation = cam_from_world[:3, :3]
-    z = camera_depth(means, cam_from_world)
+    rotation = camera.pose_like(means)[0][:3, :3]
+    z = camera.depths(means)
     K = lens.K * residuals.K_factor * sampled_disc(len(residuals.widths))
-    radius = world_radius(z, lens.focus_distance, K, fx)
+    radius = world_radius(z, lens.focus_distance, K, camera.fx)
     # -r u in the camera's x and y; the rows of the rotation are its axes in the world.
     offsets = (-radius[:, None] * residuals.directions) @ rotation[:2]
     sub_aperture = coc_diameter(z, lens.focus_distance, K) * residuals.widths

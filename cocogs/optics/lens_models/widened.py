@@ -11,5 +11,4 @@ class Widened(ThinLens):
     disc; `Sampled` mends both."""
 
     def copies(self, base: Activated, camera: Camera, index: int, expanded: bool = True) -> Copies:
-        transform, _ = camera.pose_like(base[0])
-        return widen(base, transform, self.of(index))
+        return widen(base, camera, self.of(index))
