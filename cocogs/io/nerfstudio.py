@@ -20,7 +20,7 @@ from cocogs.camera import pose_at
 from cocogs.errors import InputError
 from cocogs.io.photos import SUFFIXES, read_header
 from cocogs.io.progress import Say
-from cocogs.io.source import MAX_SIDE, Intrinsics, Shot, Source, fits_float32
+from cocogs.io.source import MAX_SIDE, Intrinsics, Shot, Source, fits_float32, opencv_lens
 
 FILES = ("transforms.json", "transforms_train.json")
 _FISHEYE = "OPENCV_FISHEYE"
@@ -200,11 +200,7 @@ def _intrinsics(frame: _Frame) -> Intrinsics:
         raise InputError(
             f'{frame.path}: "k4" is only known for {_FISHEYE} cameras: undistort the photos first.'
         )
-    if k3:
-        return Intrinsics("FULL_OPENCV", width, height, (fx, fy, *centre, k1, k2, p1, p2, k3, 0, 0, 0))
-    if k1 or k2 or p1 or p2:
-        return Intrinsics("OPENCV", width, height, (fx, fy, *centre, k1, k2, p1, p2))
-    return Intrinsics("PINHOLE", width, height, (fx, fy, *centre))
+    return opencv_lens((width, height), (fx, fy, *centre), (k1, k2, k3), (p1, p2))
 
 
 def _is_fisheye(frame: _Frame) -> bool:

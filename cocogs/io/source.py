@@ -37,6 +37,28 @@ class Intrinsics:
     params: tuple[float, ...]
 
 
+def opencv_lens(
+    size: tuple[int, int],
+    pinhole: tuple[float, float, float, float],
+    radial: tuple[float, float, float] = (0.0, 0.0, 0.0),
+    tangential: tuple[float, float] = (0.0, 0.0),
+) -> Intrinsics:
+    """The simplest of COLMAP's camera models for OpenCV's lens.
+
+    Args:
+        size: width and height in px.
+        pinhole: fx, fy, cx, cy in px.
+        radial: k1, k2, k3.
+        tangential: p1, p2.
+    """
+    k1, k2, k3 = radial
+    if k3:
+        return Intrinsics("FULL_OPENCV", *size, (*pinhole, k1, k2, *tangential, k3, 0.0, 0.0, 0.0))
+    if k1 or k2 or any(tangential):
+        return Intrinsics("OPENCV", *size, (*pinhole, k1, k2, *tangential))
+    return Intrinsics("PINHOLE", *size, pinhole)
+
+
 @dataclass(frozen=True)
 class Shot:
     """One photo and the camera that took it.

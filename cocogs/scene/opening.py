@@ -1,8 +1,9 @@
 """Open a dataset: find out what kind it is, read its cameras, prepare its photos, find its points.
 
 `open_scene` takes the first of these that a folder holds: a COLMAP model (sparse/0, sparse/1, ..., sparse/),
-nerfstudio's transforms.json, LLFF's poses_bounds.npy, plain photos (cameras from SfM). The world keeps the
-source's axes and unit; its origin moves only where float32 demands it (`Scene.offset`).
+nerfstudio's transforms.json, LLFF's poses_bounds.npy, another program's cameras (io/exports.py), plain photos
+(cameras from SfM). The world keeps the source's axes and unit; its origin moves only where float32 demands it
+(`Scene.offset`).
 """
 
 from collections.abc import Iterable
@@ -12,7 +13,7 @@ from pathlib import Path
 import torch
 
 from cocogs.errors import InputError
-from cocogs.io import colmap, folders, llff, nerfstudio, photos, prepare, sfm, undistort
+from cocogs.io import colmap, exports, folders, llff, nerfstudio, photos, prepare, sfm, undistort
 from cocogs.io.prepare import Picture
 from cocogs.io.progress import Progress, Say
 from cocogs.io.source import Intrinsics, Source
@@ -120,6 +121,11 @@ def _look(
         say(f"Cameras from {poses_bounds}.")
         names = folders.list_largest(data)
         return llff.read_poses_bounds(data, names), folders.find_pictures(data, names, downscale)
+    if found := exports.find_export(data):
+        program, path = found
+        say(f"Cameras from {program.name}: {path}.")
+        source = exports.read_export(program, path, data)
+        return source, folders.find_pictures(data, [shot.name for shot in source.shots], downscale)
     return _from_photos(data, cache, seed, settled, say)
 
 

@@ -1,0 +1,96 @@
+"""Cameras as other programs export them: which program's export a folder holds, and the reading of it.
+
+Every reader says what it knows as a `Source`; this file finds the right reader, turns whatever a reader
+stumbles over into one sentence, and checks what was read.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+import torch
+
+from cocogs.errors import InputError
+from cocogs.io import bundler, metashape, openmvg, opensfm, phone_scans, realityscan
+from cocogs.io.source import MAX_SIDE, Source, fits_float32
+
+
+@dataclass(frozen=True)
+class Program:
+    """A program whose exports are read.
+
+    Args:
+        name: as its users know it.
+        find: the file or folder with the cameras, in a dataset's folder; None where there is none.
+        read: the cameras, from what `find` found and the dataset's folder. Names of photos may lack their
+            suffix or be paths of another computer. May raise whatever broken files make it raise.
+    """
+
+    name: str
+    find: Callable[[Path], Path | None]
+    read: Callable[[Path, Path], Source]
+
+
+PROGRAMS = (
+    Program("Metashape", metashape.find, metashape.read),
+    Program("RealityScan", realityscan.find_table, realityscan.read_table),
+    Program("RealityScan", realityscan.find_sidecars, realityscan.read_sidecars),
+    Program("OpenSfM", opensfm.find, opensfm.read),
+    Program("OpenMVG", openmvg.find, openmvg.read),
+    Program("Bundler", bundler.find, bundler.read),
+    Program("Polycam", phone_scans.find_polycam, phone_scans.read_polycam),
+    Program("Record3D", phone_scans.find_record3d, phone_scans.read_record3d),
+)
+
+
+def find_export(data: Path) -> tuple[Program, Path] | None:
+    """The first program whose export a folder holds, and the file or folder with its cameras."""
+    for program in PROGRAMS:
+        if (path := program.find(data)) is not None:
+            return program, path
+    return None
+
+
+def read_export(program: Program, path: Path, data: Path) -> Source:
+    """The cameras of an export.
+
+    Raises:
+        InputError: the export is damaged, or says what is impossible or cannot be used.
+    """
+    try:
+        with np.errstate(all="ignore"):  # numbers that are not finite are refused below
+            source = program.read(path, data)
+    except InputError:
+        raise
+    except (OSError, ElementTree.ParseError, ArithmeticError, RecursionError, *_WRONG_CONTENT) as error:
+        raise _broken(program, path, f"{type(error).__name__}: {error}") from error
+    names = [shot.name for shot in source.shots]
+    if not names:
+        raise InputError(
+            f"{path} has no photo with a position: align the photos and export the cameras again."
+        )
+    if twin := next((name for name in names if names.count(name) > 1), None):
+        raise InputError(f"{path} names photo {twin} twice: rename the photos and export the cameras again.")
+    for shot in source.shots:
+        lens = shot.intrinsics
+        if not (1 <= lens.width <= MAX_SIDE and 1 <= lens.height <= MAX_SIDE and lens.params[0] > 0):
+            raise _broken(program, path, f"an impossible size or focal length of {shot.name}")
+        if not fits_float32(lens.params) or not fits_float32(shot.cam_from_world.numpy()):
+            raise _broken(program, path, f"impossible numbers of {shot.name}")
+        rotation = shot.cam_from_world[:3, :3]
+        if not torch.allclose(rotation @ rotation.T, torch.eye(3).double(), atol=1e-3) or rotation.det() < 0:
+            raise _broken(program, path, f"the axes of {shot.name} are no rotation")
+    if source.points is not None and not fits_float32(source.points.numpy()):
+        raise _broken(program, path, "points that are not finite, or huge")
+    return source
+
+
+_WRONG_CONTENT = (AttributeError, KeyError, TypeError, ValueError, IndexError)
+
+
+def _broken(program: Program, path: Path, reason: str) -> InputError:
+    return InputError(
+        f"{path} cannot be read as {program.name}'s cameras ({reason.splitlines()[0][:80]}): export it again."
+    )
