@@ -47,7 +47,9 @@ class OptimConfig:
     """Learning rates are Adam's; rates of positions scale with the scene."""
 
     iterations: int = 4500
-    """Steps; one photo each."""
+    """Photos that training sees, the same one again and again; all that changes in a run goes by them."""
+    batch: int = 1
+    """Photos of a step; rates follow (train/rates.py)."""
     ssim_weight: float = 0.2
     """Share lambda of D-SSIM in the loss."""
     means: float = 1.6e-4
@@ -70,7 +72,7 @@ class OptimConfig:
     exposure: float = 1.1e-2
     """Log gains on the light of the photos; falls like that of positions."""
     sh_interval: int = 500
-    """One more band of spherical harmonics every so many steps, up to degree 3."""
+    """One more band of spherical harmonics every so many photos seen, up to degree 3."""
     K_prior: float = 5e-3
     """Weight of log(K / K_start)^2 in the loss where photos do not differ in focus, or each has its own K:
     there fat splats can explain the blur, and K drifts off."""
@@ -92,6 +94,7 @@ class StrategyConfig:
     extra_points: int = 20_000
     """Start points beside the SfM points, of which blurred photos have few: see train/start_points.py."""
     every: int = 100
+    """Photos seen between two edits."""
     begin: float = 0.13
     """Share of the run after which densification starts."""
     end: float = 0.8

@@ -82,8 +82,14 @@ class Run:
         return self.learned.metres_per_unit
 
 
-def open_data(data: DataConfig, run: Path, seed: int, say: Callable[[str], None] = print) -> Scene:
-    """The photos of a run, whose cache is used."""
+def open_data(
+    data: DataConfig, run: Path, seed: int, say: Callable[[str], None] = print, settled: bool = False
+) -> Scene:
+    """The photos of a run, whose cache is used.
+
+    Args:
+        settled: the cache is right as it is; also where the run was trained.
+    """
     return open_scene(
         Path(data.source),
         run / "cache",
@@ -91,7 +97,7 @@ def open_data(data: DataConfig, run: Path, seed: int, say: Callable[[str], None]
         test_every=data.test_every,
         test=data.test,
         seed=seed,
-        settled=is_trained(run),
+        settled=settled or is_trained(run),
         say=say,
     )
 

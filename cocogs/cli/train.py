@@ -2,6 +2,7 @@
 
 import shlex
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -13,10 +14,10 @@ from cocogs.cli.words import speaker
 from cocogs.errors import InputError
 
 if TYPE_CHECKING:
-    import torch
-
     from cocogs.config import Config
+    from cocogs.distributed import Ranks
     from cocogs.run import DataConfig
+    from cocogs.scene import Scene
 
 Part = Literal["coc", "direction", "beta", "aperture", "cnn"]
 
@@ -38,8 +39,10 @@ class Train:
     learned corrections; the best pictures. lens: a lens alone, in half the time. paper: CoCoGaussian as
     published. 3dgs: no lens, for comparison."""
     iterations: Annotated[int | None, arg(metavar="N", help_behavior_hint=PRESET_DECIDES)] = None
-    """Training steps, one photo each; 4,500 in every preset. More give sharper results, with diminishing
-    returns."""
+    """Photos that training sees, each of them many times; 4,500 in every preset. More give sharper results,
+    with diminishing returns."""
+    batch: Annotated[int | None, arg(metavar="N", help_behavior_hint="(default: 1 per process)")] = None
+    """Photos of one training step: a multiple of the number of processes that torchrun started."""
     max_gaussians: Annotated[int | None, arg(metavar="N", help_behavior_hint=PRESET_DECIDES)] = None
     """Largest number of splats, 150,000 in every preset. More show finer detail and cost time and memory.
     (Photos take up to 2 GiB more; beyond that they are read from disk again and again.)"""
@@ -61,36 +64,48 @@ class Train:
     """Research: leave these parts of the model out."""
 
     def run(self) -> int:
-        from cocogs.device import choose_device
+        from cocogs.distributed import joined
         from cocogs.io.lock import alone_in
-        from cocogs.run import is_trained
 
-        self.check()
-        config, data = self.settings()
-        device = choose_device(self.device)
-        if not self.resume:
-            self.check_out()
-        with alone_in(self.out):
-            return self.train(config, data, device, is_trained(self.out))
+        with joined() as ranks:
+            self.check()
+            config, data = self.settings(ranks.count)
+            ranks.check_batch(config.optim.batch)
+            if not ranks.is_first:
+                return self.train(config, data, ranks, lambda line: None)
+            if not self.resume:
+                self.check_out()
+            with alone_in(self.out):
+                return self.train(config, data, ranks, speaker(self))
 
-    def train(
-        self, config: "Config", data: "DataConfig", device: "torch.device", has_checkpoint: bool
-    ) -> int:
+    def train(self, config: "Config", data: "DataConfig", ranks: "Ranks", say: Callable[[str], None]) -> int:
+        from cocogs.device import choose_device
         from cocogs.io.progress import duration
-        from cocogs.run import open_data, write_config
+        from cocogs.run import is_trained, open_data, write_config
         from cocogs.train.monitor import Monitor
         from cocogs.train.trainer import Trainer
 
-        if not self.resume:
-            write_config(self.out, config, data)  # before the slow part: can the folder be written?
-        began = time.monotonic()
-        scene = open_data(data, self.out, config.seed, speaker(self))
-        trainer = Trainer(config, scene, self.out, has_checkpoint, device)
+        device = choose_device(self.device, say)
+        ranks.use(device)
+
+        def open_scene() -> "Scene":
+            if ranks.is_first and not self.resume:
+                write_config(self.out, config, data)  # before the slow part: can the folder be written?
+            if not ranks.is_first:
+                self.check_shared()
+            return open_data(data, self.out, config.seed, say, settled=not ranks.is_first)
+
+        began, has_checkpoint = time.monotonic(), self.resume and is_trained(self.out)
+        scene = ranks.in_turn(open_scene)
+        trainer = Trainer(config, scene, self.out, has_checkpoint, device, ranks)
+        if not ranks.is_first:
+            return 0 if trainer.train(None) else 130
         if self.resume:
             write_config(self.out, config, data)  # the same photos may have moved
         print(
             f"Training preset {config.preset} on {len(scene.train_views)} photos, "
             f"{len(scene.test_views)} kept for testing; step {trainer.step} of {config.optim.iterations}"
+            + (f"; {ranks.count} processes on {device.type}" if ranks.count > 1 else "")
         )
         steps = trainer.step, config.optim.iterations
         with Monitor(self.out, *steps, print, phases(config)) as monitor:
@@ -122,8 +137,18 @@ class Train:
             except InputError as error:
                 raise InputError(f"{path} is not a file of cocogs: give another `out`.") from error
 
-    def settings(self) -> "tuple[Config, DataConfig]":
+    def check_shared(self) -> None:
+        """Raises InputError on a machine that does not see the folder that rank 0 writes."""
+        if not (self.out / "config.json").is_file():
+            raise InputError(
+                f"{self.out} is not the folder of rank 0: give one on a disk that all machines share."
+            )
+
+    def settings(self, processes: int = 1) -> "tuple[Config, DataConfig]":
         """The preset changed by the given options, or the settings of the run to resume.
+
+        Args:
+            processes: that share the photos of a step; a new run takes one photo for each.
 
         Raises:
             InputError: unknown preset, or an option that would change a resumed run.
@@ -133,7 +158,9 @@ class Train:
 
         source = str(self.data.resolve())
         if not self.resume:
-            return self.applied(preset(self.preset or DEFAULT_PRESET), DataConfig(source))
+            new = preset(self.preset or DEFAULT_PRESET)
+            new = replace(new, optim=replace(new.optim, batch=processes))
+            return self.applied(new, DataConfig(source))
         saved = config, data = read_config(self.out)
         if not Path(data.source).exists():  # moved; the checkpoint tells whether the photos are the same
             saved = config, data = config, replace(data, source=source)
@@ -162,6 +189,8 @@ class Train:
             model = replace(model, ablation=replace(model.ablation, **dict.fromkeys(self.ablate, True)))
         if self.iterations is not None:
             optim = replace(optim, iterations=self.iterations)
+        if self.batch is not None:
+            optim = replace(optim, batch=self.batch)
         if self.max_gaussians is not None:
             strategy = replace(strategy, max_gaussians=self.max_gaussians)
         seed = config.seed if self.seed is None else self.seed

@@ -15,16 +15,20 @@ class Stop:
 
 
 @contextmanager
-def stop_on_interrupt() -> Iterator[Stop]:
+def stop_on_interrupt(patient: bool = False) -> Iterator[Stop]:
     """Turn the first Ctrl-C, SIGTERM or SIGHUP into a request to end the step and save.
 
     The second one does what it did before. See `handled` for nohup and threads.
+
+    Args:
+        patient: later ones do nothing. After Ctrl-C torchrun sends SIGTERM, and after 30 s it kills.
     """
     stop = Stop()
 
     def request(number: int, frame: FrameType | None) -> None:
         stop.is_set = True
-        restore()
+        if not patient:
+            restore()
 
     with handled(request, signal.SIGINT) as restore:
         yield stop

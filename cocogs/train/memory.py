@@ -11,8 +11,11 @@ from cocogs.scene import Scene
 BYTES_PER_SPLAT = 2_000  # parameters, gradients, Adam's memory, copies and what a render keeps of them
 
 
-def check_memory(config: Config, scene: Scene, device: torch.device) -> None:
+def check_memory(config: Config, scene: Scene, device: torch.device, processes: int = 1) -> None:
     """Refuse a training that would run out of memory, perhaps after hours.
+
+    Args:
+        processes: that do the same on this machine, each on a GPU of its own or all on its CPU.
 
     Raises:
         InputError: it needs more memory than is free.
@@ -22,11 +25,12 @@ def check_memory(config: Config, scene: Scene, device: torch.device) -> None:
     needed = bytes_needed(config, camera.width * camera.height)
     if device.type == "cpu":  # on a GPU the photos have their own share (train/photo_store.py)
         photos = sum(12 * view.camera.width * view.camera.height for view in scene.train_views)
-        needed += min(photos, scene.memory_budget)
+        needed = (needed + min(photos, scene.memory_budget)) * processes
     if needed > free:
+        each = f" in {processes} processes" if processes > 1 and device.type == "cpu" else ""
         where = "GPU memory" if device.type == "cuda" else "memory"
         raise InputError(
-            f"Training at {camera.width}x{camera.height} with preset {config.preset} needs about "
+            f"Training at {camera.width}x{camera.height} with preset {config.preset}{each} needs about "
             f"{needed / 2**30:.1f} GiB of {where}, and {free / 2**30:.1f} GiB are free: use a larger "
             "`downscale`, a smaller `max_gaussians`, or preset lens."
         )

@@ -19,13 +19,13 @@ from cocogs.optics.model import DefocusModel
 from cocogs.scene import Scene
 from cocogs.train.losses import picture_psnr, psnr
 
-READ_EVERY = 20  # steps; reading a tensor waits for the device, so not at every step
+READ_EVERY = 20  # photos; reading a tensor waits for the device, so not at every step
 PSNR_STEPS = 100  # the PSNR shown is the mean over so many steps
 STRIP_VIEWS = 2  # training photos shown as strips
 
 
 class Monitor:
-    """Reports on steps `start` + 1 to `iterations`; use it as a context manager.
+    """Reports on steps `start` + 1 to `iterations`, counted in photos seen; use it as a context manager.
 
     On a terminal it draws a bar; elsewhere `say` gets one line per 10 %. Curves go to `folder`/tensorboard:
     those of a resumed run replace what was drawn after its checkpoint.
@@ -38,7 +38,7 @@ class Monitor:
         self, folder: Path, start: int, iterations: int, say: Say, phases: Phases = ((1, 1.0),)
     ) -> None:
         self.folder, self.start, self.iterations, self.say = folder, start, iterations, say
-        self.phases = phases
+        self.phases, self.last = phases, start
         self.pending: list[Tensor] = []
         self.psnrs: deque[float] = deque(maxlen=PSNR_STEPS)
 
@@ -57,12 +57,14 @@ class Monitor:
         """Note one step.
 
         Args:
-            step: steps done, from 1.
-            loss, mse: 0-d; the mean squared error of the prediction against the photo, in [0, 1]^2.
+            step: photos seen.
+            loss, mse: 0-d, of the step's photos; the mean squared error of the prediction against the photo,
+                in [0, 1]^2.
             count: Gaussians.
         """
         self.pending.append(mse.detach())
-        if step % READ_EVERY and step != self.iterations:
+        before, self.last = self.last, step
+        if step // READ_EVERY == before // READ_EVERY and step != self.iterations:
             return
         psnrs = [psnr(value) for value in torch.stack(self.pending).tolist()]
         self.pending.clear()

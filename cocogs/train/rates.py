@@ -1,4 +1,11 @@
-"""What moves the parameters of a model, and how fast."""
+"""What moves the parameters of a model, and how fast.
+
+The rates of `OptimConfig` are for steps of one photo. A step of B photos takes the mean of their gradients and
+Adam with rates times sqrt(B), betas to the power of B and eps / sqrt(B) (sources: docs/many-gpus.md). Then
+Adam remembers as many photos as with B = 1, and what photos pull to and fro moves as far per photo seen.
+"""
+
+import math
 
 import torch
 
@@ -14,7 +21,8 @@ def make_optimizers(model: DefocusModel, config: Config, extent: float) -> dict[
     Args:
         extent: size of the scene, scene units.
     """
-    optim = config.optim
+    optim, scale = config.optim, math.sqrt(config.optim.batch)
+    betas = (0.9**optim.batch, 0.999**optim.batch)
     groups: dict[str, tuple[list[torch.nn.Parameter], float]] = {
         name: ([getattr(model.gaussians, name)], getattr(optim, name)) for name in Gaussians.names
     }
@@ -26,7 +34,9 @@ def make_optimizers(model: DefocusModel, config: Config, extent: float) -> dict[
     if networks:
         groups["network"] = (networks, optim.network)
     return {
-        name: torch.optim.Adam([{"params": params, "lr": rate, "name": name}], eps=1e-15, fused=True)
+        name: torch.optim.Adam(
+            [{"params": params, "lr": scale * rate, "name": name}], betas=betas, eps=1e-15 / scale, fused=True
+        )
         for name, (params, rate) in groups.items()
     }
 
@@ -39,4 +49,5 @@ def rates_at(progress: float, model: DefocusModel, optim: OptimConfig, extent: f
     """
     rates = {"means": optim.means * extent * 0.01**progress}
     rates |= {part.name: part.rate(optim, progress) for part in model.per_photo}
-    return rates | {"network": optim.network * 0.1**progress}
+    rates |= {"network": optim.network * 0.1**progress}
+    return {name: math.sqrt(optim.batch) * rate for name, rate in rates.items()}

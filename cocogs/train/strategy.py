@@ -13,9 +13,15 @@ from cocogs.train.surgery import Optimizers, halves, keep_and_append
 class Densification:
     """Adds Gaussians where the photos pull hard on them and removes those that do not show.
 
-    State: `gradient` (N,), the sum over steps of the pull of the pixels at the projected mean, as a gradient
-    by positions in units of half the longer side; `seen` (N,), the number of steps in which the Gaussian was
+    State: `gradient` (N,), the sum over photos of the pull of the pixels at the projected mean, as a gradient
+    by positions in units of half the longer side; `seen` (N,), the number of photos in which the Gaussian was
     drawn. Both are saved in the checkpoint.
+
+    Args:
+        count: N.
+        batch: photos of a step.
+        shared: whether other processes observe too. Then `observe` adds to `fresh`, what this one saw of
+            `gradient` and `seen` in a step; sum that over all of them, in place, before `settle`.
     """
 
     def __init__(
@@ -25,32 +31,55 @@ class Densification:
         extent: float,
         count: int,
         device: torch.device | str = "cpu",
+        batch: int = 1,
+        shared: bool = False,
     ) -> None:
-        self.config, self.extent = config, extent
+        self.config, self.extent, self.batch, self.shared = config, extent, batch, shared
         self.begin, self.end = int(config.begin * iterations), int(config.end * iterations)
-        self.gradient, self.seen = torch.zeros(count, device=device), torch.zeros(count, device=device)
+        self._hold(torch.zeros(count, device=device), torch.zeros(count, device=device))
+
+    def _hold(self, gradient: Tensor, seen: Tensor) -> None:
+        self.gradient, self.seen = gradient, seen
+        self.fresh = [torch.zeros_like(gradient), torch.zeros_like(seen)] if self.shared else [gradient, seen]
 
     def observes(self, step: int) -> bool:
         """Whether `observe` needs the gradients of this step."""
         return step <= self.end
 
     @torch.no_grad()
-    def observe(self, photo: Photo) -> None:
-        """Note the gradients of one step, after backward, if there are any. The sets of a photo add up, for
-        they share their Gaussians."""
+    def observe(self, photo: Photo, share: float = 1.0) -> None:
+        """Note the gradients of one photo, after backward, if there are any. The sets of a photo add up, for
+        they share their Gaussians.
+
+        Args:
+            share: > 0, by which the photo's loss was multiplied.
+        """
         if photo.probe.grad is None:
             return
         height, width = photo.image.shape[1:]
-        pull = photo.probe.grad.sum(0).norm(dim=-1) * (max(width, height) / 2)
+        pull = photo.probe.grad.sum(0).norm(dim=-1) * (max(width, height) / 2 / share)
         drawn = (photo.render.radii > 0).any(0)
-        self.gradient += torch.where(drawn, pull, 0)
-        self.seen += drawn
+        gradient, seen = self.fresh
+        gradient += torch.where(drawn, pull, 0)
+        seen += drawn
+
+    @torch.no_grad()
+    def settle(self) -> None:
+        """Add what all saw in a step."""
+        if self.shared:
+            for total, fresh in zip((self.gradient, self.seen), self.fresh, strict=True):
+                total += fresh
+                fresh.zero_()
 
     @torch.no_grad()
     def edit(self, step: int, gaussians: Gaussians, optimizers: Optimizers) -> bool:
-        """Every `config.every` steps: remove faint and oversized Gaussians, duplicate small ones, split large
-        ones. Returns whether this was such a step; parameters and optimizers then hold new tensors."""
-        if not (self.begin < step <= self.end and step % self.config.every == 0):
+        """Every `config.every` photos: remove faint and oversized Gaussians, duplicate small ones, split
+        large ones. Returns whether it was time; parameters and optimizers then hold new tensors.
+
+        Args:
+            step: photos seen.
+        """
+        if not (self.begin < step <= self.end and reaches(step, self.batch, self.config.every)):
             return False
         mean = self.gradient / self.seen.clamp_min(1)
         # Faint ones go first: a growing one shares its opacity and would then look faint.
@@ -58,7 +87,7 @@ class Densification:
         if gone.any():
             keep_and_append(gaussians, optimizers, indices(~gone))
         self._grow(gaussians, optimizers, mean[~gone])
-        self.gradient, self.seen = (self.gradient.new_zeros(len(gaussians)) for _ in range(2))
+        self._hold(self.gradient.new_zeros(len(gaussians)), self.seen.new_zeros(len(gaussians)))
         return True
 
     def _superfluous(self, gaussians: Gaussians, mean: Tensor) -> Tensor:
@@ -95,7 +124,13 @@ class Densification:
         return {"gradient": self.gradient, "seen": self.seen}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        self.gradient, self.seen = (state[name].to(self.gradient.device) for name in ("gradient", "seen"))
+        self._hold(*(state[name].to(self.gradient.device) for name in ("gradient", "seen")))
+
+
+def reaches(step: int, batch: int, every: int) -> bool:
+    """Whether the last step, of `batch` photos up to photo `step`, came to or over a multiple of `every`. At
+    0, before the first step, too."""
+    return step // every > (step - batch) // every
 
 
 def indices(mask: Tensor) -> Tensor:

@@ -1,6 +1,9 @@
 """The training loop, and all that must survive a crash."""
 
+import math
 import time
+import zlib
+from collections.abc import Callable, Hashable
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +13,10 @@ from torch import Tensor
 from cocogs.checkpoint import check_same_photos, read_checkpoint, restore_model, write_checkpoint
 from cocogs.config import Config
 from cocogs.device import exact_convolutions
+from cocogs.distributed import Ranks
 from cocogs.errors import InputError
 from cocogs.learned_lens import write_learned_lens
+from cocogs.optics.model import DefocusModel
 from cocogs.optics.resolution import least_blur
 from cocogs.rasterize import release_memory
 from cocogs.scene import Scene
@@ -24,11 +29,11 @@ from cocogs.train.photo_store import PhotoStore
 from cocogs.train.rates import make_optimizers, rates_at
 from cocogs.train.replay import Replay
 from cocogs.train.start import start_model
-from cocogs.train.strategy import Densification
+from cocogs.train.strategy import Densification, reaches
 
-CHECKPOINT_EVERY = 500  # steps; on a CPU about a quarter of a minute of work at risk
-CHECKPOINT_SECONDS = 10  # at least, in between: a GPU takes 500 steps in the time that writing one takes
-HEALTH_EVERY = 100  # steps; a divisor of CHECKPOINT_EVERY. Reading the loss waits for a GPU
+CHECKPOINT_EVERY = 500  # photos seen; on a CPU about a quarter of a minute of work at risk
+CHECKPOINT_SECONDS = 10  # at least, in between: a GPU sees 500 photos in the time that writing one takes
+HEALTH_EVERY = 100  # photos seen; a divisor of CHECKPOINT_EVERY. Reading the loss waits for a GPU
 LIGHT = 150_000  # splats; up to here a second thread gains torch's operations nothing (docs/benchmarks.md)
 
 
@@ -37,6 +42,11 @@ class Trainer:
 
     Two runs with the same seed, photos and thread count end in the same bits, also when one of them
     was killed and resumed: the state holds the random generator and the order of the photos.
+
+    `step` counts the photos seen, and all that changes in a run goes by it.
+
+    Args:
+        ranks: the processes that share the photos of every step. All hold the same state at all times.
     """
 
     def __init__(
@@ -46,10 +56,13 @@ class Trainer:
         folder: Path,
         resume: bool = False,
         device: torch.device | str = "cpu",
+        ranks: Ranks | None = None,
     ) -> None:
         self.config, self.scene, self.folder = config, scene, folder
-        self.device = torch.device(device)
-        check_memory(config, scene, self.device)
+        self.device, self.ranks = torch.device(device), ranks or Ranks()
+        self.batch = config.optim.batch
+        self.ranks.check_batch(self.batch)
+        check_memory(config, scene, self.device, self.ranks.on_machine)
         self.photos = PhotoStore(scene, self.device)
         self.views, self.extent = scene.train_views, scene.extent
         torch.manual_seed(config.seed)
@@ -58,11 +71,17 @@ class Trainer:
             check_same_photos(saved, scene, folder)
             self.model = restore_model(saved, config, scene, folder)
         else:
-            self.model = start_model(config, scene, self.device)
+            self.model = self.start()
         self.model.to(self.device)
         self.optimizers = make_optimizers(self.model, config, self.extent)
         self.densification = Densification(
-            config.strategy, config.optim.iterations, self.extent, len(self.model.gaussians), self.device
+            config.strategy,
+            config.optim.iterations,
+            self.extent,
+            len(self.model.gaussians),
+            self.device,
+            self.batch,
+            shared=self.ranks.count > 1,
         )
         self.step, self.order = 0, torch.empty(0, dtype=torch.long)
         # Those of set_rates, where recorded steps read them.
@@ -71,41 +90,80 @@ class Trainer:
         self.finest = torch.zeros(len(self.model.gaussians), device=self.device)
         if saved is not None:
             self.restore(saved)
+        # A single photo's step is recorded whole; of several, what each photo adds.
+        self.is_single = self.batch == 1  # and then there is a single rank
+        step = self.optimize if self.is_single else self.pull
         on_gpu = self.device.type == "cuda"
-        self.replay = Replay(self.optimize, self.optimizers, self.device) if on_gpu else None
+        self.replay = Replay(step, self.optimizers, self.device) if on_gpu else None
 
-    def train(self, monitor: Monitor) -> bool:
-        """Run to the last step; False when a signal ended it early (everything is saved either way)."""
-        iterations, saved = self.config.optim.iterations, time.monotonic()
-        with stop_on_interrupt() as stop, exact_convolutions():
-            while self.step < iterations and not stop.is_set:
+    def start(self) -> DefocusModel:
+        """The model at its start, and the random generator after it: of rank 0, on all ranks."""
+        made: DefocusModel | None = None
+
+        def make() -> dict[str, Any]:
+            nonlocal made
+            made = start_model(self.config, self.scene, self.device)
+            return {"model": made.state_dict(), "random": torch.get_rng_state()}
+
+        state = self.ranks.from_first(make)
+        torch.set_rng_state(state["random"])
+        return made or restore_model(state, self.config, self.scene, self.folder)
+
+    def train(self, monitor: Monitor | None) -> bool:
+        """Run to the last step; False when a signal ended it early (everything is saved either way).
+
+        Args:
+            monitor: None on ranks other than the first.
+        """
+        iterations, saved, stopped = self.config.optim.iterations, time.monotonic(), False
+        with stop_on_interrupt(patient=self.ranks.count > 1) as stop, exact_convolutions():
+            while self.step < iterations and not stopped:
                 # Before a step, not after one: what is saved and shown has got over the last change.
                 self.edit()
-                self.step += 1
+                batch = self.next_batch()
+                self.step += len(batch)
                 with torch_on_one(self.is_light):
-                    loss, mse = self.advance(self.next_view())
-                self.check_health(loss)
-                monitor.step(self.step, loss, mse, len(self.model.gaussians))
-                if self.step % CHECKPOINT_EVERY or self.step == iterations or stop.is_set:
-                    continue
-                monitor.evaluate(self.step, self.model, self.scene)
-                if time.monotonic() - saved >= CHECKPOINT_SECONDS:
-                    self.save()
-                    monitor.show(self.step, self.model, self.scene)
-                    saved = time.monotonic()
-        self.save()
-        monitor.evaluate(self.step, self.model, self.scene)
-        monitor.show(self.step, self.model, self.scene)
+                    loss, mse = self.advance(batch)
+                stopped = self.ranks.any(stop.is_set)
+                self.check_health(loss, len(batch))
+                if monitor is not None:
+                    monitor.step(self.step, loss, mse, len(self.model.gaussians))
+                if (
+                    reaches(self.step, len(batch), CHECKPOINT_EVERY)
+                    and self.step < iterations
+                    and not stopped
+                ):
+                    saved = self.ranks.in_turn(lambda: self.report(monitor, saved))  # noqa: B023
+            self.ranks.in_turn(lambda: self.report(monitor, -math.inf))
         release_memory()
         return self.step >= iterations
 
-    def check_health(self, loss: Tensor) -> None:
+    def report(self, monitor: Monitor | None, saved: float) -> float:
+        """Evaluate and, if the last time was long enough ago, save. When it was saved last, as `saved` is: in
+        seconds on the monotonic clock."""
+        if monitor is None:
+            return saved
+        is_due = time.monotonic() - saved >= CHECKPOINT_SECONDS
+        if is_due:
+            self.save()
+            monitor.show(self.step, self.model, self.scene)
+        monitor.evaluate(self.step, self.model, self.scene)
+        return time.monotonic() if is_due else saved
+
+    def check_health(self, loss: Tensor, batch: int) -> None:
         """Before anything sick is saved.
 
         Raises:
-            InputError: the loss is not a number any more.
+            InputError: the loss is not a number any more, or the ranks differ.
         """
-        if self.step % HEALTH_EVERY == 0 and not bool(loss.isfinite()):
+        if not reaches(self.step, batch, HEALTH_EVERY):
+            return
+        if self.ranks.count > 1:
+            means = self.model.gaussians.means.detach().double()
+            random = zlib.crc32(torch.get_rng_state().numpy().tobytes())
+            numbers = [len(means), float(means.sum()), float(means.square().sum()), random]
+            self.ranks.check_same(torch.tensor(numbers, dtype=torch.float64), "splats")
+        if not bool(loss.isfinite()):
             raise InputError(
                 f"The training in {self.folder} went wrong before step {self.step}: its loss is not a "
                 "number. What was saved before is kept: continue it with `resume`, and report this if it "
@@ -117,34 +175,66 @@ class Trainer:
         gaussians, before = self.model.gaussians, len(self.model.gaussians)
         if self.densification.edit(self.step, gaussians, self.optimizers) and self.replay is not None:
             self.replay.forget(len(gaussians) / before)
+            if not self.is_single:  # recordings add to gradients where they lie
+                for parameter in gaussians.parameters():
+                    parameter.grad = torch.zeros_like(parameter)
 
-    def advance(self, index: int) -> tuple[Tensor, Tensor]:
-        """One step on one training photo; its loss and mean squared error."""
+    def advance(self, batch: list[int]) -> tuple[Tensor, Tensor]:
+        """One step on some training photos; their mean loss and mean squared error."""
         self.set_rates()
-        if self.model.lens.is_physical and (self.step - 1) % self.config.strategy.every == 0:
+        before = self.step - len(batch)
+        if self.model.lens.is_physical and reaches(before, self.batch, self.config.strategy.every):
             self.find_finest()  # also right after splats were added or removed
-        kind = (index, self.sh_degree, self.is_expanded, self.densification.observes(self.step))
-        if self.replay is not None and self.is_repeated and self.photos.stays(self.views[index]):
-            loss, mse = self.replay.run(kind)
-        else:
-            loss, mse = self.optimize(*kind)
+        kind = (self.sh_degree, self.is_expanded, self.densification.observes(self.step))
+        if self.is_single:
+            loss, mse = self.replayed(self.optimize, batch[0], *kind)
+            return loss, mse
+        # In the last step there may be fewer photos than ranks; the others take one that counts nothing.
+        own = [(index, 1 / len(batch)) for index in self.ranks.own(batch)] or [(batch[0], 0.0)]
+        numbers = sum(self.replayed(self.pull, index, *kind, share) for index, share in own)
+        assert isinstance(numbers, Tensor)
+        gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
+        seen = self.densification.fresh if self.densification.observes(self.step) else []
+        self.ranks.sum_([*gradients, numbers, *seen])
+        self.densification.settle()
+        self.move()
+        loss, mse = numbers
         return loss, mse
+
+    def replayed(self, step: Callable[..., Tensor], index: int, *kind: Hashable) -> Tensor:
+        """A step, from its recording where that pays."""
+        if self.replay is not None and self.is_repeated and self.photos.stays(self.views[index]):
+            return self.replay.run((index, *kind))
+        return step(index, *kind)
 
     def optimize(self, index: int, sh_degree: int, expanded: bool, probed: bool) -> Tensor:
         """Predict a photo, compare, move everything a little. (2,): loss and mean squared error."""
+        numbers = self.pull(index, sh_degree, expanded, probed)
+        self.move()
+        return numbers
+
+    def pull(self, index: int, sh_degree: int, expanded: bool, probed: bool, share: float = 1.0) -> Tensor:
+        """Predict a photo, compare, add gradients. (2,): loss and mean squared error; times `share`."""
         view = self.views[index]
         truth, mask = self.photos[view]
         photo = self.model.photo(self.model.camera(view), index, sh_degree, expanded, probed)
         per_pixel = photometric_loss(photo.image, truth, self.config.optim.ssim_weight)
         loss = masked_mean(per_pixel * self.focus_weight(photo.coc, mask), mask)
         prices = sum(part.price(self.config.optim, index) for part in self.model.per_photo)
-        (loss + prices).backward()
-        self.densification.observe(photo)
+        total = loss + prices
+        total.backward(torch.full_like(total, share))
+        if share > 0:
+            self.densification.observe(photo, share)
+        mse = masked_mean((photo.image.detach() - truth).square(), mask)
+        return torch.stack([loss.detach(), mse]) * share
+
+    def move(self) -> None:
+        """Everything moves a little, by its gradients."""
         for optimizer in self.optimizers.values():
             optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
+            # Recordings add to gradients where they lie.
+            optimizer.zero_grad(set_to_none=self.is_single or self.replay is None)
         self.keep_physical()
-        return torch.stack([loss.detach(), masked_mean((photo.image.detach() - truth).square(), mask)])
 
     @torch.no_grad()
     def find_finest(self) -> None:
@@ -184,7 +274,7 @@ class Trainer:
     @property
     def is_repeated(self) -> bool:
         """Whether the same step comes again before splats are added or removed: else recording it is lost."""
-        rarely_edited = 2 * len(self.views) <= self.config.strategy.every
+        rarely_edited = 2 * len(self.views) * self.ranks.count <= self.config.strategy.every
         return rarely_edited or not self.densification.observes(self.step)
 
     @property
@@ -192,6 +282,11 @@ class Trainer:
         """Whether all that torch does in a step is small: the networks are not, nor are many splats."""
         networks = self.model.lens.expands and self.is_expanded
         return len(self.model.gaussians) <= LIGHT and not networks
+
+    def next_batch(self) -> list[int]:
+        """The photos of the next step: the same on all ranks."""
+        count = min(self.batch, self.config.optim.iterations - self.step)
+        return [self.next_view() for _ in range(count)]
 
     def next_view(self) -> int:
         if len(self.order) == 0:
