@@ -106,8 +106,9 @@ class Trainer:
             return {"model": made.state_dict(), "random": torch.get_rng_state()}
 
         state = self.ranks.from_first(make)
-        torch.set_rng_state(state["random"])
-        return made or restore_model(state, self.config, self.scene, self.folder)
+        model = made or restore_model(state, self.config, self.scene, self.folder)
+        torch.set_rng_state(state["random"])  # the networks of a restored model drew their own start
+        return model
 
     def train(self, monitor: Monitor | None) -> bool:
         """Run to the last step; False when a signal ended it early (everything is saved either way).
@@ -116,6 +117,7 @@ class Trainer:
             monitor: None on ranks other than the first.
         """
         iterations, saved, stopped = self.config.optim.iterations, time.monotonic(), False
+        self.check_ranks()
         with stop_on_interrupt(patient=self.ranks.count > 1) as stop, exact_convolutions():
             while self.step < iterations and not stopped:
                 # Before a step, not after one: what is saved and shown has got over the last change.
@@ -158,17 +160,21 @@ class Trainer:
         """
         if not reaches(self.step, batch, HEALTH_EVERY):
             return
-        if self.ranks.count > 1:
-            means = self.model.gaussians.means.detach().double()
-            random = zlib.crc32(torch.get_rng_state().numpy().tobytes())
-            numbers = [len(means), float(means.sum()), float(means.square().sum()), random]
-            self.ranks.check_same(torch.tensor(numbers, dtype=torch.float64), "splats")
+        self.check_ranks()
         if not bool(loss.isfinite()):
             raise InputError(
                 f"The training in {self.folder} went wrong before step {self.step}: its loss is not a "
                 "number. What was saved before is kept: continue it with `resume`, and report this if it "
                 "happens again."
             )
+
+    def check_ranks(self) -> None:
+        """Raises InputError if the ranks differ, in their splats or in what they will draw at random."""
+        if self.ranks.count > 1:
+            means = self.model.gaussians.means.detach().double()
+            random = zlib.crc32(torch.get_rng_state().numpy().tobytes())
+            numbers = [len(means), float(means.sum()), float(means.square().sum()), random]
+            self.ranks.check_same(torch.tensor(numbers, dtype=torch.float64), "state")
 
     def edit(self) -> None:
         """Splats are added and removed, where it is time."""
