@@ -142,3 +142,11 @@ def test_small_helpers() -> None:
     assert psnr(0.01) == pytest.approx(20)
     assert psnr(0) == 100
     assert 10 * 2**20 < peak_memory() < 2**40
+
+
+def test_steps_of_several_photos_are_read_as_often(tmp_path: Path) -> None:
+    with Monitor(tmp_path, 0, 100, print) as monitor:
+        for step in [*range(8, 97, 8), 100]:
+            monitor.step(step, torch.tensor(1.0), torch.tensor(0.1), 100)
+    steps = [event.step for event in curves(tmp_path).Scalars("train/loss")]
+    assert steps == [24, 40, 64, 80, 100]

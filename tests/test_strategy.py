@@ -11,7 +11,7 @@ from cocogs.optics.lens_models import Start, make_lens
 from cocogs.optics.model import DefocusModel, Photo
 from cocogs.rasterize import Render
 from cocogs.rasterize.reference import covariance_factor
-from cocogs.train.strategy import Densification, share_opacity
+from cocogs.train.strategy import Densification, reaches, share_opacity
 from cocogs.train.surgery import SHRINK, Optimizers, halves, keep_and_append
 
 COUNT, EXTENT = 10, 2.0
@@ -339,3 +339,33 @@ def test_surgery_before_the_first_step(gaussians: Gaussians) -> None:
     for name, parameter in gaussians.named_parameters():
         assert fresh[name].param_groups[0]["params"][0] is parameter and len(parameter) == 1
         assert len(fresh[name].state) == 0
+
+
+def test_what_several_processes_saw_counts_once_it_is_settled() -> None:
+    """Two processes that saw a photo each know in the end what one knows that saw both."""
+    gradients = [torch.tensor([[[0.3, 0.4], [1.0, 0.0]]]), torch.tensor([[[0.0, 2.0], [0.0, 0.0]]])]
+    radii = [torch.tensor([[2.0, 1.0]]), torch.tensor([[1.0, 0.0]])]
+    one = Densification(CONFIG, ITERATIONS, EXTENT, 2)
+    both = [Densification(CONFIG, ITERATIONS, EXTENT, 2, batch=2, shared=True) for _ in range(2)]
+    for state, gradient, radius in zip(both, gradients, radii, strict=True):
+        one.observe(photo(gradient, radius))
+        state.observe(photo(gradient / 2, radius), share=0.5)  # of the mean loss
+        assert not state.seen.any()
+    sums = [sum(parts) for parts in zip(*(state.fresh for state in both), strict=True)]
+    for state in both:
+        for fresh, total in zip(state.fresh, sums, strict=True):
+            fresh.copy_(total)
+        state.settle()
+        state.settle()  # nothing new
+        torch.testing.assert_close(state.gradient, one.gradient)
+        torch.testing.assert_close(state.seen, one.seen)
+
+
+@pytest.mark.parametrize("batch", [1, 3, 4, 7, 250])
+def test_a_step_reaches_every_multiple_once(batch: int) -> None:
+    """However many photos it takes; with one photo at a time, exactly at the multiples."""
+    steps = range(batch, 1001, batch)
+    reached = [step for step in steps if reaches(step, batch, 100)]
+    assert len(reached) == len({step // 100 for step in steps if step >= 100})
+    assert all(step % 100 < batch for step in reached)
+    assert reaches(0, batch, 100)

@@ -1,8 +1,8 @@
 """What moves the parameters of a model, and how fast.
 
-The rates of `OptimConfig` are for steps of one photo. A step of B photos takes the mean of their gradients, with
-rates times sqrt(B), Adam's betas to the power of B and its eps / sqrt(B) (sources: docs/many-gpus.md). Then Adam
-remembers as many photos as with B = 1, and what photos pull to and fro moves as far per photo seen.
+The rates of `OptimConfig` are for steps of one photo. A step of B photos takes their mean gradient, and uses
+rates times sqrt(B), Adam's betas to the power of B and its eps / sqrt(B) (docs/many-gpus.md has the sources).
+Then Adam remembers as many photos as with B = 1, and what photos pull to and fro moves as far per photo seen.
 """
 
 import math

@@ -4,6 +4,7 @@ import math
 import time
 import zlib
 from collections.abc import Callable, Hashable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -116,27 +117,24 @@ class Trainer:
         Args:
             monitor: None on ranks other than the first.
         """
-        iterations, saved, stopped = self.config.optim.iterations, time.monotonic(), False
+        iterations, saved = self.config.optim.iterations, time.monotonic()
         self.check_ranks()
         with stop_on_interrupt(patient=self.ranks.count > 1) as stop, exact_convolutions():
-            while self.step < iterations and not stopped:
+            ended = self.step >= iterations
+            while not ended:
                 # Before a step, not after one: what is saved and shown has got over the last change.
                 self.edit()
                 batch = self.next_batch()
                 self.step += len(batch)
                 with torch_on_one(self.is_light):
                     loss, mse = self.advance(batch)
-                stopped = self.ranks.any(stop.is_set)
+                ended = self.ranks.any(stop.is_set) or self.step >= iterations
                 self.check_health(loss, len(batch))
                 if monitor is not None:
                     monitor.step(self.step, loss, mse, len(self.model.gaussians))
-                if (
-                    reaches(self.step, len(batch), CHECKPOINT_EVERY)
-                    and self.step < iterations
-                    and not stopped
-                ):
-                    saved = self.ranks.in_turn(lambda: self.report(monitor, saved))  # noqa: B023
-            self.ranks.in_turn(lambda: self.report(monitor, -math.inf))
+                if not ended and reaches(self.step, len(batch), CHECKPOINT_EVERY):
+                    saved = self.ranks.in_turn(partial(self.report, monitor, saved))
+            self.ranks.in_turn(partial(self.report, monitor, -math.inf))
         release_memory()
         return self.step >= iterations
 

@@ -1,0 +1,96 @@
+"""Steps of several photos: what moves, how far, and that recorded steps give the same."""
+
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from test_replay import CPU, FakeRecorder
+from test_training import Losses, open_tiny_scene
+from torch import Tensor
+
+from cocogs.config import Config, preset
+from cocogs.train.rates import make_optimizers, rates_at
+from cocogs.train.replay import Replay
+from cocogs.train.trainer import Trainer
+
+
+def settings(batch: int, photos: int = 36) -> Config:
+    base = preset("lens")
+    strategy = replace(base.strategy, extra_points=50, max_gaussians=300, every=12, gradient=1e-4)
+    return replace(base, optim=replace(base.optim, iterations=photos, batch=batch), strategy=strategy)
+
+
+def trained(batch: int, folder: Path, factory: pytest.TempPathFactory, replayed: bool = False) -> Trainer:
+    trainer = Trainer(settings(batch), open_tiny_scene(factory), folder)
+    if replayed:
+        trainer.replay = Replay(trainer.pull, {}, CPU, Recorder())
+    assert trainer.train(Losses())
+    return trainer
+
+
+class Recorder(FakeRecorder):
+    """Of steps that give two numbers; what a step leaves in gradients, each replay adds again."""
+
+    def __call__(self, step):
+        again, _ = super().__call__(step)
+        numbers = torch.zeros(2)
+        return lambda: numbers.copy_(step()), numbers
+
+
+def test_gradients_of_a_batch_are_the_mean(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    trainer = Trainer(settings(3), open_tiny_scene(tmp_path_factory), tmp_path)
+
+    def gradients(photos: list[tuple[int, float]]) -> Tensor:
+        trainer.model.zero_grad()
+        for index, share in photos:
+            trainer.pull(index, 0, False, False, share)
+        return torch.cat([p.grad.flatten() for p in trainer.model.parameters() if p.grad is not None])
+
+    singles = torch.stack([gradients([(index, 1.0)]) for index in (0, 4, 5)])
+    torch.testing.assert_close(
+        gradients([(i, 1 / 3) for i in (0, 4, 5)]), singles.mean(0), atol=1e-8, rtol=1e-4
+    )
+    assert not gradients([(0, 0.0)]).any()  # that of a rank that has no photo of its own
+
+
+def test_recorded_batches_end_in_the_same_bits(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Recordings add to the gradients of the photos before; also after splats were added."""
+    plain = trained(3, tmp_path / "plain", tmp_path_factory)
+    recorded = trained(3, tmp_path / "recorded", tmp_path_factory, replayed=True)
+    assert recorded.replay is not None and recorded.replay.count > 5
+    for name, value in plain.model.state_dict().items():
+        if isinstance(value, Tensor):
+            assert torch.equal(value, recorded.model.state_dict()[name]), name
+
+
+@pytest.mark.parametrize("batch", [1, 4])
+def test_rates_go_with_the_root_of_the_batch(
+    batch: int, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    config = settings(batch)
+    trainer = Trainer(config, open_tiny_scene(tmp_path_factory), tmp_path)
+    one = {name: o.param_groups[0] for name, o in make_optimizers(trainer.model, settings(1), 1.0).items()}
+    for name, optimizer in make_optimizers(trainer.model, config, 1.0).items():
+        [group] = optimizer.param_groups
+        assert group["lr"] == math.sqrt(batch) * one[name]["lr"]
+        assert group["betas"] == (0.9**batch, 0.999**batch)
+    rates, single = (rates_at(0.5, trainer.model, c.optim, 1.0) for c in (config, settings(1)))
+    assert rates == {name: math.sqrt(batch) * rate for name, rate in single.items()}
+
+
+def test_a_focus_moves_as_far_per_photo_seen(tmp_path: Path) -> None:
+    """What only one of many photos pulls at: alone every 40th step of one photo, or every 10th of four."""
+    moved = []
+    for batch in (1, 4):
+        value = torch.nn.Parameter(torch.zeros(()))
+        scale = math.sqrt(batch)
+        adam = torch.optim.Adam([value], 1e-3 * scale, betas=(0.9**batch, 0.999**batch), eps=1e-15 / scale)
+        for step in range(0, 8000, batch):
+            value.grad = torch.tensor(1 / batch if step % 40 == 0 else 0.0)
+            adam.step()
+        moved.append(float(value))
+    assert moved[1] == pytest.approx(moved[0], rel=0.1)
