@@ -75,7 +75,7 @@ class Ranks:
         deadline, told = time.monotonic() + 120, False
         while any(process.is_alive() for process in self.processes):
             if not told and any(process.exitcode for process in self.processes):
-                told = True
+                told, deadline = True, time.monotonic() + 20
                 for process in self.processes:
                     process.terminate()
             if time.monotonic() > deadline:
