@@ -83,7 +83,7 @@ def test_rates_go_with_the_root_of_the_batch(
     assert rates == {name: math.sqrt(batch) * rate for name, rate in single.items()}
 
 
-def test_a_focus_moves_as_far_per_photo_seen(tmp_path: Path) -> None:
+def test_a_focus_moves_as_far_per_photo_seen() -> None:
     """What only one of many photos pulls at: alone every 40th step of one photo, or every 10th of four."""
     moved = []
     for batch in (1, 4):
@@ -93,5 +93,5 @@ def test_a_focus_moves_as_far_per_photo_seen(tmp_path: Path) -> None:
         for step in range(0, 8000, batch):
             value.grad = torch.tensor(1 / batch if step % 40 == 0 else 0.0)
             adam.step()
-        moved.append(float(value))
+        moved.append(float(value.detach()))
     assert moved[1] == pytest.approx(moved[0], rel=0.1)
