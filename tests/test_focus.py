@@ -2,6 +2,7 @@
 
 import math
 import weakref
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,18 +11,14 @@ from tiny_run import tiny_camera, tiny_scene
 from torch import Tensor
 from torch.nn import functional as F
 
+from cocogs.optics.evidence import Evidence, mean_depths, measure_photo, measure_photos, thin_out
 from cocogs.optics.lens import coc_diameter
 from cocogs.optics.search import (
     IN_FOCUS,
     SENSOR_BLUR,
-    Evidence,
     find_lens,
     fit_blurs,
     fit_lens,
-    mean_depths,
-    measure_photo,
-    measure_photos,
-    thin_out,
 )
 from cocogs.optics.sharpness import DETAIL_FLOOR, blur_map, gradient_energy
 from cocogs.scene import View, open_scene
@@ -114,7 +111,7 @@ def test_masked_points_are_no_evidence() -> None:
 
 def test_one_photo_is_in_memory_at_a_time(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Those that the budget does not keep are not all there at once."""
-    scene = open_scene(tiny_scene(tmp_path), tmp_path / "cache", memory_budget=0)
+    scene = replace(open_scene(tiny_scene(tmp_path), tmp_path / "cache"), memory_budget=0)
     read, alive = scene.photo, []
 
     def photo(view: View) -> Tensor:

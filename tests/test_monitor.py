@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from datasets import mask_as_prepared
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tiny_run import HEIGHT, WIDTH, tiny_run
@@ -126,7 +127,7 @@ def test_the_curve_of_the_test_views_leaves_out_what_is_masked(run: Run, tmp_pat
     Image.fromarray((np.arange(WIDTH) < WIDTH // 2).astype(np.uint8)[None].repeat(HEIGHT, 0) * 255).save(
         tmp_path / "mask.png"
     )
-    masked = replace(view, mask_path=tmp_path / "mask.png")
+    masked = replace(view, mask_path=mask_as_prepared(tmp_path / "mask.png"))
     scene = replace(run.scene, views=[*run.scene.train_views, masked])
     with Monitor(tmp_path, 0, 100, print) as monitor:
         monitor.evaluate(100, run.model, scene)

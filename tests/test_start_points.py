@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from datasets import make_colmap
+from datasets import make_colmap, mask_as_prepared
 from PIL import Image
 from torch import Tensor
 
@@ -68,7 +68,7 @@ def test_only_pixels_within_the_masks_are_lifted(room: Scene, tmp_path: Path) ->
     mask[100:, :120] = 255
     Image.fromarray(mask).save(tmp_path / "corner.png")
     room.views = [
-        replace(view, mask_path=tmp_path / ("corner.png" if index == 1 else "nothing.png"))
+        replace(view, mask_path=mask_as_prepared(tmp_path / ("corner.png" if index == 1 else "nothing.png")))
         for index, view in enumerate(room.views)
     ]
     torch.manual_seed(0)

@@ -89,7 +89,7 @@ def test_masks_that_are_turned_themselves_count_as_stored_too(tmp_path: Path) ->
         lens = Intrinsics("PINHOLE", 10, 6, (9.0, 9.0, 5.0, 3.0))
         shot = Shot("a.png", lens, torch.eye(4).double(), upright=upright)
         fitted = prepare.fit_mask(prepare.fit_photo(shot, tmp_path / "a.png"), shot, tmp_path / "mask.png")
-        ready = photos.read_mask(prepare.prepared_mask(fitted, lens, tmp_path / "cache"))
+        ready = prepare.open_pixels(prepare.prepared_mask(fitted, lens, tmp_path / "cache"))
         assert np.array_equal(ready, (mask[::-1, ::-1] if upright else mask) > 0)
 
 
@@ -123,15 +123,14 @@ def test_photos_are_listed_in_all_folders_but_those_of_other_things(tmp_path: Pa
     assert photos.list_photos(tmp_path) == sorted(wanted)
 
 
-def test_webp_decodes_exactly_and_is_prepared_as_png(tmp_path: Path) -> None:
-    """COLMAP, which looks for features, reads no WebP."""
+def test_webp_decodes_exactly(tmp_path: Path) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (6, 10, 3), dtype=np.uint8)
     Image.fromarray(noise).save(tmp_path / "a.webp", lossless=True)
     assert np.array_equal(photos.read_photo(tmp_path / "a.webp"), noise)
     lens = Intrinsics("PINHOLE", 10, 6, (9.0, 9.0, 5.0, 3.0))
     photo = prepare.fit_photo(Shot("a.webp", lens, torch.eye(4).double()), tmp_path / "a.webp")
     ready = prepare.prepared_photo(photo, lens, tmp_path / "cache")
-    assert ready.suffix == ".png" and np.array_equal(photos.read_photo(ready), noise)
+    assert np.array_equal(prepare.open_pixels(ready).transpose(1, 2, 0), noise)
 
 
 def test_what_is_not_used_is_named(tmp_path: Path) -> None:
@@ -272,7 +271,7 @@ def test_shrinking_a_photo_needs_few_bytes_a_pixel(tmp_path: Path) -> None:
     prepare.prepared_photo(photo, flat, tmp_path / "cache")
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert peak < 70 * pixels._BLOCK + 8 * 4000 * 3000
+    assert peak < 12 * pixels._BLOCK + 5 * 4000 * 3000
 
 
 def test_a_folder_of_photos_nobody_can_read_says_so(tmp_path: Path) -> None:

@@ -197,6 +197,8 @@ class Trainer:
         if len(self.order) == 0:
             self.order = torch.randperm(len(self.views))
         index, self.order = int(self.order[0]), self.order[1:]
+        # The first one of a new order is not known yet: drawing it now would change what is random after it.
+        self.photos.expect(self.views[next_one] for next_one in self.order[:1].tolist())
         return index
 
     def set_rates(self) -> None:
