@@ -3,11 +3,10 @@
     python scripts/stress.py --photos 40,500,2000 --out /tmp/stress
 
 For each size it makes a set of ray-cast photos of a textured room, out of focus, and runs the command line on
-it, each stage in a process of its own. The photos are JPEGs of `--size`. `--bases` views are cast, from which
-crops are cut that differ by some pixels; so every photo has a camera of its own. A set of more than `--distinct`
-photos repeats these under other names, as links. Cameras and points come with the set (transforms.json), unless
-`--sfm` asks for SfM. The last lines are the table of docs/benchmarks.md. Peaks are those of each process (the
-script itself stays small: on Linux a process starts with the peak of the one that forked it).
+it, each stage in a process of its own. The photos are JPEGs of `--size`. `--bases` views are cast; crops of
+them that differ by some pixels are the photos, each with a camera of its own. A set of more than `--distinct`
+photos repeats these under other names, as links. Cameras and points come with the set (transforms.json),
+unless `--sfm` asks for SfM. The last lines are the table of docs/benchmarks.md. Linux only.
 """
 
 import argparse
@@ -149,14 +148,21 @@ def run(command: list[str], log: Path) -> dict[str, float]:
     Raises:
         SystemExit: it failed.
     """
-    began = time.monotonic()
+    began, peak = time.monotonic(), 0
     with log.open("w") as output:
         process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
-        _, status, usage = os.wait4(process.pid, 0)
+        while True:
+            ended, status, usage = os.wait4(process.pid, os.WNOHANG)
+            if ended:
+                break
+            # Not ru_maxrss, which starts with the peak of the process that started this one.
+            lines = Path(f"/proc/{process.pid}/status").read_text().splitlines()
+            peak = max([peak, *(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))])
+            time.sleep(0.1)
     if status:
         raise SystemExit(f"{' '.join(command)} failed:\n{log.read_text()[-2000:]}")
     cpu = usage.ru_utime + usage.ru_stime
-    return {"seconds": time.monotonic() - began, "cpu": cpu, "peak": usage.ru_maxrss * 1024}
+    return {"seconds": time.monotonic() - began, "cpu": cpu, "peak": peak * 1024}
 
 
 def open_only(data: Path, cache: Path) -> None:
@@ -175,7 +181,7 @@ def start_only(data: Path, cache: Path) -> None:
     scene = open_scene(data, cache, test_every=100)
     began = time.process_time()
     model = start_model(preset("lens"), scene)
-    print(f"start_model: {time.process_time() - began:.1f} CPU s, K {float(model.lens.of(0).K):.4g}")
+    print(f"start_model: {time.process_time() - began:.1f} CPU s, K {model.lens.of(0).K.item():.4g}")
 
 
 def stages(data: Path, out: Path, options: argparse.Namespace) -> dict[str, list[str]]:

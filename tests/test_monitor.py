@@ -13,7 +13,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tiny_run import HEIGHT, WIDTH, tiny_run
 
 from cocogs.run import Run, load_run
-from cocogs.train.monitor import Monitor, peak_memory, picture_psnr, psnr, strip
+from cocogs.train.monitor import Monitor, peak_memory, picture_psnr, psnr, some_of, strip
 
 
 @pytest.fixture(scope="module", params=["lens", "paper", "full", "3dgs"])
@@ -120,6 +120,11 @@ def test_evaluation_draws_curves_and_strips(run: Run, tmp_path: Path) -> None:
     assert pictures.shape == (3, HEIGHT, WIDTH * (3 if is_pinhole else 4))
     assert torch.equal(pictures[..., :WIDTH], run.scene.photo(views[0]))
     assert 0 <= pictures.min() <= pictures.max() <= 1
+
+
+def test_of_many_photos_some_are_shown() -> None:
+    assert some_of(range(3), 20) == [0, 1, 2] and some_of([], 20) == []
+    assert some_of("abcdef", 2) == ["a", "d"] and len(some_of(range(2000), 100)) == 100
 
 
 def test_the_curve_of_the_test_views_leaves_out_what_is_masked(run: Run, tmp_path: Path) -> None:

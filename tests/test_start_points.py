@@ -11,6 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from cocogs.scene import Scene, open_scene
+from cocogs.train import start_points
 from cocogs.train.start_points import add_start_points, lift_pixels, scatter_points, thumbnail
 
 
@@ -50,6 +51,17 @@ def test_lifted_pixels_lie_on_what_the_photos_show(room: Scene) -> None:
     assert points.shape == (1000, 3)
     assert float((wall_error(room.points) < 0.1).float().mean()) == pytest.approx(0.5, abs=0.05)
     assert float((wall_error(points) < 0.1).float().mean()) > 0.85
+
+
+def test_of_many_photos_some_are_lifted_from(room: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(start_points, "MOST_LIFTED", 4)
+    monkeypatch.setattr(start_points, "MOST_JUDGES", 2)
+    read, photo = set(), room.photo
+    monkeypatch.setattr(room, "photo", lambda view: read.add(view.name) or photo(view))
+    torch.manual_seed(0)
+    points, _ = lift_pixels(room, room.points, 1000)
+    assert points.shape == (1000, 3) and len(read) == 4
+    assert float((wall_error(points) < 0.1).float().mean()) > 0.8
 
 
 def test_lifted_pixels_keep_their_colour(room: Scene) -> None:

@@ -1,7 +1,10 @@
 """What people's folders hold: turned photos beside known cameras, subfolders, kinds of files, masks."""
 
 import json
+import threading
 import tracemalloc
+import warnings
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +24,7 @@ from datasets import (
 from PIL import ExifTags, Image
 
 from cocogs.errors import InputError
-from cocogs.io import folders, nerfstudio, photos, pixels, prepare
+from cocogs.io import decoding, folders, nerfstudio, photos, pixels, prepare
 from cocogs.io.source import Intrinsics, Shot
 from cocogs.scene import Scene, open_scene
 
@@ -272,6 +275,58 @@ def test_shrinking_a_photo_needs_few_bytes_a_pixel(tmp_path: Path) -> None:
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 12 * pixels._BLOCK + 5 * 4000 * 3000
+
+
+def test_a_jpeg_to_be_shrunk_is_decoded_smaller_and_as_sharp(tmp_path: Path) -> None:
+    """Only where twice the final size is left, and the sides can be divided."""
+    picture = np.kron(take_photo(make_cameras(1)[0]), np.ones((4, 4, 1), np.uint8))
+    noise = np.random.default_rng(0).normal(0, 8, picture.shape[:2])[..., None]
+    Image.fromarray((picture + noise).clip(0, 255).astype(np.uint8)).save(tmp_path / "a.jpg", quality=95)
+    whole = photos.read_photo(tmp_path / "a.jpg")
+    for shrink, part in ((3.9, 1), (4, 2), (7.9, 2), (8, 4), (100, 8)):
+        half = photos.read_photo(tmp_path / "a.jpg", shrink=shrink)
+        assert half.shape == (720 // part, 960 // part, 3)
+    fine, fast = (
+        pixels.resize_area(photos.read_photo(tmp_path / "a.jpg", shrink=s), 240, 180) for s in (1, 4)
+    )
+    assert np.abs(fast - fine).mean() < 0.5 / 255
+    energies = [np.square(np.diff(p, axis=1)).mean() for p in (fine, fast)]
+    assert energies[1] == pytest.approx(energies[0], rel=0.03)
+    Image.fromarray(whole[:, :-1]).save(tmp_path / "odd.jpg")
+    assert photos.read_photo(tmp_path / "odd.jpg", shrink=4).shape == (720, 959, 3)
+
+
+def test_threads_read_photos_at_once_and_leave_pillow_as_it_was(tmp_path: Path) -> None:
+    Image.effect_noise((400, 300), 60).convert("RGB").save(tmp_path / "a.jpg")
+    before = Image.MAX_IMAGE_PIXELS, list(warnings.filters)
+    both = threading.Barrier(2, timeout=10)
+
+    def read(number: int) -> tuple[int, ...]:
+        with decoding.opened(tmp_path / "a.jpg") as image:
+            both.wait()  # each is inside while the other is
+            return decoding.decode(tmp_path / "a.jpg", image).shape
+
+    with ThreadPoolExecutor(2) as pool:
+        assert list(pool.map(read, range(2))) == [(300, 400, 3)] * 2
+    assert (Image.MAX_IMAGE_PIXELS, list(warnings.filters)) == before
+
+
+def test_preparing_stops_at_the_first_photo_that_fails() -> None:
+    lens = Intrinsics("PINHOLE", 10, 6, (9.0, 9.0, 5.0, 3.0))
+    header = photos.PhotoHeader(10, 6, 10, 6, 1, False, photos.LensFacts())
+    done = []
+
+    def work(number: int) -> int:
+        if number == 3:
+            raise InputError("three.jpg is damaged")
+        done.append(number)
+        return 2 * number
+
+    picture = prepare.Picture(Path("a.jpg"), lens, True, header)
+    assert list(prepare.each(work, range(3), picture, lens)) == [0, 2, 4]
+    with pytest.raises(InputError, match="three"):
+        list(prepare.each(work, range(10_000), picture, lens))
+    assert len(done) < 9_000
 
 
 def test_a_folder_of_photos_nobody_can_read_says_so(tmp_path: Path) -> None:
