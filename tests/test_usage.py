@@ -279,7 +279,9 @@ def test_shrinking_a_photo_needs_few_bytes_a_pixel(tmp_path: Path) -> None:
 
 def test_a_jpeg_to_be_shrunk_is_decoded_smaller_and_as_sharp(tmp_path: Path) -> None:
     """Only where twice the final size is left, and the sides can be divided."""
-    picture = np.kron(take_photo(make_cameras(1)[0]), np.ones((4, 4, 1), np.uint8))
+    picture = np.asarray(
+        Image.fromarray(take_photo(make_cameras(1)[0])).resize((960, 720), Image.Resampling.BICUBIC)
+    )
     noise = np.random.default_rng(0).normal(0, 8, picture.shape[:2])[..., None]
     Image.fromarray((picture + noise).clip(0, 255).astype(np.uint8)).save(tmp_path / "a.jpg", quality=95)
     whole = photos.read_photo(tmp_path / "a.jpg")
@@ -289,9 +291,9 @@ def test_a_jpeg_to_be_shrunk_is_decoded_smaller_and_as_sharp(tmp_path: Path) -> 
     fine, fast = (
         pixels.resize_area(photos.read_photo(tmp_path / "a.jpg", shrink=s), 240, 180) for s in (1, 4)
     )
-    assert np.abs(fast - fine).mean() < 0.5 / 255
+    assert np.abs(fast - fine).mean() < 1.5 / 255
     energies = [np.square(np.diff(p, axis=1)).mean() for p in (fine, fast)]
-    assert energies[1] == pytest.approx(energies[0], rel=0.03)
+    assert energies[1] == pytest.approx(energies[0], rel=0.1)
     Image.fromarray(whole[:, :-1]).save(tmp_path / "odd.jpg")
     assert photos.read_photo(tmp_path / "odd.jpg", shrink=4).shape == (720, 959, 3)
 

@@ -57,8 +57,9 @@ def opened(path: Path) -> Iterator[ImageFile.ImageFile]:
 
 def reduce(image: ImageFile.ImageFile, shrink: float) -> None:
     """Let a JPEG file decode to a half, a quarter or an eighth of its size, where it is to be shrunk by
-    `shrink` and at least twice the final size is left. That is as sharp (gradient energy .98 to 1.00 of that
-    from all pixels) and several times as fast. Other files stay as they are."""
+    `shrink` and at least twice the final size is left. On nine photos that was as sharp as from all pixels
+    (gradient energy 1.00 to 1.02 of it; .25 to .5 levels of 255 apart), and three times as fast. Other files
+    stay as they are."""
     for part in (8, 4, 2):
         width, height = image.size
         if shrink / part >= 2 and width % part == 0 and height % part == 0:
