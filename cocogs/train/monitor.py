@@ -91,7 +91,7 @@ class Monitor:
 
     @torch.no_grad()
     def evaluate(self, step: int, model: DefocusModel, scene: Scene) -> None:
-        """Add the PSNR of the test views, the lens and the exposures to the curves; those of some, of many."""
+        """Add the PSNR of the test views, the lens and the exposures to the curves; of many, of some."""
         scores = []
         for view in some_of(scene.test_views, TEST_VIEWS):
             render = model.sharp(model.camera(view)).colors[0].cpu()
