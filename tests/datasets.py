@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 
 from cocogs.camera import Camera
+from cocogs.io.photos import read_mask, read_photo
 
 WIDTH, HEIGHT, FOCAL = 240, 180, 220.0
 
@@ -193,3 +194,15 @@ def write_truth_scene(folder: Path, views: int = 6, hold: int = 3) -> Path:
     (folder / "refocus").mkdir()
     shutil.copy(folder / "images" / "000.png", folder / "refocus" / "000_f3.png")
     return folder
+
+
+def as_prepared(picture: Path) -> Path:
+    """What the cache would hold of an upright photo."""
+    np.save(prepared := picture.with_suffix(".npy"), read_photo(picture).transpose(2, 0, 1))
+    return prepared
+
+
+def mask_as_prepared(picture: Path) -> Path:
+    """The same of a mask."""
+    np.save(prepared := picture.with_suffix(".npy"), read_mask(picture))
+    return prepared

@@ -88,7 +88,6 @@ def test_display_p3_becomes_srgb_as_css_says(tmp_path: Path) -> None:
         most = np.iinfo(dtype).max
         stored = np.full((4, 4, 3), np.rint(p3 * most), dtype)
         path = _save(tmp_path / "a.png", stored, profile(SRGB_CURVE, DISPLAY_P3))
-        assert not photos.read_header(path).is_srgb
         assert np.abs(photos.read_photo(path) / most - expected).max() < tolerance, dtype
 
 
@@ -107,14 +106,13 @@ def test_sixteen_bits_agree_with_littlecms(
     assert sixteen.dtype == np.uint16
     assert np.abs(sixteen / 257 - eight).max() < (0.6 if columns is None else 3 if curve == LINEAR else 1.6)
     is_srgb = curve == SRGB_CURVE and columns is None
-    assert np.array_equal(eight, pixels) == is_srgb == photos.read_header(tmp_path / "a.png").is_srgb
+    assert np.array_equal(eight, pixels) == is_srgb
 
 
 @pytest.mark.parametrize("suffix", [".png", ".tif", ".webp"])
 def test_an_srgb_profile_changes_no_bit(tmp_path: Path, pixels: np.ndarray, suffix: str) -> None:
     path = tmp_path / f"a{suffix}"
     Image.fromarray(pixels).save(path, icc_profile=srgb_profile(), lossless=True)
-    assert photos.read_header(path).is_srgb
     assert np.array_equal(photos.read_photo(path), pixels)
     deep = pixels.astype(np.uint16) * 257
     assert np.array_equal(photos.read_photo(_save(tmp_path / "deep.png", deep, srgb_profile())), deep)
@@ -135,7 +133,6 @@ def test_adobe_rgb_told_by_exif_alone(tmp_path: Path) -> None:
     image, exif = Image.new("RGB", (16, 16), (100, 200, 100)), Image.Exif()
     exif.get_ifd(ExifTags.IFD.Exif)[40965] = {1: "R03"}
     image.save(tmp_path / "a.jpg", exif=exif, quality=100)
-    assert not photos.read_header(tmp_path / "a.jpg").is_srgb
     by_profile = color.to_srgb(np.asarray(image), profile(GAMMA_22, ADOBE))
     assert by_profile[0, 0, 0] < 60
     assert np.abs(photos.read_photo(tmp_path / "a.jpg").astype(int) - by_profile).max() <= 2
@@ -152,7 +149,6 @@ def test_masks_are_not_converted(tmp_path: Path) -> None:
 @pytest.mark.parametrize("depth", [np.uint8, np.uint16])
 def test_damaged_profiles_count_as_srgb(tmp_path: Path, pixels: np.ndarray, icc: bytes, depth: type) -> None:
     path = _save(tmp_path / "a.png", pixels.astype(depth), icc)
-    assert photos.read_header(path).is_srgb
     assert np.array_equal(photos.read_photo(path), pixels)
 
 

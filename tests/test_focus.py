@@ -2,26 +2,32 @@
 
 import math
 import weakref
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from tiny_run import tiny_camera, tiny_scene
 from torch import Tensor
 from torch.nn import functional as F
 
-from cocogs.optics.lens import coc_diameter
-from cocogs.optics.search import (
-    IN_FOCUS,
-    SENSOR_BLUR,
+from cocogs.optics import evidence as evidence_room
+from cocogs.optics.evidence import (
     Evidence,
-    find_lens,
-    fit_blurs,
-    fit_lens,
+    glance_at_photo,
     mean_depths,
     measure_photo,
     measure_photos,
     thin_out,
+)
+from cocogs.optics.lens import coc_diameter
+from cocogs.optics.search import (
+    IN_FOCUS,
+    SENSOR_BLUR,
+    find_lens,
+    fit_blurs,
+    fit_lens,
 )
 from cocogs.optics.sharpness import DETAIL_FLOOR, blur_map, gradient_energy
 from cocogs.scene import View, open_scene
@@ -114,7 +120,7 @@ def test_masked_points_are_no_evidence() -> None:
 
 def test_one_photo_is_in_memory_at_a_time(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Those that the budget does not keep are not all there at once."""
-    scene = open_scene(tiny_scene(tmp_path), tmp_path / "cache", memory_budget=0)
+    scene = replace(open_scene(tiny_scene(tmp_path), tmp_path / "cache"), memory_budget=0)
     read, alive = scene.photo, []
 
     def photo(view: View) -> Tensor:
@@ -127,6 +133,40 @@ def test_one_photo_is_in_memory_at_a_time(monkeypatch: pytest.MonkeyPatch, tmp_p
     assert len(alive) == len(scene.train_views) > 1
 
 
+def test_a_glance_finds_the_same_detail_as_the_whole_photo(tmp_path: Path) -> None:
+    scene = open_scene(tiny_scene(tmp_path), tmp_path / "cache")
+    view = scene.train_views[1]
+    points = torch.cat(
+        [scene.points, view.camera.unproject(4 + 40 * torch.rand(500, 2), torch.full((500,), 4.0))]
+    )
+    pixels = scene.stored(view)[0]
+    half = np.arange(pixels.shape[2])[None].repeat(pixels.shape[1], 0) < 24
+    for mask in (None, half):
+        whole = measure_photo(
+            view.camera, scene.photo(view), None if mask is None else torch.from_numpy(mask).float(), points
+        )
+        depths, energies = glance_at_photo(view.camera, pixels, mask, points)
+        torch.testing.assert_close(depths, whole[0], equal_nan=True)
+        torch.testing.assert_close(energies, whole[1], equal_nan=True, rtol=1e-4, atol=1e-9)
+        assert 100 < int((~depths.isnan()).sum()) < len(points)
+
+
+def test_of_many_photos_some_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scene = open_scene(tiny_scene(tmp_path), tmp_path / "cache")
+    monkeypatch.setattr(evidence_room, "MOST_COMPARED", 4)
+    read = []
+    photo = scene.photo
+    monkeypatch.setattr(scene, "photo", lambda view: read.append(view.name) or photo(view))
+    evidence, blurs = measure_photos(scene)
+    assert evidence.compared is not None and len(evidence.compared) == 4
+    assert read == [scene.train_views[index].name for index in evidence.compared]
+    known = (~blurs.isnan()).any(1).nonzero()[:, 0].tolist()
+    assert set(known) <= set(evidence.compared)
+    assert not evidence.energies.isnan().all(1).any(), "the others are glanced at"
+    _, every = measure_photos(scene, every=True)
+    assert (~every.isnan()).any(1).sum() > len(known)
+
+
 def test_mean_depths() -> None:
     nan = math.nan
     depths = torch.tensor([[1.0, 3.0, nan], [nan, nan, 8.0], [nan, nan, nan]])
@@ -135,6 +175,18 @@ def test_mean_depths() -> None:
 
 
 # --- the fit
+
+
+def test_photos_that_were_not_compared_find_their_focus() -> None:
+    """A third of the photos tells the lens; the others differ from them as their focus does."""
+    evidence, focus_distances = synthetic_evidence(60.0, views=30, points=800)
+    some = [*range(0, 30, 4), 1, 2]
+    blurs = torch.full_like(evidence.depths, math.nan)
+    alone, K, _ = find_lens(evidence.of(some), blurs[some])
+    focus, of_all, method = find_lens(replace(evidence, compared=some), blurs)
+    assert method == "compared" and of_all == K and torch.equal(focus[some], alone)
+    others = [index for index in range(30) if index not in some]
+    assert (1 / focus - 1 / focus_distances)[others].abs().max() < 0.02
 
 
 @pytest.mark.parametrize("outliers", [0.0, 0.15])

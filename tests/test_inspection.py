@@ -27,7 +27,8 @@ from cocogs.measure.inspection import (
     in_focus_range,
     inspect_scene,
 )
-from cocogs.optics.search import Evidence, fit_blurs, variation
+from cocogs.optics.evidence import Evidence
+from cocogs.optics.search import fit_blurs, variation
 from cocogs.optics.sharpness import blur_map, gaussian_blur
 from cocogs.scene import open_scene
 

@@ -105,3 +105,16 @@ def test_masks_named_by_the_file_are_used(tmp_path: Path) -> None:
     assert second is None
     assert first is not None
     assert torch.equal(first[0], (torch.arange(WIDTH) < WIDTH // 2).float())
+
+
+def test_folders_are_listed_once_for_all_photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not once per photo: 2,000 photos would be looked at 4 million times."""
+    names = [f"{index}.jpg" for index in range(50)]
+    for place, end in (("masks", ".png"), ("images", ".jpg")):
+        (tmp_path / place).mkdir()
+        for name in names:
+            (tmp_path / place / f"{Path(name).stem}{end}").touch()
+    listed, names_of = [], folders._file_names
+    monkeypatch.setattr(folders, "_file_names", lambda folder: listed.append(folder) or names_of(folder))
+    assert len(folders.find_masks(tmp_path, names)) == 50
+    assert len(listed) == len(set(listed))

@@ -7,12 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from datasets import mask_as_prepared
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tiny_run import HEIGHT, WIDTH, tiny_run
 
 from cocogs.run import Run, load_run
-from cocogs.train.monitor import Monitor, peak_memory, picture_psnr, psnr, strip
+from cocogs.train.monitor import Monitor, peak_memory, picture_psnr, psnr, some_of, strip
 
 
 @pytest.fixture(scope="module", params=["lens", "paper", "full", "3dgs"])
@@ -121,12 +122,17 @@ def test_evaluation_draws_curves_and_strips(run: Run, tmp_path: Path) -> None:
     assert 0 <= pictures.min() <= pictures.max() <= 1
 
 
+def test_of_many_photos_some_are_shown() -> None:
+    assert some_of(range(3), 20) == [0, 1, 2] and some_of([], 20) == []
+    assert some_of("abcdef", 2) == ["a", "d"] and len(some_of(range(2000), 100)) == 100
+
+
 def test_the_curve_of_the_test_views_leaves_out_what_is_masked(run: Run, tmp_path: Path) -> None:
     view = run.scene.test_views[0]
     Image.fromarray((np.arange(WIDTH) < WIDTH // 2).astype(np.uint8)[None].repeat(HEIGHT, 0) * 255).save(
         tmp_path / "mask.png"
     )
-    masked = replace(view, mask_path=tmp_path / "mask.png")
+    masked = replace(view, mask_path=mask_as_prepared(tmp_path / "mask.png"))
     scene = replace(run.scene, views=[*run.scene.train_views, masked])
     with Monitor(tmp_path, 0, 100, print) as monitor:
         monitor.evaluate(100, run.model, scene)

@@ -12,7 +12,8 @@ from datasets import FOCAL, HEIGHT, WIDTH, make_cameras, make_nerfstudio, opengl
 from PIL import Image
 
 from cocogs.errors import InputError
-from cocogs.io import nerfstudio
+from cocogs.io import nerfstudio, prepare
+from cocogs.io.photos import read_photo
 from cocogs.scene import Scene, open_scene
 
 
@@ -124,8 +125,12 @@ def test_distortion_becomes_a_colmap_model_and_is_removed(tmp_path: Path, settin
     make_nerfstudio(tmp_path, **settings)
     source, _ = nerfstudio.read_transforms(tmp_path / "transforms.json")
     assert source.shots[0].intrinsics.model == model
-    view = _open(tmp_path, tmp_path).views[0]
-    assert (view.image_path.parent.name == "photos") == (model != "PINHOLE")
+    scene = _open(tmp_path, tmp_path)
+    view = scene.views[0]
+    same = np.array_equal(
+        prepare.open_pixels(view.image_path).transpose(1, 2, 0), read_photo(view.original.path)
+    )
+    assert same == (model == "PINHOLE")
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from test_training import Losses, open_tiny_scene
 from tiny_run import APERTURE, FOCUS_DISTANCES, FX, tiny_camera
 
 from cocogs.config import preset
+from cocogs.optics import resolution
 from cocogs.optics.lens import DISC_SIGMA, PhotoLens
 from cocogs.optics.resolution import least_blur
 from cocogs.rasterize.constants import PIXEL_VARIANCE
@@ -72,3 +73,29 @@ def test_trained_splats_are_no_thinner(
     assert (thinnest >= trainer.finest * (1 - 1e-6)).all()
     held = thinnest <= trainer.finest * (1 + 1e-6)
     assert 0.05 < held.float().mean() < 1  # and some would be
+
+
+def test_many_photos_give_the_same_as_one_after_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sorted out by blocks: photos that look elsewhere, or are less sharp there, are not asked."""
+    generator = torch.Generator().manual_seed(0)
+
+    def random(*size: int) -> torch.Tensor:
+        return torch.rand(*size, generator=generator)
+
+    cameras, many = [], []
+    for index in range(60):
+        moved = tiny_camera(index % 8).cam_from_world.clone()
+        moved[:3, 3] += 80 * random(3) - 40
+        cameras.append(replace(tiny_camera(0), cam_from_world=moved))
+        many.append(PhotoLens(1 + 8 * random(1)[0], 30 * random(1)[0], 0.3 * random(1)[0]))
+    means = torch.randn(3001, 3, generator=generator) * torch.tensor([20.0, 20.0, 20.0])
+    expected = least_blur(means, cameras, many)
+    asked = []
+    blur = resolution._Photos.blur
+    monkeypatch.setattr(resolution._Photos, "blur", lambda *a: asked.append(a[1].shape) or blur(*a))
+    monkeypatch.setattr(resolution, "MOST_LOOPED", 59)
+    monkeypatch.setattr(resolution, "BLOCK", 32)
+    torch.testing.assert_close(least_blur(means, cameras, many), expected)
+    assert 0.02 < (expected == 0).float().mean() < 0.95, "some are seen by nobody"
+    assert sum(blocks * places for blocks, places, _ in asked) < 0.6 * 60 * 3001
+    assert least_blur(means[:3], cameras, many).shape == (3,)

@@ -2,8 +2,10 @@
 
 import errno
 import os
+import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import pycolmap
@@ -27,7 +29,7 @@ from PIL import ExifTags, Image
 from cocogs.camera import Camera, pose_at
 from cocogs.errors import InputError
 from cocogs.io import photos
-from cocogs.scene import Scene, open_scene
+from cocogs.scene import Scene, open_scene, opening
 from cocogs.scene.frame import offset_of
 from cocogs.scene.split import named
 
@@ -63,7 +65,7 @@ def test_a_colmap_project_at_full_size(data: Path) -> None:
     scene, said = _open(data)
     assert [view.name for view in scene.views] == ["000.png", "001.png", "002.png", "003.png"]
     for index, (view, camera) in enumerate(zip(scene.views, make_cameras(4), strict=True)):
-        assert view.image_path == data / "images" / view.name, "a pinhole photo is used as it is"
+        assert view.original.path == data / "images" / view.name
         assert (
             torch.allclose(view.camera.intrinsics, camera.intrinsics)
             and view.camera.intrinsics.dtype == torch.float64
@@ -111,7 +113,7 @@ def test_distorted_photos_are_undistorted_once(tmp_path: Path, monkeypatch: pyte
     # pycolmap samples bilinearly, which softens: the same picture but for its finest detail.
     difference = scene.photo(view) * 255 - torch.from_numpy(theirs.to_array()).permute(2, 0, 1)
     assert torch.nn.functional.avg_pool2d(difference, 8).abs().mean() < 1
-    monkeypatch.setattr(photos, "write_png", None)
+    monkeypatch.setattr(photos, "read_photo", None)
     again, _ = _open(data)
     assert again.views[0].image_path == view.image_path
 
@@ -189,23 +191,46 @@ def test_lens_facts_are_those_of_the_original_photo(data: Path) -> None:
     assert scene.views[1].lens.f_number is None
 
 
-def test_photos_to_train_on_are_kept_in_memory_first(data: Path) -> None:
-    size = _open(data)[0].photo(_open(data)[0].views[0]).nbytes
-    scene, _ = _open(data, memory_budget=2 * size, test_every=2)
-    assert [scene.photo(v) is scene.photo(v) for v in scene.train_views] == [True, True]
-    assert [scene.photo(v) is scene.photo(v) for v in scene.test_views] == [False, False]
-
-
-def test_photos_stay_in_memory_up_to_the_budget(data: Path) -> None:
+def test_the_photos_used_last_stay_in_memory(data: Path) -> None:
     size = 3 * 4 * WIDTH * HEIGHT
-    scene, said = _open(data, memory_budget=int(2.5 * size))
-    kept = [scene.photo(view) is scene.photo(view) for view in scene.views]
-    assert kept == [True, True, False, False]
-    assert torch.equal(scene.photo(scene.views[3]), _picture(data, 3))
-    assert any("read from disk at every use" in line for line in said)
-    roomy, said = _open(data)
-    assert all(roomy.photo(view) is roomy.photo(view) for view in roomy.views)
-    assert not any("disk" in line for line in said)
+    scene = replace(_open(data)[0], memory_budget=int(2.5 * size))
+    first, second, third, _ = scene.views
+    kept = scene.photo(first)
+    assert scene.photo(second) is scene.photo(second) and scene.photo(first) is kept
+    scene.photo(third)  # the second one was used least recently
+    assert [scene.is_at_hand(view) for view in scene.views] == [True, False, True, False]
+    assert torch.equal(scene.photo(second), _picture(data, 1))
+    tight = replace(_open(data)[0], memory_budget=size - 1)
+    assert tight.photo(first) is not tight.photo(first)
+
+
+def test_prepared_photos_are_made_once_and_anew_where_damaged(data: Path) -> None:
+    scene, _ = _open(data)
+    before = {view.image_path: view.image_path.stat().st_mtime_ns for view in scene.views}
+    broken = scene.views[2].image_path
+    broken.write_bytes(broken.read_bytes()[:-100])
+    with pytest.raises(InputError, match="is damaged: remove it"):
+        scene.photo(scene.views[2])
+    again, _ = _open(data)
+    after = {view.image_path: view.image_path.stat().st_mtime_ns for view in again.views}
+    assert {path for path in before if before[path] != after[path]} == {broken}
+    assert torch.equal(again.photo(again.views[2]), _picture(data, 2))
+    broken.unlink()
+    with pytest.raises(InputError, match="is gone: run the command again"):
+        scene.photo(scene.views[2])
+
+
+def test_the_disk_that_photos_take_is_said_beforehand(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(opening, "TELL_DISK", 1)
+    free = shutil.disk_usage(data)
+    monkeypatch.setattr(shutil, "disk_usage", lambda place: free._replace(free=4 * 3 * WIDTH * HEIGHT - 1))
+    _refused(data, r"cache/photos would take 0\.0 GB of disk, .* free space, .* a larger `downscale`")
+    assert not (data.parent / "cache").exists()
+    monkeypatch.setattr(shutil, "disk_usage", lambda place: free._replace(free=4 * 3 * WIDTH * HEIGHT))
+    _, said = _open(data)
+    assert any(line.startswith("Preparing the photos takes 0.0 GB of disk in ") for line in said)
+    _, said = _open(data)
+    assert not any("GB of disk" in line for line in said), "they are there"
 
 
 # --- Where a scene lies in its world -----------------------------------------------------------------------
@@ -393,7 +418,7 @@ def test_smaller_copies_are_used_when_they_fit(tmp_path: Path) -> None:
         small = Image.fromarray(take_photo(camera)).resize((WIDTH // 4, HEIGHT // 4))
         small.save(data / "images_4" / f"image{index:03d}.png")
     scene, said = _open(data, downscale=4)
-    assert scene.views[2].image_path == data / "images_4" / "image002.png"
+    assert scene.views[2].original.path == data / "images_4" / "image002.png"
     assert scene.views[2].name == "002.png"
     assert scene.views[0].camera.fx == pytest.approx(220 / 4)
     assert any("images_4" in line for line in said)
@@ -423,7 +448,7 @@ def test_copies_of_a_suitable_size_are_taken_unasked(tmp_path: Path) -> None:
         Image.open(path).resize((2 * WIDTH, 2 * HEIGHT)).save(small)
         Image.open(path).resize((4 * WIDTH, 4 * HEIGHT)).save(path)
     scene, said = _open(data)
-    assert scene.views[0].image_path == data / "images_2" / "000.png"
+    assert scene.views[0].original.path == data / "images_2" / "000.png"
     assert any("images_2; training at 480x360." in line for line in said)
 
 
@@ -637,12 +662,12 @@ def test_cache_that_cannot_be_written_is_refused(data: Path) -> None:
 def test_full_disk_is_refused_and_leaves_nothing_half_written(
     data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(path: Path, pixels: np.ndarray) -> None:
-        path.write_bytes(b"half")
+    def full(file: BinaryIO, pixels: np.ndarray) -> None:
+        file.write(b"half")
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with monkeypatch.context() as patch:
-        patch.setattr(photos, "write_png", full)
+        patch.setattr(np, "save", full)
         _refused(data, "cannot be written .*No space left on device.*free space", downscale=2)
     assert list((data.parent / "cache" / "photos").iterdir()) == []
     assert len(_open(data, downscale=2)[0].views) == 4

@@ -6,11 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from datasets import make_colmap
+from datasets import make_colmap, mask_as_prepared
 from PIL import Image
 from torch import Tensor
 
 from cocogs.scene import Scene, open_scene
+from cocogs.train import start_points
 from cocogs.train.start_points import add_start_points, lift_pixels, scatter_points, thumbnail
 
 
@@ -52,6 +53,17 @@ def test_lifted_pixels_lie_on_what_the_photos_show(room: Scene) -> None:
     assert float((wall_error(points) < 0.1).float().mean()) > 0.85
 
 
+def test_of_many_photos_some_are_lifted_from(room: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(start_points, "MOST_LIFTED", 4)
+    monkeypatch.setattr(start_points, "MOST_JUDGES", 2)
+    read, photo = set(), room.photo
+    monkeypatch.setattr(room, "photo", lambda view: read.add(view.name) or photo(view))
+    torch.manual_seed(0)
+    points, _ = lift_pixels(room, room.points, 1000)
+    assert points.shape == (1000, 3) and len(read) == 4
+    assert float((wall_error(points) < 0.1).float().mean()) > 0.8
+
+
 def test_lifted_pixels_keep_their_colour(room: Scene) -> None:
     torch.manual_seed(0)
     points, colors = lift_pixels(room, room.points, 1000)
@@ -68,7 +80,7 @@ def test_only_pixels_within_the_masks_are_lifted(room: Scene, tmp_path: Path) ->
     mask[100:, :120] = 255
     Image.fromarray(mask).save(tmp_path / "corner.png")
     room.views = [
-        replace(view, mask_path=tmp_path / ("corner.png" if index == 1 else "nothing.png"))
+        replace(view, mask_path=mask_as_prepared(tmp_path / ("corner.png" if index == 1 else "nothing.png")))
         for index, view in enumerate(room.views)
     ]
     torch.manual_seed(0)

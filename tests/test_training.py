@@ -12,10 +12,10 @@ from torch import Tensor
 
 from cocogs.config import PRESETS, preset
 from cocogs.errors import InputError
+from cocogs.optics.evidence import K_ratios
 from cocogs.optics.lens_models import make_lens
 from cocogs.optics.lens_models.base import ThinLens
 from cocogs.optics.model import DefocusModel
-from cocogs.optics.search import K_ratios
 from cocogs.run import DataConfig, load_run, open_data
 from cocogs.scene import LensFacts, Scene
 from cocogs.train.monitor import Monitor

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from datasets import make_cameras, write_photos
+from datasets import as_prepared, make_cameras, mask_as_prepared, write_photos
 from PIL import Image
 
 from cocogs.camera import Camera, pose_at
@@ -21,7 +21,8 @@ def cameras() -> list[Camera]:
 
 def known(folder: Path, cameras: list[Camera]) -> dict[str, KnownPhoto]:
     names = write_photos(folder, cameras)
-    return {name: KnownPhoto(folder / name, camera) for name, camera in zip(names, cameras, strict=True)}
+    paths = [as_prepared(folder / name) for name in names]
+    return {name: KnownPhoto(path, camera) for name, path, camera in zip(names, paths, cameras, strict=True)}
 
 
 def quietly(
@@ -50,7 +51,7 @@ def test_photos_that_share_nothing_have_no_points(cameras: list[Camera], tmp_pat
     photos = known(tmp_path / "photos", cameras[:3])
     random = np.random.default_rng(0)
     for photo in photos.values():
-        Image.fromarray(random.integers(0, 256, (180, 240, 3), dtype=np.uint8)).save(photo.path)
+        np.save(photo.path, random.integers(0, 256, (3, 180, 240), dtype=np.uint8))
     assert quietly(photos, tmp_path / "cache") is None
     assert not list((tmp_path / "cache").iterdir())
 
@@ -61,7 +62,8 @@ def test_masked_parts_have_no_points(cameras: list[Camera], tmp_path: Path) -> N
     mask = np.zeros((180, 240), np.uint8)
     mask[:90] = 255
     Image.fromarray(mask).save(tmp_path / "mask.png")
-    masked = {name: replace(photo, mask=tmp_path / "mask.png") for name, photo in photos.items()}
+    mask_path = mask_as_prepared(tmp_path / "mask.png")
+    masked = {name: replace(photo, mask=mask_path) for name, photo in photos.items()}
     found = quietly(masked, tmp_path / "cache")
     assert found is not None
     for camera in cameras:

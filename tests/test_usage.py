@@ -1,7 +1,11 @@
 """What people's folders hold: turned photos beside known cameras, subfolders, kinds of files, masks."""
 
 import json
+import threading
+import time
 import tracemalloc
+import warnings
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +25,7 @@ from datasets import (
 from PIL import ExifTags, Image
 
 from cocogs.errors import InputError
-from cocogs.io import folders, nerfstudio, photos, pixels, prepare
+from cocogs.io import decoding, folders, nerfstudio, photos, pixels, prepare
 from cocogs.io.source import Intrinsics, Shot
 from cocogs.scene import Scene, open_scene
 
@@ -89,7 +93,7 @@ def test_masks_that_are_turned_themselves_count_as_stored_too(tmp_path: Path) ->
         lens = Intrinsics("PINHOLE", 10, 6, (9.0, 9.0, 5.0, 3.0))
         shot = Shot("a.png", lens, torch.eye(4).double(), upright=upright)
         fitted = prepare.fit_mask(prepare.fit_photo(shot, tmp_path / "a.png"), shot, tmp_path / "mask.png")
-        ready = photos.read_mask(prepare.prepared_mask(fitted, lens, tmp_path / "cache"))
+        ready = prepare.open_pixels(prepare.prepared_mask(fitted, lens, tmp_path / "cache"))
         assert np.array_equal(ready, (mask[::-1, ::-1] if upright else mask) > 0)
 
 
@@ -123,15 +127,14 @@ def test_photos_are_listed_in_all_folders_but_those_of_other_things(tmp_path: Pa
     assert photos.list_photos(tmp_path) == sorted(wanted)
 
 
-def test_webp_decodes_exactly_and_is_prepared_as_png(tmp_path: Path) -> None:
-    """COLMAP, which looks for features, reads no WebP."""
+def test_webp_decodes_exactly(tmp_path: Path) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (6, 10, 3), dtype=np.uint8)
     Image.fromarray(noise).save(tmp_path / "a.webp", lossless=True)
     assert np.array_equal(photos.read_photo(tmp_path / "a.webp"), noise)
     lens = Intrinsics("PINHOLE", 10, 6, (9.0, 9.0, 5.0, 3.0))
     photo = prepare.fit_photo(Shot("a.webp", lens, torch.eye(4).double()), tmp_path / "a.webp")
     ready = prepare.prepared_photo(photo, lens, tmp_path / "cache")
-    assert ready.suffix == ".png" and np.array_equal(photos.read_photo(ready), noise)
+    assert np.array_equal(prepare.open_pixels(ready).transpose(1, 2, 0), noise)
 
 
 def test_what_is_not_used_is_named(tmp_path: Path) -> None:
@@ -272,7 +275,62 @@ def test_shrinking_a_photo_needs_few_bytes_a_pixel(tmp_path: Path) -> None:
     prepare.prepared_photo(photo, flat, tmp_path / "cache")
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert peak < 70 * pixels._BLOCK + 8 * 4000 * 3000
+    assert peak < 12 * pixels._BLOCK + 5 * 4000 * 3000
+
+
+def test_a_jpeg_to_be_shrunk_is_decoded_smaller_and_as_sharp(tmp_path: Path) -> None:
+    """Only where twice the final size is left, and the sides can be divided."""
+    picture = np.asarray(
+        Image.fromarray(take_photo(make_cameras(1)[0])).resize((960, 720), Image.Resampling.BICUBIC)
+    )
+    noise = np.random.default_rng(0).normal(0, 8, picture.shape[:2])[..., None]
+    Image.fromarray((picture + noise).clip(0, 255).astype(np.uint8)).save(tmp_path / "a.jpg", quality=95)
+    whole = photos.read_photo(tmp_path / "a.jpg")
+    for shrink, part in ((3.9, 1), (4, 2), (7.9, 2), (8, 4), (100, 8)):
+        half = photos.read_photo(tmp_path / "a.jpg", shrink=shrink)
+        assert half.shape == (720 // part, 960 // part, 3)
+    fine, fast = (
+        pixels.resize_area(photos.read_photo(tmp_path / "a.jpg", shrink=s), 240, 180) for s in (1, 4)
+    )
+    assert np.abs(fast - fine).mean() < 1.5 / 255
+    energies = [np.square(np.diff(p, axis=1)).mean() for p in (fine, fast)]
+    assert energies[1] == pytest.approx(energies[0], rel=0.1)
+    Image.fromarray(whole[:, :-1]).save(tmp_path / "odd.jpg")
+    assert photos.read_photo(tmp_path / "odd.jpg", shrink=4).shape == (720, 959, 3)
+
+
+def test_threads_read_photos_at_once_and_leave_pillow_as_it_was(tmp_path: Path) -> None:
+    Image.effect_noise((400, 300), 60).convert("RGB").save(tmp_path / "a.jpg")
+    before = Image.MAX_IMAGE_PIXELS, list(warnings.filters)
+    both = threading.Barrier(2, timeout=10)
+
+    def read(number: int) -> tuple[int, ...]:
+        with decoding.opened(tmp_path / "a.jpg") as image:
+            both.wait()  # each is inside while the other is
+            return decoding.decode(tmp_path / "a.jpg", image).shape
+
+    with ThreadPoolExecutor(2) as pool:
+        assert list(pool.map(read, range(2))) == [(300, 400, 3)] * 2
+    assert (Image.MAX_IMAGE_PIXELS, list(warnings.filters)) == before
+
+
+def test_preparing_stops_at_the_first_photo_that_fails() -> None:
+    lens = Intrinsics("PINHOLE", 10, 6, (9.0, 9.0, 5.0, 3.0))
+    header = photos.PhotoHeader(10, 6, 10, 6, 1, False, photos.LensFacts())
+    done = []
+
+    def work(number: int) -> int:
+        if number == 3:
+            raise InputError("three.jpg is damaged")
+        time.sleep(0.001)
+        done.append(number)
+        return 2 * number
+
+    picture = prepare.Picture(Path("a.jpg"), lens, True, header)
+    assert list(prepare.each(work, range(3), picture, lens)) == [0, 2, 4]
+    with pytest.raises(InputError, match="three"):
+        list(prepare.each(work, range(2_000), picture, lens))
+    assert len(done) < 1_900
 
 
 def test_a_folder_of_photos_nobody_can_read_says_so(tmp_path: Path) -> None:

@@ -12,6 +12,8 @@ from cocogs.io.photos import SUFFIXES, list_files, list_photos, read_header
 
 # px. Unless `downscale` is given, the smallest whole factor is used that brings the longer side to this.
 LONGER_SIDE = 800
+Listings = dict[Path, dict[str, str]]
+"""The files of folders, by their names in small letters."""
 _MASK_FOLDERS = ("masks", "mask")
 # Photos of kinds that cannot be read, by suffix.
 _UNREAD = {
@@ -89,7 +91,8 @@ def find_masks(data: Path, names: list[str]) -> dict[str, Path]:
     Raises:
         InputError: a folder of masks holds files, but none for any of the photos.
     """
-    found = {name: mask for name in names if (mask := find_mask(data, name))}
+    listings: Listings = {}
+    found = {name: mask for name in names if (mask := find_mask(data, name, listings))}
     for folder in (data / name for name in _MASK_FOLDERS if not found):
         if folder.is_dir() and (files := sorted(list_files(folder))):
             more = f" and {len(files) - 1} more" if len(files) > 1 else ""
@@ -100,25 +103,31 @@ def find_masks(data: Path, names: list[str]) -> dict[str, Path]:
     return found
 
 
-def find_mask(data: Path, name: str) -> Path | None:
+def find_mask(data: Path, name: str, listings: Listings | None = None) -> Path | None:
     """The mask of a photo, where there is one.
 
     Masks lie in masks/ or mask/, or beside the photo. For a photo a.jpg they are called a.png, a.jpg.png
     (COLMAP), a.jpg.mask.png or a.mask.png (RealityScan), or a_mask.png, with any suffix of a picture, in
     capitals or not; beside the photo only the last three count. Of a photo outside the dataset, only the file
     name counts, not its folder.
+
+    Args:
+        listings: what folders were found to hold, for the next photo.
     """
+    listings = {} if listings is None else listings
     inner = _inner_name(data, name)
     marked = [f"{inner.name}.mask", f"{inner.stem}.mask", f"{inner.name}_mask", f"{inner.stem}_mask"]
     for folder in (data / folder / inner.parent for folder in _MASK_FOLDERS):
-        if found := _find_picture(folder, [inner.stem, inner.name, *marked]):
+        if found := _find_picture(folder, [inner.stem, inner.name, *marked], listings):
             return found
-    return _find_picture(photo_folder(data) / inner.parent, marked)
+    return _find_picture(photo_folder(data) / inner.parent, marked, listings)
 
 
-def _find_picture(folder: Path, stems: list[str]) -> Path | None:
+def _find_picture(folder: Path, stems: list[str], listings: Listings) -> Path | None:
     """The first file of a folder that has one of these stems and the suffix of a picture, PNG first."""
-    present = {file.lower(): file for file in _file_names(folder)}
+    if folder not in listings:
+        listings[folder] = {file.lower(): file for file in _file_names(folder)}
+    present = listings[folder]
     for stem in stems:
         for suffix in (".png", *SUFFIXES):
             if file := present.get(f"{stem}{suffix}".lower()):

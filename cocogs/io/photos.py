@@ -54,7 +54,7 @@ class PhotoHeader:
         orientation: EXIF orientation, 1 (upright) to 8.
         has_alpha: the file has transparency.
         lens: lens facts from EXIF.
-        is_srgb: the pixels need no conversion to sRGB.
+        bytes_per_value: 1, or 2 for files of 16 bits per channel.
     """
 
     width: int
@@ -64,7 +64,7 @@ class PhotoHeader:
     orientation: int
     has_alpha: bool
     lens: LensFacts
-    is_srgb: bool = True
+    bytes_per_value: int = 1
 
     def size(self, upright: bool) -> tuple[int, int]:
         """(width, height) in px, of the turned or of the stored picture."""
@@ -123,22 +123,24 @@ def read_header(path: Path) -> PhotoHeader:
         if orientation >= 5:
             width, height = height, width
         lens = read_lens_facts(exif, image.info.get("exif", b""))
-        transparent, is_srgb = decoding.has_alpha(image), decoding.is_srgb(image)
-    return PhotoHeader(width, height, *stored, orientation, transparent, lens, is_srgb)
+        transparent, depth = decoding.has_alpha(image), decoding.bytes_per_value(image)
+    return PhotoHeader(width, height, *stored, orientation, transparent, lens, depth)
 
 
-def read_photo(path: Path, upright: bool = True) -> np.ndarray:
+def read_photo(path: Path, upright: bool = True, shrink: float = 1.0) -> np.ndarray:
     """Decode a photo to (H, W, 3) sRGB, uint8, or uint16 for files of 16 bits per channel.
 
     Transparent pixels are laid over black. Colours of an ICC profile are converted to sRGB.
 
     Args:
         upright: turn the picture as its EXIF orientation says.
+        shrink: how much the picture will be shrunk; a JPEG may come out smaller already, see
+            `decoding.reduce`.
 
     Raises:
         InputError: the file is not a picture, it is truncated, or its values do not fit 16 bits.
     """
-    return _read(path, upright, to_srgb=True)
+    return _read(path, upright, to_srgb=True, shrink=shrink)
 
 
 def read_mask(path: Path, upright: bool = True) -> np.ndarray:
@@ -151,8 +153,9 @@ def read_mask(path: Path, upright: bool = True) -> np.ndarray:
     return green > largest(green) // 2
 
 
-def _read(path: Path, upright: bool, to_srgb: bool) -> np.ndarray:
+def _read(path: Path, upright: bool, to_srgb: bool, shrink: float = 1.0) -> np.ndarray:
     with decoding.opened(path) as image:
+        decoding.reduce(image, shrink)
         orientation = read_orientation(read_exif(image))
         pixels = decoding.decode(path, image, to_srgb)
         # Pillow turns TIFF files, and only these, while it decodes them.

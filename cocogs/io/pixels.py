@@ -4,6 +4,7 @@ Arrays are numpy, (H, W, ...), uint8 or uint16, or float32 in [0, 1]. Pictures a
 encoded, not in linear light, like the downscaled copies (images_4, ...) that benchmarks ship.
 """
 
+import math
 import struct
 import zlib
 from pathlib import Path
@@ -11,8 +12,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-# Pixels that the area filter works on at a time: it needs up to 70 bytes for each of them.
-_BLOCK = 1 << 20
+# Values that the area filter works on at a time: it needs up to 12 bytes for each of them.
+_BLOCK = 1 << 22
 
 
 def largest(pixels: np.ndarray) -> int:
@@ -22,12 +23,19 @@ def largest(pixels: np.ndarray) -> int:
 
 def to_float(pixels: np.ndarray) -> np.ndarray:
     """float32 in [0, 1] of uint8 or uint16 values."""
-    return pixels.astype(np.float32) / np.float32(largest(pixels))
+    values = pixels.astype(np.float32)
+    values /= np.float32(largest(pixels))
+    return values
 
 
 def from_float(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
     """uint8 or uint16 of values in [0, 1], rounded."""
-    return np.rint(np.clip(values, 0, 1) * np.iinfo(dtype).max).astype(dtype)
+    pixels = np.empty(values.shape, dtype)
+    step = max(1, _BLOCK // max(1, values[:1].size))
+    for start in range(0, len(values), step):  # beside the two arrays memory for some rows
+        rows = slice(start, start + step)
+        pixels[rows] = np.rint(np.clip(values[rows], 0, 1) * np.iinfo(dtype).max)
+    return pixels
 
 
 def resize_area(picture: np.ndarray, width: int, height: int) -> np.ndarray:
@@ -39,39 +47,37 @@ def resize_area(picture: np.ndarray, width: int, height: int) -> np.ndarray:
         picture: (H, W, ...) float32, or uint8 or uint16, which count as fractions of 255 or 65535.
 
     Returns:
-        (height, width, ...) float32. Beside it, memory is only needed for `width` or `height` full rows.
+        (height, width, ...) float32. Beside it, memory is only needed for some rows of the picture.
     """
-    rows = _average_columns_apart(picture, height)
-    return np.swapaxes(_average_columns_apart(np.swapaxes(rows, 0, 1), width), 0, 1)
-
-
-def _average_columns_apart(picture: np.ndarray, count: int) -> np.ndarray:
-    """`_average_rows` of some columns at a time, so that a huge picture needs little memory."""
-    old, width = picture.shape[:2]
-    step = max(1, _BLOCK // old)
-    averaged = np.empty((count, *picture.shape[1:]), np.float32)
-    for start in range(0, width, step):
-        block = picture[:, start : start + step]
-        block = block if block.dtype.kind == "f" else to_float(block)
-        averaged[:, start : start + step] = _average_rows(block, count)
+    old_height, old_width, *rest = picture.shape
+    averaged = np.empty((height, width, *rest), np.float32)
+    step = max(1, _BLOCK // picture[0].size)
+    for top in range(0, height, step):
+        rows = _average_rows(picture.reshape(old_height, -1), height, range(top, min(top + step, height)))
+        columns = rows.reshape(len(rows), old_width, -1).swapaxes(0, 1)
+        columns = _average_rows(columns.reshape(old_width, -1), width, range(width))
+        averaged[top : top + len(rows)] = columns.reshape(width, len(rows), *rest).swapaxes(0, 1)
     return averaged
 
 
-def _average_rows(picture: np.ndarray, count: int) -> np.ndarray:
-    """Exact area average along axis 0, to `count` rows."""
-    old = picture.shape[0]
+def _average_rows(picture: np.ndarray, count: int, wanted: range) -> np.ndarray:
+    """(len(wanted), N) float32: some of the `count` rows that an (H, N) picture's rows are averaged to."""
+    old = len(picture)
     if old == count:
-        return picture
-    if old % count == 0:
-        return picture.reshape(count, old // count, *picture.shape[1:]).mean(axis=1, dtype=np.float32)
-    # The running sum is piecewise linear between rows, so its value at a fractional border is exact.
-    total = np.zeros((old + 1, *picture.shape[1:]))
-    np.cumsum(picture, axis=0, dtype=np.float64, out=total[1:])
-    borders = np.arange(count + 1) * (old / count)
-    whole = np.minimum(borders.astype(int), old - 1)
-    fraction = (borders - whole).reshape(-1, *(1,) * (picture.ndim - 1))
-    at_borders = total[whole] + fraction * picture[whole]
-    return (np.diff(at_borders, axis=0) * (count / old)).astype(np.float32)
+        return _fractions(picture[wanted.start : wanted.stop])
+    averaged = np.zeros((len(wanted), picture.shape[1]), np.float32)
+    part = np.empty_like(averaged[0])
+    for total, index in zip(averaged, wanted, strict=True):
+        top, bottom = index * old / count, (index + 1) * old / count
+        for row in range(int(top), min(math.ceil(bottom), old)):
+            share = (min(row + 1, bottom) - max(row, top)) / (bottom - top)
+            np.multiply(_fractions(picture[row]), np.float32(share), out=part)
+            total += part
+    return averaged
+
+
+def _fractions(pixels: np.ndarray) -> np.ndarray:
+    return pixels if pixels.dtype.kind == "f" else to_float(pixels)
 
 
 def write_png(path: Path, pixels: np.ndarray) -> None:

@@ -1,11 +1,18 @@
 """Pictures as the training wants them: undistorted, upright, at training resolution; made once, then cached.
 
-The name of a cached file carries a hash of everything it was made from, so any change makes a new file.
+The cache holds plain arrays (.npy), mapped into memory where they are read: photos (3, h, w) uint8 or uint16,
+masks (h, w) bool. The name of a file carries a hash of everything it was made from, so any change makes a new
+file.
 """
 
 import hashlib
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -16,7 +23,12 @@ from cocogs.io.atomic import replacing
 from cocogs.io.source import Intrinsics, Shot
 
 # Raise it when the same inputs give other pictures than before.
-_VERSION = 4
+_VERSION = 5
+_WORKING_MEMORY = 2 << 30  # bytes for the photos that are prepared at one time
+_MOST_WORKERS = 8
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -34,12 +46,6 @@ class Picture:
     lens: Intrinsics
     upright: bool
     header: photos.PhotoHeader
-
-    def is_ready(self, flat: Intrinsics) -> bool:
-        """The file can be trained with as it is: no conversion is needed, and COLMAP, which searches it for
-        features, can read it (it reads no WebP)."""
-        upright = self.upright or self.header.orientation == 1
-        return self.lens == flat and upright and self.header.is_srgb and self.path.suffix.lower() != ".webp"
 
 
 def fit_photo(shot: Shot, path: Path) -> Picture:
@@ -84,32 +90,91 @@ def fit_mask(photo: Picture, shot: Shot, path: Path) -> Picture:
 
 
 def prepared_photo(photo: Picture, flat: Intrinsics, folder: Path) -> Path:
-    """The file to train with: the photo itself where it will do, else a copy in `folder`, made if absent.
+    """The file of a photo's pixels to train with, in `folder`; made if absent.
 
     Args:
         flat: the pinhole camera at training resolution.
 
     Raises:
-        InputError: the photo is truncated, or the copy cannot be written.
+        InputError: the photo is truncated, or the file cannot be written.
     """
-    if photo.is_ready(flat):
-        return photo.path
-    path = _cached_path(photo, flat, folder)
-    if not path.is_file():
-        pixels = photos.read_photo(photo.path, photo.upright)
-        _write(path, photos.from_float(_flatten(photo, pixels, flat), pixels.dtype))
+    path = cached_path(photo, flat, folder)
+    if not is_whole(path, (3, flat.height, flat.width)):
+        pixels = photos.read_photo(photo.path, photo.upright, shrink=_shrink(photo, flat))
+        _write(path, _prepared(photo, pixels, flat).transpose(2, 0, 1))
     return path
 
 
 def prepared_mask(mask: Picture, flat: Intrinsics, folder: Path) -> Path:
-    """The same for a mask: white where at least half of a training pixel is to be used."""
-    if mask.is_ready(flat):
-        return mask.path
-    path = _cached_path(mask, flat, folder)
-    if not path.is_file():
+    """The same for a mask: True where at least half of a training pixel is to be used."""
+    path = cached_path(mask, flat, folder)
+    if not is_whole(path, (flat.height, flat.width)):
         coverage = photos.read_mask(mask.path, mask.upright)[..., None] * np.uint8(255)
-        _write(path, np.where(_flatten(mask, coverage, flat)[..., 0] >= 0.5, 255, 0).astype(np.uint8))
+        _write(path, _flatten(mask, coverage, flat)[..., 0] >= 0.5)
     return path
+
+
+def open_pixels(path: Path) -> np.ndarray:
+    """What a prepared file holds, mapped: bytes are read as they are used, and take no memory of their own.
+
+    Raises:
+        InputError: the file is gone or damaged.
+    """
+    try:
+        return np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
+    except FileNotFoundError as error:
+        raise InputError(f"{path} is gone: run the command again, and it is made anew.") from error
+    except (OSError, ValueError, EOFError) as error:
+        raise InputError(f"{path} is damaged: remove it and run the command again.") from error
+
+
+def is_whole(path: Path, shape: tuple[int, ...]) -> bool:
+    """Whether a prepared file is there, with pixels of this shape."""
+    try:
+        return open_pixels(path).shape == shape
+    except InputError:
+        return False
+
+
+def check_space(pictures: Sequence[tuple[Picture, Intrinsics]], folder: Path) -> int:
+    """Bytes that the files take on the disk which are not in `folder` yet.
+
+    Args:
+        pictures: photos to prepare, with their cameras at training resolution.
+
+    Raises:
+        InputError: the disk has less room.
+    """
+    needed = 0
+    for picture, flat in pictures:
+        if not cached_path(picture, flat, folder).is_file():
+            needed += 3 * flat.width * flat.height * picture.header.bytes_per_value
+    place = next(parent for parent in (folder, *folder.absolute().parents) if parent.is_dir())
+    if needed > (free := shutil.disk_usage(place).free):
+        raise InputError(
+            f"{folder} would take {needed / 1e9:.1f} GB of disk, and {free / 1e9:.1f} GB are free: "
+            "free space, give another `out`, or a larger `downscale`."
+        )
+    return needed
+
+
+def each(
+    work: Callable[[Item], Result], items: Sequence[Item], largest: Picture, flat: Intrinsics
+) -> Iterator[Result]:
+    """Results of preparing, in the order of the items, worked on by as many threads as pay.
+
+    Args:
+        largest, flat: the largest photo and its camera at training resolution, which tell the memory needed.
+    """
+    # Measured: decoding takes up to 11 bytes per pixel, undistorting at full size 40.
+    of_one = largest.lens.width * largest.lens.height * (16 if _shrink(largest, flat) >= 2 else 48)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    workers = max(1, min(cores, _MOST_WORKERS, _WORKING_MEMORY // of_one))
+    pool = ThreadPoolExecutor(workers, "cocogs-prepare")
+    try:
+        yield from pool.map(work, items)
+    finally:  # after an error nobody waits for the rest
+        pool.shutdown(cancel_futures=True)
 
 
 def prepared_like(photo: Picture, path: Path, camera: Camera) -> np.ndarray:
@@ -129,7 +194,8 @@ def prepared_like(photo: Picture, path: Path, camera: Camera) -> np.ndarray:
             "give pictures of one shape."
         )
     picture = Picture(path, undistort.resized(photo.lens, width, height), photo.upright, header)
-    return _flatten(picture, photos.read_photo(path, photo.upright), undistort.from_camera(camera))
+    flat = undistort.from_camera(camera)
+    return _flatten(picture, photos.read_photo(path, photo.upright, shrink=_shrink(picture, flat)), flat)
 
 
 def _same_shape(lens: Intrinsics, width: int, height: int) -> bool:
@@ -137,18 +203,32 @@ def _same_shape(lens: Intrinsics, width: int, height: int) -> bool:
     return abs(width * lens.height - height * lens.width) <= max(lens.width, lens.height)
 
 
-def _cached_path(picture: Picture, flat: Intrinsics, folder: Path) -> Path:
+def cached_path(picture: Picture, flat: Intrinsics, folder: Path) -> Path:
+    """Where a prepared picture lies, or will lie."""
     status = picture.path.stat()
     facts = (_VERSION, str(picture.path.resolve()), status.st_size, status.st_mtime_ns)
     key = hashlib.sha256(repr((facts, picture.upright, picture.lens, flat)).encode()).hexdigest()[:12]
-    return folder / f"{picture.path.stem}-{key}.png"
+    return folder / f"{picture.path.stem}-{key}.npy"
+
+
+def _shrink(picture: Picture, flat: Intrinsics) -> float:
+    """How many of a picture's pixels go side by side into a training pixel."""
+    return min(picture.lens.width / flat.width, picture.lens.height / flat.height)
+
+
+def _prepared(picture: Picture, pixels: np.ndarray, flat: Intrinsics) -> np.ndarray:
+    """(h, w, 3) of the file's dtype."""
+    if undistort.is_pinhole(picture.lens) and pixels.shape[:2] == (flat.height, flat.width):
+        return pixels
+    return photos.from_float(_flatten(picture, pixels, flat), pixels.dtype)
 
 
 def _flatten(picture: Picture, pixels: np.ndarray, flat: Intrinsics) -> np.ndarray:
-    """(h, w, C) float32 training picture of the file's (H, W, C) uint8 or uint16 pixels."""
-    lens = picture.lens
-    if undistort.is_pinhole(lens):
+    """(h, w, C) float32 training picture of the (H, W, C) uint8 or uint16 pixels of a file, or of a smaller
+    copy of it."""
+    if undistort.is_pinhole(picture.lens):
         return photos.resize_area(pixels, flat.width, flat.height)
+    lens = undistort.resized(picture.lens, pixels.shape[1], pixels.shape[0])
     shrink = lens.width / flat.width
     if shrink < 1.5:
         return undistort.undistort(photos.to_float(pixels), lens, flat).clip(0, 1)
@@ -162,5 +242,5 @@ def _flatten(picture: Picture, pixels: np.ndarray, flat: Intrinsics) -> np.ndarr
 
 
 def _write(path: Path, pixels: np.ndarray) -> None:
-    with replacing(path) as temporary:
-        photos.write_png(temporary, pixels)
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        np.save(file, np.ascontiguousarray(pixels))

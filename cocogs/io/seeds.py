@@ -38,8 +38,9 @@ def draw_points(
         for index, (camera, bound) in enumerate(zip(cameras, ranges, strict=True))
     ]
     points, colors = (torch.cat(parts) for parts in zip(*drawn, strict=True))
-    inside = [_inside(camera, bound, points) for camera, bound in zip(cameras, ranges, strict=True)]
-    seen = torch.stack(inside).sum(dim=0)
+    seen = torch.zeros(len(points), dtype=torch.long)
+    for camera, bound in zip(cameras, ranges, strict=True):
+        seen += _inside(camera, bound, points)
     order = torch.randperm(len(points), generator=generator)
     # Stable: the points that at least half of the cameras see come first, then those seen by two or more.
     rank = (seen >= len(cameras) / 2).int() + (seen >= 2).int()

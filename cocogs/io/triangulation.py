@@ -12,8 +12,9 @@ from torch import Tensor
 from cocogs.camera import Camera
 from cocogs.errors import InputError
 from cocogs.io import cached_model, colmap
-from cocogs.io.matching import Job, extract_features, link, match_features, matched_pairs, quiet, write_mask
-from cocogs.io.photos import read_mask
+from cocogs.io.matching import Job, extract_features, match_features, matched_pairs, quiet, write_mask
+from cocogs.io.pixels import write_png
+from cocogs.io.prepare import open_pixels
 from cocogs.io.progress import Say
 from cocogs.io.undistort import from_camera
 
@@ -30,9 +31,9 @@ class KnownPhoto:
     """A picture and the pinhole camera that took it.
 
     Args:
-        path: the picture, upright, at the camera's size.
+        path: its pixels at the camera's size, prepared (`cocogs.io.prepare`).
         camera: the pinhole camera.
-        mask: mask of the same size (white = use), or None.
+        mask: the prepared mask of the same size, or None.
     """
 
     path: Path
@@ -69,11 +70,11 @@ def triangulate(
             job = Job(work, seed, say)
             names, numbered = {}, {}
             for count, (name, photo) in enumerate(photos.items()):
-                number = f"{count:06d}{photo.path.suffix.lower()}"
+                number = f"{count:06d}.png"
                 names[number], numbered[number] = name, photo
-                link(photo.path, work / number)
+                write_png(work / number, np.ascontiguousarray(open_pixels(photo.path).transpose(1, 2, 0)))
                 if photo.mask is not None:
-                    write_mask(job, number, read_mask(photo.mask))
+                    write_mask(job, number, open_pixels(photo.mask))
             found = _find_points(job, numbered)
             if found.num_points3D() < FEWEST_POINTS:
                 _blame_cameras(job, numbered)

@@ -13,6 +13,10 @@ from torch import Tensor
 from cocogs.camera import Camera
 from cocogs.io.source import Intrinsics
 
+# Pixels of an undistorted picture. Of smaller ones it is kept where their pixels lie in the distorted one; of
+# larger ones that is found anew for every photo, for so many pixels at a time.
+KEPT_GRID = 1 << 22
+
 
 def is_pinhole(intrinsics: Intrinsics) -> bool:
     """Whether the lens has no distortion."""
@@ -62,23 +66,27 @@ def as_pycolmap(intrinsics: Intrinsics) -> pycolmap.Camera:
 
 
 @lru_cache(maxsize=4)
-def undistortion_grid(lens: Intrinsics, flat: Intrinsics) -> Tensor:
-    """Where each pixel of the undistorted picture lies in the distorted one.
+def _kept_grid(lens: Intrinsics, flat: Intrinsics) -> Tensor:
+    return undistortion_grid(lens, flat, range(flat.height))
+
+
+def undistortion_grid(lens: Intrinsics, flat: Intrinsics, rows: range) -> Tensor:
+    """Where each pixel of some rows of the undistorted picture lies in the distorted one.
 
     Args:
         lens: the distorted picture's.
         flat: the undistorted picture's, PINHOLE.
 
     Returns:
-        (h, w, 2) float32 positions (x, y) in the distorted picture, scaled to [-1, 1] from border to border
-        (the grid that `torch.nn.functional.grid_sample` takes with align_corners=False).
+        (len(rows), w, 2) float32 positions (x, y) in the distorted picture, scaled to [-1, 1] from border to
+        border (the grid that `torch.nn.functional.grid_sample` takes with align_corners=False).
     """
     fx, fy, cx, cy = flat.params
     x = (np.arange(flat.width) + 0.5 - cx) / fx
-    y = (np.arange(flat.height) + 0.5 - cy) / fy
-    rays = np.stack([*np.meshgrid(x, y), np.ones((flat.height, flat.width))], axis=-1)
+    y = (np.arange(rows.start, rows.stop) + 0.5 - cy) / fy
+    rays = np.stack([*np.meshgrid(x, y), np.ones((len(rows), flat.width))], axis=-1)
     pixels = np.asarray(as_pycolmap(lens).img_from_cam(rays.reshape(-1, 3)))
-    grid = pixels.reshape(flat.height, flat.width, 2) * (2 / lens.width, 2 / lens.height) - 1
+    grid = pixels.reshape(len(rows), flat.width, 2) * (2 / lens.width, 2 / lens.height) - 1
     return torch.from_numpy(grid).float()
 
 
@@ -89,8 +97,14 @@ def undistort(picture: np.ndarray, lens: Intrinsics, flat: Intrinsics) -> np.nda
     are 4 px apart. Bicubic sampling may overshoot: a picture in [0, 1] can come out slightly outside.
     """
     image = torch.from_numpy(np.ascontiguousarray(picture)).permute(2, 0, 1)[None]
-    grid = undistortion_grid(lens, flat)[None]
-    sampled = torch.nn.functional.grid_sample(
-        image, grid, mode="bicubic", padding_mode="border", align_corners=False
-    )
-    return sampled[0].permute(1, 2, 0).numpy()
+    flattened = np.empty((flat.height, flat.width, picture.shape[2]), np.float32)
+    is_small = flat.width * flat.height <= KEPT_GRID
+    step = flat.height if is_small else max(1, KEPT_GRID // flat.width)
+    for top in range(0, flat.height, step):
+        rows = range(top, min(top + step, flat.height))
+        grid = _kept_grid(lens, flat) if is_small else undistortion_grid(lens, flat, rows)
+        sampled = torch.nn.functional.grid_sample(
+            image, grid[None], mode="bicubic", padding_mode="border", align_corners=False
+        )
+        flattened[rows.start : rows.stop] = sampled[0].permute(1, 2, 0).numpy()
+    return flattened

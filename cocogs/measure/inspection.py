@@ -16,8 +16,9 @@ from torch import Tensor
 from cocogs.errors import InputError
 from cocogs.io import folders
 from cocogs.io.photos import LensFacts, list_photos
+from cocogs.optics.evidence import Evidence, measure_photos
 from cocogs.optics.lens import coc_diameter, depth_of_field
-from cocogs.optics.search import IN_FOCUS, Evidence, find_lens, measure_photos, variation
+from cocogs.optics.search import IN_FOCUS, find_lens, variation
 from cocogs.quantiles import quantiles
 from cocogs.scene import Scene
 
@@ -180,7 +181,7 @@ def inspect_scene(scene: Scene) -> Inspection:
             "photos."
         )
     views = scene.train_views
-    evidence, blurs = measure_photos(scene)
+    evidence, blurs = measure_photos(scene, every=True)
     focus, K, method = find_lens(evidence, blurs)
     near, far = in_focus_range(focus, evidence.K_per_photo(K)[:, 0])
     softest = sharpest_blurs(blurs)

@@ -6,110 +6,14 @@ but also sees what is blurred alike in all. `find_lens` chooses between the two.
 """
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
-from statistics import median
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from cocogs.camera import Camera
-from cocogs.errors import InputError
-from cocogs.optics.sharpness import DETAIL_FLOOR, blur_map, gradient_energy
+from cocogs.optics.evidence import FEW_POINTS, Evidence, mean_depths
+from cocogs.optics.sharpness import DETAIL_FLOOR
 from cocogs.quantiles import quantiles
-from cocogs.scene import Scene, View
-
-MOST_POINTS = 5_000
-FEW_POINTS = 20  # with fewer in a photo nothing is concluded about its focus
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """How much detail surrounds P SfM points in V photos, for guessing the lens before training.
-
-    depths: z in scene units, NaN where a photo does not see the point;
-    energies: local gradient energy there, NaN likewise; width: of the first photo, px;
-    ratios: K of each photo over that of the first, to which the K of a search belongs; None: all alike.
-    """
-
-    depths: Float[Tensor, "V P"]
-    energies: Float[Tensor, "V P"]
-    width: int
-    ratios: Float[Tensor, " V"] | None = None
-
-    def K_per_photo(self, K: Tensor | float) -> Float[Tensor, "V 1"]:
-        """K of every photo, given that of the first."""
-        ratios = torch.ones_like(self.depths[:, 0]) if self.ratios is None else self.ratios
-        return K * ratios[:, None]
-
-
-def measure_photos(scene: Scene, device: torch.device | str = "cpu") -> tuple[Evidence, Float[Tensor, "V P"]]:
-    """What the training photos show of the scene's points: detail, and blur by `blur_map`.
-
-    Raises:
-        InputError: none sees any: cameras and points do not fit.
-    """
-    views, points = scene.train_views, thin_out(scene.points).to(device)
-    rows = []
-    for view in views:  # one photo at a time: all of them may be more than the memory holds
-        mask = scene.mask(view)
-        mask = None if mask is None else mask.to(device)
-        rows.append(measure_photo(view.camera, scene.photo(view).to(device), mask, points))
-    depths, energies, blurs = (torch.stack(row) for row in zip(*rows, strict=True))
-    if depths.isnan().all():
-        raise InputError(f"No photo of {scene.source} sees its points: give cameras and points of one model.")
-    return Evidence(depths, energies, views[0].camera.width, K_ratios(views).to(depths.device)), blurs
-
-
-def K_ratios(views: Sequence[View]) -> Float[Tensor, " V"]:
-    """K of every photo over that of the first: K = aperture diameter x focal length in px.
-
-    The diameter is focal length / f-number by EXIF. A photo whose EXIF does not tell counts as of the median
-    diameter; where no photo's does, all count as of one diameter.
-    """
-    told = [view.lens.aperture_diameter for view in views]
-    typical = median([d for d in told if d is not None] or [1.0])
-    K = torch.tensor([(d or typical) * view.camera.fx for d, view in zip(told, views, strict=True)])
-    return K / K[0]
-
-
-def thin_out(points: Float[Tensor, "P 3"]) -> Float[Tensor, "Q 3"]:
-    """Every k-th of the SfM points, at most `MOST_POINTS`: the search for the lens takes the longer the more
-    there are, and 100,000 tell it no more."""
-    return points[:: max(1, math.ceil(len(points) / MOST_POINTS))]
-
-
-def measure_photo(
-    camera: Camera,
-    photo: Float[Tensor, "3 H W"],
-    mask: Float[Tensor, "H W"] | None,
-    points: Float[Tensor, "P 3"],
-) -> tuple[Float[Tensor, " P"], Float[Tensor, " P"], Float[Tensor, " P"]]:
-    """Depth of every point, how much detail surrounds it in the photo, and how blurred that is.
-
-    NaN where the photo does not show it: points outside the mask, which marks what to reconstruct, do not
-    count. Where there is no texture the blur is NaN too.
-    """
-    pixels, z = camera.project(points)
-    inside = (z > 0) & camera.shows(pixels, margin=4)
-    x, y = pixels.long().unbind(-1)
-    if mask is not None:
-        inside[inside.clone()] = mask[y[inside], x[inside]] > 0
-
-    def at_points(picture: Tensor) -> Tensor:
-        values = torch.full_like(z, math.nan)
-        values[inside] = picture[y[inside], x[inside]]
-        return values
-
-    return torch.where(inside, z, math.nan), at_points(gradient_energy(photo)), at_points(blur_map(photo))
-
-
-def mean_depths(evidence: Evidence) -> Float[Tensor, " V"]:
-    """Mean z of the points each photo sees, scene units; the overall mean where it sees none."""
-    overall = evidence.depths.nanmean()
-    return torch.nan_to_num(evidence.depths.nanmean(1), nan=float(overall))
-
 
 IN_FOCUS = 1.5  # px; a CoC of this diameter still counts as in focus
 VARIED = 0.6  # from this `variation` on, photos differ enough in focus to be compared with each other
@@ -119,6 +23,8 @@ EXPLAINED = 0.25  # from this part of its scatter explained by depth on, a photo
 def find_lens(evidence: Evidence, blurs: Float[Tensor, "V P"]) -> tuple[Float[Tensor, " V"], float, str]:
     """Focus distances, K in px x scene unit, and by which method: "compared", "each alone" or "none".
 
+    Of many photos some tell the lens (`Evidence.compared`); each of the others is then compared with them.
+
     Where the photos differ they are compared, point by point: texture then cancels out. Where they do not,
     they are sharp or blurred alike, and only each photo by itself can tell which. Where each photo by itself
     tells something, that is also where the comparison starts.
@@ -126,6 +32,10 @@ def find_lens(evidence: Evidence, blurs: Float[Tensor, "V P"]) -> tuple[Float[Te
     Args:
         blurs: from `measure_photos`.
     """
+    if evidence.compared is not None:
+        some = list(evidence.compared)
+        distances, K, method = find_lens(evidence.of(some), blurs[some])
+        return focus_of_all(evidence, distances, K), K, method
     own_focus, own_K, explained = fit_blurs(evidence, blurs)
     believed = explained >= EXPLAINED
     if variation(evidence) >= VARIED:
@@ -200,6 +110,30 @@ def fit_lens(
         if torch.equal(focus, before):  # and so would K be the next time, and all that follows
             break
     return 1 / focus, float(K)
+
+
+def focus_of_all(evidence: Evidence, known: Float[Tensor, " C"], K: float) -> Float[Tensor, " V"]:
+    """Focus distances of all photos, where those of the C compared photos and K are known.
+
+    What the compared photos show of a point tells its texture. Each other photo takes the focus distance that
+    fits what it shows of these points, or the mean depth of all that it sees where it shares too few.
+    """
+    assert evidence.compared is not None
+    some = list(evidence.compared)
+    inverse, own = 1 / evidence.depths, evidence.K_per_photo(K)
+    detail = (evidence.energies + DETAIL_FLOOR).log()
+    lost = lost_detail(inverse[some] - 1 / known[:, None], own[some])
+    texture = (detail[some] + lost).nanmedian(0).values
+    low, high = quantiles(inverse[some], 0.01, 0.99).tolist()
+    grid = grid_of(low, high, 0.1, STEPS, inverse.device)
+    centre = 1 / mean_depths(evidence)
+    spread = torch.nanquantile(inverse, 0.9, dim=1) - torch.nanquantile(inverse, 0.1, dim=1)
+    focus = centre.clone()
+    for v in set(range(len(focus))) - set(some):
+        relative = detail[v] - texture
+        focus[v] = sharpest(relative, inverse[v], own[v], grid, centre[v], spread[v], PRIOR_CAP)
+    focus[some] = 1 / known
+    return 1 / focus
 
 
 def unknown_lens(evidence: Evidence) -> tuple[Float[Tensor, " V"], float]:

@@ -1,10 +1,13 @@
 """Plain data: `Scene` and `View`."""
 
 import hashlib
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Lock
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -26,8 +29,9 @@ class View:
     Args:
         name: the photo's file name relative to its folder, as the user knows it.
         camera: pinhole, at training resolution (float64 CPU tensors).
-        image_path: file to read: the photo itself or a copy prepared in the cache.
-        mask_path: mask at training resolution (white = use), or None.
+        image_path: its pixels at training resolution, (3, H, W) uint8 or uint16, prepared in the cache
+            (`cocogs.io.prepare`).
+        mask_path: those of its mask, (H, W) bool, True = use; or None.
         is_test: kept out of the training.
         lens: what the photo's EXIF says.
         original: the photo as found, with its real lens.
@@ -40,6 +44,30 @@ class View:
     is_test: bool
     lens: LensFacts
     original: Picture
+
+
+class Recent:
+    """The tensors that were used last, as many as a budget holds. Threads may share it."""
+
+    def __init__(self) -> None:
+        self.kept: OrderedDict[Path, Tensor] = OrderedDict()
+        self.size = 0  # bytes
+        self.lock = Lock()
+
+    def get(self, path: Path, read: Callable[[Path], Tensor], budget: int) -> Tensor:
+        """What `read` gives for a path; kept for the next time, if that is within `budget` bytes."""
+        with self.lock:
+            if path in self.kept:
+                self.kept.move_to_end(path)
+                return self.kept[path]
+        tensor = read(path)
+        with self.lock:
+            if tensor.nbytes <= budget and path not in self.kept:
+                self.kept[path] = tensor
+                self.size += tensor.nbytes
+                while self.size > budget:
+                    self.size -= self.kept.popitem(last=False)[1].nbytes
+        return tensor
 
 
 def _no_offset() -> Tensor:
@@ -56,7 +84,8 @@ class Scene:
         point_colors: (P, 3) float32 in [0, 1], sRGB.
         drawn: the points are random and show nothing.
         source: the folder that was opened.
-        memory_budget: bytes of photos and masks kept in memory; the rest is read at each use.
+        memory_budget: bytes of photos and masks kept as float32, those used last; the rest is read from the
+            cache at each use.
         offset: (3,) float64, scene units: source coordinates = scene coordinates + offset. It is zero unless
             the source's origin is so far away that float32 would lose precision, as in georeferenced models.
     """
@@ -66,10 +95,9 @@ class Scene:
     point_colors: Tensor
     drawn: bool
     source: Path
-    memory_budget: int = 2 << 30
+    memory_budget: int = 256 << 20
     offset: Tensor = field(default_factory=_no_offset)
-    _memory: dict[Path, Tensor] = field(default_factory=dict, repr=False)
-    _memory_used: int = field(default=0, repr=False)
+    _recent: Recent = field(default_factory=Recent, repr=False)
 
     @property
     def train_views(self) -> list[View]:
@@ -90,13 +118,27 @@ class Scene:
         Raises:
             InputError: the file is gone or damaged.
         """
-        return self._keep(view.image_path, read_picture)
+        return self._recent.get(view.image_path, read_picture, self.memory_budget)
 
     def mask(self, view: View) -> Tensor | None:
         """(H, W) float32, 1 = use and 0 = ignore; None where the photo has no mask. Read-only."""
         if view.mask_path is None:
             return None
-        return self._keep(view.mask_path, read_mask)
+        return self._recent.get(view.mask_path, read_mask, self.memory_budget)
+
+    def stored(self, view: View) -> tuple[np.ndarray, np.ndarray | None]:
+        """The photo (3, H, W) uint8 or uint16 and its mask (H, W) bool as the cache holds them, mapped: only
+        what is looked at is read.
+
+        Raises:
+            InputError: a file is gone or damaged.
+        """
+        mask = None if view.mask_path is None else prepare.open_pixels(view.mask_path)
+        return prepare.open_pixels(view.image_path), mask
+
+    def is_at_hand(self, view: View) -> bool:
+        """Whether `photo` has nothing to read, for now."""
+        return view.image_path in self._recent.kept
 
     def picture_like(self, view: View, path: Path) -> Tensor:
         """Another picture by the view's camera, undistorted and shrunk as its photo was: (3, H, W) in [0, 1].
@@ -115,15 +157,6 @@ class Scene:
             digest.update(repr((view.name, camera.width, camera.height, view.is_test, numbers)).encode())
         return digest.hexdigest()
 
-    def _keep(self, path: Path, read: Callable[[Path], Tensor]) -> Tensor:
-        if path in self._memory:
-            return self._memory[path]
-        tensor = read(path)
-        if self._memory_used + tensor.nbytes <= self.memory_budget:
-            self._memory_used += tensor.nbytes
-            self._memory[path] = tensor
-        return tensor
-
 
 def _rounded(values: Tensor) -> list[float]:
     """All numbers of a tensor, rounded; numbers that are tiny beside the largest one count as 0."""
@@ -133,11 +166,10 @@ def _rounded(values: Tensor) -> list[float]:
 
 
 def read_picture(path: Path) -> Tensor:
-    """(3, H, W) float32 in [0, 1] of a picture, upright."""
-    pixels = photos.to_float(photos.read_photo(path))
-    return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
+    """(3, H, W) float32 in [0, 1] of a prepared photo."""
+    return torch.from_numpy(photos.to_float(prepare.open_pixels(path)))
 
 
 def read_mask(path: Path) -> Tensor:
-    """(H, W) float32 of a mask, 1 = use and 0 = ignore."""
-    return torch.from_numpy(photos.read_mask(path)).float()
+    """(H, W) float32 of a prepared mask, 1 = use and 0 = ignore."""
+    return torch.from_numpy(prepare.open_pixels(path).astype(np.float32))

@@ -4,7 +4,7 @@ Nothing here depends on the unit of length: a scene a thousand times larger give
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from cocogs.camera import Camera
 from cocogs.io.source import Source
+from cocogs.scene.overlap import seen_by
 
 # float32 rounds a coordinate by up to 2^-24 of itself. Positions shall be right to 1e-6 of the scene's size,
 # so coordinates may be up to 17 times as large as the scene.
@@ -101,20 +102,23 @@ def parallax(cameras: Sequence[Camera], points: Tensor) -> float:
     0 where no camera sees a point. The largest angle is approximated by twice that from the mean ray.
     """
     sample = _sample(points)
-    rays, seen = [], []
-    for camera in cameras:
-        pixels, depth = camera.project(sample)
-        seen.append(camera.shows(pixels) & (depth > 0))
-        rays.append(torch.nn.functional.normalize(sample - camera.position, dim=1, eps=1e-300))
-    visible, rays_seen = torch.stack(seen), torch.stack(rays)
-    visible &= visible.sum(dim=0) >= 2
-    if not bool(visible.any()):
+    seen = seen_by(cameras, sample)
+    seen &= seen.sum(dim=0) >= 2
+    if not bool(seen.any()):
         return 0.0
-    weights = visible[..., None].double()
-    mean = torch.nn.functional.normalize((rays_seen * weights).sum(dim=0), dim=1)
-    cosines = torch.where(visible, (rays_seen * mean).sum(dim=2), 1.0).amin(dim=0)
+
+    def rays() -> Iterator[Tensor]:
+        for camera in cameras:  # one at a time: those of 2,000 cameras would take 100 MB
+            yield torch.nn.functional.normalize(sample - camera.position, dim=1, eps=1e-300)
+
+    total = torch.zeros_like(sample)
+    for visible, ray in zip(seen, rays(), strict=True):
+        total += ray * visible[:, None]
+    mean, cosines = torch.nn.functional.normalize(total, dim=1), torch.ones_like(sample[:, 0])
+    for visible, ray in zip(seen, rays(), strict=True):
+        cosines = torch.where(visible, torch.minimum(cosines, (ray * mean).sum(dim=1)), cosines)
     angles = 2 * torch.rad2deg(torch.arccos(cosines.clamp(-1, 1)))
-    return float(angles[visible.any(dim=0)].median())
+    return float(angles[seen.any(dim=0)].median())
 
 
 def _sample(points: Tensor) -> Tensor:

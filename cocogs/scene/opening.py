@@ -26,6 +26,8 @@ from cocogs.scene.split import names_for_testing
 SHORTEST_SIDE = 12
 # Degrees of parallax below which the user is warned.
 LEAST_PARALLAX = 1.0
+# Bytes of disk from which on the user is told beforehand.
+TELL_DISK = 200_000_000
 
 
 def open_scene(
@@ -36,7 +38,6 @@ def open_scene(
     test_every: int | None = None,
     test: str | None = None,
     seed: int = 0,
-    memory_budget: int = 2 << 30,
     settled: bool = False,
     say: Say = print,
 ) -> Scene:
@@ -51,7 +52,6 @@ def open_scene(
         test_every: keep every Nth photo, from the first in name order, for testing; None: as a file hold=N
             or the dataset itself says, else no photo.
         seed: for SfM and for seed points that are drawn at random.
-        memory_budget: bytes of photos kept in memory.
         settled: a scene was trained with the cameras in the cache: they are not computed again.
         say: receives lines meant for the user.
 
@@ -71,9 +71,9 @@ def open_scene(
     points = find_points(views, source, cache, seed, settled, say)
     near = frame.near_plane([view.camera for view in views], points.positions)
     views = [replace(view, camera=replace(view.camera, near=near)) for view in views]
-    scene = Scene(views, points.positions, points.colors, points.drawn, data, memory_budget, offset)
+    scene = Scene(views, points.positions, points.colors, points.drawn, data, offset=offset)
     _tell(scene, say)
-    _check_photos(scene, cache, say)
+    _check_masks(scene, say)
     return scene
 
 
@@ -150,29 +150,37 @@ def _views(
     tests: frozenset[str],
     say: Say,
 ) -> list[View]:
-    """Views at training resolution; their pictures go to the cache where the files do not do as they are."""
+    """Views at training resolution; their pixels go to the cache."""
     fitted = [prepare.fit_photo(shot, pictures.paths[shot.name]) for shot in source.shots]
     factor = _shrink(fitted, pictures, downscale)
     flats = [_shrunk(photo, factor) for photo in fitted]
     _announce(fitted, flats, pictures.folder, downscale is None and factor > 1, say)
     named = {shot.name: shot.mask for shot in source.shots if shot.mask}
     masks = named or folders.find_masks(data, [shot.name for shot in source.shots])
-    progress = Progress("Preparing photos", len(fitted), say, patience=2)
-    views = []
-    for shot, photo, flat in zip(source.shots, fitted, flats, strict=True):
+    place = cache / "photos"
+    disk = prepare.check_space(list(zip(fitted, flats, strict=True)), place)
+    if disk >= TELL_DISK:
+        say(f"Preparing the photos takes {disk / 1e9:.1f} GB of disk in {place}.")
+
+    def view(index: int) -> View:
+        shot, photo, flat = source.shots[index], fitted[index], flats[index]
         mask = masks.get(shot.name)
-        views.append(
-            View(
-                name=shot.name,
-                camera=undistort.to_camera(flat, shot.cam_from_world),
-                image_path=prepare.prepared_photo(photo, flat, cache / "photos"),
-                mask_path=mask
-                and prepare.prepared_mask(prepare.fit_mask(photo, shot, mask), flat, cache / "masks"),
-                is_test=shot.name in tests,
-                lens=photo.header.lens,
-                original=photo,
-            )
+        return View(
+            name=shot.name,
+            camera=undistort.to_camera(flat, shot.cam_from_world),
+            image_path=prepare.prepared_photo(photo, flat, place),
+            mask_path=mask
+            and prepare.prepared_mask(prepare.fit_mask(photo, shot, mask), flat, cache / "masks"),
+            is_test=shot.name in tests,
+            lens=photo.header.lens,
+            original=photo,
         )
+
+    views = []
+    largest = max(range(len(fitted)), key=lambda i: fitted[i].lens.width * fitted[i].lens.height)
+    progress = Progress("Preparing photos", len(fitted), say, patience=2)
+    for ready in prepare.each(view, range(len(fitted)), fitted[largest], flats[largest]):
+        views.append(ready)
         progress.add(1)
     if masks:
         say(f"Masks for {sum(view.mask_path is not None for view in views)} of {len(views)} photos.")
@@ -224,25 +232,12 @@ def _sizes(lenses: Iterable[Intrinsics]) -> str:
     return " to ".join(f"{width}x{height}" for width, height in ends)
 
 
-def _check_photos(scene: Scene, cache: Path, say: Say) -> None:
-    """Decode what was not prepared, so that a damaged file is named before the training starts. Photos to
-    train on come first: they are read again and again, and the memory may not hold all."""
-    for view in [*scene.train_views, *scene.test_views]:
-        if view.image_path.parent != cache / "photos":
-            scene.photo(view)
-    _check_masks(scene, say)
-    needed = sum(3 * 4 * view.camera.width * view.camera.height for view in scene.train_views)
-    if needed > scene.memory_budget:
-        say(
-            f"The photos need {needed / 2**30:.1f} GiB of memory, more than the "
-            f"{scene.memory_budget / 2**30:.1f} GiB set aside: some are read from disk at every use."
-        )
-
-
 def _check_masks(scene: Scene, say: Say) -> None:
     """A mask of 0 and 1 instead of 0 and 255 is black, and nobody sees why nothing is learned."""
     black = [
-        view.name for view in scene.train_views if (mask := scene.mask(view)) is not None and not mask.any()
+        view.name
+        for view in scene.train_views
+        if view.mask_path and not prepare.open_pixels(view.mask_path).any()
     ]
     if not black:
         return

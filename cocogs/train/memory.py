@@ -24,8 +24,7 @@ def check_memory(config: Config, scene: Scene, device: torch.device, processes: 
     camera = max((view.camera for view in scene.train_views), key=lambda c: c.width * c.height)
     needed = bytes_needed(config, camera.width * camera.height)
     if device.type == "cpu":  # on a GPU the photos have their own share (train/photo_store.py)
-        photos = sum(12 * view.camera.width * view.camera.height for view in scene.train_views)
-        needed = (needed + min(photos, scene.memory_budget)) * processes
+        needed = (needed + photo_bytes(scene)) * processes
     if needed > free:
         each = f" in {processes} processes" if processes > 1 and device.type == "cpu" else ""
         where = "GPU memory" if device.type == "cuda" else "memory"
@@ -34,6 +33,12 @@ def check_memory(config: Config, scene: Scene, device: torch.device, processes: 
             f"{needed / 2**30:.1f} GiB of {where}, and {free / 2**30:.1f} GiB are free: use a larger "
             "`downscale`, a smaller `max_gaussians`, or preset lens."
         )
+
+
+def photo_bytes(scene: Scene) -> int:
+    """Of the photos in memory: those used last, the one trained on and the next, which is being read."""
+    sizes = [12 * view.camera.width * view.camera.height for view in scene.train_views]
+    return min(sum(sizes), scene.memory_budget + 2 * max(sizes))
 
 
 def bytes_needed(config: Config, pixels: int) -> int:

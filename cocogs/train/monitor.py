@@ -6,7 +6,9 @@ Nothing here draws random numbers or keeps a gradient: watching does not change 
 import resource
 import sys
 from collections import deque
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -22,6 +24,10 @@ from cocogs.train.losses import picture_psnr, psnr
 READ_EVERY = 20  # photos; reading a tensor waits for the device, so not at every step
 PSNR_STEPS = 100  # the PSNR shown is the mean over so many steps
 STRIP_VIEWS = 2  # training photos shown as strips
+TEST_VIEWS = 20  # so many at most are drawn for the curve; `cocogs eval` measures all
+CURVES = 100  # photos, at most, whose lens and exposure are drawn as curves
+
+Item = TypeVar("Item")
 
 
 class Monitor:
@@ -87,9 +93,9 @@ class Monitor:
 
     @torch.no_grad()
     def evaluate(self, step: int, model: DefocusModel, scene: Scene) -> None:
-        """Add the PSNR of the test views, the lens and the exposures to the curves."""
+        """Add the PSNR of the test views, the lens and the exposures to the curves; of many, of some."""
         scores = []
-        for view in scene.test_views:
+        for view in some_of(scene.test_views, TEST_VIEWS):
             render = model.sharp(model.camera(view)).colors[0].cpu()
             scores.append(picture_psnr(render, scene.photo(view), scene.mask(view)))
         if scores:
@@ -98,17 +104,21 @@ class Monitor:
         for part in model.per_photo:
             for curve, values in part.shown().items():
                 labels = [curve] if len(values) == 1 < len(names) else [f"{curve}/{name}" for name in names]
-                for label, value in zip(labels, values, strict=True):
+                for label, value in some_of(list(zip(labels, values, strict=True)), CURVES):
                     self.curves.add_number(label, value, step)
 
     @torch.no_grad()
     def show(self, step: int, model: DefocusModel, scene: Scene) -> None:
         """Add picture strips of one or two training photos to the curves."""
-        count = len(scene.train_views)
-        for index in sorted({i * count // STRIP_VIEWS for i in range(STRIP_VIEWS)}):
+        for index in some_of(range(len(scene.train_views)), STRIP_VIEWS):
             name = scene.train_views[index].name
             picture = to_picture(strip(model, scene, index))
             self.curves.add_picture(f"photo, prediction, sharp, CoC/{name}", picture, step)
+
+
+def some_of(items: Sequence[Item], most: int) -> list[Item]:
+    """Up to `most` of the items, evenly spread."""
+    return [items[i] for i in sorted({i * len(items) // most for i in range(most if items else 0)})]
 
 
 def strip(model: DefocusModel, scene: Scene, index: int) -> Tensor:

@@ -9,9 +9,10 @@ from torch import Tensor
 
 from cocogs.config import Config
 from cocogs.gaussians import Gaussians
+from cocogs.optics.evidence import mean_depths, measure_photos
 from cocogs.optics.lens_models import LENS_MODELS, Start
 from cocogs.optics.model import DefocusModel
-from cocogs.optics.search import find_lens, mean_depths, measure_photos, unknown_lens
+from cocogs.optics.search import find_lens, unknown_lens
 from cocogs.scene import Scene, View
 from cocogs.train.start_points import add_start_points
 

@@ -12,10 +12,13 @@ from torch.nn import functional as F
 
 from cocogs.camera import Camera
 from cocogs.gaussians import neighbour_distance
+from cocogs.optics.evidence import thin_out
 from cocogs.scene import Scene
+from cocogs.scene.overlap import covering, partners, seen_by
 
 NEIGHBOURS = 32  # SfM points nearest to a pixel, whose depths are tried
 THUMBNAIL = 100  # px, the longer side: so coarse that a photo's blur does not matter
+MOST_LIFTED, MOST_JUDGES = 150, 30  # photos
 AGREEING = 0.3  # part of the other photos that decides; in the rest something may hide the place
 FOREIGN = 1.0  # a sum of three colour differences this large means that a photo shows something else
 
@@ -48,15 +51,26 @@ def lift_pixels(
 
     The depth of each pixel is found by trial: among the depths of the SfM points nearest to it in the photo,
     it takes the one at which the other photos show its colour best. Masked pixels are not drawn.
+
+    Of more than `MOST_LIFTED` photos, so many are read that see all points between them; of those, the
+    `MOST_JUDGES` that share most with a photo tell the depths of its pixels.
     """
     views = scene.train_views
+    seen = None
+    if len(views) > MOST_LIFTED:
+        seen = seen_by([view.camera for view in views], thin_out(points))
+        chosen = covering(seen, MOST_LIFTED)
+        views, seen = [views[index] for index in chosen], seen[chosen]
     cameras, thumbnails = [v.camera for v in views], [thumbnail(scene.photo(v)) for v in views]
     positions, colors = [points[:0]], [points[:0]]
     for index, view in enumerate(views):
         share = count * (index + 1) // len(views) - count * index // len(views)
         pixels = draw_pixels(view.camera, scene.mask(view), share)
         places = view.camera.unproject(pixels[:, None], depths_around(view.camera, points, pixels))
-        others = [pair for i, pair in enumerate(zip(cameras, thumbnails, strict=True)) if i != index]
+        judges = [i for i in range(len(views)) if i != index]
+        if seen is not None:
+            judges = partners(seen, index, MOST_JUDGES)
+        others = [(cameras[i], thumbnails[i]) for i in judges]
         if others and places.numel():
             tints = sample(thumbnails[index], view.camera, pixels[:, None])
             best = disagreement(places, tints, others).argmin(1)

@@ -290,7 +290,11 @@ class Trainer:
     def next_batch(self) -> list[int]:
         """The photos of the next step: the same on all ranks."""
         count = min(self.batch, self.config.optim.iterations - self.step)
-        return [self.next_view() for _ in range(count)]
+        batch = [self.next_view() for _ in range(count)]
+        # Those of a new order are not known yet: drawing it now would change what is random after it.
+        coming = self.ranks.own(self.order[: self.batch].tolist())
+        self.photos.expect(self.views[index] for index in coming)
+        return batch
 
     def next_view(self) -> int:
         if len(self.order) == 0:

@@ -1,0 +1,161 @@
+"""What the photos show of the scene's points, from which the lens is found before training."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import median
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int, Shaped
+from torch import Tensor
+
+from cocogs.camera import Camera
+from cocogs.errors import InputError
+from cocogs.io.pixels import to_float
+from cocogs.optics.sharpness import blur_map, gradient_energy
+from cocogs.scene import Scene, View
+from cocogs.scene.overlap import covering, seen_by
+
+MOST_POINTS = 5_000
+MOST_COMPARED = 150  # photos; comparing takes the longer the more there are, and these tell the lens as well
+FEW_POINTS = 20  # with fewer in a photo nothing is concluded about its focus
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """How much detail surrounds P SfM points in V photos, for guessing the lens before training.
+
+    depths: z in scene units, NaN where a photo does not see the point;
+    energies: local gradient energy there, NaN likewise; width: of the first photo, px;
+    ratios: K of each photo over that of the first, to which the K of a search belongs; None: all alike;
+    compared: the photos that are compared with each other to find the lens; None: all.
+    """
+
+    depths: Float[Tensor, "V P"]
+    energies: Float[Tensor, "V P"]
+    width: int
+    ratios: Float[Tensor, " V"] | None = None
+    compared: Sequence[int] | None = None
+
+    def of(self, photos: Sequence[int]) -> "Evidence":
+        """That of some photos alone."""
+        some = list(photos)
+        ratios = None if self.ratios is None else self.ratios[some]
+        return Evidence(self.depths[some], self.energies[some], self.width, ratios)
+
+    def K_per_photo(self, K: Tensor | float) -> Float[Tensor, "V 1"]:
+        """K of every photo, given that of the first."""
+        ratios = torch.ones_like(self.depths[:, 0]) if self.ratios is None else self.ratios
+        return K * ratios[:, None]
+
+
+def measure_photos(
+    scene: Scene, device: torch.device | str = "cpu", every: bool = False
+) -> tuple[Evidence, Float[Tensor, "V P"]]:
+    """What the training photos show of the scene's points: detail, and blur by `blur_map`.
+
+    Of more than `MOST_COMPARED` photos, so many are read and compared that see all points between them. Of
+    the others only the surroundings of the points are read, for the detail there; their blur stays NaN.
+
+    Args:
+        every: read all photos all the same, for the blur of each.
+
+    Raises:
+        InputError: none sees any: cameras and points do not fit.
+    """
+    views, points = scene.train_views, thin_out(scene.points).to(device)
+    compared = None
+    if len(views) > MOST_COMPARED:
+        compared = covering(seen_by([view.camera for view in views], points.cpu()), MOST_COMPARED)
+    rows = []
+    for index, view in enumerate(views):  # one photo at a time: all of them may be more than the memory holds
+        if every or compared is None or index in compared:
+            mask = scene.mask(view)
+            mask = None if mask is None else mask.to(device)
+            rows.append(measure_photo(view.camera, scene.photo(view).to(device), mask, points))
+        else:
+            depths, energies = glance_at_photo(view.camera, *scene.stored(view), points)
+            rows.append((depths, energies, torch.full_like(depths, math.nan)))
+    depths, energies, blurs = (torch.stack(row) for row in zip(*rows, strict=True))
+    if depths.isnan().all():
+        raise InputError(f"No photo of {scene.source} sees its points: give cameras and points of one model.")
+    ratios = K_ratios(views).to(depths.device)
+    return Evidence(depths, energies, views[0].camera.width, ratios, compared), blurs
+
+
+def K_ratios(views: Sequence[View]) -> Float[Tensor, " V"]:
+    """K of every photo over that of the first: K = aperture diameter x focal length in px.
+
+    The diameter is focal length / f-number by EXIF. A photo whose EXIF does not tell counts as of the median
+    diameter; where no photo's does, all count as of one diameter.
+    """
+    told = [view.lens.aperture_diameter for view in views]
+    typical = median([d for d in told if d is not None] or [1.0])
+    K = torch.tensor([(d or typical) * view.camera.fx for d, view in zip(told, views, strict=True)])
+    return K / K[0]
+
+
+def thin_out(points: Float[Tensor, "P 3"]) -> Float[Tensor, "Q 3"]:
+    """Every k-th of the SfM points, at most `MOST_POINTS`: the search for the lens takes the longer the more
+    there are, and 100,000 tell it no more."""
+    return points[:: max(1, math.ceil(len(points) / MOST_POINTS))]
+
+
+def measure_photo(
+    camera: Camera,
+    photo: Float[Tensor, "3 H W"],
+    mask: Float[Tensor, "H W"] | None,
+    points: Float[Tensor, "P 3"],
+) -> tuple[Float[Tensor, " P"], Float[Tensor, " P"], Float[Tensor, " P"]]:
+    """Depth of every point, how much detail surrounds it in the photo, and how blurred that is.
+
+    NaN where the photo does not show it: points outside the mask, which marks what to reconstruct, do not
+    count. Where there is no texture the blur is NaN too.
+    """
+    x, y, z, inside = where_seen(camera, mask, points)
+
+    def at_points(picture: Tensor) -> Tensor:
+        values = torch.full_like(z, math.nan)
+        values[inside] = picture[y[inside], x[inside]]
+        return values
+
+    return torch.where(inside, z, math.nan), at_points(gradient_energy(photo)), at_points(blur_map(photo))
+
+
+def glance_at_photo(
+    camera: Camera, photo: np.ndarray, mask: np.ndarray | None, points: Float[Tensor, "P 3"]
+) -> tuple[Float[Tensor, " P"], Float[Tensor, " P"]]:
+    """Depth and detail as by `measure_photo`, reading 8x8 px around each point.
+
+    Args:
+        photo, mask: as stored.
+    """
+    x, y, z, inside = where_seen(
+        camera, None if mask is None else torch.from_numpy(mask.copy()), points.cpu()
+    )
+    around = np.arange(-3, 5)
+    rows, columns = y[inside].numpy()[:, None] + around, x[inside].numpy()[:, None] + around
+    grey = to_float(photo[:, rows[:, :, None], columns[:, None, :]]).mean(0)
+    dx, dy = grey[:, :7, 1:] - grey[:, :7, :7], grey[:, 1:, :7] - grey[:, :7, :7]
+    energies = torch.full_like(z, math.nan)
+    energies[inside] = torch.from_numpy((dx**2 + dy**2).mean(axis=(1, 2)))
+    return torch.where(inside, z, math.nan).to(points.device), energies.to(points.device)
+
+
+def where_seen(
+    camera: Camera, mask: Shaped[Tensor, "H W"] | None, points: Float[Tensor, "P 3"]
+) -> tuple[Int[Tensor, " P"], Int[Tensor, " P"], Float[Tensor, " P"], Bool[Tensor, " P"]]:
+    """Pixel x and y and depth of every point, and whether the photo shows it, not too near to its border."""
+    pixels, z = camera.project(points)
+    inside = (z > 0) & camera.shows(pixels, margin=4)
+    x, y = pixels.long().unbind(-1)
+    if mask is not None:
+        inside[inside.clone()] = mask[y[inside], x[inside]] > 0
+    return x, y, z, inside
+
+
+def mean_depths(evidence: Evidence) -> Float[Tensor, " V"]:
+    """Mean z of the points each photo sees, scene units; the overall mean where it sees none."""
+    overall = evidence.depths.nanmean()
+    return torch.nan_to_num(evidence.depths.nanmean(1), nan=float(overall))
