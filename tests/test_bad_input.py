@@ -327,7 +327,7 @@ def test_disk_full_while_saving(
         (OSError(errno.EROFS, "Read-only file system", "/mnt/a"), "/mnt/a cannot be read or written"),
         (OSError(errno.ENOSPC, "No space left on device"), "out cannot be read or written (No space left"),
         (PermissionError(errno.EACCES, "Permission denied", "/mnt/a.jpg"), "/mnt/a.jpg cannot be read"),
-        (MemoryError(), "There is not enough memory: give a larger --downscale"),
+        (MemoryError(), "There is not enough memory. Give a larger --downscale"),
         (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"), "not enough memory"),
     ],
 )
