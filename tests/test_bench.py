@@ -35,11 +35,11 @@ from cocogs.bench.protocols import PROTOCOLS, Published
 from cocogs.bench.runs import BenchSettings, Costs, Job
 from cocogs.bench.suites import BenchScene, Suite
 from cocogs.bench.table import heads_and_cells, to_markdown
+from cocogs.checkpoint import read_checkpoint
 from cocogs.cli import main
 from cocogs.errors import InputError
 from cocogs.io.lock import alone_in
 from cocogs.render.files import RECORD
-from cocogs.run import read_checkpoint
 
 
 @pytest.fixture(scope="module")

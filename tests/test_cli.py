@@ -15,11 +15,12 @@ import torch
 from tiny_run import SMALL, tiny_run, tiny_scene
 
 import cocogs
+from cocogs.checkpoint import read_checkpoint
 from cocogs.cli import main
 from cocogs.cli.train import Part, Train
-from cocogs.config import DEFAULT_PRESET, PRESETS, Ablation, Config, preset
+from cocogs.config import DEFAULT_PRESET, PRESETS, Ablation, Config, DataConfig, preset
 from cocogs.io.ply import read_ply
-from cocogs.run import DataConfig, load_run, read_checkpoint, write_config
+from cocogs.run import load_run, write_config
 
 REPOSITORY = Path(cocogs.__file__).parents[1]
 ONE_THREAD = {**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive"}

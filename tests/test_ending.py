@@ -11,9 +11,11 @@ import pytest
 from test_cli import ONE_THREAD, REPOSITORY, Training, growing
 from tiny_run import SMALL, tiny_gaussians, tiny_run, tiny_scene
 
+from cocogs.checkpoint import read_checkpoint
 from cocogs.cli import main
+from cocogs.config import DataConfig
 from cocogs.io.ply import write_ply
-from cocogs.run import DataConfig, load_run, read_checkpoint, write_config
+from cocogs.run import load_run, write_config
 from cocogs.train.interrupt import stop_on_interrupt
 
 
@@ -80,8 +82,7 @@ def test_closed_outputs(arguments: str, code: int, root: Path, tmp_path: Path) -
         arguments = f"train {tiny_scene(root)} --out {tmp_path / 'run'} {' '.join(SMALL)}"
     arguments = arguments.replace("RUN", str(tiny_run(root, "lens")))
     script = f'exec "{sys.executable}" -m cocogs {arguments} <&- >&-'
-    errors = open(tmp_path / "errors", "w")
-    with errors:
+    with open(tmp_path / "errors", "w") as errors:
         ended = subprocess.run(script, shell=True, cwd=REPOSITORY, env=ONE_THREAD, stderr=errors)
     assert ended.returncode == code
     assert (tmp_path / "errors").read_text().count("\n") == (code == 2)
@@ -107,7 +108,9 @@ def test_names_that_cannot_be_encoded(encoding: str) -> None:
 def test_ctrl_c_while_modules_load(raised: str, module: str, root: Path, tmp_path: Path) -> None:
     """Compiled modules make an ImportError of it."""
     (tmp_path / f"{module}.py").write_text(f"raise {raised}")
-    script = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); from cocogs.cli import main; sys.exit(main())"
+    script = (
+        f"import sys; sys.path.insert(0, {str(tmp_path)!r}); from cocogs.cli import main; sys.exit(main())"
+    )
     command = [sys.executable, "-c", script, "eval", tiny_run(root, "lens")]
     ended = subprocess.run(command, cwd=REPOSITORY, env=ONE_THREAD, capture_output=True, text=True)
     assert (ended.returncode, ended.stderr) == (130, "cocogs: stopped.\n")

@@ -1,5 +1,6 @@
 """The commands, and the one that a person typed."""
 
+import re
 from collections.abc import Sequence
 
 import tyro
@@ -12,6 +13,7 @@ from cocogs.cli.measure import Eval, Inspect
 from cocogs.cli.render import Render
 from cocogs.cli.train import Train
 from cocogs.cli.view import View
+from cocogs.errors import InputError
 
 Command = Train | Eval | Render | Export | View | Inspect | Bench
 """Each is called as its class, in small letters."""
@@ -20,7 +22,18 @@ GOES_ON = Train | Render | Bench
 
 
 def parse(arguments: Sequence[str]) -> Command | None:
-    """The command with its options; None after --version. Raises SystemExit after --help and misuse."""
+    """The command with its options; None after --version.
+
+    Raises:
+        SystemExit: after --help and misuse.
+        InputError: an argument is empty.
+    """
+    for before, argument in zip(["cocogs", *arguments], arguments, strict=False):
+        if not argument or re.fullmatch(r"--[a-z-]+=", argument):
+            raise InputError(
+                f"What follows {argument or before} is empty, as where a variable of the shell is not set: "
+                "give a value."
+            )
     if list(arguments) == ["--version"]:
         print(f"cocogs {__version__}")
         return None

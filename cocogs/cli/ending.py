@@ -45,7 +45,7 @@ class Output:
 
     def __init__(self, stream: Any, number: int, goes_on: bool) -> None:
         self._closed = stream is None
-        self._stream = open(number, "w", closefd=False) if stream is None else stream
+        self._stream = open(number, "w", closefd=False) if stream is None else stream  # noqa: SIM115
         self._number, self.goes_on = number, goes_on
 
     def write(self, text: str) -> int:

@@ -35,8 +35,8 @@ def _less_memory(command: Any) -> str:
     options = _options(command)
     if "resume" in options:
         return (
-            "Give a larger --downscale or a smaller --max-gaussians to a new run; what this one saved is kept, "
-            "and --resume continues it, for example on another computer"
+            "Give a larger --downscale or a smaller --max-gaussians to a new run; what this one saved is "
+            "kept, and --resume continues it where there is more memory"
         )
     if "max_gaussians" in options:
         return "Give a larger --downscale or a smaller --max-gaussians"

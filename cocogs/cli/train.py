@@ -15,8 +15,7 @@ from cocogs.errors import InputError
 if TYPE_CHECKING:
     import torch
 
-    from cocogs.config import Config
-    from cocogs.run import DataConfig
+    from cocogs.config import Config, DataConfig
 
 Part = Literal["coc", "direction", "beta", "aperture", "cnn"]
 
@@ -61,9 +60,9 @@ class Train:
     """Research: leave these parts of the model out."""
 
     def run(self) -> int:
+        from cocogs.checkpoint import is_trained
         from cocogs.device import choose_device
         from cocogs.io.lock import alone_in
-        from cocogs.run import is_trained
 
         self.check()
         config, data = self.settings()
@@ -110,7 +109,8 @@ class Train:
 
     def check_out(self) -> None:
         """Raises InputError if a new run would overwrite something."""
-        from cocogs.run import is_trained, read_config
+        from cocogs.checkpoint import is_trained
+        from cocogs.run import read_config
 
         if is_trained(self.out):
             raise InputError(
@@ -128,8 +128,8 @@ class Train:
         Raises:
             InputError: unknown preset, or an option that would change a resumed run.
         """
-        from cocogs.config import DEFAULT_PRESET, preset
-        from cocogs.run import DataConfig, read_config
+        from cocogs.config import DEFAULT_PRESET, DataConfig, preset
+        from cocogs.run import read_config
 
         source = str(self.data.resolve())
         if not self.resume:
