@@ -190,6 +190,11 @@ class Camera:
         return replace(self, intrinsics=intrinsics, width=width, height=height, full_view=full_view)
 
 
+def intrinsics_matrix(fx: float, fy: float, cx: float, cy: float) -> Float64[Tensor, "3 3"]:
+    """The matrix of a pinhole's focal lengths and principal point, px."""
+    return torch.tensor([[fx, 0, cx], [0, fy, cy], [0, 0, 1]], dtype=torch.float64)
+
+
 def position_of(pose: Float[Tensor, "4 4"]) -> Float[Tensor, "3"]:
     """Camera centre of a `cam_from_world`."""
     return -pose[:3, :3].T @ pose[:3, 3]

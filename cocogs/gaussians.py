@@ -203,6 +203,17 @@ def quaternion_product(a: Float[Tensor, "*#N 4"], b: Float[Tensor, "*#N 4"]) -> 
     ], dim=-1)  # fmt: skip
 
 
+def rotation_matrices(quats: Float[Tensor, "*N 4"]) -> Float[Tensor, "*N 3 3"]:
+    """Rotations of quaternions, wxyz of length 1."""
+    w, x, y, z = quats.unbind(-1)
+    rows = [
+        1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y),
+        2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x),
+        2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y),
+    ]  # fmt: skip
+    return torch.stack(rows, dim=-1).unflatten(-1, (3, 3))
+
+
 def cross_section(scales: Float[Tensor, "N 3"]) -> Float[Tensor, " N"]:
     """Area that a splat covers, seen from its broadest side, up to a constant factor: the product of its two
     larger standard deviations."""

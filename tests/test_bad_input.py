@@ -54,12 +54,6 @@ def one_sentence(errors: str) -> str:
     return errors.removeprefix("cocogs: error: ").strip()
 
 
-@pytest.mark.parametrize("command", [["train", "", "--out", "run"], ["train", ".", "--out="], ["eval", ""]])
-def test_empty_arguments(capsys: Capture, command: list[str]) -> None:
-    """`cocogs train "$PHOTOS" --out run` where nobody set PHOTOS: not the current folder."""
-    assert "is empty, as where a variable of the shell is not set" in refused(capsys, *command)
-
-
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -258,7 +252,9 @@ def test_checkpoint_of_another_model(root: Path, run: Path, capsys: Capture) -> 
     assert "does not fit" in refused(capsys, "eval", run)
 
 
-@pytest.mark.parametrize("content", ["", "{", "[" * 100_000, "[]", "{}", '{"preset": "lens", "data": {}}', '{"data": 3}'])
+@pytest.mark.parametrize(
+    "content", ["", "{", "[" * 100_000, "[]", "{}", '{"preset": "lens", "data": {}}', '{"data": 3}']
+)
 def test_damaged_settings(data: Path, run: Path, capsys: Capture, content: str) -> None:
     (run / "config.json").write_text(content)
     assert "config.json cannot be read" in refused(capsys, "eval", run)

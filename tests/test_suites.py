@@ -305,7 +305,15 @@ def test_truth_with_an_impossible_entry(
 
 
 @pytest.mark.parametrize(
-    "text", ["{", "[" * 100_000, "[]", "{}", '{"frames": [{}]}', '{"frames": [], "refocus": [], "aperture_diameter": 0}']
+    "text",
+    [
+        "{",
+        "[" * 100_000,
+        "[]",
+        "{}",
+        '{"frames": [{}]}',
+        '{"frames": [], "refocus": [], "aperture_diameter": 0}',
+    ],
 )
 def test_broken_truth(tmp_path: Path, truth_scene: Path, text: str) -> None:
     (truth_scene / "truth.json").write_text(text)

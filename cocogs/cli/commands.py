@@ -1,6 +1,6 @@
 """The commands, and the one that a person typed."""
 
-import re
+import sys
 from collections.abc import Sequence
 
 import tyro
@@ -13,7 +13,6 @@ from cocogs.cli.measure import Eval, Inspect
 from cocogs.cli.render import Render
 from cocogs.cli.train import Train
 from cocogs.cli.view import View
-from cocogs.errors import InputError
 
 Command = Train | Eval | Render | Export | View | Inspect | Bench
 """Each is called as its class, in small letters."""
@@ -22,21 +21,11 @@ GOES_ON = Train | Render | Bench
 
 
 def parse(arguments: Sequence[str]) -> Command | None:
-    """The command with its options; None after --version.
-
-    Raises:
-        SystemExit: after --help and misuse.
-        InputError: an argument is empty.
-    """
-    for before, argument in zip(["cocogs", *arguments], arguments, strict=False):
-        if not argument or re.fullmatch(r"--[a-z-]+=", argument):
-            raise InputError(
-                f"What follows {argument or before} is empty, as where a variable of the shell is not set: "
-                "give a value."
-            )
+    """The command with its options; None after --version. Raises SystemExit after --help and misuse."""
     if list(arguments) == ["--version"]:
         print(f"cocogs {__version__}")
         return None
+    refuse_empty(arguments)
     return tyro.cli(
         Command,  # pyright: ignore[reportArgumentType]
         prog="cocogs",
@@ -44,3 +33,16 @@ def parse(arguments: Sequence[str]) -> Command | None:
         args=arguments,
         config=(FlagCreatePairsOff,),
     )
+
+
+def refuse_empty(arguments: Sequence[str]) -> None:
+    """Raises SystemExit for an argument without a letter, as an unset variable of a script leaves it: a path
+    of no letters would mean the present folder."""
+    for before, word in zip(("the command", *arguments), arguments, strict=False):
+        option, equals, value = word.partition("=")
+        if word.strip() == "" or (word.startswith("--") and equals and value.strip() == ""):
+            place = option if equals else before if before.startswith("--") else "an argument"
+            print(
+                f"cocogs: error: The value of {place} is empty: give one, or leave it out.", file=sys.stderr
+            )
+            raise SystemExit(2)
