@@ -17,7 +17,7 @@ from cocogs.checkpoint import check_same_photos, is_trained, read_checkpoint, re
 from cocogs.config import Config, DataConfig, build
 from cocogs.device import choose_device
 from cocogs.errors import InputError
-from cocogs.io.atomic import replacing
+from cocogs.io.atomic import write_text
 from cocogs.io.json_file import read_json
 from cocogs.learned_lens import LearnedLens
 from cocogs.optics.lens import Lens
@@ -107,8 +107,7 @@ def load_run(folder: Path, say: Callable[[str], None] = lambda line: None, devic
 
 def write_config(folder: Path, config: Config, data: DataConfig) -> None:
     values = {"data": vars(data), **config.to_dict()}
-    with replacing(folder / "config.json") as path:
-        path.write_text(json.dumps(values, indent=2) + "\n")
+    write_text(folder / "config.json", json.dumps(values, indent=2) + "\n")
 
 
 def read_config(folder: Path) -> tuple[Config, DataConfig]:

@@ -15,7 +15,7 @@ from cocogs.bench.processes import Processes, signals_interrupt
 from cocogs.bench.suites import BenchScene, Suite
 from cocogs.checkpoint import is_trained
 from cocogs.errors import InputError
-from cocogs.io.atomic import replacing
+from cocogs.io.atomic import write_text
 from cocogs.io.json_file import read_json
 from cocogs.io.progress import Say
 from cocogs.render.files import RECORD
@@ -92,8 +92,7 @@ def check_settings(settings: BenchSettings, out: Path) -> None:
 
 def keep_settings(settings: BenchSettings, out: Path) -> None:
     """Write OUT/bench.json."""
-    with replacing(out / "bench.json") as temporary:
-        temporary.write_text(json.dumps(asdict(settings), indent=2) + "\n")
+    write_text(out / "bench.json", json.dumps(asdict(settings), indent=2) + "\n")
 
 
 @cache
@@ -171,8 +170,7 @@ def run_job(job: Job, settings: BenchSettings, threads: int, processes: Processe
             options.append("--truth")
         usage = processes.run(["eval", str(job.folder), "--json", *options], job.folder, environment)
         usage.check()
-        with replacing(job.folder / "eval.json") as path:
-            path.write_text(usage.output)
+        write_text(job.folder / "eval.json", usage.output)
         say(f"Measured {job.title}: {json.loads(usage.output)['mean']['psnr']:.2f} dB")
     pictures = job.folder / "pictures"
     if (pictures / RECORD).exists() or not any(pictures.rglob("*.png")):
@@ -237,8 +235,7 @@ class Costs:
 
     def write(self) -> None:
         values = {name: value for name, value in vars(self).items() if name != "folder"}
-        with replacing(self.folder / "costs.json") as path:
-            path.write_text(json.dumps(values) + "\n")
+        write_text(self.folder / "costs.json", json.dumps(values) + "\n")
 
 
 def train_command(job: Job, settings: BenchSettings) -> list[str]:

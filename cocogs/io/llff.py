@@ -35,13 +35,13 @@ def read_poses_bounds(data: Path, names: list[str]) -> Source:
     matrices, bounds = table[:, :15].reshape(-1, 3, 5), table[:, 15:]
     shots = []
     for name, matrix, (near, far) in zip(names, matrices, bounds, strict=True):
-        height, width, focal = matrix[:, 4]
+        height, width, focal = matrix[:, 4].tolist()
         if not (is_size(width, height) and is_pinhole(width, height, [focal], []) and 0 < near < far):
             raise InputError(
                 f"{path} holds an impossible size, focal length or depth of {name}: make it anew."
             )
         width, height = round(width), round(height)
-        lens = Intrinsics("SIMPLE_PINHOLE", width, height, (float(focal), width / 2, height / 2))
+        lens = Intrinsics("SIMPLE_PINHOLE", width, height, (focal, width / 2, height / 2))
         # LLFF's poses come from COLMAP, which reads the pixels as stored and ignores the EXIF orientation.
         shots.append(Shot(name, lens, _pose(matrix, path), upright=False))
     return Source(shots, bounds=torch.from_numpy(bounds))
