@@ -93,7 +93,7 @@ class Camera:
     @cached_property
     def position(self) -> Float[Tensor, "3"]:
         """Camera centre in the world."""
-        return -self.cam_from_world[:3, :3].T @ self.cam_from_world[:3, 3]
+        return position_of(self.cam_from_world)
 
     @cached_property
     def slope_limits(self) -> tuple[float, float, float, float]:
@@ -188,6 +188,26 @@ class Camera:
         x0, y0, x1, y1 = self.full_view or (0.0, 0.0, float(self.width), float(self.height))
         full_view = (x0 - left, y0 - top, x1 - left, y1 - top)
         return replace(self, intrinsics=intrinsics, width=width, height=height, full_view=full_view)
+
+
+def intrinsics_matrix(fx: float, fy: float, cx: float, cy: float) -> Float64[Tensor, "3 3"]:
+    """The matrix of a pinhole's focal lengths and principal point, px."""
+    return torch.tensor([[fx, 0, cx], [0, fy, cy], [0, 0, 1]], dtype=torch.float64)
+
+
+def position_of(pose: Float[Tensor, "4 4"]) -> Float[Tensor, "3"]:
+    """Camera centre of a `cam_from_world`."""
+    return -pose[:3, :3].T @ pose[:3, 3]
+
+
+def is_rotation(matrix: Float[Tensor, "3 3"], tolerance: float = 1e-3) -> bool:
+    """Whether a matrix is orthonormal and no mirror; False where a number is not finite.
+
+    Args:
+        tolerance: by how much an entry of R R^T may differ; files round their numbers.
+    """
+    error = (matrix @ matrix.T - torch.eye(3).to(matrix)).abs().max()
+    return bool((error <= tolerance) & (torch.linalg.det(matrix) > 0))
 
 
 def pose_at(rotation: Float[Tensor, "3 3"], position: Float[Tensor, "3"]) -> Float64[Tensor, "4 4"]:

@@ -7,28 +7,35 @@ from typing import Any
 
 import torch
 
-from cocogs.config import Config
-from cocogs.errors import InputError
+from cocogs.config import LARGEST, Config
+from cocogs.errors import InputError, reason_of
 from cocogs.gaussians import Gaussians
 from cocogs.io.atomic import replacing
 from cocogs.optics.lens_models import Start
 from cocogs.optics.model import DefocusModel
 from cocogs.scene import Scene
 
-_UNFIT = (KeyError, RuntimeError, ValueError, IndexError, TypeError, AttributeError)  # parts of a checkpoint
+CHECKPOINT = "checkpoint.pt"
+UNFIT = (KeyError, RuntimeError, ValueError, IndexError, TypeError, AttributeError)  # parts of a checkpoint
+_PARTS = {"step", "model", "optimizers", "densification", "finest", "order", "random", "fingerprint"}
 DRAWN = "gaussians._extra_state"  # of a checkpoint's model: how its Gaussians are drawn
+
+
+def is_trained(folder: Path) -> bool:
+    """Whether a training has saved something there."""
+    return (folder / CHECKPOINT).exists()
 
 
 def write_checkpoint(folder: Path, state: dict[str, Any]) -> None:
     # Through memory: writing to a full disk, torch raises what no one can tell from a bug.
     buffer = io.BytesIO()
     torch.save(state, buffer)
-    with replacing(folder / "checkpoint.pt") as path:
+    with replacing(folder / CHECKPOINT) as path:
         path.write_bytes(buffer.getbuffer())
 
 
 def read_checkpoint(folder: Path) -> dict[str, Any]:
-    path = folder / "checkpoint.pt"
+    path = folder / CHECKPOINT
     if not path.is_file():
         raise InputError(f"{path} does not exist: let `cocogs train` run until it saves, then try again.")
     try:
@@ -36,12 +43,37 @@ def read_checkpoint(folder: Path) -> dict[str, Any]:
             if damaged := archive.testzip():
                 raise ValueError(f"{damaged} is not what was written")
         state = torch.load(path, map_location="cpu", weights_only=True)
-        if not {"step", "model", "fingerprint"} <= state.keys():
-            raise ValueError("parts are missing")
+        _check_parts(state)
     except Exception as error:  # torch raises a different type for every way a file can be broken
-        reason = str(error).splitlines()[0][:80] if str(error) else type(error).__name__
-        raise InputError(f"{path} is damaged ({reason}): delete it and train again.") from error
+        raise damaged_checkpoint(folder, error) from error
     return state
+
+
+def damaged_checkpoint(folder: Path, error: Exception) -> InputError:
+    """What to tell the user."""
+    return InputError(f"{folder / CHECKPOINT} is damaged ({reason_of(error)}): delete it and train again.")
+
+
+def _check_parts(state: dict[str, Any]) -> None:
+    """Raises ValueError unless all parts are there and have the right types."""
+    if missing := _PARTS - state.keys():
+        raise ValueError(f"{min(missing)} is missing")
+    if type(state["step"]) is not int or not 0 <= state["step"] <= LARGEST:
+        raise ValueError(f"step cannot be {state['step']!r:.20}")
+    kinds = {"model": dict, "optimizers": dict, "densification": dict, "order": torch.Tensor}
+    if wrong := [name for name, kind in kinds.items() if not isinstance(state[name], kind)]:
+        raise ValueError(f"{wrong[0]} is no {kinds[wrong[0]].__name__.lower()}")
+
+
+def fitting(value: Any, like: torch.Tensor, name: str) -> torch.Tensor:
+    """A tensor of a checkpoint, on the device of one that it replaces.
+
+    Raises:
+        ValueError: it has another shape or type.
+    """
+    if not isinstance(value, torch.Tensor) or (value.shape, value.dtype) != (like.shape, like.dtype):
+        raise ValueError(f"{name} does not fit")
+    return value.to(like.device)
 
 
 def check_same_photos(state: dict[str, Any], scene: Scene, folder: Path) -> None:
@@ -59,7 +91,7 @@ def restore_model(state: dict[str, Any], config: Config, scene: Scene, folder: P
     try:
         model = DefocusModel.starting(_gaussians(values), config.model, start)
         model.load_state_dict(values)
-    except _UNFIT as error:
+    except UNFIT as error:
         raise InputError(
             f"{folder / 'checkpoint.pt'} does not fit {folder / 'config.json'}: train again."
         ) from error
@@ -68,14 +100,18 @@ def restore_model(state: dict[str, Any], config: Config, scene: Scene, folder: P
 
 def _gaussians(values: dict[str, Any]) -> Gaussians:
     raw = {name: values[f"gaussians.{name}"] for name in Gaussians.names}
-    if len({len(value) for value in raw.values()}) > 1:
-        raise ValueError("parts of different length")
-    return Gaussians(values[DRAWN]["antialiased"], **raw)
+    count, antialiased = len(raw["means"]), values[DRAWN]["antialiased"]
+    for name, value in raw.items():
+        if value.dtype != torch.float32 or value.shape != (count, *Gaussians.shapes[name]):
+            raise ValueError(f"{name} have another shape or type")
+    if count == 0 or type(antialiased) is not bool:
+        raise ValueError("no Gaussians, or nobody knows how to draw them")
+    return Gaussians(antialiased, **raw)
 
 
 def load_gaussians(folder: Path) -> Gaussians:
     """The base Gaussians of a run; needs no photos."""
     try:
         return _gaussians(read_checkpoint(folder)["model"])
-    except _UNFIT as error:
+    except UNFIT as error:
         raise InputError(f"{folder / 'checkpoint.pt'} holds no Gaussians: train again.") from error

@@ -1,9 +1,31 @@
 """The presets, and every number that shapes a training run. One sentence under each field."""
 
-from dataclasses import asdict, dataclass, field, is_dataclass, replace
+from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
-from cocogs.errors import InputError
+from cocogs.errors import InputError, check_number
+
+LARGEST = 2**31 - 1  # of a whole number; COLMAP takes no larger seed
+
+
+def within(default: Any, **limits: float) -> Any:
+    """A field whose numbers lie in a range, given in the words of `check_number`; see `limits_of`."""
+    return field(default=default, metadata=limits)
+
+
+def weight(default: float) -> Any:
+    """A field that is a learning rate, a price, a threshold: not below 0, and small enough for float32."""
+    return within(default, least=0, most=1e9)
+
+
+def share(default: float) -> Any:
+    """A field that is a part of a whole."""
+    return within(default, least=0, most=1)
+
+
+def count(default: int | None, least: int = 1, most: int = LARGEST) -> Any:
+    """A field that is a whole number."""
+    return within(default, least=least, most=most, whole=True)
 
 
 @dataclass(frozen=True)
@@ -28,9 +50,9 @@ class ModelConfig:
 
     lens: Literal["pinhole", "widened", "sampled", "paper"] = "widened"
     """Its class is in optics/lens_models: none; one blurred render; M renders and residuals; as published."""
-    copies: int = 5
+    copies: int = count(5, most=256)
     """M, the CoC copies per Gaussian (sampled and paper)."""
-    blend_channels: int = 8
+    blend_channels: int = count(8, least=0, most=1024)
     """Width of the blend CNN; 0 averages the renders."""
     per_photo_aperture: bool = False
     """Learn an aperture for every photo instead of one for the camera."""
@@ -46,41 +68,41 @@ class ModelConfig:
 class OptimConfig:
     """Learning rates are Adam's; rates of positions scale with the scene."""
 
-    iterations: int = 4500
+    iterations: int = count(4500)
     """Photos that training sees, the same one again and again; all that changes in a run goes by them."""
-    batch: int = 1
+    batch: int = count(1)
     """Photos of a step; rates follow (train/rates.py)."""
-    ssim_weight: float = 0.2
+    ssim_weight: float = share(0.2)
     """Share lambda of D-SSIM in the loss."""
-    means: float = 1.6e-4
+    means: float = weight(1.6e-4)
     """Positions, in units of the scene extent; falls exponentially to 1 % of it."""
-    scales: float = 5e-3
-    quats: float = 1e-3
-    opacities: float = 5e-2
-    sh0: float = 2.5e-3
-    shN: float = 2.5e-3 / 20
-    network: float = 1e-3
+    scales: float = weight(5e-3)
+    quats: float = weight(1e-3)
+    opacities: float = weight(5e-2)
+    sh0: float = weight(2.5e-3)
+    shN: float = weight(2.5e-3 / 20)
+    network: float = weight(1e-3)
     """MLP and CNN."""
-    vergence: float = 6e-3
+    vergence: float = weight(6e-3)
     """Focus distances, as typical depth / z_f. This and the next three: a quantity per photo each, by its
     name."""
-    log_K: float = 5e-3
-    softness: float = 2e-2
+    log_K: float = weight(5e-3)
+    softness: float = weight(2e-2)
     """Variance of what blurs all of a photo alike, px^2."""
-    softness_price: float = 1e-3
+    softness_price: float = weight(1e-3)
     """What a px^2 of it costs in the loss: photos that need none get none."""
-    exposure: float = 1.1e-2
+    exposure: float = weight(1.1e-2)
     """Log gains on the light of the photos; falls like that of positions."""
-    sh_interval: int = 500
+    sh_interval: int = count(500)
     """One more band of spherical harmonics every so many photos seen, up to degree 3."""
-    K_prior: float = 5e-3
+    K_prior: float = weight(5e-3)
     """Weight of log(K / K_start)^2 in the loss where photos do not differ in focus, or each has its own K:
     there fat splats can explain the blur, and K drifts off."""
-    sharp_coc: float = 3.0
+    sharp_coc: float = within(3.0, above=0, most=1e9)
     """Pixels count by 1 / (1 + (c / this)^2), c their CoC in px: those in focus hold the detail."""
-    lens_from: float = 0.07
+    lens_from: float = share(0.07)
     """Share of the run after which lens parameters start to move: the scene has to form first."""
-    sets_from: float = 0.8
+    sets_from: float = share(0.8)
     """Share of the run trained with the widened lens before its M copies are rendered (sampled): while splats
     are added, one render will do."""
 
@@ -89,27 +111,27 @@ class OptimConfig:
 class StrategyConfig:
     """Where Gaussians are added and removed (3DGS's rules)."""
 
-    max_gaussians: int = 150_000
+    max_gaussians: int = count(150_000)
     """No Gaussian is added beyond this number."""
-    extra_points: int = 20_000
+    extra_points: int = count(20_000, least=0)
     """Start points beside the SfM points, of which blurred photos have few: see train/start_points.py."""
-    every: int = 100
+    every: int = count(100)
     """Photos seen between two edits."""
-    begin: float = 0.13
+    begin: float = share(0.13)
     """Share of the run after which densification starts."""
-    end: float = 0.8
+    end: float = share(0.8)
     """Share of the run after which it stops."""
-    gradient: float = 3e-4
+    gradient: float = weight(3e-4)
     """Mean pull of the pixels at the projected mean (in halves of the picture's longer side) above which a
     Gaussian is split or duplicated."""
-    split_scale: float = 0.01
+    split_scale: float = weight(0.01)
     """Larger Gaussians (in scene extents) are split, smaller ones duplicated."""
-    turnover: float = 0.2
+    turnover: float = share(0.2)
     """Share of max_gaussians that may move from where little shows to where more is needed, at each edit."""
-    finest: float = 1.0
+    finest: float = weight(1.0)
     """No splat gets thinner than this share of the blur of the sharpest photo of it: no photo tells more."""
-    min_opacity: float = 5e-3
-    max_scale: float = 0.5
+    min_opacity: float = share(5e-3)
+    max_scale: float = within(0.5, above=0, most=1e9)
     """Larger Gaussians (in scene extents) are removed."""
 
 
@@ -121,15 +143,27 @@ class Config:
     model: ModelConfig = field(default_factory=ModelConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
     strategy: StrategyConfig = field(default_factory=StrategyConfig)
-    seed: int = 0
+    seed: int = count(0, least=0)
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "Config":
-        """Raises TypeError on unknown names and on values of another type."""
-        return build(cls, values)
+        """Raises what `build` raises, and InputError for a preset that does not exist."""
+        config = build(cls, values)
+        preset(config.preset)
+        return config
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Which photos, and how they were read."""
+
+    source: str
+    downscale: int | None = count(None)
+    test_every: int | None = count(None, least=2)
+    test: str | None = None
 
 
 T = TypeVar("T")
@@ -140,12 +174,16 @@ def build(cls: type[T], values: Any) -> T:
 
     Raises:
         TypeError: unknown names, or values of another type.
+        InputError: a number out of its range.
     """
     if not isinstance(values, dict):
         raise TypeError(f"{values!r} are no settings")
     types = get_type_hints(cls)
     if unfit := [name for name, value in values.items() if not _fits(value, types.get(name))]:
         raise TypeError(f"{unfit[0]} cannot be {values[unfit[0]]!r}")
+    for item in fields(cls):  # pyright: ignore[reportArgumentType]
+        if item.metadata and item.name in values:
+            check_number(item.name, values[item.name], **item.metadata)
     return cls(
         **{
             name: build(types[name], value) if is_dataclass(types[name]) else value
@@ -155,7 +193,7 @@ def build(cls: type[T], values: Any) -> T:
 
 
 def _fits(value: Any, kind: Any) -> bool:
-    """Whether a value read from JSON is of a type as the fields of our dataclasses have."""
+    """Whether a value read from JSON is of a type as the fields of our dataclasses have; no text is empty."""
     if is_dataclass(kind):
         return isinstance(value, dict)
     if get_origin(kind) is Literal:
@@ -163,7 +201,12 @@ def _fits(value: Any, kind: Any) -> bool:
     kinds = get_args(kind) or (kind,)
     if float in kinds:
         kinds = (*kinds, int)
-    return type(value) in kinds
+    return type(value) in kinds and value != ""
+
+
+def limits_of(kind: type, name: str) -> dict[str, Any]:
+    """The range of a field, in the words of `check_number`."""
+    return dict(next(item.metadata for item in fields(kind) if item.name == name))
 
 
 PRESETS = {

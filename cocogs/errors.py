@@ -38,6 +38,10 @@ def check_number(
     """
     if value is None:
         return
+    try:
+        float(value)
+    except OverflowError:  # a whole number of more than 308 digits
+        value = math.inf if value > 0 else -math.inf
     fits = not math.isnan(value) and (infinite or math.isfinite(value))
     fits = fits and (least is None or value >= least) and (most is None or value <= most)
     fits = fits and (above is None or value > above) and (not whole or value == int(value))
@@ -45,6 +49,12 @@ def check_number(
         kind = "a whole number" if whole else "a number" if infinite else "a finite number"
         hint = f", such as {example}" if example else ""
         raise InputError(f"`{name}` must be {kind}{_range(least, above, most)}{hint}, not {_short(value)}.")
+
+
+def reason_of(error: BaseException) -> str:
+    """What an error of a library says, in brief: the first line of it, or its type where it says nothing."""
+    lines = str(error).strip().splitlines()
+    return lines[0][:80] if lines else type(error).__name__
 
 
 def _range(least: float | None, above: float | None, most: float | None) -> str:
@@ -59,4 +69,5 @@ def _range(least: float | None, above: float | None, most: float | None) -> str:
 
 
 def _short(value: float) -> str:
-    return str(int(value)) if math.isfinite(value) and value == int(value) else f"{value:g}"
+    is_whole = math.isfinite(value) and abs(value) < 1e21 and value == int(value)
+    return str(int(value)) if is_whole else f"{value:g}"

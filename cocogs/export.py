@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from cocogs.camera import Camera
+from cocogs.checkpoint import load_gaussians
 from cocogs.errors import InputError, check_number
 from cocogs.gaussians import Gaussians, cross_section, keep_largest, without_bad_ones
 from cocogs.io import colmap
@@ -21,7 +22,7 @@ from cocogs.io.lens_file import write_lens_file
 from cocogs.io.ply import header_comments, write_ply
 from cocogs.io.progress import Say
 from cocogs.learned_lens import lens_file
-from cocogs.run import Run, load_gaussians, load_run
+from cocogs.run import Run, load_run
 
 COMPRESSED = ".compressed.ply"
 ENDINGS = (".ply", COMPRESSED, ".splat")

@@ -3,11 +3,13 @@ scene are taken, joined and moved."""
 
 import math
 from collections.abc import Callable, Sequence
+from typing import ClassVar
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from cocogs.camera import is_rotation
 from cocogs.errors import InputError
 from cocogs.rasterize.constants import SH_C0
 
@@ -28,7 +30,11 @@ class Gaussians(nn.Module):
     It is part of the state.
     """
 
-    names = ("means", "quats", "scales", "opacities", "sh0", "shN")
+    shapes: ClassVar[dict[str, tuple[int, ...]]] = {
+        "means": (3,), "quats": (4,), "scales": (3,), "opacities": (), "sh0": (1, 3), "shN": (15, 3)
+    }  # fmt: skip
+    """Of the raw parameters of one Gaussian."""
+    names = tuple(shapes)
 
     def __init__(self, antialiased: bool = False, /, **raw: Tensor) -> None:
         super().__init__()
@@ -177,8 +183,7 @@ def without_bad_ones(gaussians: Gaussians, place: object, say: Callable[[str], N
 
 def check_similarity(rotation: Tensor, translation: Tensor, scale: float) -> None:
     """Raises InputError unless they make a similarity without reflection; float64."""
-    straight = rotation @ rotation.T - torch.eye(3, dtype=rotation.dtype)
-    if not (straight.abs().max() < 1e-5 and torch.linalg.det(rotation) > 0):
+    if not is_rotation(rotation):
         raise InputError("`rotation` is not a rotation: give an orthonormal matrix with determinant +1.")
     if not (0 < scale < math.inf):
         raise InputError(f"`scale` must be a number above 0, not {scale:g}.")
@@ -196,6 +201,17 @@ def quaternion_product(a: Float[Tensor, "*#N 4"], b: Float[Tensor, "*#N 4"]) -> 
         aw * by - ax * bz + ay * bw + az * bx,
         aw * bz + ax * by - ay * bx + az * bw,
     ], dim=-1)  # fmt: skip
+
+
+def rotation_matrices(quats: Float[Tensor, "*N 4"]) -> Float[Tensor, "*N 3 3"]:
+    """Rotations of quaternions, wxyz of length 1."""
+    w, x, y, z = quats.unbind(-1)
+    rows = [
+        1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y),
+        2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x),
+        2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y),
+    ]  # fmt: skip
+    return torch.stack(rows, dim=-1).unflatten(-1, (3, 3))
 
 
 def cross_section(scales: Float[Tensor, "N 3"]) -> Float[Tensor, " N"]:

@@ -13,27 +13,16 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from cocogs.checkpoint import check_same_photos, load_gaussians, read_checkpoint, restore_model
-from cocogs.config import Config, build
+from cocogs.checkpoint import check_same_photos, is_trained, read_checkpoint, restore_model
+from cocogs.config import Config, DataConfig, build
 from cocogs.device import choose_device
 from cocogs.errors import InputError
-from cocogs.io.atomic import replacing
+from cocogs.io.atomic import write_text
+from cocogs.io.json_file import read_json
 from cocogs.learned_lens import LearnedLens
 from cocogs.optics.lens import Lens
 from cocogs.optics.model import DefocusModel
 from cocogs.scene import Scene, open_scene
-
-__all__ = ["DataConfig", "Run", "is_trained", "load_gaussians", "load_run", "open_data", "read_config"]
-
-
-@dataclass(frozen=True)
-class DataConfig:
-    """Which photos, and how they were read."""
-
-    source: str
-    downscale: int | None = None
-    test_every: int | None = None
-    test: str | None = None
 
 
 @dataclass
@@ -102,11 +91,6 @@ def open_data(
     )
 
 
-def is_trained(folder: Path) -> bool:
-    """Whether a training has saved something there."""
-    return (folder / "checkpoint.pt").exists()
-
-
 def load_run(folder: Path, say: Callable[[str], None] = lambda line: None, device: str = "auto") -> Run:
     """Read a run folder back, for rendering and measuring; its model lies on the GPU if there is one.
 
@@ -129,8 +113,7 @@ def load_run(folder: Path, say: Callable[[str], None] = lambda line: None, devic
 
 def write_config(folder: Path, config: Config, data: DataConfig) -> None:
     values = {"data": vars(data), **config.to_dict()}
-    with replacing(folder / "config.json") as path:
-        path.write_text(json.dumps(values, indent=2) + "\n")
+    write_text(folder / "config.json", json.dumps(values, indent=2) + "\n")
 
 
 def read_config(folder: Path) -> tuple[Config, DataConfig]:
@@ -139,9 +122,10 @@ def read_config(folder: Path) -> tuple[Config, DataConfig]:
         raise InputError(
             f"{folder} is not a run: it has no config.json; give what `cocogs train --out` wrote."
         )
+    values = read_json(path, "train again or restore the file")
     try:
-        values = json.loads(path.read_text())
         data = build(DataConfig, values.pop("data"))
         return Config.from_dict(values), data
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise InputError(f"{path} cannot be read ({error}): train again or restore the file.") from error
+    except (TypeError, KeyError, AttributeError, InputError) as error:
+        reason = str(error).removesuffix(".")
+        raise InputError(f"{path} cannot be read ({reason}): train again or restore the file.") from error

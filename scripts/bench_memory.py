@@ -14,8 +14,7 @@ from bench_rasterizer import Setup, random_scene
 
 from cocogs.config import PRESETS, preset
 from cocogs.gaussians import Gaussians
-from cocogs.optics.exposure import Exposure
-from cocogs.optics.lens_models import Start, make_lens
+from cocogs.optics.lens_models import Start
 from cocogs.optics.model import DefocusModel
 from cocogs.train.losses import masked_mean, photometric_loss
 
@@ -39,8 +38,7 @@ def main() -> None:
     gaussians = Gaussians(True, **raw, scales=scales, opacities=opacities)
     config, ones = preset(arguments.preset).model, torch.ones(1)
     start = Start(4 * ones, 0.05 * camera.width, ones, 4.0, camera.fx, True, torch.zeros(3), 2.0)
-    exposure = Exposure(1) if config.exposure else None
-    model = DefocusModel(gaussians, make_lens(config, start), exposure)
+    model = DefocusModel.starting(gaussians, config, start)
     truth = torch.rand(3, camera.height, camera.width)
 
     before = resident("VmRSS")

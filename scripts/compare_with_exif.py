@@ -3,17 +3,19 @@
 python scripts/compare_with_exif.py RUN    # prints the correlations, and K against the EXIF's aperture
 
 Training takes one number from these distances, the length of a metre in the scene (for the aperture, by
-`exif_aperture`), and none of the focus distances themselves.
+`exif_K`), and none of the focus distances themselves.
 """
 
 import argparse
-import json
 import sys
 from pathlib import Path
 
 import numpy as np
 
+from cocogs.io.folders import photo_folder
+from cocogs.io.lens_file import read_lens_file
 from cocogs.io.photos import read_header
+from cocogs.run import read_config
 
 
 def ranks(values: np.ndarray) -> np.ndarray:
@@ -24,16 +26,15 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Learned focus distances against Canon's EXIF.")
     parser.add_argument("run", type=Path)
     run = parser.parse_args().run
-    lens = json.loads((run / "lens.json").read_text())
-    source = Path(json.loads((run / "config.json").read_text())["data"]["source"])
-    folder = source / "images" if (source / "images").is_dir() else source
-    photos = [photo for photo in lens["photos"] if not photo["test"]]
-    pairs = [(photo, read_header(folder / photo["name"]).lens.focus_distance) for photo in photos]
+    lens = read_lens_file(run / "lens.json")
+    folder = photo_folder(Path(read_config(run)[1].source))
+    photos = [photo for photo in lens.photos if not photo.is_test]
+    pairs = [(photo, read_header(folder / photo.name).lens.focus_distance) for photo in photos]
     pairs = [(photo, metres) for photo, metres in pairs if metres is not None]
     if len(pairs) < 3:
         print(f"{folder}: fewer than 3 photos carry a Canon focus distance.", file=sys.stderr)
         return 2
-    learned = np.array([photo["focus_distance"] for photo, _ in pairs])
+    learned = np.array([photo.focus_distance for photo, _ in pairs])
     metres = np.array([metres for _, metres in pairs])
     unit = np.median(metres / learned)  # metres per scene unit
     print(f"photos                 {len(pairs)}")
@@ -41,9 +42,9 @@ def main() -> int:
     print(f"rank correlation       {np.corrcoef(ranks(learned), ranks(metres))[0, 1]:.3f}")
     print(f"median relative error  {np.median(np.abs(learned * unit / metres - 1)):.3f} (scale fitted)")
     first = pairs[0][0]
-    if first["f_number"] and first["focal_length_mm"]:
-        diameter = first["focal_length_mm"] / 1000 / first["f_number"]
-        print(f"aperture / EXIF's      {first['aperture_diameter'] * unit / diameter:.3f} (scale fitted)")
+    if first.f_number and first.focal_length_mm:
+        diameter = first.focal_length_mm / 1000 / first.f_number
+        print(f"aperture / EXIF's      {first.aperture_diameter * unit / diameter:.3f} (scale fitted)")
     return 0
 
 

@@ -12,7 +12,7 @@ import pytest
 
 import cocogs
 from cocogs.errors import InputError
-from cocogs.io.atomic import replacing
+from cocogs.io.atomic import replacing, write_text
 
 REPOSITORY = Path(cocogs.__file__).parents[1]
 
@@ -202,3 +202,8 @@ def test_long_names(tmp_path: Path) -> None:
     with replacing(path) as temporary:
         temporary.write_text("")
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_text_with_names_of_any_bytes(tmp_path: Path) -> None:
+    write_text(tmp_path / "a.html", "é " + os.fsdecode(b"n-\xff"))
+    assert (tmp_path / "a.html").read_bytes() == "é n-\\udcff".encode()

@@ -204,12 +204,57 @@ def test_checkpoint_that_lacks_what_resuming_needs(data: Path, run: Path, capsys
     assert "checkpoint.pt is damaged" in refused(capsys, "train", data, "--out", run, "--resume")
 
 
+@pytest.mark.parametrize(
+    ("part", "value"),
+    [
+        ("step", "x"), ("step", -5), ("step", float("nan")), ("step", True),
+        ("optimizers", None), ("densification", None), ("order", None), ("model", None),
+        ("model", ("gaussians.means", lambda means: means.double())),
+        ("model", ("gaussians.opacities", lambda opacities: opacities[:, None])),
+        ("model", ("gaussians.shN", lambda shN: shN[:, :3])),
+        ("model", ("gaussians.sh0", lambda sh0: sh0.tolist())),
+    ],
+)  # fmt: skip
+def test_checkpoint_with_other_contents(
+    data: Path, run: Path, capsys: Capture, part: str, value: Any
+) -> None:
+    state = torch.load(run / "checkpoint.pt", weights_only=True)
+    if isinstance(value, tuple):
+        name, change = value
+        state[part][name] = change(state[part][name])
+    else:
+        state[part] = value
+    torch.save(state, run / "checkpoint.pt")
+    for command in (["export", run, run / "a.ply"], ["train", data, "--out", run, "--resume"]):
+        assert "checkpoint.pt" in refused(capsys, *command)
+
+
+def test_checkpoint_without_gaussians(run: Path, capsys: Capture) -> None:
+    state = torch.load(run / "checkpoint.pt", weights_only=True)
+    for name in ("means", "quats", "scales", "opacities", "sh0", "shN"):
+        state["model"][f"gaussians.{name}"] = state["model"][f"gaussians.{name}"][:0]
+    torch.save(state, run / "checkpoint.pt")
+    for command in (["eval", run], ["export", run, run / "a.ply"]):
+        assert "checkpoint.pt" in refused(capsys, *command)
+
+
+@pytest.mark.parametrize("part", ["finest", "order", "gradient", "exp_avg"])
+def test_checkpoint_whose_training_does_not_fit(data: Path, run: Path, capsys: Capture, part: str) -> None:
+    state = torch.load(run / "checkpoint.pt", weights_only=True)
+    parts = {"gradient": state["densification"], "exp_avg": state["optimizers"]["means"]["state"][0]}
+    parts.get(part, state)[part] = torch.full((3,), 99)
+    torch.save(state, run / "checkpoint.pt")
+    assert "checkpoint.pt is damaged" in refused(capsys, "train", data, "--out", run, "--resume")
+
+
 def test_checkpoint_of_another_model(root: Path, run: Path, capsys: Capture) -> None:
     shutil.copy(tiny_run(root, "paper") / "config.json", run / "config.json")
     assert "does not fit" in refused(capsys, "eval", run)
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"preset": "lens", "data": {}}', '{"data": 3}'])
+@pytest.mark.parametrize(
+    "content", ["", "{", "[" * 100_000, "[]", "{}", '{"preset": "lens", "data": {}}', '{"data": 3}']
+)
 def test_damaged_settings(data: Path, run: Path, capsys: Capture, content: str) -> None:
     (run / "config.json").write_text(content)
     assert "config.json cannot be read" in refused(capsys, "eval", run)
@@ -227,9 +272,24 @@ def test_damaged_settings(data: Path, run: Path, capsys: Capture, content: str) 
         ("model", "antialiased", 1),
         (None, "seed", None),
         (None, "optim", 3),
+        # Numbers out of their range.
+        ("data", "source", ""),
+        ("data", "downscale", 0),
+        ("data", "test_every", 1),
+        ("model", "copies", 0),
+        ("model", "copies", 10**9),
+        ("optim", "iterations", -5),
+        ("optim", "sh_interval", 0),
+        ("optim", "sets_from", float("nan")),
+        ("optim", "means", float("nan")),
+        ("strategy", "every", 0),
+        ("strategy", "min_opacity", -1),
+        (None, "seed", 10**30),
+        (None, "seed", 10**400),
+        (None, "preset", "x"),
     ],
 )
-def test_settings_of_another_type(
+def test_settings_of_another_type_or_out_of_range(
     run: Path, capsys: Capture, part: str | None, key: str, value: object
 ) -> None:
     settings = json.loads((run / "config.json").read_text())
@@ -327,7 +387,7 @@ def test_disk_full_while_saving(
         (OSError(errno.EROFS, "Read-only file system", "/mnt/a"), "/mnt/a cannot be read or written"),
         (OSError(errno.ENOSPC, "No space left on device"), "out cannot be read or written (No space left"),
         (PermissionError(errno.EACCES, "Permission denied", "/mnt/a.jpg"), "/mnt/a.jpg cannot be read"),
-        (MemoryError(), "There is not enough memory: give a larger --downscale"),
+        (MemoryError(), "There is not enough memory. Give a larger --downscale"),
         (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"), "not enough memory"),
     ],
 )

@@ -35,11 +35,11 @@ from cocogs.bench.protocols import PROTOCOLS, Published
 from cocogs.bench.runs import BenchSettings, Costs, Job
 from cocogs.bench.suites import BenchScene, Suite
 from cocogs.bench.table import heads_and_cells, to_markdown
+from cocogs.checkpoint import read_checkpoint
 from cocogs.cli import main
 from cocogs.errors import InputError
 from cocogs.io.lock import alone_in
 from cocogs.render.files import RECORD
-from cocogs.run import read_checkpoint
 
 
 @pytest.fixture(scope="module")
@@ -432,7 +432,7 @@ def test_damaged_evaluation_is_named_and_stops_no_other(tmp_path: Path) -> None:
     write_evaluation(tmp_path / "runs" / "a" / "lens" / "seed1", 30.0).write_text("{")
     results, (sentence,) = collect(tmp_path)
     assert [(r.scene, r.method, r.seed) for r in results] == [("a", "lens", 0)]
-    assert re.search(r"seed1/eval\.json is damaged .*: delete it and start again", sentence)
+    assert re.search(r"seed1/eval\.json cannot be read .*: delete it and start again", sentence)
 
 
 def test_published_figures_are_marked_and_stand_in_their_columns_only() -> None:

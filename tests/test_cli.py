@@ -15,11 +15,12 @@ import torch
 from tiny_run import SMALL, tiny_run, tiny_scene
 
 import cocogs
+from cocogs.checkpoint import read_checkpoint
 from cocogs.cli import main
 from cocogs.cli.train import Part, Train
-from cocogs.config import DEFAULT_PRESET, PRESETS, Ablation, Config, preset
+from cocogs.config import DEFAULT_PRESET, PRESETS, Ablation, Config, DataConfig, preset
 from cocogs.io.ply import read_ply
-from cocogs.run import DataConfig, load_run, read_checkpoint, write_config
+from cocogs.run import load_run, write_config
 
 REPOSITORY = Path(cocogs.__file__).parents[1]
 ONE_THREAD = {**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive"}
@@ -86,6 +87,22 @@ def test_usage_error_exits_with_2() -> None:
     with pytest.raises(SystemExit) as exit_:
         main(["train", "somewhere"])
     assert exit_.value.code == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "place"),
+    [
+        (["render", "run", "--out", "", "--focus", "3"], "--out"),
+        (["render", "run", "--out", "o", "--views="], "--views"),
+        (["export", "run", "a.ply", "--colmap", " "], "--colmap"),
+        (["export", "", "a.ply"], "an argument"),
+    ],
+)
+def test_an_empty_value_is_none(capsys: pytest.CaptureFixture[str], arguments: list[str], place: str) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        main(arguments)
+    assert exit_.value.code == 2
+    assert f"cocogs: error: The value of {place} is empty: " in capsys.readouterr().err
 
 
 def test_a_run_and_all_that_reads_it(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -52,8 +52,8 @@ def test_round_trip_of_every_nested_part() -> None:
 
 
 def test_missing_names_take_their_defaults() -> None:
-    read = Config.from_dict({"preset": "mine", "model": {"copies": 2}})
-    assert read == Config("mine", ModelConfig(copies=2))
+    read = Config.from_dict({"preset": "lens", "model": {"copies": 2}})
+    assert read == Config("lens", ModelConfig(copies=2))
 
 
 @pytest.mark.parametrize("path", [(), ("model",), ("model", "ablation"), ("optim",), ("strategy",)])

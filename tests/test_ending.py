@@ -11,9 +11,11 @@ import pytest
 from test_cli import ONE_THREAD, REPOSITORY, Training, growing
 from tiny_run import SMALL, tiny_gaussians, tiny_run, tiny_scene
 
+from cocogs.checkpoint import read_checkpoint
 from cocogs.cli import main
+from cocogs.config import DataConfig
 from cocogs.io.ply import write_ply
-from cocogs.run import DataConfig, load_run, read_checkpoint, write_config
+from cocogs.run import load_run, write_config
 from cocogs.train.interrupt import stop_on_interrupt
 
 
@@ -68,8 +70,50 @@ def test_other_commands_end_quietly_without_a_reader(arguments: list[str], root:
 def test_a_full_disk_in_the_place_of_the_output_is_one_sentence(root: Path) -> None:
     with open("/dev/full", "w") as full:
         code, errors = ends(start("eval", tiny_run(root, "lens"), stdout=full))
-    assert code == 2 and errors.startswith("cocogs: error: ") and "No space left" in errors
+    assert code == 2 and "No space left" in errors
+    assert errors.startswith("cocogs: error: The standard output cannot be written")
     assert errors.count("\n") == 1
+
+
+@pytest.mark.parametrize(("arguments", "code"), [("eval RUN", 141), ("eval nowhere", 2), ("train DATA", 0)])
+def test_closed_outputs(arguments: str, code: int, root: Path, tmp_path: Path) -> None:
+    """Daemons and cron close them: `cocogs train DATA --out RUN >&- 2>&-`."""
+    if arguments == "train DATA":
+        arguments = f"train {tiny_scene(root)} --out {tmp_path / 'run'} {' '.join(SMALL)}"
+    arguments = arguments.replace("RUN", str(tiny_run(root, "lens")))
+    script = f'exec "{sys.executable}" -m cocogs {arguments} <&- >&-'
+    with open(tmp_path / "errors", "w") as errors:
+        ended = subprocess.run(script, shell=True, cwd=REPOSITORY, env=ONE_THREAD, stderr=errors)
+    assert ended.returncode == code
+    assert (tmp_path / "errors").read_text().count("\n") == (code == 2)
+    if code == 2:
+        assert subprocess.run(f"{script} 2>&-", shell=True, cwd=REPOSITORY, env=ONE_THREAD).returncode == 2
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "utf-8:strict", "ascii:surrogateescape"])
+def test_names_that_cannot_be_encoded(encoding: str) -> None:
+    """é in ASCII, and a byte that is no text in UTF-8."""
+    command = [sys.executable, "-m", "cocogs", "eval", b"/nowhere/\xc3\xa9\xff"]
+    ended = subprocess.run(
+        command, cwd=REPOSITORY, env={**ONE_THREAD, "PYTHONIOENCODING": encoding}, capture_output=True
+    )
+    assert ended.returncode == 2
+    assert ended.stderr.startswith(b"cocogs: error: /nowhere/") and ended.stderr.count(b"\n") == 1
+
+
+@pytest.mark.parametrize(
+    "raised", ["KeyboardInterrupt", "ImportError('the back-end') from KeyboardInterrupt()"]
+)  # fmt: skip
+@pytest.mark.parametrize("module", ["tyro", "pycolmap", "torch"])
+def test_ctrl_c_while_modules_load(raised: str, module: str, root: Path, tmp_path: Path) -> None:
+    """Compiled modules make an ImportError of it."""
+    (tmp_path / f"{module}.py").write_text(f"raise {raised}")
+    script = (
+        f"import sys; sys.path.insert(0, {str(tmp_path)!r}); from cocogs.cli import main; sys.exit(main())"
+    )
+    command = [sys.executable, "-c", script, "eval", tiny_run(root, "lens")]
+    ended = subprocess.run(command, cwd=REPOSITORY, env=ONE_THREAD, capture_output=True, text=True)
+    assert (ended.returncode, ended.stderr) == (130, "cocogs: stopped.\n")
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129)])

@@ -9,9 +9,9 @@ from PIL import Image
 from test_training import Losses
 from tiny_run import write_tiny_scene
 
-from cocogs.config import preset
+from cocogs.config import DataConfig, preset
 from cocogs.optics.exposure import Exposure
-from cocogs.run import DataConfig, load_run, open_data, write_config
+from cocogs.run import load_run, open_data, write_config
 from cocogs.train.trainer import Trainer
 
 

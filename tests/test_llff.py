@@ -97,8 +97,8 @@ def test_numbers_that_are_not_finite_are_refused(tmp_path: Path, value: float) -
 
 @pytest.mark.parametrize(
     "column, value",
-    [(4, 0.0), (9, -1.0), (9, 1e18), (14, 0.0), (15, 0.0), (15, 9.0)],
-    ids=["height", "width", "huge width", "focal", "near", "far"],
+    [(4, 0.0), (9, -1.0), (9, 1e18), (14, 0.0), (14, 1e30), (14, 1e-9), (15, 0.0), (15, 9.0)],
+    ids=["height", "width", "huge width", "focal", "huge focal", "tiny focal", "near", "far"],
 )
 def test_impossible_sizes_and_depths_are_refused(tmp_path: Path, column: int, value: float) -> None:
     table = poses_bounds(make_cameras(4))

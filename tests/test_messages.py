@@ -1,14 +1,18 @@
 """From a library's parameters in backticks to the options of the command line."""
 
+import re
 from pathlib import Path
 
 import pytest
 
+from cocogs.cli.bench import Bench
+from cocogs.cli.commands import Command
 from cocogs.cli.export import Export
 from cocogs.cli.measure import Eval, Inspect, plain_console
-from cocogs.cli.messages import Commands, sentence
+from cocogs.cli.messages import sentence
 from cocogs.cli.render import Render
 from cocogs.cli.train import Train
+from cocogs.cli.view import View
 from cocogs.cli.words import speaker
 from cocogs.errors import InputError, check_number
 
@@ -35,8 +39,28 @@ RENDER, INSPECT = Render(Path("run"), Path("pictures")), Inspect(Path("photos"))
         (EXPORT, "`file` must end in .ply, `crop` is empty", "file must end in .ply, --crop is empty"),
     ],
 )  # fmt: skip
-def test_parameters_become_options(command: Commands, message: str, seen: str) -> None:
+def test_parameters_become_options(command: Command, message: str, seen: str) -> None:
     assert sentence(InputError(message), command) == seen
+
+
+@pytest.mark.parametrize(
+    ("command", "options"),
+    [
+        (TRAIN, {"--downscale", "--max-gaussians", "--resume"}),
+        (Bench(Path("suite"), Path("out")), {"--downscale", "--max-gaussians"}),
+        (INSPECT, {"--downscale"}),
+        (RENDER, {"--size"}),
+        (EVAL, set()),
+        (EXPORT, set()),
+        (View(Path("run")), set()),
+    ],
+)  # fmt: skip
+def test_advice_on_memory_names_options_of_the_command(command: Command, options: set[str]) -> None:
+    for error in (MemoryError(), RuntimeError("CUDA out of memory. Tried to allocate 2 GiB. GPU 0. Then")):
+        message = sentence(error, command)
+        assert message is not None
+        advised = message.replace("train the scene with a smaller --max-gaussians", "")
+        assert set(re.findall(r"--[a-z-]+", advised)) == options
 
 
 def test_lines_name_options_too(capsys: pytest.CaptureFixture[str]) -> None:

@@ -299,6 +299,18 @@ def test_unreadable_photo_is_named(tmp_path: Path, content: bytes) -> None:
             read(path)
 
 
+@pytest.mark.parametrize("size", [(1_000_000, 665_625), (60_000, 60_000), (1 << 21, 1)])
+def test_a_header_that_promises_too_much(tmp_path: Path, size: tuple[int, int]) -> None:
+    """70 bytes that would keep the decoder busy for minutes."""
+    Image.new("L", (1, 1)).save(path := tmp_path / "large.png")
+    header = b"IHDR" + struct.pack(">II", *size) + b"\x08\0\0\0\0"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:12] + header + struct.pack(">I", zlib.crc32(header)) + whole[33:])
+    for read in (photos.read_header, photos.read_photo, photos.read_mask):
+        with pytest.raises(InputError, match=r"large\.png cannot be read .*\(an impossible size\)"):
+            read(path)
+
+
 def test_absent_photo_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"gone\.jpg does not exist"):
         photos.read_photo(tmp_path / "gone.jpg")

@@ -10,9 +10,9 @@ from test_training import Losses
 from tiny_run import TEST_EVERY, tiny_scene
 from torch import Tensor
 
-from cocogs.config import preset
+from cocogs.config import DataConfig, preset
 from cocogs.rasterize.room import Room, current_room
-from cocogs.run import DataConfig, open_data
+from cocogs.run import open_data
 from cocogs.train.replay import Replay
 from cocogs.train.trainer import Trainer
 

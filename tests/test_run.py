@@ -7,11 +7,12 @@ import pytest
 import torch
 from tiny_run import FX, tiny_run
 
+from cocogs.checkpoint import load_gaussians
 from cocogs.errors import InputError
 from cocogs.optics.lens import Lens
 from cocogs.optics.lens_models.base import ThinLens
 from cocogs.render.refocusing import refocus
-from cocogs.run import Run, load_gaussians, load_run
+from cocogs.run import Run, load_run
 from cocogs.scene import LensFacts
 
 

@@ -10,13 +10,13 @@ from PIL import Image, ImageFilter
 from tiny_run import TEST_EVERY, tiny_run, tiny_scene, write_tiny_scene
 from torch import Tensor
 
-from cocogs.config import PRESETS, preset
+from cocogs.config import PRESETS, DataConfig, preset
 from cocogs.errors import InputError
 from cocogs.optics.evidence import K_ratios
 from cocogs.optics.lens_models import make_lens
 from cocogs.optics.lens_models.base import ThinLens
 from cocogs.optics.model import DefocusModel
-from cocogs.run import DataConfig, load_run, open_data
+from cocogs.run import load_run, open_data
 from cocogs.scene import LensFacts, Scene
 from cocogs.train.monitor import Monitor
 from cocogs.train.start import exif_K, start_lens

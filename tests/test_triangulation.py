@@ -79,8 +79,11 @@ def test_cameras_that_contradict_the_photos(cameras: list[Camera], tmp_path: Pat
     for name, photo in photos.items():
         axes = photo.camera.cam_from_world[:3, :3].T.contiguous()  # as if inverted
         pose = pose_at(axes, photo.camera.position * stretched)
-        photos[name] = replace(photo, camera=replace(photo.camera, cam_from_world=pose))
-    with pytest.raises(InputError, match="not where their cameras look: check the cameras' poses"):
+        camera, original = replace(photo.camera, cam_from_world=pose), tmp_path / "theirs" / name
+        photos[name] = replace(photo, camera=camera, original=original)
+    with pytest.raises(
+        InputError, match=r"theirs: .* not where their cameras look: check the cameras' poses"
+    ):
         quietly(photos, tmp_path / "cache")
     assert not list((tmp_path / "cache").iterdir())
 

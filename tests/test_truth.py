@@ -215,6 +215,8 @@ def one_place(truth: dict) -> None:
         (lambda t: t["frames"][1].update(focus_distance=math.nan), "focus_distance must be a number above 0"),
         (lambda t: t["frames"][1].update(w2c=[[1, 2]]), r"w2c of view_1\.png is not"),
         (lambda t: t["frames"][1].update(w2c=(2 * torch.eye(4)).tolist()), "is not a rigid transform"),
+        (lambda t: t["frames"][1].update(w2c=torch.eye(4).diag().tolist()), r"is not 3x4 or 4x4"),
+        (lambda t: t["frames"][1].update(w2c=(-torch.eye(4)).tolist()), "is not a rigid transform"),
         (lambda t: t["frames"][1].update(name="view_0.png"), "names a photo twice"),
         (lambda t: t.update(frames=[7]), "another structure"),
         (lambda t: t.update(aperture_diameter=-1), "aperture_diameter must be a number above 0"),

@@ -5,7 +5,6 @@ spread is the standard deviation between seeds (for a method: of the mean over i
 seeds.
 """
 
-import json
 import re
 import statistics
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from cocogs.bench.protocols import Published
 from cocogs.bench.runs import ABLATION, CEILING, FLOOR, METHODS, BenchSettings, Costs
 from cocogs.bench.suites import Suite
 from cocogs.errors import InputError
+from cocogs.io.json_file import read_json
 from cocogs.measure.headings import MEASURES, Heading
 
 ALL_SCENES = "all scenes"
@@ -95,14 +95,14 @@ def read_result(folder: Path) -> Result:
     """
     path = folder / "eval.json"
     scene, method, seed = folder.parts[-3:]
+    evaluation, costs = read_json(path, "delete it and start again"), Costs.read(folder)
     try:
-        evaluation, costs = json.loads(path.read_text()), Costs.read(folder)
         measured = {name: float(value) for name, value in evaluation["mean"].items()}
         figures: dict[str, float | None] = {**dict.fromkeys(COLUMNS), **measured, "psnr": measured["psnr"]}
         figures |= lens_figures(evaluation)
         figures["gaussians"] = float(evaluation["gaussians"])
         view_psnr = {view["name"]: float(view["psnr"]) for view in evaluation["views"]}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{path} is damaged ({error!r}): delete it and start again.") from error
     if costs.known:
         figures |= {"cpu_seconds": costs.cpu_seconds, "wall_seconds": costs.wall_seconds}

@@ -53,7 +53,8 @@ class Processes:
         """Run `cocogs` with these arguments, and add what it prints to `folder`/log.txt."""
         folder.mkdir(parents=True, exist_ok=True)
         began = time.monotonic()
-        with tempfile.TemporaryFile("w+") as output, open(folder / "log.txt", "a+") as log:
+        text: dict[str, Any] = {"encoding": "utf-8", "errors": "surrogateescape"}  # names may be any bytes
+        with tempfile.TemporaryFile("w+", **text) as output, open(folder / "log.txt", "a+", **text) as log:
             log.write(f"$ {shlex.join(['cocogs', *arguments])}\n")
             log.flush()
             start = log.tell()

@@ -8,7 +8,7 @@ import numpy as np
 from cocogs.bench.outcome import Outcome, Result
 from cocogs.bench.table import heads_and_cells, notes, settings_sentence
 from cocogs.errors import InputError
-from cocogs.io.atomic import replacing
+from cocogs.io.atomic import write_text
 from cocogs.io.page import (
     busiest_square,
     difference,
@@ -52,8 +52,7 @@ def write_report(outcome: Outcome, out: Path) -> None:
         sections.append(scene_section(scene, [r for r in outcome.results if r.scene == scene]))
     if outcome.failures:
         sections.append(section("Failed", "", table(["run"], [[failure] for failure in outcome.failures])))
-    with replacing(out / "report.html") as path:
-        path.write_text(page(outcome.suite.title, sections))
+    write_text(out / "report.html", page(outcome.suite.title, sections))
 
 
 def scene_section(scene: str, results: list[Result]) -> str:

@@ -13,8 +13,10 @@ from pathlib import Path
 import cocogs
 from cocogs.bench.processes import Processes, signals_interrupt
 from cocogs.bench.suites import BenchScene, Suite
+from cocogs.checkpoint import is_trained
 from cocogs.errors import InputError
-from cocogs.io.atomic import replacing
+from cocogs.io.atomic import write_text
+from cocogs.io.json_file import read_json
 from cocogs.io.progress import Say
 from cocogs.render.files import RECORD
 
@@ -83,18 +85,14 @@ def check_settings(settings: BenchSettings, out: Path) -> None:
     path = out / "bench.json"
     if not path.exists():
         return
-    try:
-        saved = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read ({error}): delete it, or give another `out`.") from error
+    saved = read_json(path, "delete it, or give another `out`")
     if saved != asdict(settings):
         raise InputError(f"{path} holds other settings: give the same settings, or another `out`.")
 
 
 def keep_settings(settings: BenchSettings, out: Path) -> None:
     """Write OUT/bench.json."""
-    with replacing(out / "bench.json") as temporary:
-        temporary.write_text(json.dumps(asdict(settings), indent=2) + "\n")
+    write_text(out / "bench.json", json.dumps(asdict(settings), indent=2) + "\n")
 
 
 @cache
@@ -172,8 +170,7 @@ def run_job(job: Job, settings: BenchSettings, threads: int, processes: Processe
             options.append("--truth")
         usage = processes.run(["eval", str(job.folder), "--json", *options], job.folder, environment)
         usage.check()
-        with replacing(job.folder / "eval.json") as path:
-            path.write_text(usage.output)
+        write_text(job.folder / "eval.json", usage.output)
         say(f"Measured {job.title}: {json.loads(usage.output)['mean']['psnr']:.2f} dB")
     pictures = job.folder / "pictures"
     if (pictures / RECORD).exists() or not any(pictures.rglob("*.png")):
@@ -184,8 +181,8 @@ def run_job(job: Job, settings: BenchSettings, threads: int, processes: Processe
 def is_measured(folder: Path) -> bool:
     """Whether eval.json exists and is complete."""
     try:
-        return {"mean", "views"} <= json.loads((folder / "eval.json").read_text()).keys()
-    except (OSError, ValueError, AttributeError):
+        return {"mean", "views"} <= read_json(folder / "eval.json").keys()
+    except (InputError, AttributeError):
         return False
 
 
@@ -214,8 +211,8 @@ class Costs:
     def read(cls, folder: Path) -> "Costs":
         """The costs in `folder`; of an untrained run if there is no readable file."""
         try:
-            return cls(folder, **json.loads((folder / "costs.json").read_text()))
-        except (OSError, ValueError, TypeError):
+            return cls(folder, **read_json(folder / "costs.json"))
+        except (InputError, TypeError):
             return cls(folder)
 
     def train(self, command: list[str], processes: Processes, environment: dict[str, str]) -> None:
@@ -238,14 +235,13 @@ class Costs:
 
     def write(self) -> None:
         values = {name: value for name, value in vars(self).items() if name != "folder"}
-        with replacing(self.folder / "costs.json") as path:
-            path.write_text(json.dumps(values) + "\n")
+        write_text(self.folder / "costs.json", json.dumps(values) + "\n")
 
 
 def train_command(job: Job, settings: BenchSettings) -> list[str]:
     """Arguments of `cocogs train`: those that continue the run if it has a checkpoint."""
     command = ["train", str(job.data), "--out", str(job.folder)]
-    if (job.folder / "checkpoint.pt").exists():
+    if is_trained(job.folder):
         return [*command, "--resume"]
     preset, _, without = ("3dgs" if job.method == CEILING else job.method).partition("-")
     command += ["--preset", preset, "--seed", str(job.seed)]

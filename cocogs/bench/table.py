@@ -8,7 +8,7 @@ from pathlib import Path
 from cocogs.bench.outcome import ALL_SCENES, COLUMNS, Outcome, Row
 from cocogs.bench.protocols import Published
 from cocogs.bench.runs import BenchSettings
-from cocogs.io.atomic import replacing
+from cocogs.io.atomic import replacing, write_text
 
 
 def used_columns(rows: list[Row]) -> list[str]:
@@ -91,17 +91,16 @@ def settings_sentence(settings: BenchSettings) -> str:
 
 def write_tables(outcome: Outcome, out: Path) -> None:
     """table.md, table.csv and table.json in `out`."""
-    with replacing(out / "table.md") as path:
-        path.write_text(to_markdown(outcome))
-    with replacing(out / "table.csv") as path, open(path, "w", newline="") as file:
+    write_text(out / "table.md", to_markdown(outcome))
+    encoding = {"encoding": "utf-8", "errors": "backslashreplace"}
+    with replacing(out / "table.csv") as path, path.open("w", newline="", **encoding) as file:
         writer = csv.writer(file)
         measures = [f"{column}_{kind}" for column in COLUMNS for kind in ("mean", "spread")]
         writer.writerow(["scene", "method", "scenes", "seeds", *measures])
         for row in outcome.rows:
             values = [value for column in COLUMNS for value in row.figures[column]]
             writer.writerow([row.scene, row.method, row.scenes, row.seeds, *values])
-    with replacing(out / "table.json") as path:
-        path.write_text(json.dumps(to_document(outcome), indent=2) + "\n")
+    write_text(out / "table.json", json.dumps(to_document(outcome), indent=2) + "\n")
 
 
 def to_document(outcome: Outcome) -> dict:

@@ -3,31 +3,11 @@
 import os
 import sys
 from collections.abc import Sequence
-from typing import Annotated
 
-import tyro
-from tyro.conf import FlagCreatePairsOff, subcommand
-
-from cocogs import __version__
-from cocogs.cli.bench import Bench
-from cocogs.cli.ending import end_quietly, lasting_output
-from cocogs.cli.export import Export
-from cocogs.cli.measure import Eval, Inspect
-from cocogs.cli.messages import Commands, sentence
-from cocogs.cli.render import Render
-from cocogs.cli.train import Train
-from cocogs.cli.view import View
+from cocogs.cli.ending import Output, end_quietly, lasting_output
 from cocogs.errors import InputError
 
-Command = (
-    Annotated[Train, subcommand("train")]
-    | Annotated[Eval, subcommand("eval")]
-    | Annotated[Render, subcommand("render")]
-    | Annotated[Export, subcommand("export")]
-    | Annotated[View, subcommand("view")]
-    | Annotated[Inspect, subcommand("inspect")]
-    | Annotated[Bench, subcommand("bench")]
-)
+STOPPED = 130  # exit code after Ctrl-C
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -38,43 +18,47 @@ def main(arguments: Sequence[str] | None = None) -> int:
         129, a reader of our output that has gone with 141.
     """
     with lasting_output() as output:
-        command = parse(sys.argv[1:] if arguments is None else arguments)
-        if command is None:
-            return 0
-        # Their files matter more than what they print; they continue without a reader.
-        output.goes_on = isinstance(command, Train | Render | Bench)
-        return run(command)
+        return run(sys.argv[1:] if arguments is None else arguments, output)
 
 
-def parse(arguments: Sequence[str]) -> Commands | None:
-    """The command with its options; None after --version. Raises SystemExit after --help and misuse."""
-    if list(arguments) == ["--version"]:
-        print(f"cocogs {__version__}")
-        return None
-    return tyro.cli(
-        Command,  # pyright: ignore[reportArgumentType]
-        prog="cocogs",
-        description="Defocused photos in, a sharp and refocusable 3D scene out.",
-        args=arguments,
-        config=(FlagCreatePairsOff,),
-    )
-
-
-def run(command: Commands) -> int:
+def run(arguments: Sequence[str], output: Output) -> int:
     """Run a command, and print what went wrong in one sentence; returns the exit code."""
     # torch reads this once, on import: waiting threads that spin slow down all others on a shared machine.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    command = None
     try:
+        # Imported here, where Ctrl-C ends in one line: this takes most of a second.
+        from cocogs.cli.commands import GOES_ON, parse
+
+        if (command := parse(arguments)) is None:
+            return 0
+        output.goes_on = isinstance(command, GOES_ON)
         with end_quietly():
             code = command.run()
             sys.stdout.flush()  # a full disk is told below
             return code
     except KeyboardInterrupt:
-        print("cocogs: stopped.", file=sys.stderr)
-        return 130
-    except (InputError, OSError, MemoryError, RuntimeError) as error:
-        message = sentence(error, command)
-        if message is None:
+        return _stopped()
+    except (InputError, OSError, MemoryError, RuntimeError, ImportError) as error:
+        if _is_ctrl_c(error):
+            return _stopped()
+        from cocogs.cli.messages import sentence
+
+        if (message := sentence(error, command)) is None:
             raise
         print(f"cocogs: error: {message}", file=sys.stderr)
         return 2
+
+
+def _stopped() -> int:
+    print("cocogs: stopped.", file=sys.stderr)
+    return STOPPED
+
+
+def _is_ctrl_c(error: BaseException | None) -> bool:
+    """Whether a library made another error of a KeyboardInterrupt, as compiled modules do on import."""
+    if isinstance(error, InputError | OSError):  # the trouble came after the Ctrl-C, while the command ended
+        return False
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__cause__ or error.__context__
+    return error is not None

@@ -62,6 +62,6 @@ class Bench:
             str(self.suite.resolve()), self.downscale, self.iterations, self.max_gaussians, weights
         )
         failures = bench(self.suite, settings, methods, seeds, self.out, only, self.jobs, speaker(self))
-        print((self.out / "table.md").read_text())
+        print((self.out / "table.md").read_text(encoding="utf-8"))
         print(f"The page with pictures: {self.out / 'report.html'}")
         return 1 if failures else 0

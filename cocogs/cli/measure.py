@@ -69,11 +69,11 @@ class Inspect:
     """Leave these photos out, as for training."""
 
     def run(self) -> int:
+        from cocogs.checkpoint import is_trained
         from cocogs.io.lock import alone_in
         from cocogs.measure.inspection import inspect_scene
         from cocogs.measure.inspection_page import photo_table, write_inspection
         from cocogs.measure.text_table import print_table
-        from cocogs.run import is_trained
         from cocogs.scene import open_scene
 
         check_data(self.data)

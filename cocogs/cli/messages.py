@@ -1,42 +1,58 @@
 """From an error to the one sentence that the user reads."""
 
-from pathlib import Path
+from dataclasses import fields
+from typing import Any
 
-from cocogs.cli.bench import Bench
-from cocogs.cli.export import Export
-from cocogs.cli.measure import Eval, Inspect
-from cocogs.cli.render import Render
-from cocogs.cli.train import Train
-from cocogs.cli.view import View
 from cocogs.cli.words import with_options
 from cocogs.errors import InputError
 
-Commands = Train | Eval | Render | Export | View | Inspect | Bench
+PLACES = ("out", "run_folder", "scene", "data")
+"""What commands call the file or folder that they work on; the first of these that a command has."""
 
 
-def sentence(error: Exception, command: Commands) -> str | None:
-    """What went wrong in the user's world and what helps; None for a bug of ours."""
+def sentence(error: Exception, command: Any) -> str | None:
+    """What went wrong in the user's world and what helps; None for a bug of ours.
+
+    Args:
+        command: one of `cocogs.cli.commands`; None where there is none yet.
+    """
     if isinstance(error, InputError):
-        return with_options(str(error), command)
+        return str(error) if command is None else with_options(str(error), command)
     if "CUDA out of memory" in str(error):  # torch's own words, up to the advice on its allocator
         numbers = ". ".join(str(error).split(". ")[:3])
-        return (
-            f"{numbers}. Give a larger --downscale or a smaller --max-gaussians; what was saved is kept, and "
-            "--resume continues it."
-        )
+        return f"{numbers}. {_less_memory(command)}."
     if isinstance(error, MemoryError) or "can't allocate memory" in str(error):
-        return "There is not enough memory: give a larger --downscale or a smaller --max-gaussians."
-    if isinstance(error, OSError):
+        return f"There is not enough memory. {_less_memory(command)}."
+    if isinstance(error, OSError) and command is not None:
         reason = error.strerror or error
         place = error.filename or place_of(command)
         return f"{place} cannot be read or written ({reason}): check the disk and the permissions."
     return None
 
 
-def place_of(command: Commands) -> Path:
+def _less_memory(command: Any) -> str:
+    """What helps a command that needs more memory than there is, by the options that it has."""
+    options = _options(command)
+    if "resume" in options:
+        return (
+            "Give a larger --downscale or a smaller --max-gaussians to a new run; what this one saved is "
+            "kept, and --resume continues it where there is more memory"
+        )
+    if "max_gaussians" in options:
+        return "Give a larger --downscale or a smaller --max-gaussians"
+    if "downscale" in options:
+        return "Give a larger --downscale"
+    if "size" in options:
+        return "Give a smaller --size, or end other programs"
+    return "End other programs, or train the scene with a smaller --max-gaussians"
+
+
+def place_of(command: Any) -> object:
     """The file or folder that a command works on: the best guess where the system does not name the file."""
-    if isinstance(command, View):
-        return command.scene
-    if isinstance(command, Inspect):
-        return command.out or command.data
-    return command.out if isinstance(command, Train | Render | Bench) else command.run_folder
+    options = _options(command)
+    places = (getattr(command, name) for name in PLACES if name in options)
+    return next((place for place in places if place is not None), "a file")
+
+
+def _options(command: Any) -> set[str]:
+    return set() if command is None else {field.name for field in fields(command)}

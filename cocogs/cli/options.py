@@ -2,30 +2,32 @@
 
 from pathlib import Path
 
+from cocogs.config import LARGEST, Config, DataConfig, OptimConfig, StrategyConfig, limits_of
 from cocogs.errors import InputError, check_number
 
-LARGEST = 2**31 - 1  # of a whole number; COLMAP takes no larger seed
 PRESET_DECIDES = "(default: the preset's)"
 DATA_DECIDES = "(default: as a file hold=N or transforms.json says, else none)"
-LEAST = {
-    "iterations": 1,
-    "batch": 1,
-    "max_gaussians": 1,
-    "downscale": 1,
-    "test_every": 2,
-    "seed": 0,
-    "jobs": 1,
+SETTINGS = {
+    "iterations": OptimConfig,
+    "batch": OptimConfig,
+    "max_gaussians": StrategyConfig,
+    "downscale": DataConfig,
+    "test_every": DataConfig,
+    "seed": Config,
 }
+"""Options that are settings of a run, and where their range stands."""
 
 
 def check_whole_numbers(command: object) -> None:
-    """Check those options of `LEAST` that a command has.
+    """Check those options of `SETTINGS` that a command has, and its number of jobs.
 
     Raises:
         InputError: one is out of its range.
     """
-    for name, least in LEAST.items():
-        check_number(name, getattr(command, name, None), least=least, most=LARGEST, whole=True)
+    limits = {name: limits_of(kind, name) for name, kind in SETTINGS.items()}
+    limits["jobs"] = {"least": 1, "most": LARGEST, "whole": True}
+    for name, limit in limits.items():
+        check_number(name, getattr(command, name, None), **limit)
 
 
 def check_data(data: Path) -> None:
@@ -54,8 +56,8 @@ def split_whole_numbers(name: str, text: str) -> tuple[int, ...]:
     """
     numbers = []
     for word in split_list(name, text):
-        if not word.isdecimal():
-            raise InputError(f"`{name}` must be whole numbers with commas between them, not {text!r}.")
+        if not word.isdecimal() or len(word) > 20:
+            raise InputError(f"`{name}` must be whole numbers with commas between them, not {text!r:.80}.")
         check_number(name, int(word), least=0, most=LARGEST, whole=True)
         numbers.append(int(word))
     split_list(name, ",".join(map(str, numbers)))  # 0 and 00 are one

@@ -14,9 +14,8 @@ from cocogs.cli.words import speaker
 from cocogs.errors import InputError
 
 if TYPE_CHECKING:
-    from cocogs.config import Config
+    from cocogs.config import Config, DataConfig
     from cocogs.distributed import Ranks
-    from cocogs.run import DataConfig
     from cocogs.scene import Scene
 
 Part = Literal["coc", "direction", "beta", "aperture", "cnn"]
@@ -79,9 +78,10 @@ class Train:
                 return self.train(config, data, ranks, speaker(self))
 
     def train(self, config: "Config", data: "DataConfig", ranks: "Ranks", say: Callable[[str], None]) -> int:
+        from cocogs.checkpoint import is_trained
         from cocogs.device import choose_device
         from cocogs.io.progress import duration
-        from cocogs.run import is_trained, open_data, write_config
+        from cocogs.run import open_data, write_config
         from cocogs.train.monitor import Monitor
         from cocogs.train.trainer import Trainer
 
@@ -125,7 +125,8 @@ class Train:
 
     def check_out(self) -> None:
         """Raises InputError if a new run would overwrite something."""
-        from cocogs.run import is_trained, read_config
+        from cocogs.checkpoint import is_trained
+        from cocogs.run import read_config
 
         if is_trained(self.out):
             raise InputError(
@@ -153,8 +154,8 @@ class Train:
         Raises:
             InputError: unknown preset, or an option that would change a resumed run.
         """
-        from cocogs.config import DEFAULT_PRESET, preset
-        from cocogs.run import DataConfig, read_config
+        from cocogs.config import DEFAULT_PRESET, DataConfig, preset
+        from cocogs.run import read_config
 
         source = str(self.data.resolve())
         if not self.resume:

@@ -51,6 +51,17 @@ def replacing(path: Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
+def write_text(path: Path, text: str) -> None:
+    """Replace a file by a text in UTF-8. Names of files in it, which may be any bytes, are written with
+    backslashes where they are no text.
+
+    Raises:
+        InputError: as `replacing`.
+    """
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
+
+
 def remove_leftovers(folder: Path) -> None:
     """Remove the temporary files in `folder` that killed processes have left.
 

@@ -15,6 +15,8 @@ import pycolmap
 
 from cocogs.errors import InputError
 from cocogs.io import colmap
+from cocogs.io.atomic import cannot_write
+from cocogs.io.json_file import read_json
 from cocogs.io.lock import alone_in
 from cocogs.io.source import Source
 
@@ -38,9 +40,7 @@ def work_folder(cache: Path) -> Iterator[Path]:
             with tempfile.TemporaryDirectory(dir=cache, prefix=_WORK) as work:
                 yield Path(work)
     except OSError as error:
-        reason = error.strerror or str(error)
-        message = f"{cache} cannot be written ({reason}): free space or choose a writable folder."
-        raise InputError(message) from error
+        raise cannot_write(cache, error) from error
 
 
 def stamp(photos: Mapping[str, Path], masks: Mapping[str, Path], seed: int) -> dict:
@@ -62,17 +62,17 @@ def _files(paths: Mapping[str, Path]) -> list:
 def read(model: Path, stamp: dict) -> Source | None:
     """The cached model; None where there is none, it was made from other things, or it is damaged."""
     try:
-        same = json.loads((model / "stamp.json").read_text()) == stamp
+        same = read_json(model / "stamp.json") == stamp
         return colmap.read_model(model) if same else None
-    except (OSError, ValueError, InputError):
+    except InputError:
         return None
 
 
 def read_notes(model: Path) -> dict:
     """What `save` was given as `notes`; empty where the file is missing or damaged."""
     try:
-        notes = json.loads((model / "notes.json").read_text())
-    except (OSError, ValueError):
+        notes = read_json(model / "notes.json")
+    except InputError:
         return {}
     return notes if isinstance(notes, dict) else {}
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from cocogs.errors import InputError
+from cocogs.gaussians import rotation_matrices
 from cocogs.io.colmap_files import (
     PARTS,
     ImageEntry,
@@ -86,16 +87,9 @@ def pose_from_quaternion(quat: Sequence[float], translation: Sequence[float]) ->
     length = math.sqrt(sum(value * value for value in quat))
     if not (1e-6 < length < math.inf and fits_float32(translation)):
         return None
-    w, x, y, z = (value / length for value in quat)
     pose = torch.eye(4, dtype=torch.float64)
-    pose[:3, :3] = torch.tensor(
-        [
-            [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],
-            [2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)],
-            [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)],
-        ],
-        dtype=torch.float64,
-    )
+    unit = torch.tensor([value / length for value in quat], dtype=torch.float64)
+    pose[:3, :3] = rotation_matrices(unit)
     pose[:3, 3] = torch.tensor(translation, dtype=torch.float64)
     return pose
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pycolmap
 
 from cocogs.errors import InputError
-from cocogs.io.source import MAX_SIDE, Intrinsics, fits_float32
+from cocogs.io.source import Intrinsics, fits_float32, is_pinhole, is_size
 
 PARTS = ("cameras", "images", "points3D")
 # The smallest size in bytes of one entry of a binary file.
@@ -112,7 +112,7 @@ def _checked(model: str, width: int, height: int, params: tuple[float, ...], pat
             "COLMAP again."
         )
     # Checked before pycolmap sees them: it takes neither negative sizes nor those beyond 64 bits.
-    if not (0 < width <= MAX_SIDE and 0 < height <= MAX_SIDE and fits_float32(params)):
+    if not (is_size(width, height) and fits_float32(params)):
         raise _broken(path)
     try:
         camera = pycolmap.Camera(model=model, width=width, height=height, params=list(params))
@@ -122,7 +122,11 @@ def _checked(model: str, width: int, height: int, params: tuple[float, ...], pat
         raise _broken(path) from error
     if all_round:
         raise InputError(f"{path} has a {model} camera, which sees all round: export perspective views.")
-    if not (complete and all(params[index] > 0 for index in camera.focal_length_idxs())):
+    focal_lengths, center = (
+        [params[index] for index in indices if complete]
+        for indices in (camera.focal_length_idxs(), camera.principal_point_idxs())
+    )
+    if not (complete and is_pinhole(width, height, focal_lengths, center)):
         raise _broken(path)
     return Intrinsics(model, width, height, params)
 

@@ -12,8 +12,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
+import torch
 from PIL import Image, ImageCms
 
+from cocogs import srgb
 from cocogs.io.pixels import from_float, largest
 
 # Linear light of sRGB from XYZ under D50, which all profiles speak (IEC 61966-2-1, Bradford-adapted).
@@ -132,17 +134,13 @@ def _convert(pixels: np.ndarray, profile: _Simple) -> np.ndarray:
         light = np.stack([tables[c % len(tables)][pixels[rows, :, c]] for c in range(3)], axis=-1)
         if profile.to_srgb is not None:
             light = light @ profile.to_srgb.T.astype(np.float32)
-        converted[rows] = from_float(_encode(light.clip(0, 1)), pixels.dtype)
+        encoded = srgb.to_srgb(torch.from_numpy(light.clip(0, 1))).numpy()
+        converted[rows] = from_float(encoded, pixels.dtype)
     return converted
 
 
 def _strips(height: int) -> list[slice]:
     return [slice(start, start + _ROWS) for start in range(0, height, _ROWS)]
-
-
-def _encode(light: np.ndarray) -> np.ndarray:
-    """sRGB's curve (IEC 61966-2-1), as in `cocogs.srgb` for tensors."""
-    return np.where(light <= 0.0031308, light * 12.92, 1.055 * light ** (1 / 2.4) - 0.055)
 
 
 @lru_cache(maxsize=16)

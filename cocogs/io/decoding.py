@@ -14,11 +14,11 @@ import numpy as np
 from PIL import ExifTags, Image, ImageFile, UnidentifiedImageError
 from PIL.TiffImagePlugin import TiffImageFile
 
-from cocogs.errors import InputError
+from cocogs.errors import InputError, reason_of
 from cocogs.io import color
 from cocogs.io.exif import read_exif, says_adobe_rgb
 from cocogs.io.pixels import from_float, to_float
-from cocogs.io.source import MAX_SIDE
+from cocogs.io.source import is_size
 
 _ALPHA_MODES = ("RGBA", "LA", "PA", "RGBa", "La")
 # Pixels taken out of Pillow at a time: it needs 4 bytes per pixel itself and 10 more for what it hands over.
@@ -41,7 +41,7 @@ def opened(path: Path) -> Iterator[ImageFile.ImageFile]:
     """
     try:
         with _calm(), path.open("rb") as file, Image.open(file, formats=_FORMATS) as image:
-            if max(image.size) > MAX_SIDE:
+            if not is_size(*image.size):
                 raise _unreadable(path, "an impossible size")
             yield image
     except InputError:
@@ -51,8 +51,7 @@ def opened(path: Path) -> Iterator[ImageFile.ImageFile]:
     except UnidentifiedImageError as error:
         raise _unreadable(path, "unknown format") from error
     except Exception as error:  # Pillow raises a different type for every way a file can be broken
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise _unreadable(path, reason) from error
+        raise _unreadable(path, reason_of(error)) from error
 
 
 def reduce(image: ImageFile.ImageFile, shrink: float) -> None:

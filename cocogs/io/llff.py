@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cocogs.camera import pose_at
-from cocogs.errors import InputError
-from cocogs.io.source import MAX_SIDE, Intrinsics, Shot, Source, fits_float32
+from cocogs.camera import is_rotation, pose_at
+from cocogs.errors import InputError, reason_of
+from cocogs.io.source import Intrinsics, Shot, Source, fits_float32, is_pinhole, is_size
 
 FILE = "poses_bounds.npy"
 
@@ -35,13 +35,13 @@ def read_poses_bounds(data: Path, names: list[str]) -> Source:
     matrices, bounds = table[:, :15].reshape(-1, 3, 5), table[:, 15:]
     shots = []
     for name, matrix, (near, far) in zip(names, matrices, bounds, strict=True):
-        height, width, focal = matrix[:, 4]
-        if not (focal > 0 and 1 <= height <= MAX_SIDE and 1 <= width <= MAX_SIDE and 0 < near < far):
+        height, width, focal = matrix[:, 4].tolist()
+        if not (is_size(width, height) and is_pinhole(width, height, [focal], []) and 0 < near < far):
             raise InputError(
                 f"{path} holds an impossible size, focal length or depth of {name}: make it anew."
             )
         width, height = round(width), round(height)
-        lens = Intrinsics("SIMPLE_PINHOLE", width, height, (float(focal), width / 2, height / 2))
+        lens = Intrinsics("SIMPLE_PINHOLE", width, height, (focal, width / 2, height / 2))
         # LLFF's poses come from COLMAP, which reads the pixels as stored and ignores the EXIF orientation.
         shots.append(Shot(name, lens, _pose(matrix, path), upright=False))
     return Source(shots, bounds=torch.from_numpy(bounds))
@@ -52,8 +52,9 @@ def _read_table(path: Path) -> np.ndarray:
         with path.open("rb") as file:  # numpy leaves it open when it takes it for a broken .npz
             table = np.load(file, allow_pickle=False)
     except Exception as error:  # numpy raises a different type for every way a file can be broken
-        reason = (str(error) or type(error).__name__).splitlines()[0][:80]
-        raise InputError(f"{path} cannot be read as a numpy array ({reason}): copy it again.") from error
+        raise InputError(
+            f"{path} cannot be read as a numpy array ({reason_of(error)}): copy it again."
+        ) from error
     if not (isinstance(table, np.ndarray) and table.shape[1:] == (17,) and table.dtype.kind in "fiu"):
         shape = getattr(table, "shape", "several arrays")
         raise InputError(
@@ -67,7 +68,7 @@ def _read_table(path: Path) -> np.ndarray:
 def _pose(matrix: np.ndarray, path: Path) -> Tensor:
     """(4, 4) cam_from_world, OpenCV axes."""
     down, right, backward, position = matrix[:, :4].T
-    rotation = np.stack([right, down, -backward])
-    if not np.allclose(rotation @ rotation.T, np.eye(3), atol=1e-2) or np.linalg.det(rotation) < 0:
+    rotation = torch.from_numpy(np.stack([right, down, -backward]))
+    if not is_rotation(rotation, tolerance=1e-2):
         raise InputError(f"{path} holds axes that are not a rotation: make it anew.")
-    return pose_at(torch.from_numpy(rotation), torch.from_numpy(position))
+    return pose_at(rotation, torch.from_numpy(position))

@@ -4,7 +4,6 @@
 pixels as stored: the programs that write and read these files ignore the EXIF orientation.
 """
 
-import json
 import math
 import os.path
 from collections.abc import Mapping
@@ -16,11 +15,12 @@ import plyfile
 import torch
 from torch import Tensor
 
-from cocogs.camera import pose_at
-from cocogs.errors import InputError
+from cocogs.camera import is_rotation, pose_at
+from cocogs.errors import InputError, reason_of
+from cocogs.io.json_file import read_json
 from cocogs.io.photos import SUFFIXES, read_header
 from cocogs.io.progress import Say
-from cocogs.io.source import MAX_SIDE, Intrinsics, Shot, Source, fits_float32, opencv_lens
+from cocogs.io.source import Intrinsics, Shot, Source, fits_float32, is_pinhole, is_size, opencv_lens
 
 FILES = ("transforms.json", "transforms_train.json")
 _FISHEYE = "OPENCV_FISHEYE"
@@ -107,10 +107,7 @@ def _with_photos(frames: list[_Frame], tests: frozenset[str] | None, say: Say) -
 
 
 def _load(path: Path) -> dict:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))  # Windows editors write a mark
-    except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"{path} cannot be read as JSON ({error}): copy or export it again.") from error
+    content = read_json(path, "copy or export it again")
     if not isinstance(content, dict) or not isinstance(content.get("frames"), list) or not content["frames"]:
         raise InputError(f'{path} has no list "frames" with photos in it: export it again.')
     return content
@@ -170,11 +167,17 @@ def _test_names(content: dict, frames: list[_Frame], path: Path) -> frozenset[st
             isinstance(files, list) and all(isinstance(file, str) for file in files)
         ):
             raise InputError(f'{path}: "{key}" is not a list of file names: export it again.')
-    if lists["test_filenames"] is not None:
-        return frozenset(map(_name, lists["test_filenames"]))
-    if lists["train_filenames"] is not None:
-        return frozenset(frame.name for frame in frames) - frozenset(map(_name, lists["train_filenames"]))
-    return None
+    names = frozenset(frame.name for frame in frames)
+    named = {key: frozenset(map(_name, files)) for key, files in lists.items() if files is not None}
+    for key, some in named.items():
+        if unknown := some - names:
+            raise InputError(
+                f'{path}: "{key}" names {min(unknown)}, which is not among its frames: correct the name or '
+                "remove it."
+            )
+    if "test_filenames" in named:
+        return named["test_filenames"]
+    return names - named["train_filenames"] if "train_filenames" in named else None
 
 
 def _number(frame: _Frame, key: str, default: float | None = None) -> float:
@@ -192,8 +195,11 @@ def _intrinsics(frame: _Frame) -> Intrinsics:
     fx, fy = _focal_lengths(frame, width, height)
     centre = (_number(frame, "cx", width / 2), _number(frame, "cy", height / 2))
     k1, k2, k3, k4, p1, p2 = (_number(frame, key, 0) for key in ("k1", "k2", "k3", "k4", "p1", "p2"))
-    if not (fx > 0 and fy > 0):
-        raise InputError(f"{frame.path}: the focal length of {frame.name} is not above 0: export it again.")
+    if not is_pinhole(width, height, (fx, fy), centre):
+        raise InputError(
+            f"{frame.path}: the focal length or the principal point of {frame.name} is impossible: "
+            "export it again."
+        )
     if _is_fisheye(frame):
         return Intrinsics(_FISHEYE, width, height, (fx, fy, *centre, k1, k2, k3, k4))
     if k4:
@@ -212,13 +218,16 @@ def _is_fisheye(frame: _Frame) -> bool:
             f"{frame.path}: the lens of {frame.name} ({other or model:.30}) is neither perspective nor "
             f"{_FISHEYE}: turn the photos into perspective ones and export it again."
         )
-    return model == _FISHEYE or bool(frame.settings.get("is_fisheye"))
+    is_fisheye = frame.settings.get("is_fisheye", False)
+    if not isinstance(is_fisheye, bool):
+        raise InputError(f'{frame.path}: "is_fisheye" of {frame.name} is not true or false: export it again.')
+    return model == _FISHEYE or is_fisheye
 
 
 def _size(frame: _Frame) -> tuple[int, int]:
     if "w" in frame.settings and "h" in frame.settings:
         width, height = round(_number(frame, "w")), round(_number(frame, "h"))
-        if not (1 <= width <= MAX_SIDE and 1 <= height <= MAX_SIDE):
+        if not is_size(width, height):
             raise InputError(f"{frame.path}: the size of {frame.name} is {width}x{height}: export it again.")
         return width, height
     return read_header(frame.photo).size(upright=False)
@@ -245,12 +254,12 @@ def _pose(frame: _Frame) -> Tensor:
     except (KeyError, TypeError, ValueError, OverflowError):
         world_from_camera = np.empty(0)
     valid = world_from_camera.shape in ((3, 4), (4, 4)) and fits_float32(world_from_camera)
-    rotation = world_from_camera[:3, :3] * (1, -1, -1) if valid else np.zeros((3, 3))
-    if not np.allclose(rotation.T @ rotation, np.eye(3), atol=1e-3) or np.linalg.det(rotation) < 0:
+    rotation = torch.from_numpy(world_from_camera[:3, :3] * (1, -1, -1) if valid else np.zeros((3, 3))).T
+    if not is_rotation(rotation):
         raise InputError(
             f'{frame.path}: "transform_matrix" of {frame.name} is not a rigid pose: export it again.'
         )
-    return pose_at(torch.from_numpy(rotation.T), torch.from_numpy(world_from_camera[:3, 3]))
+    return pose_at(rotation, torch.from_numpy(world_from_camera[:3, 3]))
 
 
 def _points(content: dict, path: Path) -> tuple[Tensor | None, Tensor | None]:
@@ -268,9 +277,8 @@ def _points(content: dict, path: Path) -> tuple[Tensor | None, Tensor | None]:
         colors = colors.astype(np.float64) / (1 if colors.dtype.kind == "f" else 255)
         positions = positions.astype(np.float64)
     except Exception as error:  # plyfile raises a different type for every way a file can be broken
-        reason = (str(error) or type(error).__name__).splitlines()[0][:80]
         raise InputError(
-            f"{ply} cannot be read as coloured points ({reason}): "
+            f"{ply} cannot be read as coloured points ({reason_of(error)}): "
             f'copy it again or remove "ply_file_path" from {path}.'
         ) from error
     if len(positions) == 0 or not fits_float32(positions):

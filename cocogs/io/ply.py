@@ -18,7 +18,7 @@ import torch
 from plyfile import PlyData, PlyElement
 from torch import Tensor
 
-from cocogs.errors import InputError
+from cocogs.errors import InputError, reason_of
 from cocogs.gaussians import Gaussians, without_bad_ones
 from cocogs.io.atomic import replacing
 from cocogs.io.progress import Say
@@ -146,8 +146,7 @@ def _read_vertices(path: Path) -> tuple[np.ndarray, bool]:
     except InputError:
         raise
     except Exception as error:  # plyfile raises a different type for every way a file can be broken
-        reason = (str(error) or type(error).__name__).splitlines()[0][:80]
-        raise InputError(f"{path} is not a whole .ply ({reason}): export it again.") from error
+        raise InputError(f"{path} is not a whole .ply ({reason_of(error)}): export it again.") from error
     scalars = [name for name in vertices.dtype.names or () if vertices.dtype[name].kind in "fiu"]
     comments = [*file.comments, *(comment for element in file.elements for comment in element.comments)]
     return vertices[scalars], _is_antialiased(comments)

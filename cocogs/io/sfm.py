@@ -14,7 +14,7 @@ import pycolmap
 import torch
 from PIL import ExifTags, Image
 
-from cocogs.errors import InputError
+from cocogs.errors import InputError, reason_of
 from cocogs.io import cached_model, colmap, decoding, sfm_checks
 from cocogs.io.exif import read_exif
 from cocogs.io.matching import Job, extract_features, link, match_features, quiet, write_mask
@@ -168,13 +168,14 @@ def _run(job: Job, groups: list[list[str]], folder: Path) -> list[pycolmap.Recon
         if sfm_checks.turns_in_one_place(job):
             raise InputError(
                 f"{folder}: the photos show hardly any parallax, as if the camera only turned in one place: "
-                "move sideways between photos, by about a tenth of the distance to the subject."
+                f"{sfm_checks.MOVE_SIDEWAYS}."
             )
         models = _place_cameras(job, len(names))
     except (RuntimeError, ValueError, MemoryError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        message = f"{folder}: finding the cameras failed ({reason}): check the photos and free disk space."
-        raise InputError(message) from error
+        raise InputError(
+            f"{folder}: finding the cameras failed ({reason_of(error)}): check the photos and free disk "
+            "space."
+        ) from error
     placed = models[0].num_reg_images() if models else 0
     if placed < FEWEST_PHOTOS:
         raise InputError(

@@ -23,8 +23,11 @@ FEWEST_MATCHES = 30
 # A step between the sorted focal lengths of photos that parts them into groups. On photos of one lens, single
 # estimates differ by up to 6 % from the median, and neighbours by far less.
 ZOOMED = 1.12
-# Radians of parallax below which a pair shows no depth.
-LEAST_PARALLAX = math.radians(1.5)
+# Degrees of parallax, between the rays to what photos show, below which depth is a guess.
+LEAST_PARALLAX = 1.0
+MOVE_SIDEWAYS = "move sideways between photos, by about a tenth of the distance to the subject"
+# Radians of the same, as the singular values of a pair's homography tell it, which is less exact.
+LEAST_PARALLAX_OF_A_PAIR = math.radians(1.5)
 
 
 def impossible_lens(model: pycolmap.Reconstruction) -> str | None:
@@ -73,7 +76,7 @@ def turns_in_one_place(job: Job) -> bool:
         values = np.linalg.svd(np.stack(both), compute_uv=False)
         parallaxes.append(np.log(values[:, 0] / values[:, 2]))
     best = min(parallaxes, key=lambda found: float(np.median(found)))
-    return bool(np.quantile(best, 0.9) < LEAST_PARALLAX)
+    return bool(np.quantile(best, 0.9) < LEAST_PARALLAX_OF_A_PAIR)
 
 
 def _homography(pair: MatchedPair, seed: int) -> tuple[str, str, np.ndarray] | None:

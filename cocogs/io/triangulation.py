@@ -10,20 +10,19 @@ import torch
 from torch import Tensor
 
 from cocogs.camera import Camera
-from cocogs.errors import InputError
+from cocogs.errors import InputError, reason_of
 from cocogs.io import cached_model, colmap
 from cocogs.io.matching import Job, extract_features, match_features, matched_pairs, quiet, write_mask
 from cocogs.io.pixels import write_png
 from cocogs.io.prepare import open_pixels
 from cocogs.io.progress import Say
+from cocogs.io.sfm_checks import LEAST_PARALLAX, MOVE_SIDEWAYS
 from cocogs.io.undistort import from_camera
 
 # Fewer points say little about the scene.
 FEWEST_POINTS = 100
 # So many matches that show nothing where the cameras look, and the cameras are to blame.
 MANY_MATCHES = 10 * FEWEST_POINTS
-# Degrees between the rays of matched features below which depth is a guess.
-LEAST_PARALLAX = 1.0
 
 
 @dataclass(frozen=True)
@@ -34,11 +33,18 @@ class KnownPhoto:
         path: its pixels at the camera's size, prepared (`cocogs.io.prepare`).
         camera: the pinhole camera.
         mask: the prepared mask of the same size, or None.
+        original: the photo that the picture was made from; None where it is the photo.
     """
 
     path: Path
     camera: Camera
     mask: Path | None = None
+    original: Path | None = None
+
+    @property
+    def folder(self) -> Path:
+        """The folder that the user knows it in."""
+        return (self.original or self.path).parent
 
 
 def triangulate(
@@ -113,8 +119,7 @@ def _find_points(job: Job, photos: Mapping[str, KnownPhoto]) -> pycolmap.Reconst
         output.mkdir()
         return pycolmap.triangulate_points(model, job.database, job.work, output, options=options)
     except (RuntimeError, ValueError, MemoryError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        folder = next(iter(photos.values())).path.parent
+        reason, folder = reason_of(error), next(iter(photos.values())).folder
         raise InputError(
             f"{folder}: finding points failed ({reason}): check the photos and free disk space."
         ) from error
@@ -129,7 +134,7 @@ def _blame_cameras(job: Job, photos: Mapping[str, KnownPhoto]) -> None:
     pairs = matched_pairs(job)
     if sum(len(pair.pixels_one) for pair in pairs) < MANY_MATCHES:
         return
-    folder = next(iter(photos.values())).path.parent
+    folder = next(iter(photos.values())).folder
     angles = np.concatenate(
         [
             _angles(
@@ -142,7 +147,7 @@ def _blame_cameras(job: Job, photos: Mapping[str, KnownPhoto]) -> None:
     if np.median(angles) < LEAST_PARALLAX:
         raise InputError(
             f"{folder}: the photos show hardly any parallax, since their cameras stand almost in one place: "
-            "move sideways between photos, by about a tenth of the distance to the subject."
+            f"{MOVE_SIDEWAYS}."
         )
     raise InputError(
         f"{folder}: the photos show the same things, but not where their cameras look: check the cameras' "

@@ -4,7 +4,6 @@ scripts/make_truth_scene.py and scripts/make_demo_scene.py write it, data/demo/R
 that nothing reads (renderer, samples, ...) are for people.
 """
 
-import json
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -15,7 +14,9 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
+from cocogs.camera import is_rotation, position_of
 from cocogs.errors import InputError
+from cocogs.io.json_file import read_json
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class TruthFrame:
     @property
     def position(self) -> Float64[Tensor, "3"]:
         """Camera centre, true units."""
-        return -self.cam_from_world[:3, :3].T @ self.cam_from_world[:3, 3]
+        return position_of(self.cam_from_world)
 
 
 @dataclass(frozen=True)
@@ -78,14 +79,14 @@ def read_truth(path: Path) -> TruthFile:
     Raises:
         InputError: the file is missing, is no truth.json, or holds an impossible value.
     """
+    document = read_json(path, "restore the file or make the scene again")
     try:
-        document = json.loads(path.read_text())
         diameter = _positive(document, "aperture_diameter")
         frames = {frame.name: frame for frame in map(_frame, document["frames"])}
         refocused = [_refocused(entry, diameter, frames) for entry in document["refocus"]]
         if not frames or len(frames) < len(document["frames"]):
             raise ValueError("frames is empty or names a photo twice")
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise InputError(
             f"{path} is not a truth.json of a rendered scene ({_reason(error)}): restore the file or make "
             "the scene again."
@@ -97,7 +98,7 @@ def _frame(entry: dict[str, Any]) -> TruthFrame:
     pose = torch.tensor(entry["w2c"], dtype=torch.float64)
     if pose.shape not in ((3, 4), (4, 4)) or not pose.isfinite().all():
         raise ValueError(f"w2c of {entry['name']} is not 3x4 or 4x4 numbers")
-    if not torch.allclose(pose[:3, :3] @ pose[:3, :3].T, torch.eye(3).double(), atol=1e-4):
+    if not is_rotation(pose[:3, :3]):
         raise ValueError(f"w2c of {entry['name']} is not a rigid transform")
     whole = torch.eye(4, dtype=torch.float64)
     whole[:3] = pose[:3]
@@ -134,6 +135,4 @@ def _reason(error: Exception) -> str:
         return f"{error} is missing"
     if isinstance(error, TypeError | AttributeError):
         return "it has another structure"
-    if isinstance(error, OSError):
-        return error.strerror or str(error)
     return " ".join(str(error).split())

@@ -10,7 +10,7 @@ import pycolmap
 import torch
 from torch import Tensor
 
-from cocogs.camera import Camera
+from cocogs.camera import Camera, intrinsics_matrix
 from cocogs.io.source import Intrinsics
 
 # Pixels of an undistorted picture. Of smaller ones it is kept where their pixels lie in the distorted one; of
@@ -44,8 +44,7 @@ def resized(intrinsics: Intrinsics, width: int, height: int) -> Intrinsics:
 
 def to_camera(intrinsics: Intrinsics, cam_from_world: Tensor) -> Camera:
     """Our Camera from PINHOLE intrinsics and a (4, 4) pose."""
-    fx, fy, cx, cy = intrinsics.params
-    matrix = torch.tensor([[fx, 0, cx], [0, fy, cy], [0, 0, 1]], dtype=torch.float64)
+    matrix = intrinsics_matrix(*intrinsics.params)
     return Camera(matrix, cam_from_world, intrinsics.width, intrinsics.height)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from cocogs.io.atomic import replacing
+from cocogs.io.atomic import replacing, write_text
 from cocogs.io.page import figure, page, row, section, table
 from cocogs.io.pictures import picture_names, to_picture
 from cocogs.measure.inspection import IN_FOCUS, Inspection
@@ -20,11 +20,9 @@ SOFTEST = 3.0
 
 def write_inspection(inspection: Inspection, scene: Scene, out: Path) -> None:
     """Write inspection.json, inspection.html, coverage.svg and sharpness/NAME.png in `out`."""
-    with replacing(out / "inspection.json") as path:
-        path.write_text(inspection.to_json() + "\n")
+    write_text(out / "inspection.json", inspection.to_json() + "\n")
     picture = coverage_svg(inspection)
-    with replacing(out / "coverage.svg") as path:
-        path.write_text(picture)
+    write_text(out / "coverage.svg", picture)
     views = scene.train_views
     maps = {}
     for view, name in zip(views, picture_names([v.name for v in views]), strict=True):
@@ -41,8 +39,7 @@ def write_inspection(inspection: Inspection, scene: Scene, out: Path) -> None:
             row([figure(sharpness, name) for name, sharpness in maps.items()]),
         ),
     ]
-    with replacing(out / "inspection.html") as path:
-        path.write_text(page(f"Inspection of {inspection.source}", sections))
+    write_text(out / "inspection.html", page(f"Inspection of {inspection.source}", sections))
 
 
 def photo_table(inspection: Inspection) -> tuple[list[str], list[list[str]]]:

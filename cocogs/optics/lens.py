@@ -2,7 +2,7 @@
 
 Symbols: z depth of a point along the optical axis, z_f `focus_distance`, both in scene units;
 `K` = aperture diameter (scene units) x fx (px). All functions broadcast, keep gradients,
-and are signed: positive on the near side of the focus plane, negative beyond it. The sign is what
+and are signed: positive on the near side of the plane in focus, negative beyond it. The sign is what
 makes lens samples occlude each other correctly; the size of the blur is the absolute value.
 
 Lee et al., CoCoGaussian, CVPR 2025, Eq. 7 holds for z_f much larger than the focal length.

@@ -82,8 +82,7 @@ def rasterize(
         means2d_probe: zeros that require a gradient. After the backward pass the gradient tells how hard the
             pixels pull at each projected mean: per axis the sum over pixels of the gradient's length, in
             1/px, as densification wants it. Pulls to opposite sides do not cancel.
-        backend: "native"; or, asked for explicitly, "reference" (slow) or "gsplat" (without blur, and on CUDA
-            without antialiasing).
+        backend: "native"; or, asked for explicitly, "reference" (slow) or "gsplat" (on a CPU, without blur).
 
     Raises:
         ValueError: shapes, types or devices do not fit together; or, on a CPU, scales or blur are negative.

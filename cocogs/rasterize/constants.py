@@ -1,11 +1,6 @@
-"""The constants that every rasterizer of the package uses: native, reference and gsplat.
-
-`NEAR_PLANE` is the default of `cocogs.camera.Camera.near`; rasterizers read the camera.
-"""
+"""The constants that every rasterizer of the package uses: native, reference and gsplat."""
 
 import math
-
-from cocogs.camera import NEAR_PLANE as NEAR_PLANE
 
 SH_C0 = 0.5 / math.sqrt(math.pi)
 """The constant spherical harmonic."""

@@ -14,7 +14,13 @@ import torch
 from torch import Tensor
 
 from cocogs.camera import Camera
-from cocogs.rasterize.constants import ALPHA_MAX, ALPHA_MIN, TRANSMITTANCE_MIN, pixel_filter
+from cocogs.rasterize.constants import (
+    ALPHA_MAX,
+    ALPHA_MIN,
+    DEPTH_ALPHA_MIN,
+    TRANSMITTANCE_MIN,
+    pixel_filter,
+)
 from cocogs.rasterize.reference import PullOfPixels
 
 
@@ -106,7 +112,7 @@ def _render_set(
     return (
         image[:3] + transmittance * background[:, None, None],
         alphas,
-        image[3] / alphas.clamp_min(1e-10),
+        image[3] / alphas.clamp_min(DEPTH_ALPHA_MIN),
         all_radii,
     )
 

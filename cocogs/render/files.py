@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from cocogs.checkpoint import CHECKPOINT
 from cocogs.errors import InputError
 from cocogs.io.atomic import replacing
 from cocogs.io.pictures import linear_channels, write_exr, write_png
@@ -130,7 +131,7 @@ def _far(run: Run, frames: list[Frame]) -> float:
 
 def _fingerprint(run: Run, frames: list[Frame], options: RenderOptions, kind: str) -> str:
     """Hash of everything that the pictures depend on."""
-    checkpoint = (run.folder / "checkpoint.pt").stat()
+    checkpoint = (run.folder / CHECKPOINT).stat()
     digest = hashlib.sha256(repr((checkpoint.st_size, checkpoint.st_mtime_ns, kind)).encode())
     digest.update(repr((options.samples, options.depth, options.coc)).encode())
     for frame in frames:

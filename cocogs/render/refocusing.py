@@ -19,9 +19,10 @@ from cocogs.gaussians import Gaussians, cross_section
 from cocogs.optics.aperture import lens_samples
 from cocogs.optics.copies import widen
 from cocogs.optics.lens import Lens, blur_variance
+from cocogs.optics.light import response
 from cocogs.rasterize import rasterize
 from cocogs.rasterize.constants import ALPHA_MIN, SH_C0, pixel_filter
-from cocogs.srgb import compress_highlights, expand_highlights, to_linear, to_srgb
+from cocogs.srgb import compress_highlights, expand_highlights, to_linear
 
 OVERLAP = 2.0  # of the sub-apertures: at 1, highlights far out of focus show the separate samples
 FAINT = 4 / 255  # blurred opacity below which only some of the splats are drawn
@@ -65,7 +66,7 @@ def refocus(
         check()
         shown = to_linear(_render(gaussians, seen_from(camera, lens, point), blur, index))
         light += expand_highlights(shown, lens.highlights)
-    return to_srgb(compress_highlights(light / samples, lens.highlights))
+    return response(compress_highlights(light / samples, lens.highlights))
 
 
 def seen_from(camera: Camera, lens: Lens, point: Float[Tensor, "2"]) -> Camera:

@@ -71,11 +71,6 @@ def moved(source: Source, offset: Tensor) -> Source:
     return replace(source, shots=shots, points=points)
 
 
-def position_of(pose: Tensor) -> Tensor:
-    """(3,) camera centre of a (4, 4) cam_from_world."""
-    return -pose[:3, :3].T @ pose[:3, 3]
-
-
 def near_plane(cameras: Sequence[Camera], points: Tensor) -> float:
     """Nearest depth to draw: a thousandth of the points' typical depth, in scene units.
 

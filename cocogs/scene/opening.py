@@ -12,10 +12,13 @@ from pathlib import Path
 
 import torch
 
-from cocogs.errors import InputError
+from cocogs.camera import position_of
+from cocogs.config import DataConfig, limits_of
+from cocogs.errors import InputError, check_number
 from cocogs.io import colmap, exports, folders, llff, nerfstudio, photos, prepare, sfm, undistort
 from cocogs.io.prepare import Picture
 from cocogs.io.progress import Progress, Say
+from cocogs.io.sfm_checks import LEAST_PARALLAX, MOVE_SIDEWAYS
 from cocogs.io.source import Intrinsics, Source
 from cocogs.scene import frame
 from cocogs.scene.data import Scene, View
@@ -24,8 +27,6 @@ from cocogs.scene.split import names_for_testing
 
 # Smaller pictures than this are refused: `downscale` is too large.
 SHORTEST_SIDE = 12
-# Degrees of parallax below which the user is warned.
-LEAST_PARALLAX = 1.0
 # Bytes of disk from which on the user is told beforehand.
 TELL_DISK = 200_000_000
 
@@ -63,7 +64,7 @@ def open_scene(
     source, pictures = _look(data, cache, downscale, seed, settled, say)
     if len(source.shots) < 2:
         raise InputError(f"{data} has a single photo: give at least 3 photos from different places.")
-    positions = torch.stack([frame.position_of(shot.cam_from_world) for shot in source.shots])
+    positions = torch.stack([position_of(shot.cam_from_world) for shot in source.shots])
     offset = frame.offset_of(positions, source.points)
     source = frame.moved(source, offset)
     tests = names_for_testing(data, source, test_every, test)
@@ -81,10 +82,8 @@ def _check_request(data: Path, downscale: int | None, test_every: int | None) ->
     if not data.is_dir():
         problem = "is not a folder" if data.exists() else "does not exist"
         raise InputError(f"{data} {problem}: name the folder that holds your photos.")
-    if downscale is not None and downscale < 1:
-        raise InputError(f"`downscale` {downscale} is not a size: give a whole number from 1 (full size) up.")
-    if test_every is not None and test_every < 1:
-        raise InputError(f"`test_every` {test_every} is too small: give a whole number from 2 up, or none.")
+    check_number("downscale", downscale, **limits_of(DataConfig, "downscale"))
+    check_number("test_every", test_every, **limits_of(DataConfig, "test_every"))
 
 
 def _tell(scene: Scene, say: Say) -> None:
@@ -96,8 +95,8 @@ def _tell(scene: Scene, say: Say) -> None:
     cameras = [view.camera for view in scene.train_views]
     if not scene.drawn and (angle := frame.parallax(cameras, scene.points)) < LEAST_PARALLAX:
         say(
-            f"The photos show hardly any parallax ({angle:.2g} degrees), so depth is a guess: move sideways "
-            "between photos, by about a tenth of the distance to the subject."
+            f"The photos show hardly any parallax ({angle:.2g} degrees), so depth is a guess: "
+            f"{MOVE_SIDEWAYS}."
         )
 
 

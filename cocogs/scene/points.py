@@ -42,8 +42,8 @@ def find_points(
     say("The dataset has no points: looking for some that several photos show.")
     known = [index for index, view in enumerate(views) if not view.is_test]
     pictures = {
-        views[i].name: triangulation.KnownPhoto(views[i].image_path, views[i].camera, views[i].mask_path)
-        for i in known
+        view.name: triangulation.KnownPhoto(view.image_path, view.camera, view.mask_path, view.original.path)
+        for view in (views[index] for index in known)
     }
     if found := triangulation.triangulate(pictures, cache / "sfm", seed, say, settled):
         say(f"{len(found[0])} points found.")

@@ -51,3 +51,11 @@ def rates_at(progress: float, model: DefocusModel, optim: OptimConfig, extent: f
     rates |= {part.name: part.rate(optim, progress) for part in model.per_photo}
     rates |= {"network": optim.network * 0.1**progress}
     return {name: math.sqrt(optim.batch) * rate for name, rate in rates.items()}
+
+
+def check_remembered(name: str, optimizer: torch.optim.Optimizer) -> None:
+    """Raises ValueError unless what an optimizer remembers, after loading, fits its parameters."""
+    for parameter in optimizer.param_groups[0]["params"]:
+        for value in optimizer.state.get(parameter, {}).values():
+            if value.shape not in ((), parameter.shape):
+                raise ValueError(f"the memory of optimizer {name} does not fit")

@@ -4,6 +4,7 @@ their number. `surgery` carries them out."""
 import torch
 from torch import Tensor
 
+from cocogs.checkpoint import fitting
 from cocogs.config import StrategyConfig
 from cocogs.gaussians import Gaussians, keep_largest
 from cocogs.optics.model import Photo
@@ -124,7 +125,9 @@ class Densification:
         return {"gradient": self.gradient, "seen": self.seen}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        self._hold(*(state[name].to(self.gradient.device) for name in ("gradient", "seen")))
+        """Raises what `UNFIT` of cocogs.checkpoint holds where the state does not fit."""
+        gradient, seen = (fitting(state[name], getattr(self, name), name) for name in ("gradient", "seen"))
+        self._hold(gradient, seen)
 
 
 def reaches(step: int, batch: int, every: int) -> bool:

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from cocogs.gaussians import Gaussians
+from cocogs.gaussians import Gaussians, rotation_matrices
 
 Optimizers = dict[str, torch.optim.Optimizer]
 
@@ -59,18 +59,8 @@ def halves(gaussians: Gaussians) -> Gaussians:
     twice = Gaussians.joined([gaussians, gaussians])
     scales = gaussians.scales.exp()
     normal = torch.randn(2, *scales.shape, device=scales.device)
-    steps = torch.einsum("nij,nj,hnj->hni", rotation_matrices(gaussians.quats), scales, normal)
+    axes = rotation_matrices(nn.functional.normalize(gaussians.quats, dim=-1))
+    steps = torch.einsum("nij,nj,hnj->hni", axes, scales, normal)
     twice.means += steps.flatten(0, 1)
     twice.scales.copy_((scales / SHRINK).log().repeat(2, 1))
     return twice
-
-
-def rotation_matrices(quats: Tensor) -> Tensor:
-    """(N, 3, 3) rotations of (N, 4) quaternions, wxyz of any positive length."""
-    w, x, y, z = nn.functional.normalize(quats, dim=-1).unbind(-1)
-    rows = [
-        1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y),
-        2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x),
-        2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y),
-    ]  # fmt: skip
-    return torch.stack(rows, dim=-1).unflatten(-1, (3, 3))

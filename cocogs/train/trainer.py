@@ -11,7 +11,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cocogs.checkpoint import check_same_photos, read_checkpoint, restore_model, write_checkpoint
+from cocogs.checkpoint import (
+    UNFIT,
+    check_same_photos,
+    damaged_checkpoint,
+    fitting,
+    read_checkpoint,
+    restore_model,
+    write_checkpoint,
+)
 from cocogs.config import Config
 from cocogs.device import exact_convolutions
 from cocogs.distributed import Ranks
@@ -27,7 +35,7 @@ from cocogs.train.losses import masked_mean, photometric_loss
 from cocogs.train.memory import check_memory
 from cocogs.train.monitor import Monitor
 from cocogs.train.photo_store import PhotoStore
-from cocogs.train.rates import make_optimizers, rates_at
+from cocogs.train.rates import check_remembered, make_optimizers, rates_at
 from cocogs.train.replay import Replay
 from cocogs.train.start import start_model
 from cocogs.train.strategy import Densification, reaches
@@ -329,17 +337,18 @@ class Trainer:
     def restore(self, state: dict[str, Any]) -> None:
         try:
             self.step, self.order = state["step"], state["order"]
-            self.finest = state["finest"].to(self.device)
+            self.finest = fitting(state["finest"], self.finest, "finest")
+            if self.order.dtype != torch.long or not set(self.order.tolist()) <= set(range(len(self.views))):
+                raise ValueError("order names no photos")
             for name, optimizer in self.optimizers.items():
                 optimizer.load_state_dict(state["optimizers"][name])
+                check_remembered(name, optimizer)
             self.densification.load_state_dict(state["densification"])
             torch.set_rng_state(state["random"])
             if self.device.type == "cuda" and state["device_random"] is not None:
                 torch.cuda.set_rng_state(state["device_random"])
-        except (KeyError, ValueError, RuntimeError) as error:
-            raise InputError(
-                f"{self.folder / 'checkpoint.pt'} is damaged ({error}): delete it and train again."
-            ) from error
+        except UNFIT as error:
+            raise damaged_checkpoint(self.folder, error) from error
 
     def save(self) -> None:
         write_checkpoint(self.folder, self.state())

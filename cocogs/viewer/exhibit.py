@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from cocogs.camera import Camera
+from cocogs.camera import Camera, intrinsics_matrix
 from cocogs.errors import InputError
 from cocogs.gaussians import Gaussians
 from cocogs.io.lens_file import LensFile, read_lens_file
@@ -223,7 +223,7 @@ def overview(gaussians: Gaussians) -> Camera:
     radius = max(radius, float(gaussians.scales.exp().median()))  # of a single splat, for example
     width, height = START_SIZE
     focal = START_FOCAL_LENGTH
-    intrinsics = torch.tensor([[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1]], dtype=torch.float64)
+    intrinsics = intrinsics_matrix(focal, focal, width / 2, height / 2)
     cam_from_world = torch.eye(4, dtype=torch.float64)
     cam_from_world[:3, 3] = -center
     cam_from_world[2, 3] += radius * 2 * focal / height

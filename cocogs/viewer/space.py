@@ -13,7 +13,7 @@ import numpy as np
 import torch
 import viser.transforms
 
-from cocogs.camera import Camera, pose_at
+from cocogs.camera import Camera, intrinsics_matrix, pose_at
 
 TYPICAL_DEPTH = 5.0  # viewer units
 MAX_DEPTH = 160.0  # viewer units; stands for all that is farther, and for where nothing is
@@ -57,9 +57,7 @@ class ViewerSpace:
         rotation = torch.from_numpy(pose.axes.T.astype(np.float64))
         cam_from_world = pose_at(rotation, torch.from_numpy(pose.position / self.scale))
         focal = height / 2 / math.tan(fov / 2)
-        intrinsics = torch.tensor(
-            [[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1]], dtype=torch.float64
-        )
+        intrinsics = intrinsics_matrix(focal, focal, width / 2, height / 2)
         return replace(like, intrinsics=intrinsics, cam_from_world=cam_from_world, width=width, height=height)
 
     def points(self, points: np.ndarray) -> np.ndarray:

@@ -1,0 +1,48 @@
+"""The commands, and the one that a person typed."""
+
+import sys
+from collections.abc import Sequence
+
+import tyro
+from tyro.conf import FlagCreatePairsOff
+
+from cocogs import __version__
+from cocogs.cli.bench import Bench
+from cocogs.cli.export import Export
+from cocogs.cli.measure import Eval, Inspect
+from cocogs.cli.render import Render
+from cocogs.cli.train import Train
+from cocogs.cli.view import View
+
+Command = Train | Eval | Render | Export | View | Inspect | Bench
+"""Each is called as its class, in small letters."""
+GOES_ON = Train | Render | Bench
+"""Their files matter more than what they print: they continue when nobody reads their output any more."""
+
+
+def parse(arguments: Sequence[str]) -> Command | None:
+    """The command with its options; None after --version. Raises SystemExit after --help and misuse."""
+    if list(arguments) == ["--version"]:
+        print(f"cocogs {__version__}")
+        return None
+    refuse_empty(arguments)
+    return tyro.cli(
+        Command,  # pyright: ignore[reportArgumentType]
+        prog="cocogs",
+        description="Defocused photos in, a sharp and refocusable 3D scene out.",
+        args=arguments,
+        config=(FlagCreatePairsOff,),
+    )
+
+
+def refuse_empty(arguments: Sequence[str]) -> None:
+    """Raises SystemExit for an argument without a letter, as an unset variable of a script leaves it: a path
+    of no letters would mean the present folder."""
+    for before, word in zip(("the command", *arguments), arguments, strict=False):
+        option, equals, value = word.partition("=")
+        if word.strip() == "" or (word.startswith("--") and equals and value.strip() == ""):
+            place = option if equals else before if before.startswith("--") else "an argument"
+            print(
+                f"cocogs: error: The value of {place} is empty: give one, or leave it out.", file=sys.stderr
+            )
+            raise SystemExit(2)
