@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from PIL import ExifTags, Image
 
 from cocogs.camera import Camera, pose_at
 from cocogs.errors import InputError
-from cocogs.io import matching, sfm, sfm_checks
+from cocogs.io import mapping, matching, sfm, sfm_checks
 from cocogs.io.photos import list_photos
 from cocogs.io.source import Source
 
@@ -142,17 +143,6 @@ def test_a_changed_photo_or_damaged_cache_is_computed_anew(
     assert [path.name for path in cache.iterdir()] == ["sparse"], "a failed run leaves nothing behind"
 
 
-def test_pairs_are_all_of_few_photos_and_the_most_alike_of_many() -> None:
-    few = torch.zeros(5, 5)
-    assert matching.pairs_to_match(few) == [(i, j) for i in range(5) for j in range(i + 1, 5)]
-    places = torch.arange(100.0)
-    likeness = 100 - (places[:, None] - places).abs()
-    pairs = matching.pairs_to_match(likeness)
-    assert pairs == sorted(set(pairs)) and all(i < j for i, j in pairs)
-    assert {(50, 50 + step) for step in range(1, matching.NEIGHBOURS // 2 + 1)} <= set(pairs)
-    assert len(pairs) < 100 * matching.NEIGHBOURS
-
-
 def test_portrait_and_landscape_photos_of_one_size_get_a_camera_each(tmp_path: Path) -> None:
     photos = tmp_path / "photos"
     cameras = make_cameras(5)
@@ -163,6 +153,96 @@ def test_portrait_and_landscape_photos_of_one_size_get_a_camera_each(tmp_path: P
     sizes = {shot.name: (shot.intrinsics.width, shot.intrinsics.height) for shot in source.shots}
     assert len(sizes) >= 4
     assert all(size == ((180, 240) if name == "002.png" else (240, 180)) for name, size in sizes.items())
+
+
+# --- Interrupted searches -------------------------------------------------------------------------------
+
+
+class Calls(list[str]):
+    """Notes what pycolmap is asked for, and interrupts the first call of a name that would be the `nth`."""
+
+    def __init__(self, patch: pytest.MonkeyPatch, interrupted: str = "", nth: int = 1) -> None:
+        for name in ("import_images", "extract_features", "match_image_pairs", "incremental_mapping"):
+            number = nth if name == interrupted else 0
+            patch.setattr(pycolmap, name, self._noting(name, getattr(pycolmap, name), number))
+
+    def _noting(self, name: str, function: Callable, nth: int) -> Callable:
+        def call(*args: object, **options: object) -> object:
+            if self.count(name) + 1 == nth:
+                raise KeyboardInterrupt
+            self.append(name)
+            return function(*args, **options)
+
+        return call
+
+
+def test_an_interrupted_search_goes_on_where_it_stopped(
+    result: tuple[Source, list[str]], folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Interrupted in every step, it does nothing twice, and ends in the same bits."""
+    monkeypatch.setattr(matching, "FEATURE_BATCH", 4)
+    monkeypatch.setattr(matching, "PAIR_BATCH", 10)
+    expected = {
+        ("import_images", 1): [],
+        ("extract_features", 2): ["import_images", "extract_features"],
+        ("match_image_pairs", 3): ["extract_features", "match_image_pairs", "match_image_pairs"],
+        ("incremental_mapping", 1): ["match_image_pairs"],
+    }
+    for (step, nth), calls in expected.items():
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            made = Calls(patch, step, nth)
+            _reconstruct(folder, tmp_path)
+        assert made == calls
+    with monkeypatch.context() as patch:
+        made = Calls(patch)
+        source, _ = _reconstruct(folder, tmp_path)
+    assert made == ["incremental_mapping"]
+    assert source.points is not None and torch.equal(source.points, result[0].points)
+    for ours, first in zip(source.shots, result[0].shots, strict=True):
+        assert ours.intrinsics == first.intrinsics and torch.equal(ours.cam_from_world, first.cam_from_world)
+    assert [path.name for path in tmp_path.iterdir()] == ["sparse"]
+
+
+def test_cameras_that_were_placed_before_an_interruption_stay(
+    result: tuple[Source, list[str]], folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The unfinished model is completed, from the last time that it was saved."""
+    monkeypatch.setattr(mapping, "SNAPSHOT", 2)
+
+    def say(line: str) -> None:
+        if line == "Placing cameras: 70 %":  # 5 of 7
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        sfm.reconstruct(folder, list_photos(folder), tmp_path, 0, say)
+    (saved,) = (tmp_path / ".work" / "snapshots").iterdir()
+    assert mapping._placed(saved) == 4
+    (saved / "points3D.bin").rename(tmp_path / "points3D.bin")
+    assert mapping._placed(saved) == 0, "of a model that was not saved in full"
+    (tmp_path / "points3D.bin").rename(saved / "points3D.bin")
+    source, said = _reconstruct(folder, tmp_path)
+    assert [line for line in said if line.startswith("Placing")] == [
+        "Placing cameras: 70 %",
+        "Placing cameras: 80 %",
+    ]
+    assert [shot.name for shot in source.shots] == [shot.name for shot in result[0].shots]
+    cameras = {shot.name: camera for shot, camera in zip(source.shots, make_cameras(COUNT), strict=True)}
+    assert _spread_of_ratios(source, cameras) < 0.05
+
+
+def test_an_interrupted_search_of_other_photos_starts_anew(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    photos = Path(shutil.copytree(folder, tmp_path / "photos"))
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        Calls(patch, "incremental_mapping")
+        _reconstruct(photos, tmp_path / "cache")
+    assert (tmp_path / "cache" / ".work" / "database.db").exists()
+    (photos / "photo 001.png").touch()
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        Calls(patch, "import_images")
+        _reconstruct(photos, tmp_path / "cache")
+    assert not (tmp_path / "cache" / ".work" / "database.db").exists()
 
 
 # --- Lenses, masks, groups -----------------------------------------------------------------------------
@@ -299,8 +379,7 @@ def test_photos_without_any_texture(tmp_path: Path) -> None:
     _refused(tmp_path / "photos", tmp_path / "cache", "only 0 of 3 photos could be placed")
 
 
-def test_what_a_killed_run_left_is_removed(tmp_path: Path) -> None:
-    (tmp_path / "cache" / ".work-old").mkdir(parents=True)
+def test_after_an_error_nothing_is_left(tmp_path: Path) -> None:
     write_photos(tmp_path / "photos", make_cameras(3))
     (tmp_path / "photos" / "001.png").write_bytes(b"")
     _refused(tmp_path / "photos", tmp_path / "cache", "cannot be read")
