@@ -34,6 +34,7 @@ class DataConfig:
     downscale: int | None = None
     test_every: int | None = None
     test: str | None = None
+    frames: int | None = None
 
 
 @dataclass
@@ -90,6 +91,7 @@ def open_data(data: DataConfig, run: Path, seed: int, say: Callable[[str], None]
         downscale=data.downscale,
         test_every=data.test_every,
         test=data.test,
+        frames=data.frames,
         seed=seed,
         settled=is_trained(run),
         say=say,

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from cocogs.errors import InputError
-from cocogs.io import colmap, folders, llff, nerfstudio, photos, prepare, sfm, undistort
+from cocogs.io import colmap, folders, llff, nerfstudio, photos, prepare, sfm, undistort, video
 from cocogs.io.prepare import Picture
 from cocogs.io.progress import Progress, Say
 from cocogs.io.source import Intrinsics, Source
@@ -34,6 +34,7 @@ def open_scene(
     downscale: int | None = None,
     test_every: int | None = None,
     test: str | None = None,
+    frames: int | None = None,
     seed: int = 0,
     memory_budget: int = 2 << 30,
     settled: bool = False,
@@ -42,13 +43,14 @@ def open_scene(
     """Open a dataset, computing cameras from the photos if it has none.
 
     Args:
-        data: the dataset's folder.
+        data: the dataset's folder, or a video.
         cache: folder for what is computed once: cameras (sfm/) and training-size pictures (photos/).
         downscale: shrink the photos by this whole factor; None: by the smallest factor that brings the longer
             side to 800 px or less.
         test: names of the photos to keep for testing, with commas between; * stands for any letters.
         test_every: keep every Nth photo, from the first in name order, for testing; None: as a file hold=N
             or the dataset itself says, else no photo.
+        frames: how many frames of a video to use; None: by how far the camera moves (io/video.py).
         seed: for SfM and for seed points that are drawn at random.
         memory_budget: bytes of photos kept in memory.
         settled: a scene was trained with the cameras in the cache: they are not computed again.
@@ -59,7 +61,10 @@ def open_scene(
     """
     data, cache = Path(data), Path(cache)
     _check_request(data, downscale, test_every)
-    source, pictures = _look(data, cache, downscale, seed, settled, say)
+    is_video = video.is_video(data)
+    if is_video:
+        data = video.extract_frames(data, cache / "frames", frames, settled, say)
+    source, pictures = _look(data, cache, downscale, seed, settled, say, is_video)
     if len(source.shots) < 2:
         raise InputError(f"{data} has a single photo: give at least 3 photos from different places.")
     positions = torch.stack([frame.position_of(shot.cam_from_world) for shot in source.shots])
@@ -77,9 +82,9 @@ def open_scene(
 
 
 def _check_request(data: Path, downscale: int | None, test_every: int | None) -> None:
-    if not data.is_dir():
+    if not (data.is_dir() or video.is_video(data)):
         problem = "is not a folder" if data.exists() else "does not exist"
-        raise InputError(f"{data} {problem}: name the folder that holds your photos.")
+        raise InputError(f"{data} {problem}: name the folder that holds your photos, or a video.")
     if downscale is not None and downscale < 1:
         raise InputError(f"`downscale` {downscale} is not a size: give a whole number from 1 (full size) up.")
     if test_every is not None and test_every < 1:
@@ -101,7 +106,7 @@ def _tell(scene: Scene, say: Say) -> None:
 
 
 def _look(
-    data: Path, cache: Path, downscale: int | None, seed: int, settled: bool, say: Say
+    data: Path, cache: Path, downscale: int | None, seed: int, settled: bool, say: Say, is_video: bool
 ) -> tuple[Source, folders.Pictures]:
     """Read the cameras, by the kind of the dataset, and find the files of its photos."""
     transforms, poses_bounds = nerfstudio.find_transforms(data), data / llff.FILE
@@ -120,18 +125,18 @@ def _look(
         say(f"Cameras from {poses_bounds}.")
         names = folders.list_largest(data)
         return llff.read_poses_bounds(data, names), folders.find_pictures(data, names, downscale)
-    return _from_photos(data, cache, seed, settled, say)
+    return _from_photos(data, cache, seed, settled, say, is_video)
 
 
 def _from_photos(
-    data: Path, cache: Path, seed: int, settled: bool, say: Say
+    data: Path, cache: Path, seed: int, settled: bool, say: Say, is_video: bool
 ) -> tuple[Source, folders.Pictures]:
     folder = folders.photo_folder(data)
     names = photos.list_photos(folder)
     if not names:
         raise folders.no_photos(folder)
     masks = folders.find_masks(data, names)
-    source = sfm.reconstruct(folder, names, cache / "sfm", seed, say, settled, masks)
+    source = sfm.reconstruct(folder, names, cache / "sfm", seed, say, settled, masks, is_video)
     return source, folders.Pictures(folder, 1, {shot.name: folder / shot.name for shot in source.shots})
 
 
