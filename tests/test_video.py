@@ -118,7 +118,7 @@ def test_matrix_and_range_are_the_video_s(
     assert np.abs(video_color.to_srgb(frame)[0] / 255 - colors).max() < 0.012
 
 
-def test_white_of_hdr_films_is_white_and_light_stays_linear() -> None:
+def test_white_of_hdr_videos_is_white_and_light_stays_linear() -> None:
     assert video_color.pq_light(np.array([WHITE_PQ, 1.0])) == pytest.approx([203, 10_000], rel=1e-6)
     # BT.2100's values: half the signal is a twelfth of the light, the whole signal all of it.
     assert video_color.hlg_light(np.array([0.0, 0.5, 1.0])) == pytest.approx([0, 1 / 12, 1], abs=1e-6)
@@ -138,39 +138,37 @@ def test_white_of_hdr_films_is_white_and_light_stays_linear() -> None:
 
 
 def test_frames_are_used_again_unless_the_video_changed(tmp_path: Path) -> None:
-    video, said = write_video(tmp_path / "a.mp4", moving([0, 8, 8, 8])), []
-    folder = video.extract_frames(video, tmp_path / "frames", 3, False, said.append)
+    clip, said = write_video(tmp_path / "a.mp4", moving([0, 8, 8, 8])), []
+    folder = video.extract_frames(clip, tmp_path / "frames", 3, False, said.append)
     times = {path: path.stat().st_mtime_ns for path in folder.glob("*.jpg")}
     assert len(times) == 3 and any("3 of the 4 frames" in line for line in said)
-    video.extract_frames(video, folder, 3, False, said.append)
+    video.extract_frames(clip, folder, 3, False, said.append)
     assert times == {path: path.stat().st_mtime_ns for path in folder.glob("*.jpg")}
-    write_video(video, moving([0, 8, 8, 8, 8]))
-    assert (
-        video.extract_frames(video, folder, 3, True, said.append) == folder
-    )  # a scene was trained with them
+    write_video(clip, moving([0, 8, 8, 8, 8]))
+    assert video.extract_frames(clip, folder, 3, True, said.append) == folder  # as trained with
     assert times == {path: path.stat().st_mtime_ns for path in folder.glob("*.jpg")}
-    video.extract_frames(video, folder, 4, False, said.append)
+    video.extract_frames(clip, folder, 4, False, said.append)
     assert len(list(folder.glob("*.jpg"))) == 4
 
 
 def test_what_is_no_video_is_one_sentence(tmp_path: Path) -> None:
-    video = tmp_path / "a.mp4"
+    clip = tmp_path / "a.mp4"
     for content in (b"", b"garbage" * 1000):
-        video.write_bytes(content)
+        clip.write_bytes(content)
         with pytest.raises(InputError, match=r"a\.mp4 cannot be read as a video \(.*\): give another file\."):
-            open_scene(video, tmp_path / "cache", say=lambda line: None)
-    write_video(video, moving([0, 8]))
+            open_scene(clip, tmp_path / "cache", say=lambda line: None)
+    write_video(clip, moving([0, 8]))
     with pytest.raises(InputError, match="has 2 frames: give a video with at least 3"):
-        open_scene(video, tmp_path / "cache", say=lambda line: None)
+        open_scene(clip, tmp_path / "cache", say=lambda line: None)
     with pytest.raises(InputError, match="`frames` must be a whole number of 3 or more"):
-        open_scene(video, tmp_path / "cache", frames=2, say=lambda line: None)
+        open_scene(clip, tmp_path / "cache", frames=2, say=lambda line: None)
 
 
 def test_a_video_becomes_a_scene(tmp_path: Path) -> None:
     """Of twelve frames of a room: cameras stand where they were."""
     cameras = make_cameras(12, 240, 180)
-    video = write_video(tmp_path / "room.mp4", [take_photo(camera) for camera in cameras], "yuv444p")
-    scene = open_scene(video, tmp_path / "cache", frames=6, say=lambda line: None)
+    clip = write_video(tmp_path / "room.mp4", [take_photo(camera) for camera in cameras], "yuv444p")
+    scene = open_scene(clip, tmp_path / "cache", frames=6, say=lambda line: None)
     assert 5 <= len(scene.views) <= 6
     numbers = [int(Path(view.name).stem) for view in scene.views]
     found = torch.stack([view.camera.position for view in scene.views])

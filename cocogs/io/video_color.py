@@ -1,4 +1,4 @@
-"""From a video's frame to sRGB: the matrix and range of its YCbCr, and videos of high dynamic range (PQ, HLG).
+"""From a video's frame to sRGB: the matrix and range of its YCbCr, and high dynamic range (PQ, HLG).
 
 Sources: ITU-R BT.601, BT.709, BT.2020 (matrices, primaries), BT.2100 (PQ, HLG), BT.2408 (reference white).
 """
