@@ -164,6 +164,7 @@ class DataConfig:
     downscale: int | None = count(None)
     test_every: int | None = count(None, least=2)
     test: str | None = None
+    frames: int | None = count(None, least=3)
 
 
 T = TypeVar("T")

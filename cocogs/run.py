@@ -85,6 +85,7 @@ def open_data(
         downscale=data.downscale,
         test_every=data.test_every,
         test=data.test,
+        frames=data.frames,
         seed=seed,
         settled=settled or is_trained(run),
         say=say,

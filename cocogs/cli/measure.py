@@ -56,13 +56,15 @@ class Inspect:
     """
 
     data: Annotated[Positional[Path], arg(metavar="DATA")]
-    """Folder that holds the photos."""
+    """Folder that holds the photos, or a video."""
     out: Annotated[Path | None, arg(metavar="DIR", help_behavior_hint="(default: write nothing)")] = None
     """Folder for inspection.html (pictures and a table), inspection.json, coverage.svg and sharpness maps."""
     json: bool = False
     """Print JSON instead of a table."""
     downscale: Annotated[int | None, arg(metavar="N", help_behavior_hint="(default: by size)")] = None
     """Shrink the photos N times first, as for training."""
+    frames: Annotated[int | None, arg(metavar="N", help_behavior_hint="(default: by its motion)")] = None
+    """Use so many frames of a video, as for training."""
     test_every: Annotated[int | None, arg(metavar="N", help_behavior_hint=DATA_DECIDES)] = None
     """Leave every Nth photo out, as for training."""
     test: Annotated[str | None, arg(metavar="A,B,...", help_behavior_hint=DATA_DECIDES)] = None
@@ -86,6 +88,7 @@ class Inspect:
                 downscale=self.downscale,
                 test_every=self.test_every,
                 test=self.test,
+                frames=self.frames,
                 settled=self.out is not None and is_trained(self.out),
                 say=console.print,
             )

@@ -12,6 +12,7 @@ SETTINGS = {
     "batch": OptimConfig,
     "max_gaussians": StrategyConfig,
     "downscale": DataConfig,
+    "frames": DataConfig,
     "test_every": DataConfig,
     "seed": Config,
 }

@@ -30,7 +30,7 @@ class Train:
     """
 
     data: Annotated[Positional[Path], arg(metavar="DATA")]
-    """Folder that holds the photos."""
+    """Folder that holds the photos, or a video."""
     out: Annotated[Path, arg(metavar="RUN")]
     """Folder for the result."""
     preset: Annotated[str | None, arg(metavar="NAME", help_behavior_hint="(default: full)")] = None
@@ -47,6 +47,8 @@ class Train:
     (Photos take up to 2 GiB more; beyond that they are read from disk again and again.)"""
     downscale: Annotated[int | None, arg(metavar="N", help_behavior_hint="(default: by size)")] = None
     """Shrink the photos N times before training."""
+    frames: Annotated[int | None, arg(metavar="N", help_behavior_hint="(default: by its motion)")] = None
+    """Use so many frames of a video: the sharpest, spread over the camera's way."""
     test_every: Annotated[int | None, arg(metavar="N", help_behavior_hint=DATA_DECIDES)] = None
     """Keep every Nth photo (by name) out of training, to measure the result with `cocogs eval`."""
     test: Annotated[str | None, arg(metavar="A,B,...", help_behavior_hint=DATA_DECIDES)] = None
@@ -197,6 +199,7 @@ class Train:
         seed = config.seed if self.seed is None else self.seed
         data = replace(
             data,
+            frames=data.frames if self.frames is None else self.frames,
             downscale=data.downscale if self.downscale is None else self.downscale,
             test_every=data.test_every if self.test_every is None else self.test_every,
             test=data.test if self.test is None else self.test,

@@ -60,7 +60,7 @@ def reconstruct(
         say: receives progress.
         settled: take the cached model as it is, even if the photos have changed: a scene was trained with it.
         masks: mask files by the photos' names; features are only searched where a mask is white.
-        sequential: the photos are frames of a film, in the order of `names`.
+        sequential: the photos are frames of a video, in the order of `names`.
 
     Raises:
         InputError: too few photos, unreadable ones, crops, too few that show the same things, photos from one

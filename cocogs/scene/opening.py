@@ -15,7 +15,7 @@ import torch
 from cocogs.camera import position_of
 from cocogs.config import DataConfig, limits_of
 from cocogs.errors import InputError, check_number
-from cocogs.io import colmap, exports, folders, llff, nerfstudio, photos, prepare, sfm, undistort
+from cocogs.io import colmap, exports, folders, llff, nerfstudio, photos, prepare, sfm, undistort, video
 from cocogs.io.prepare import Picture
 from cocogs.io.progress import Progress, Say
 from cocogs.io.sfm_checks import LEAST_PARALLAX, MOVE_SIDEWAYS
@@ -38,6 +38,7 @@ def open_scene(
     downscale: int | None = None,
     test_every: int | None = None,
     test: str | None = None,
+    frames: int | None = None,
     seed: int = 0,
     settled: bool = False,
     say: Say = print,
@@ -45,13 +46,14 @@ def open_scene(
     """Open a dataset, computing cameras from the photos if it has none.
 
     Args:
-        data: the dataset's folder.
+        data: the dataset's folder, or a video.
         cache: folder for what is computed once: cameras (sfm/) and training-size pictures (photos/).
         downscale: shrink the photos by this whole factor; None: by the smallest factor that brings the longer
             side to 800 px or less.
         test: names of the photos to keep for testing, with commas between; * stands for any letters.
         test_every: keep every Nth photo, from the first in name order, for testing; None: as a file hold=N
             or the dataset itself says, else no photo.
+        frames: how many frames of a video to use; None: by how far the camera moves (io/video.py).
         seed: for SfM and for seed points that are drawn at random.
         settled: a scene was trained with the cameras in the cache: they are not computed again.
         say: receives lines meant for the user.
@@ -61,7 +63,10 @@ def open_scene(
     """
     data, cache = Path(data), Path(cache)
     _check_request(data, downscale, test_every)
-    source, pictures = _look(data, cache, downscale, seed, settled, say)
+    is_video = video.is_video(data)
+    if is_video:
+        data = video.extract_frames(data, cache / "frames", frames, settled, say)
+    source, pictures = _look(data, cache, downscale, seed, settled, say, is_video)
     if len(source.shots) < 2:
         raise InputError(f"{data} has a single photo: give at least 3 photos from different places.")
     positions = torch.stack([position_of(shot.cam_from_world) for shot in source.shots])
@@ -79,9 +84,9 @@ def open_scene(
 
 
 def _check_request(data: Path, downscale: int | None, test_every: int | None) -> None:
-    if not data.is_dir():
+    if not (data.is_dir() or video.is_video(data)):
         problem = "is not a folder" if data.exists() else "does not exist"
-        raise InputError(f"{data} {problem}: name the folder that holds your photos.")
+        raise InputError(f"{data} {problem}: name the folder that holds your photos, or a video.")
     check_number("downscale", downscale, **limits_of(DataConfig, "downscale"))
     check_number("test_every", test_every, **limits_of(DataConfig, "test_every"))
 
@@ -101,7 +106,7 @@ def _tell(scene: Scene, say: Say) -> None:
 
 
 def _look(
-    data: Path, cache: Path, downscale: int | None, seed: int, settled: bool, say: Say
+    data: Path, cache: Path, downscale: int | None, seed: int, settled: bool, say: Say, is_video: bool
 ) -> tuple[Source, folders.Pictures]:
     """Read the cameras, by the kind of the dataset, and find the files of its photos."""
     transforms, poses_bounds = nerfstudio.find_transforms(data), data / llff.FILE
@@ -125,18 +130,18 @@ def _look(
         say(f"Cameras from {program.name}: {path}.")
         source = exports.read_export(program, path, data)
         return source, folders.find_pictures(data, [shot.name for shot in source.shots], downscale)
-    return _from_photos(data, cache, seed, settled, say)
+    return _from_photos(data, cache, seed, settled, say, is_video)
 
 
 def _from_photos(
-    data: Path, cache: Path, seed: int, settled: bool, say: Say
+    data: Path, cache: Path, seed: int, settled: bool, say: Say, is_video: bool
 ) -> tuple[Source, folders.Pictures]:
     folder = folders.photo_folder(data)
     names = photos.list_photos(folder)
     if not names:
         raise folders.no_photos(folder)
     masks = folders.find_masks(data, names)
-    source = sfm.reconstruct(folder, names, cache / "sfm", seed, say, settled, masks)
+    source = sfm.reconstruct(folder, names, cache / "sfm", seed, say, settled, masks, is_video)
     return source, folders.Pictures(folder, 1, {shot.name: folder / shot.name for shot in source.shots})
 
 
