@@ -1,8 +1,9 @@
-"""Pixels of a picture file, 8 and 16 bit, whatever its kind and size.
+"""Pixels of a picture file, 8 and 16 bit, whatever its kind and size; for RAW files see `cocogs.io.raw`.
 
 All errors and warnings of Pillow end here: a file that cannot be read becomes one InputError that names it.
 """
 
+import struct
 import sys
 import threading
 import warnings
@@ -11,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+import pillow_heif
 from PIL import ExifTags, Image, ImageFile, UnidentifiedImageError
 from PIL.TiffImagePlugin import TiffImageFile
 
@@ -24,12 +26,17 @@ _ALPHA_MODES = ("RGBA", "LA", "PA", "RGBa", "La")
 # Pixels taken out of Pillow at a time: it needs 4 bytes per pixel itself and 10 more for what it hands over.
 _STRIP = 1 << 22
 _calm_lock = threading.RLock()
-_FORMATS = ("JPEG", "PNG", "TIFF", "WEBP")  # JPEG opens MPO, too
+_FORMATS = ("JPEG", "PNG", "TIFF", "WEBP", "AVIF", "HEIF")  # JPEG opens MPO, too
+# The start of a file in which HEIF and AVIF say what it holds.
+_HEAD = 1 << 16
+pillow_heif.register_heif_opener()
 
 
 @contextmanager
 def opened(path: Path) -> Iterator[ImageFile.ImageFile]:
-    """The opened picture: JPEG, PNG, TIFF or WebP, by its content.
+    """The opened picture: JPEG, PNG, TIFF, WebP, HEIF or AVIF, by its content.
+
+    Of a HEIF file with several pictures it is the primary one, upright, as the file's own turns say.
 
     Pillow is not told the path: it would map some TIFF files into memory, and scramble those that are to be
     turned by a quarter (seen in 11.0.0 to 13.0.0).
@@ -68,14 +75,18 @@ def decode(path: Path, image: ImageFile.ImageFile, to_srgb: bool = True) -> np.n
     pixels = _decode(path, image, profile if to_srgb else b"")
     if is_cmyk or not to_srgb:
         return pixels
+    if not profile and (cicp := _cicp(path, image)):
+        return color.cicp_to_srgb(pixels, *cicp)
     return color.adobe_rgb_to_srgb(pixels) if from_adobe else color.to_srgb(pixels, profile)
 
 
-def is_srgb(image: ImageFile.ImageFile) -> bool:
+def is_srgb(path: Path, image: ImageFile.ImageFile) -> bool:
     """The file's colours are sRGB, as far as it says."""
     profile = image.info.get("icc_profile") or b""
     if image.mode == "CMYK":
         return color.kind(profile) != "CMYK"
+    if not profile and (cicp := _cicp(path, image)):
+        return color.leaves_cicp(*cicp)
     return color.leaves_colors(profile) if profile else not says_adobe_rgb(read_exif(image))
 
 
@@ -113,6 +124,8 @@ def _unreadable(path: Path, reason: str) -> InputError:
 def _decode(path: Path, image: ImageFile.ImageFile, profile: bytes) -> np.ndarray:
     """(H, W, 3) uint8 or uint16, CMYK by its profile."""
     _check_values(path, image)
+    if image.format == "HEIF" and image.info["bit_depth"] > 8:
+        return _decode_deep_heif(path)
     if image.mode.startswith("I;16"):
         grey = np.asarray(image).astype(np.uint16)
         # Pillow inverts files in which 0 is white, but not these.
@@ -137,6 +150,27 @@ def _decode_eight(image: ImageFile.ImageFile, profile: bytes) -> np.ndarray:
             strip = color.cmyk_to_srgb(strip, profile)
         pixels[top : top + rows] = _over_black(np.asarray(strip.convert(mode)))
     return pixels
+
+
+def _decode_deep_heif(path: Path) -> np.ndarray:
+    """(H, W, 3) uint16 of a HEIF file of 10 or 12 bits, of which Pillow would keep 8."""
+    file = pillow_heif.open_heif(path, convert_hdr_to_8bit=False, hdr_to_16bit=False)
+    values = np.asarray(file)
+    most = (1 << file.info["bit_depth"]) - 1
+    pixels = np.rint(np.arange(most + 1) * (65535 / most)).astype(np.uint16)[values]
+    pixels = np.repeat(pixels[..., None], 3, axis=2) if pixels.ndim == 2 else pixels
+    return pixels[..., :3] if file.premultiplied_alpha else _over_black(pixels)
+
+
+def _cicp(path: Path, image: ImageFile.ImageFile) -> tuple[int, int] | None:
+    """Primaries and transfer, as code points of ITU-T H.273, of a HEIF or AVIF file that names them."""
+    if nclx := image.info.get("nclx_profile"):
+        return int(nclx["color_primaries"]), int(nclx["transfer_characteristics"])
+    if image.format != "AVIF":
+        return None
+    with path.open("rb") as file:
+        _, found, after = file.read(_HEAD).partition(b"colrnclx")  # Pillow leaves it out
+    return struct.unpack_from(">HH", after) if found and len(after) >= 4 else None
 
 
 def _without_key(pixels: np.ndarray, image: ImageFile.ImageFile) -> np.ndarray:

@@ -37,9 +37,9 @@ class Picture:
 
     def is_ready(self, flat: Intrinsics) -> bool:
         """The file can be trained with as it is: no conversion is needed, and COLMAP, which searches it for
-        features, can read it (it reads no WebP)."""
+        features, can read it."""
         upright = self.upright or self.header.orientation == 1
-        return self.lens == flat and upright and self.header.is_srgb and self.path.suffix.lower() != ".webp"
+        return self.lens == flat and upright and self.header.is_srgb and self.header.is_plain
 
 
 def fit_photo(shot: Shot, path: Path) -> Picture:
@@ -96,7 +96,7 @@ def prepared_photo(photo: Picture, flat: Intrinsics, folder: Path) -> Path:
         return photo.path
     path = _cached_path(photo, flat, folder)
     if not path.is_file():
-        pixels = photos.read_photo(photo.path, photo.upright)
+        pixels = photos.read_photo(photo.path, photo.upright, photo.lens.width / flat.width)
         _write(path, photos.from_float(_flatten(photo, pixels, flat), pixels.dtype))
     return path
 

@@ -12,13 +12,20 @@ from types import MappingProxyType
 import numpy as np
 import pycolmap
 import torch
-from PIL import ExifTags, Image
+from PIL import Image
 
 from cocogs.errors import InputError
-from cocogs.io import cached_model, colmap, decoding, sfm_checks
-from cocogs.io.exif import read_exif
+from cocogs.io import cached_model, colmap, sfm_checks
 from cocogs.io.matching import Job, extract_features, link, match_features, quiet, write_mask
-from cocogs.io.photos import PhotoHeader, from_float, read_header, read_mask, read_photo, to_float
+from cocogs.io.photos import (
+    PhotoHeader,
+    exif_for_copy,
+    from_float,
+    read_header,
+    read_mask,
+    read_photo,
+    to_float,
+)
 from cocogs.io.prepare import Picture, fit_mask
 from cocogs.io.progress import Progress, Say
 from cocogs.io.source import Intrinsics, Shot, Source
@@ -134,17 +141,14 @@ def _gather(folder: Path, headers: dict[str, PhotoHeader], work: Path) -> dict[s
     plain = {}
     for number, (name, header) in enumerate(headers.items()):
         pixels = read_photo(folder / name)
-        suffix = Path(name).suffix.lower()
-        is_usable = header.orientation == 1 and suffix != ".webp"  # which COLMAP cannot read
-        plain[name] = f"{number:06d}{suffix if is_usable else '.jpg'}"
+        is_usable = header.orientation == 1 and header.is_plain
+        plain[name] = f"{number:06d}{Path(name).suffix.lower() if is_usable else '.jpg'}"
         if is_usable:
             link(folder / name, work / plain[name])
             continue
-        with decoding.opened(folder / name) as image:
-            exif = read_exif(image)  # from which pycolmap takes the focal length
-        exif.pop(ExifTags.Base.Orientation, None)
+        exif = exif_for_copy(folder / name)  # from which pycolmap takes the focal length
         upright = from_float(to_float(pixels), np.dtype(np.uint8))
-        Image.fromarray(upright).save(work / plain[name], quality=95, exif=exif.tobytes())
+        Image.fromarray(upright).save(work / plain[name], quality=95, exif=exif)
     return plain
 
 
