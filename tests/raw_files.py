@@ -13,21 +13,26 @@ SRGB_CAMERA = (
     *(0.0556434, -0.2040259, 1.0572252),
 )
 BLACK, WHITE = 512, 15872
+RGGB = (0, 1, 1, 2)
 
 _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 7: 1, 10: 8, 12: 8}
 
 
-def mosaic(light: np.ndarray, neutral: Sequence[float] = (1, 1, 1)) -> np.ndarray:
-    """(H, W) uint16 values of an RGGB sensor.
+def mosaic(
+    light: np.ndarray, neutral: Sequence[float] = (1, 1, 1), pattern: Sequence[int] = RGGB
+) -> np.ndarray:
+    """(H, W) uint16 values of a sensor whose pixels see one colour each.
 
     Args:
         light: (H, W, 3) linear light in [0, 1].
         neutral: what the camera's red, green and blue say of white, largest 1.
+        pattern: the colours (0, 1, 2) of the pixels of a 2x2 block, row by row.
     """
     seen = light * np.asarray(neutral)
-    flat = seen[..., 1].copy()
-    flat[::2, ::2] = seen[::2, ::2, 0]
-    flat[1::2, 1::2] = seen[1::2, 1::2, 2]
+    flat = np.empty(light.shape[:2])
+    for index, color in enumerate(pattern):
+        block = np.s_[index // 2 :: 2, index % 2 :: 2]
+        flat[block] = seen[block][..., color]
     return np.rint(BLACK + flat * (WHITE - BLACK)).clip(0, 65535).astype(np.uint16)
 
 
@@ -38,15 +43,18 @@ def write_dng(
     orientation: int = 1,
     exif: dict[int, tuple[int, object]] | None = None,
     crop: tuple[int, int, int, int] | None = None,
+    pattern: Sequence[int] = RGGB,
+    black: int = BLACK,
     model: str = "Test Camera",
 ) -> Path:
     """An uncompressed DNG 1.4 file of 16-bit values (Adobe, Digital Negative Specification 1.4).
 
     Args:
-        values: (H, W) of an RGGB sensor, or (H, W, 3) "LinearRaw", as phones write it.
+        values: (H, W) of a sensor, or (H, W, 3) "LinearRaw", as phones write it.
         neutral: the camera's white; None leaves it out.
         exif: tags of the EXIF directory: (TIFF type, value).
         crop: DefaultCrop (left, top, width, height) in px.
+        pattern: as for `mosaic`.
     """
     height, width = values.shape[:2]
     channels = 1 if values.ndim == 2 else 3
@@ -67,13 +75,13 @@ def write_dng(
         284: (3, 1),
         50706: (1, [1, 4, 0, 0]),
         50708: (2, model),
-        50714: (3, [BLACK] * channels),
+        50714: (3, [black] * channels),
         50717: (3, [WHITE] * channels),
         50721: (10, SRGB_CAMERA),
         50778: (3, 21),
     }
     if channels == 1:
-        tags |= {33421: (3, [2, 2]), 33422: (1, [0, 1, 1, 2]), 50710: (1, [0, 1, 2]), 50711: (3, 1)}
+        tags |= {33421: (3, [2, 2]), 33422: (1, pattern), 50710: (1, [0, 1, 2]), 50711: (3, 1)}
     if neutral is not None:
         tags[50728] = (5, neutral)
     if crop is not None:

@@ -100,7 +100,7 @@ def cicp_to_srgb(pixels: np.ndarray, primaries: int, transfer: int) -> np.ndarra
     if leaves_cicp(primaries, transfer):
         return pixels
     to_srgb = _SRGB_FROM_PRIMARIES.get(primaries)
-    return _convert(pixels, _Simple((_TRANSFERS.get(transfer, _decode),) * 3, to_srgb))
+    return _convert(pixels, _Simple((_TRANSFERS.get(transfer, decode),) * 3, to_srgb))
 
 
 def leaves_cicp(primaries: int, transfer: int) -> bool:
@@ -162,7 +162,7 @@ def encode(light: np.ndarray) -> np.ndarray:
     return np.where(light <= 0.0031308, light * 12.92, 1.055 * light ** (1 / 2.4) - 0.055)
 
 
-def _decode(values: np.ndarray) -> np.ndarray:
+def decode(values: np.ndarray) -> np.ndarray:
     """Inverse of `encode`."""
     return np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
 

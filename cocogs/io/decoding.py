@@ -48,6 +48,8 @@ def opened(path: Path) -> Iterator[ImageFile.ImageFile]:
         with _calm(), path.open("rb") as file, Image.open(file, formats=_FORMATS) as image:
             if max(image.size) > MAX_SIDE:
                 raise _unreadable(path, "an impossible size")
+            if image.format in ("AVIF", "HEIF") and _is_cut_short(path):
+                raise _unreadable(path, "it is truncated")
             yield image
     except InputError:
         raise
@@ -115,6 +117,25 @@ def _calm() -> Iterator[None]:
             yield
         finally:
             Image.MAX_IMAGE_PIXELS = limit
+
+
+def _is_cut_short(path: Path) -> bool:
+    """A file of boxes (ISO/IEC 14496-12, 4.2), such as HEIF, ends before its last box does.
+
+    libheif does not mind, and paints what is missing green.
+    """
+    end, place = path.stat().st_size, 0
+    with path.open("rb") as file:
+        while place + 8 <= end:
+            file.seek(place)
+            (size,) = struct.unpack(">I", file.read(4))
+            if size == 1:  # it follows the box's name, in 64 bits
+                file.seek(place + 8)
+                size = int.from_bytes(file.read(8), "big")
+            if size == 0:  # up to the end
+                return False
+            place += max(size, 8)
+    return place > end
 
 
 def _unreadable(path: Path, reason: str) -> InputError:

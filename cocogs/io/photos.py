@@ -168,7 +168,7 @@ def read_header(path: Path) -> PhotoHeader:
     with decoding.opened(path) as image:
         exif = read_exif(image)
         orientation, stored = read_orientation(exif), decoding.stored_size(image)
-        lens = read_lens_facts(exif, image.info.get("exif", b""))
+        lens = read_lens_facts(exif, image.info.get("exif") or b"")
         transparent, is_srgb = decoding.has_alpha(image), decoding.is_srgb(path, image)
         is_plain = image.format in ("JPEG", "MPO", "PNG", "TIFF") and path.suffix.lower() in _PLAIN_SUFFIXES
     upright = stored[::-1] if orientation >= 5 else stored
