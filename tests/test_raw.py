@@ -8,6 +8,7 @@ import pytest
 from datasets import make_cameras, take_photo, write_colmap
 from PIL import ExifTags, Image
 from raw_files import BLACK, RGGB, WHITE, mosaic, write_dng
+from test_exif import maker_block
 
 from cocogs.errors import InputError
 from cocogs.io import color, photos, raw
@@ -112,6 +113,11 @@ def test_lens_facts(tmp_path: Path) -> None:
     facts = photos.read_header(path).lens
     assert (facts.camera_model, facts.focal_length_mm, facts.f_number) == ("Cam 5", 50, 2.8)
     assert (facts.focal_length_35mm, facts.focus_distance) == (75, 1.5)
+
+
+def test_canons_focus_distance(tmp_path: Path) -> None:
+    (tmp_path / "a.cr2").write_bytes(maker_block(b"Canon", 150).removeprefix(b"Exif\0\0"))
+    assert read_lens_facts(*read_raw_exif(tmp_path / "a.cr2")).focus_distance == 1.5
 
 
 def _tiff(tags: dict[int, object], inner: dict[int, object] | None = None) -> bytes:

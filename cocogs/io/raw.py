@@ -30,7 +30,7 @@ HALF_FROM = 4.0
 # LibRaw's flips (bit 0: left and right, 1: top and bottom, 2: rows and columns) as EXIF orientations.
 _ORIENTATIONS = {0: 1, 1: 2, 3: 3, 2: 4, 4: 5, 6: 6, 7: 7, 5: 8}
 # Of LibRaw's ways to guess the two colours that a pixel did not see, the one that errs least: on sharp photos
-# put through a mosaic, 3 to 4 dB less than AHD, LibRaw's own choice, also after shrinking. Sensors without a
+# put through a mosaic, 2 to 4 dB less than AHD, LibRaw's own choice, also after shrinking. Sensors without a
 # Bayer pattern get what LibRaw has for them.
 _DEMOSAIC = rawpy.DemosaicAlgorithm.DHT
 _capture_lock = threading.Lock()
