@@ -592,7 +592,7 @@ def test_missing_folder_is_refused(tmp_path: Path) -> None:
 def test_folder_without_photos_is_refused(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "notes.txt").touch()
-    _refused(tmp_path / "data", "holds no JPEG, PNG, TIFF or WebP photo")
+    _refused(tmp_path / "data", r"holds no photo \(JPEG, PNG, TIFF, WebP, HEIC, AVIF or RAW\)")
 
 
 def test_single_photo_is_refused(tmp_path: Path) -> None:

@@ -104,7 +104,7 @@ def _fill(folder: Path, *names: str) -> None:
     for name in names:
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        if path.suffix.lower() in photos.SUFFIXES:
+        if path.suffix.lower() in photos.PICTURE_SUFFIXES:
             Image.new("RGB", (8, 8)).save(path)
         else:
             path.write_bytes(b"x")
@@ -138,17 +138,54 @@ def test_webp_decodes_exactly(tmp_path: Path) -> None:
 
 
 def test_what_is_not_used_is_named(tmp_path: Path) -> None:
-    _fill(tmp_path, "a.png", "b.png", "more/c.jpg", "d.HEIC", "e.heic", "a.CR2", "f.NEF", "masks/a.png")
+    _fill(tmp_path, "a.png", "b.png", "more/c.jpg", "d.JXL", "e.jxl", "f.gif", "masks/a.png")
+    _fill(tmp_path, "a.CR2", "a.MOV", "b.mov", "a.AAE", "b.xmp")
     paths = [tmp_path / "a.png", tmp_path / "b.png"]
     assert folders.usage_line(tmp_path, paths) == (
         f"2 of 6 photos in {tmp_path} are used; not used: more/c.jpg; "
-        "d.HEIC, e.heic (HEIC cannot be read: save as JPEG, PNG, TIFF or WebP); "
-        "f.NEF (RAW cannot be read: save as JPEG, PNG, TIFF or WebP)."
+        "f.gif (GIF cannot be read: save as JPEG, PNG, TIFF or WebP); "
+        "d.JXL, e.jxl (JPEG XL cannot be read: save as JPEG, PNG, TIFF or WebP). "
+        "Of 1 the PNG is used, not the RAW."
     )
-    for name in ("d.HEIC", "e.heic", "f.NEF"):
+    for name in ("d.JXL", "e.jxl", "f.gif", "a.CR2"):
         (tmp_path / name).unlink()
     paths.append(tmp_path / "more" / "c.jpg")
     assert folders.usage_line(tmp_path, paths) == f"All 3 photos in {tmp_path} are used."
+
+
+@pytest.mark.parametrize(
+    ("files", "taken"),
+    [
+        (["1.CR2", "1.JPG", "2.CR2", "2.JPG"], ["1.CR2", "2.CR2"]),
+        (["1.dng", "1.HEIC", "1.jpg", "2.heic", "2.jpg"], ["1.HEIC", "2.heic"]),
+        (["1.NEF", "1.JPG", "2.JPG"], ["1.JPG", "2.JPG"]),
+        (["1.NEF", "2.NEF", "2.JPG", "3.JPG"], ["1.NEF", "2.NEF", "3.JPG"]),
+        (["a/1.NEF", "b/1.JPG"], ["a/1.NEF", "b/1.JPG"]),
+        (["1.png", "1.jpg"], ["1.jpg", "1.png"]),
+    ],
+)
+def test_of_a_photo_in_several_kinds_one_is_taken(tmp_path: Path, files: list[str], taken: list[str]) -> None:
+    """The best kind that all photos have, or the best of each."""
+    _fill(tmp_path, *files)
+    assert photos.list_photos(tmp_path) == taken
+
+
+def test_a_file_that_cameras_name_is_taken_whatever_its_kind(tmp_path: Path) -> None:
+    _fill(tmp_path, *(f"images/{n}.{kind}" for n in range(3) for kind in ("NEF", "JPG", "MOV")))
+    named = [f"{n}.JPG" for n in range(3)]
+    pictures = folders.find_pictures(tmp_path, named, 1)
+    assert pictures.paths == {name: tmp_path / "images" / name for name in named}
+    assert folders.usage_line(tmp_path, list(pictures.paths.values())) == (
+        f"All 3 photos in {tmp_path} are used. Of 3 the JPEG is used, not the RAW."
+    )
+    without_suffix = folders.find_pictures(tmp_path, ["0.png", "1.png", "2.png"], 1)
+    assert set(without_suffix.paths.values()) == {tmp_path / "images" / f"{n}.NEF" for n in range(3)}
+    assert folders.usage_line(tmp_path, list(without_suffix.paths.values())).endswith(
+        " Of 3 the RAW is used, not the JPEG."
+    )
+    (tmp_path / "images" / "2.JPG").unlink()
+    mixed = folders.find_pictures(tmp_path, named, 1)
+    assert [path.name for path in mixed.paths.values()] == ["0.JPG", "1.JPG", "2.NEF"]
 
 
 def test_smaller_copies_and_truth_beside_the_photos_are_not_missed(tmp_path: Path) -> None:
@@ -334,8 +371,8 @@ def test_preparing_stops_at_the_first_photo_that_fails() -> None:
 
 
 def test_a_folder_of_photos_nobody_can_read_says_so(tmp_path: Path) -> None:
-    _fill(tmp_path, "IMG_1.HEIC", "IMG_2.HEIC", "notes.txt")
-    with pytest.raises(InputError, match=r"only photos that cannot be read \(HEIC\): save them as JPEG"):
+    _fill(tmp_path, "IMG_1.JXL", "IMG_2.JXL", "notes.txt")
+    with pytest.raises(InputError, match=r"only photos that cannot be read \(JPEG XL\): save them as JPEG"):
         _open(tmp_path)
 
 

@@ -1,4 +1,4 @@
-"""Colours of a photo's ICC profile -> sRGB.
+"""Colours of a photo -> sRGB, by its ICC profile or the code points that HEIF and AVIF files have instead.
 
 8-bit colours are converted by LittleCMS (`PIL.ImageCms`), for which Pillow has no 16-bit RGB. 16-bit colours
 and grey are converted here, for the profiles that cameras and editors write: three curves and a matrix, or
@@ -93,6 +93,23 @@ def cmyk_to_srgb(image: Image.Image, profile: bytes) -> Image.Image:
     return converted
 
 
+def cicp_to_srgb(pixels: np.ndarray, primaries: int, transfer: int) -> np.ndarray:
+    """(H, W, 3) uint8 or uint16 sRGB of pixels in the colours of two code points (ITU-T H.273).
+
+    Of HDR, what is brighter than reference white is white (203 cd/m^2, or 75 % of HLG's
+    signal; ITU-R BT.2408).
+    """
+    if leaves_cicp(primaries, transfer):
+        return pixels
+    to_srgb = _SRGB_FROM_PRIMARIES.get(primaries)
+    return _convert(pixels, _Simple((_TRANSFERS.get(transfer, decode),) * 3, to_srgb))
+
+
+def leaves_cicp(primaries: int, transfer: int) -> bool:
+    """The code points are sRGB's, or ones whose pixels are shown like sRGB's, or unknown ones."""
+    return primaries not in _SRGB_FROM_PRIMARIES and transfer not in _TRANSFERS
+
+
 def kind(profile: bytes) -> str:
     """The pixels that a profile is for: RGB, GRAY, CMYK, ...; empty where it is no profile."""
     return profile[16:20].decode("ascii", "replace").strip() if profile[36:40] == b"acsp" else ""
@@ -134,13 +151,67 @@ def _convert(pixels: np.ndarray, profile: _Simple) -> np.ndarray:
         light = np.stack([tables[c % len(tables)][pixels[rows, :, c]] for c in range(3)], axis=-1)
         if profile.to_srgb is not None:
             light = light @ profile.to_srgb.T.astype(np.float32)
-        encoded = srgb.to_srgb(torch.from_numpy(light.clip(0, 1))).numpy()
-        converted[rows] = from_float(encoded, pixels.dtype)
+        converted[rows] = from_float(encode(light.clip(0, 1)), pixels.dtype)
     return converted
 
 
 def _strips(height: int) -> list[slice]:
     return [slice(start, start + _ROWS) for start in range(0, height, _ROWS)]
+
+
+def encode(light: np.ndarray) -> np.ndarray:
+    """sRGB's curve, as `cocogs.srgb` has it for tensors."""
+    return srgb.to_srgb(torch.from_numpy(light)).numpy()
+
+
+def decode(values: np.ndarray) -> np.ndarray:
+    """Inverse of `encode`."""
+    return srgb.to_linear(torch.from_numpy(values)).numpy()
+
+
+def _from_pq(values: np.ndarray) -> np.ndarray:
+    """Light, 1 at reference white, of the perceptual quantizer (SMPTE ST 2084; BT.2100, table 4)."""
+    m1, m2, c1, c2, c3 = 2610 / 16384, 2523 / 32, 3424 / 4096, 2413 / 128, 2392 / 128
+    power = values ** (1 / m2)
+    return 10000 / _REFERENCE_WHITE * ((power - c1).clip(0) / (c2 - c3 * power)) ** (1 / m1)
+
+
+def _from_hlg(values: np.ndarray) -> np.ndarray:
+    """Light of the scene, 1 at reference white, of hybrid log-gamma (BT.2100, table 5)."""
+    a, b, c = 0.17883277, 0.28466892, 0.55991073
+
+    def light(signal: np.ndarray) -> np.ndarray:
+        return np.where(signal <= 0.5, signal**2 / 3, (np.exp((signal - c) / a) + b) / 12)
+
+    return light(values) / light(np.array(0.75))
+
+
+def _from_primaries(*corners: tuple[float, float]) -> np.ndarray:
+    """(3, 3), linear light of sRGB from that of red, green and blue at these (x, y), white at D65."""
+
+    def xyz_from_rgb(*corners: tuple[float, float]) -> np.ndarray:
+        columns = np.array([(x / y, 1, (1 - x - y) / y) for x, y in (*corners, (0.3127, 0.3290))]).T
+        return columns[:, :3] * np.linalg.solve(columns[:, :3], columns[:, 3])
+
+    own = xyz_from_rgb((0.64, 0.33), (0.30, 0.60), (0.15, 0.06))
+    return np.linalg.inv(own) @ xyz_from_rgb(*corners)
+
+
+# cd/m^2 (ITU-R BT.2408).
+_REFERENCE_WHITE = 203
+# By their code points in ITU-T H.273: BT.2020 and Display P3. Others count as sRGB's.
+_SRGB_FROM_PRIMARIES = {
+    9: _from_primaries((0.708, 0.292), (0.170, 0.797), (0.131, 0.046)),
+    12: _from_primaries((0.680, 0.320), (0.265, 0.690), (0.150, 0.060)),
+}
+# To linear light. Others are shown like sRGB.
+_TRANSFERS: dict[int, Curve] = {
+    4: lambda v: v**2.2,
+    5: lambda v: v**2.8,
+    8: lambda v: v,
+    16: _from_pq,
+    18: _from_hlg,
+}
 
 
 @lru_cache(maxsize=16)

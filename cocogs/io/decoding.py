@@ -1,8 +1,9 @@
-"""Pixels of a picture file, 8 and 16 bit, whatever its kind and size.
+"""Pixels of a picture file, 8 and 16 bit, whatever its kind and size; for RAW files see `cocogs.io.raw`.
 
 All errors and warnings of Pillow end here: a file that cannot be read becomes one InputError that names it.
 """
 
+import struct
 import sys
 import threading
 import warnings
@@ -11,6 +12,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import numpy as np
+import pillow_heif
 from PIL import ExifTags, Image, ImageFile, UnidentifiedImageError
 from PIL.TiffImagePlugin import TiffImageFile
 
@@ -26,12 +28,17 @@ _STRIP = 1 << 22
 _calm_lock = threading.Lock()
 _calm_threads: list[int] = []
 _calmed = ExitStack()
-_FORMATS = ("JPEG", "PNG", "TIFF", "WEBP")  # JPEG opens MPO, too
+_FORMATS = ("JPEG", "PNG", "TIFF", "WEBP", "AVIF", "HEIF")  # JPEG opens MPO, too
+# The start of a file in which HEIF and AVIF say what it holds.
+_HEAD = 1 << 16
+pillow_heif.register_heif_opener()
 
 
 @contextmanager
 def opened(path: Path) -> Iterator[ImageFile.ImageFile]:
-    """The opened picture: JPEG, PNG, TIFF or WebP, by its content.
+    """The opened picture: JPEG, PNG, TIFF, WebP, HEIF or AVIF, by its content.
+
+    Of a HEIF file with several pictures it is the primary one, upright, as the file's own turns say.
 
     Pillow is not told the path: it would map some TIFF files into memory, and scramble those that are to be
     turned by a quarter (seen in 11.0.0 to 13.0.0).
@@ -43,6 +50,8 @@ def opened(path: Path) -> Iterator[ImageFile.ImageFile]:
         with _calm(), path.open("rb") as file, Image.open(file, formats=_FORMATS) as image:
             if not is_size(*image.size):
                 raise _unreadable(path, "an impossible size")
+            if image.format in ("AVIF", "HEIF") and _is_cut_short(path):
+                raise _unreadable(path, "it is truncated")
             yield image
     except InputError:
         raise
@@ -81,6 +90,8 @@ def decode(path: Path, image: ImageFile.ImageFile, to_srgb: bool = True) -> np.n
     pixels = _decode(path, image, profile if to_srgb else b"")
     if is_cmyk or not to_srgb:
         return pixels
+    if not profile and (cicp := _cicp(path, image)):
+        return color.cicp_to_srgb(pixels, *cicp)
     return color.adobe_rgb_to_srgb(pixels) if from_adobe else color.to_srgb(pixels, profile)
 
 
@@ -90,8 +101,9 @@ def has_alpha(image: ImageFile.ImageFile) -> bool:
 
 
 def bytes_per_value(image: ImageFile.ImageFile) -> int:
-    """1, or 2 for files of 16 bits per channel."""
-    return 2 if image.mode.startswith("I;16") or _sixteen_bit_order(image) else 1
+    """1, or 2 for files of more than 8 bits per channel."""
+    is_deep = image.mode.startswith("I;16") or _sixteen_bit_order(image) or image.info.get("bit_depth", 8) > 8
+    return 2 if is_deep else 1
 
 
 def stored_size(image: ImageFile.ImageFile) -> tuple[int, int]:
@@ -132,6 +144,25 @@ def _calmly() -> Iterator[None]:
             Image.MAX_IMAGE_PIXELS = limit
 
 
+def _is_cut_short(path: Path) -> bool:
+    """A file of boxes (ISO/IEC 14496-12, 4.2), such as HEIF, ends before its last box does.
+
+    libheif does not mind, and paints what is missing green.
+    """
+    end, place = path.stat().st_size, 0
+    with path.open("rb") as file:
+        while place + 8 <= end:
+            file.seek(place)
+            (size,) = struct.unpack(">I", file.read(4))
+            if size == 1:  # it follows the box's name, in 64 bits
+                file.seek(place + 8)
+                size = int.from_bytes(file.read(8), "big")
+            if size == 0:  # up to the end
+                return False
+            place += max(size, 8)
+    return place > end
+
+
 def _unreadable(path: Path, reason: str) -> InputError:
     return InputError(f"{path} cannot be read as a picture ({reason}): replace or remove it.")
 
@@ -139,6 +170,8 @@ def _unreadable(path: Path, reason: str) -> InputError:
 def _decode(path: Path, image: ImageFile.ImageFile, profile: bytes) -> np.ndarray:
     """(H, W, 3) uint8 or uint16, CMYK by its profile."""
     _check_values(path, image)
+    if image.format == "HEIF" and image.info["bit_depth"] > 8:
+        return _decode_deep_heif(path)
     if image.mode.startswith("I;16"):
         grey = np.asarray(image).astype(np.uint16)
         # Pillow inverts files in which 0 is white, but not these.
@@ -163,6 +196,27 @@ def _decode_eight(image: ImageFile.ImageFile, profile: bytes) -> np.ndarray:
             strip = color.cmyk_to_srgb(strip, profile)
         pixels[top : top + rows] = _over_black(np.asarray(strip.convert(mode)))
     return pixels
+
+
+def _decode_deep_heif(path: Path) -> np.ndarray:
+    """(H, W, 3) uint16 of a HEIF file of 10 or 12 bits, of which Pillow would keep 8."""
+    file = pillow_heif.open_heif(path, convert_hdr_to_8bit=False, hdr_to_16bit=False)
+    values = np.asarray(file)
+    most = (1 << file.info["bit_depth"]) - 1
+    pixels = np.rint(np.arange(most + 1) * (65535 / most)).astype(np.uint16)[values]
+    pixels = np.repeat(pixels[..., None], 3, axis=2) if pixels.ndim == 2 else pixels
+    return pixels[..., :3] if file.premultiplied_alpha else _over_black(pixels)
+
+
+def _cicp(path: Path, image: ImageFile.ImageFile) -> tuple[int, int] | None:
+    """Primaries and transfer, as code points of ITU-T H.273, of a HEIF or AVIF file that names them."""
+    if nclx := image.info.get("nclx_profile"):
+        return int(nclx["color_primaries"]), int(nclx["transfer_characteristics"])
+    if image.format != "AVIF":
+        return None
+    with path.open("rb") as file:
+        _, found, after = file.read(_HEAD).partition(b"colrnclx")  # Pillow leaves it out
+    return struct.unpack_from(">HH", after) if found and len(after) >= 4 else None
 
 
 def _without_key(pixels: np.ndarray, image: ImageFile.ImageFile) -> np.ndarray:

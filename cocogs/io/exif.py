@@ -2,8 +2,10 @@
 
 import io
 import logging
+import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import exifread
 from PIL import ExifTags, Image, ImageFile
@@ -15,7 +17,8 @@ logging.getLogger("exifread").addHandler(logging.NullHandler())
 NEAREST, FARTHEST = 0.01, 655.35
 # The numerator of SubjectDistance that means infinity (Exif 2.32, tag 0x9206).
 _INFINITE = 0xFFFFFFFF
-# A directory of an EXIF block counts its values in 32 bits; a larger block than this is damaged.
+# A directory of an EXIF block counts its values in 32 bits; a larger block than this is damaged. RAW files
+# have their directories of EXIF before that.
 _LARGEST_BLOCK = 1 << 20
 
 
@@ -61,6 +64,59 @@ def read_exif(image: ImageFile.ImageFile) -> Image.Exif:
     except Exception:  # Pillow raises a different type for every way the block can be damaged
         return Image.Exif()
     return exif
+
+
+def read_raw_exif(path: Path) -> tuple[Image.Exif, bytes]:
+    """The EXIF of a RAW file, and the block that holds its maker note, as for `read_lens_facts`.
+
+    Most RAW files are TIFF files, some with other first bytes (Olympus, Panasonic). Fujifilm's .RAF holds its
+    EXIF in a JPEG, Canon's .CR3 in several blocks. Empty where there is none, or it is damaged.
+    """
+    exif = Image.Exif()
+    try:
+        with path.open("rb") as file:
+            head = file.read(_LARGEST_BLOCK)
+            if head.startswith(b"FUJIFILMCCD-RAW"):
+                start, size = struct.unpack_from(">II", head, 84)
+                file.seek(start)
+                with Image.open(io.BytesIO(file.read(size)), formats=("JPEG",)) as preview:
+                    return read_exif(preview), b""
+            if head[4:11] == b"ftypcrx":
+                exif.load(_cr3_block(head, b"CMT1"))
+                inner = Image.Exif()
+                inner.load(_cr3_block(head, b"CMT2"))
+                exif.get_ifd(ExifTags.IFD.Exif).update(inner)
+                return exif, b""
+        head = {b"II": b"II*\0", b"MM": b"MM\0*"}[head[:2]] + head[4:]
+        exif.load(b"Exif\0\0" + head)
+        exif.get_ifd(ExifTags.IFD.Exif)
+    except Exception:  # as in read_exif
+        return Image.Exif(), b""
+    return exif, head
+
+
+def _cr3_block(head: bytes, name: bytes) -> bytes:
+    """The TIFF block in a box of a .CR3 file: its size, its name, the block."""
+    place = head.index(name)
+    (size,) = struct.unpack_from(">I", head, place - 4)
+    return b"Exif\0\0" + head[place + 4 : place - 4 + size]
+
+
+def copied_exif(exif: Image.Exif) -> bytes:
+    """An EXIF block for an upright copy of a photo: camera, lens and place. SfM takes the focal
+    length from it.
+
+    Left out are the orientation and all that may be too long for a JPEG, such as maker notes.
+    """
+    copy = Image.Exif()
+    tags, inner = ExifTags.Base, ExifTags.IFD.Exif
+    copy.update({tag: exif[tag] for tag in (tags.Make, tags.Model) if tag in exif})
+    wanted = (tags.FocalLength, tags.FocalLengthIn35mmFilm, tags.FNumber)
+    wanted += (tags.FocalPlaneXResolution, tags.FocalPlaneYResolution, tags.FocalPlaneResolutionUnit)
+    lens = exif.get_ifd(inner)
+    copy.get_ifd(inner).update({tag: lens[tag] for tag in wanted if tag in lens})
+    copy.get_ifd(ExifTags.IFD.GPSInfo).update(exif.get_ifd(ExifTags.IFD.GPSInfo))
+    return copy.tobytes()
 
 
 def read_orientation(exif: Image.Exif) -> int:

@@ -3,12 +3,12 @@
 import math
 import os
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from cocogs.errors import InputError
-from cocogs.io.photos import SUFFIXES, list_files, list_photos, read_header
+from cocogs.io.photos import KINDS, PICTURE_SUFFIXES, SUFFIXES, kind, list_files, list_photos, read_header
 
 # px. Unless `downscale` is given, the smallest whole factor is used that brings the longer side to this.
 LONGER_SIDE = 800
@@ -16,11 +16,7 @@ Listings = dict[Path, dict[str, str]]
 """The files of folders, by their names in small letters."""
 _MASK_FOLDERS = ("masks", "mask")
 # Photos of kinds that cannot be read, by suffix.
-_UNREAD = {
-    **dict.fromkeys((".heic", ".heif", ".hif"), "HEIC"),
-    **dict.fromkeys((".dng", ".cr2", ".cr3", ".nef", ".nrw", ".arw", ".raf", ".rw2", ".orf", ".pef"), "RAW"),
-    **{".avif": "AVIF", ".jxl": "JPEG XL", ".jp2": "JPEG 2000", ".bmp": "BMP", ".gif": "GIF"},
-}
+_UNREAD = {".jxl": "JPEG XL", ".jp2": "JPEG 2000", ".bmp": "BMP", ".gif": "GIF"}
 
 
 @dataclass(frozen=True)
@@ -129,7 +125,7 @@ def _find_picture(folder: Path, stems: list[str], listings: Listings) -> Path | 
         listings[folder] = {file.lower(): file for file in _file_names(folder)}
     present = listings[folder]
     for stem in stems:
-        for suffix in (".png", *SUFFIXES):
+        for suffix in (".png", *PICTURE_SUFFIXES):
             if file := present.get(f"{stem}{suffix}".lower()):
                 return folder / file
     return None
@@ -162,39 +158,45 @@ def no_photos(folder: Path) -> InputError:
             f"{folder} holds only photos that cannot be read ({', '.join(kinds)}): save them as JPEG, PNG, "
             "TIFF or WebP."
         )
-    return InputError(
-        f"{folder} holds no JPEG, PNG, TIFF or WebP photo: name the folder that holds your photos."
-    )
+    return InputError(f"{folder} holds no photo ({KINDS}): name the folder that holds your photos.")
 
 
 def usage_line(data: Path, used: Collection[Path]) -> str:
     """One line for the user: how many of the photos in a dataset are used, and which are not.
 
     Counted are the files below the folders that the photos come from (all of `data` where that is not
-    images/ or images_N/ alone), also those of kinds that cannot be read yet, such as HEIC.
+    images/ or images_N/ alone), also those of kinds that cannot be read, such as JPEG XL. Of a photo in
+    several kinds, those that are not used are told apart.
 
     Args:
         used: the photos' files.
     """
     files = {os.path.abspath(path) for path in used}
+    by_stem = {os.path.splitext(path)[0].lower(): kind(path) for path in files}
     unused: dict[str, list[str]] = {}
+    twins: dict[str, str] = {}
     for folder in _searched(data, files):
         prefix = "" if folder == data else f"{folder.relative_to(data).as_posix()}/"
-        readable = set(list_photos(folder))
+        readable = set(list_photos(folder, [os.path.relpath(path, folder) for path in files]))
         for name in sorted(list_files(folder)):
-            path, suffix = os.path.abspath(folder / name), os.path.splitext(name)[1].lower()
-            if name in readable and path not in files:
-                unused.setdefault("", []).append(prefix + name)
-            elif (kind := _UNREAD.get(suffix)) and not _has_twin(path, files):
-                unused.setdefault(kind, []).append(prefix + name)
+            path = os.path.abspath(folder / name)
+            stem, suffix = os.path.splitext(path)
+            if path in files or not (suffix.lower() in SUFFIXES or suffix.lower() in _UNREAD):
+                continue
+            if by_stem.get(stem.lower(), kind(name)) != kind(name):
+                twins[stem] = kind(name)
+            elif name in readable or suffix.lower() in _UNREAD:
+                unused.setdefault(_UNREAD.get(suffix.lower(), ""), []).append(prefix + name)
     total = len(files) + sum(map(len, unused.values()))
+    said = f" Of {len(twins)} the {_kinds(by_stem[stem.lower()] for stem in twins)} is used, not the "
+    told = f"{said}{_kinds(twins.values())}." if twins else ""
     if not unused:
-        return f"All {total} photos in {data} are used."
+        return f"All {total} photos in {data} are used.{told}"
     groups = [
-        _listed(names) + (f" ({kind} cannot be read: save as JPEG, PNG, TIFF or WebP)" if kind else "")
-        for kind, names in sorted(unused.items())
+        _listed(names) + (f" ({unread} cannot be read: save as JPEG, PNG, TIFF or WebP)" if unread else "")
+        for unread, names in sorted(unused.items())
     ]
-    return f"{len(files)} of {total} photos in {data} are used; not used: {'; '.join(groups)}."
+    return f"{len(files)} of {total} photos in {data} are used; not used: {'; '.join(groups)}.{told}"
 
 
 def _searched(data: Path, files: set[str]) -> list[Path]:
@@ -209,10 +211,8 @@ def _searched(data: Path, files: set[str]) -> list[Path]:
     return holding if holding and len(inside) == len(files) else [data]
 
 
-def _has_twin(path: str, used: set[str]) -> bool:
-    """The same photo is used in another format: IMG_1.JPG beside IMG_1.CR2."""
-    stem = os.path.splitext(path)[0]
-    return any(stem + suffix in used or stem + suffix.upper() in used for suffix in SUFFIXES)
+def _kinds(kinds: Iterable[str]) -> str:
+    return " or ".join(sorted(set(kinds)))
 
 
 def _listed(names: list[str]) -> str:
@@ -269,7 +269,7 @@ def _match(names: list[str], folder: Path, full_size: Path | None) -> dict[str, 
     """
     if all(os.path.isfile(folder / name) for name in names):
         return {name: folder / name for name in names}
-    present = list_photos(folder)
+    present = list_photos(folder, names)
     for key in (_without_suffix, _stem):
         by_key = {key(name): folder / name for name in present}
         wanted = {key(name) for name in names}

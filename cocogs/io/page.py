@@ -6,9 +6,9 @@ from io import BytesIO
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
-from cocogs.errors import InputError
+from cocogs.io.photos import from_float, read_photo, to_float
 
 PAGE = """<!doctype html>
 <html lang="en">
@@ -75,16 +75,13 @@ def figure(picture: Path | np.ndarray, caption: str) -> str:
 
 
 def open_picture(path: Path) -> Image.Image:
-    """RGB picture of a file.
+    """RGB picture of a file, 8 bits per channel, upright.
 
     Raises:
         InputError: the file is not a readable picture.
     """
-    try:
-        with Image.open(path) as opened:
-            return opened.convert("RGB")
-    except (OSError, UnidentifiedImageError) as error:
-        raise InputError(f"{path} is not a readable picture: write it again.") from error
+    pixels = read_photo(path)
+    return Image.fromarray(from_float(to_float(pixels), np.dtype(np.uint8)))
 
 
 def difference(picture: np.ndarray, truth: np.ndarray, gain: float = 4.0) -> np.ndarray:

@@ -5,19 +5,28 @@ Arrays are numpy, (H, W, 3), in the file's own depth: uint8 or uint16, sRGB-enco
 
 import os
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from PIL.TiffImagePlugin import TiffImageFile
 
 from cocogs.errors import InputError
-from cocogs.io import decoding
-from cocogs.io.exif import LensFacts, read_exif, read_lens_facts, read_orientation
+from cocogs.io import decoding, raw
+from cocogs.io.exif import (
+    LensFacts,
+    copied_exif,
+    read_exif,
+    read_lens_facts,
+    read_orientation,
+    read_raw_exif,
+)
 from cocogs.io.pixels import from_float, largest, resize_area, to_float, write_png
 
 __all__ = [
+    "KINDS",
+    "PICTURE_SUFFIXES",
     "SUFFIXES",
     "LensFacts",
     "PhotoHeader",
@@ -32,7 +41,12 @@ __all__ = [
     "write_png",
 ]
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp")
+# What COLMAP reads, too.
+_PLAIN_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff")
+PICTURE_SUFFIXES = (*_PLAIN_SUFFIXES, ".webp")
+_HEIF_SUFFIXES = (".heic", ".heif", ".hif", ".avif")
+SUFFIXES = (*PICTURE_SUFFIXES, *_HEIF_SUFFIXES, *raw.SUFFIXES)
+KINDS = "JPEG, PNG, TIFF, WebP, HEIC, AVIF or RAW"
 # What a file beside a photo is called that belongs to the photo but is none: NAME_mask.png, NAME.depth.png.
 _COMPANION = re.compile(r"(.+)[._](mask|depth|normal|alpha)([._]\d+)?$", re.IGNORECASE)
 # Folders whose pictures are not photos of the scene: masks, depths, smaller copies, what programs keep.
@@ -54,7 +68,9 @@ class PhotoHeader:
         orientation: EXIF orientation, 1 (upright) to 8.
         has_alpha: the file has transparency.
         lens: lens facts from EXIF.
-        bytes_per_value: 1, or 2 for files of 16 bits per channel.
+        bytes_per_value: 1, or 2 for files of more than 8 bits per channel.
+        is_plain: COLMAP can read the file.
+        says_white: False for a RAW file without the camera's white balance.
     """
 
     width: int
@@ -65,24 +81,55 @@ class PhotoHeader:
     has_alpha: bool
     lens: LensFacts
     bytes_per_value: int = 1
+    is_plain: bool = True
+    says_white: bool = True
 
     def size(self, upright: bool) -> tuple[int, int]:
         """(width, height) in px, of the turned or of the stored picture."""
         return (self.width, self.height) if upright else (self.stored_width, self.stored_height)
 
 
-def list_photos(folder: Path) -> list[str]:
-    """Sorted names of the JPEG, PNG, TIFF and WebP photos in `folder` and its subfolders ("left/000.png").
+def list_photos(folder: Path, named: Collection[str] = ()) -> list[str]:
+    """Sorted names of the photos in `folder` and its subfolders ("left/000.png").
 
     Left out are hidden files and folders, smaller copies (images_4/), masks, depths, and what programs keep
-    beside photos, such as a run folder.
+    beside photos, such as a run folder. Of a photo that lies there in several kinds (IMG_1.CR2, IMG_1.JPG),
+    one file is taken: RAW before HEIC or AVIF before the others, but a kind that all photos have before one
+    that only some have.
+
+    Args:
+        named: files to take whatever their kind.
 
     Raises:
         InputError: a folder cannot be read.
     """
     names = [name for name in list_files(folder) if name.lower().endswith(SUFFIXES)]
     stems = {os.path.splitext(name)[0] for name in names}
-    return sorted(name for name in names if not _is_companion(name, stems))
+    return _without_twins([name for name in names if not _is_companion(name, stems)], set(named))
+
+
+def kind(name: str) -> str:
+    """What a photo file of this name is called: RAW, HEIC, AVIF, JPEG, PNG, TIFF, WEBP, ..."""
+    suffix = os.path.splitext(name)[1].lower()
+    if suffix in raw.SUFFIXES:
+        return "RAW"
+    other = {".jpg": "JPEG", ".tif": "TIFF", ".heif": "HEIC", ".hif": "HEIC"}
+    return other.get(suffix, suffix[1:].upper())
+
+
+def _without_twins(names: list[str], named: set[str]) -> list[str]:
+    """Sorted; one kind of each photo, see `list_photos`."""
+    ranks = {"RAW": 0, "HEIC": 1, "AVIF": 1}
+    by_stem: dict[str, dict[int, list[str]]] = {}
+    for name in names:
+        kinds = by_stem.setdefault(os.path.splitext(name)[0].lower(), {})
+        kinds.setdefault(ranks.get(kind(name), 2), []).append(name)
+    common = set.intersection(*map(set, by_stem.values())) if by_stem else set()
+    taken = []
+    for kinds in by_stem.values():
+        asked = [files for files in kinds.values() if not named.isdisjoint(files)]
+        taken += asked[0] if asked else kinds[min(common or kinds)]
+    return sorted(taken)
 
 
 def list_files(folder: Path) -> Iterator[str]:
@@ -116,26 +163,54 @@ def read_header(path: Path) -> PhotoHeader:
     Raises:
         InputError: the file is not a readable picture.
     """
+    if raw.is_raw(path):
+        return _read_raw_header(path)
     with decoding.opened(path) as image:
         exif = read_exif(image)
-        orientation = read_orientation(exif)
-        width, height = stored = decoding.stored_size(image)
-        if orientation >= 5:
-            width, height = height, width
-        lens = read_lens_facts(exif, image.info.get("exif", b""))
+        orientation, stored = read_orientation(exif), decoding.stored_size(image)
+        lens = read_lens_facts(exif, image.info.get("exif") or b"")
         transparent, depth = decoding.has_alpha(image), decoding.bytes_per_value(image)
-    return PhotoHeader(width, height, *stored, orientation, transparent, lens, depth)
+        is_plain = image.format in ("JPEG", "MPO", "PNG", "TIFF") and path.suffix.lower() in _PLAIN_SUFFIXES
+    upright = stored[::-1] if orientation >= 5 else stored
+    return PhotoHeader(*upright, *stored, orientation, transparent, lens, depth, is_plain)
+
+
+def _read_raw_header(path: Path) -> PhotoHeader:
+    header = raw.read_header(path)
+    lens = read_lens_facts(*read_raw_exif(path))
+    lens = replace(
+        lens,
+        focal_length_mm=lens.focal_length_mm or header.focal_length_mm,
+        f_number=lens.f_number or header.f_number,
+    )
+    stored = header.width, header.height
+    upright = stored[::-1] if header.orientation >= 5 else stored
+    return PhotoHeader(
+        *upright, *stored, header.orientation, False, lens, 2, is_plain=False, says_white=header.says_white
+    )
+
+
+def exif_for_copy(path: Path) -> bytes:
+    """The EXIF block that an upright copy of a photo is to have (see `copied_exif`).
+
+    Raises:
+        InputError: the file is not a readable picture.
+    """
+    if raw.is_raw(path):
+        return copied_exif(read_raw_exif(path)[0])
+    with decoding.opened(path) as image:
+        return copied_exif(read_exif(image))
 
 
 def read_photo(path: Path, upright: bool = True, shrink: float = 1.0) -> np.ndarray:
-    """Decode a photo to (H, W, 3) sRGB, uint8, or uint16 for files of 16 bits per channel.
+    """Decode a photo to (H, W, 3) sRGB, uint8, or uint16 for files of more bits per channel.
 
     Transparent pixels are laid over black. Colours of an ICC profile are converted to sRGB.
 
     Args:
         upright: turn the picture as its EXIF orientation says.
-        shrink: how much the picture will be shrunk; a JPEG may come out smaller already, see
-            `decoding.reduce`.
+        shrink: by how much the picture is going to be shrunk. A JPEG may then come out smaller (see
+            `decoding.reduce`), and a RAW photo at half size.
 
     Raises:
         InputError: the file is not a picture, it is truncated, or its values do not fit 16 bits.
@@ -154,6 +229,9 @@ def read_mask(path: Path, upright: bool = True) -> np.ndarray:
 
 
 def _read(path: Path, upright: bool, to_srgb: bool, shrink: float = 1.0) -> np.ndarray:
+    if raw.is_raw(path):
+        pixels = raw.decode(path, half=shrink >= raw.HALF_FROM)
+        return _turn(pixels, raw.read_header(path).orientation) if upright else pixels
     with decoding.opened(path) as image:
         decoding.reduce(image, shrink)
         orientation = read_orientation(read_exif(image))

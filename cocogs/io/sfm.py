@@ -12,11 +12,10 @@ from types import MappingProxyType
 import numpy as np
 import pycolmap
 import torch
-from PIL import ExifTags, Image
+from PIL import Image
 
 from cocogs.errors import InputError, reason_of
-from cocogs.io import cached_model, colmap, decoding, sfm_checks
-from cocogs.io.exif import read_exif
+from cocogs.io import cached_model, colmap, sfm_checks
 from cocogs.io.mapping import FEWEST_PHOTOS, place_cameras
 from cocogs.io.matching import (
     Job,
@@ -29,7 +28,15 @@ from cocogs.io.matching import (
     write_mask,
 )
 from cocogs.io.pairs import choose_pairs
-from cocogs.io.photos import PhotoHeader, from_float, read_header, read_mask, read_photo, to_float
+from cocogs.io.photos import (
+    PhotoHeader,
+    exif_for_copy,
+    from_float,
+    read_header,
+    read_mask,
+    read_photo,
+    to_float,
+)
 from cocogs.io.prepare import Picture, fit_mask
 from cocogs.io.progress import Progress, Say
 from cocogs.io.source import Intrinsics, Shot, Source
@@ -146,9 +153,8 @@ def _gather(folder: Path, headers: dict[str, PhotoHeader], job: Job) -> dict[str
     plain = {}
     progress = Progress("Checking photos", len(headers), job.say, patience=2)
     for number, (name, header) in enumerate(headers.items()):
-        suffix = Path(name).suffix.lower()
-        is_usable = header.orientation == 1 and suffix != ".webp"  # which COLMAP cannot read
-        plain[name] = f"{number:06d}{suffix if is_usable else '.jpg'}"
+        is_usable = header.orientation == 1 and header.is_plain
+        plain[name] = f"{number:06d}{Path(name).suffix.lower() if is_usable else '.jpg'}"
         if not (job.work / plain[name]).exists():  # else an interrupted run has put it there
             _put(folder / name, job.work / plain[name], is_usable)
         progress.add(1)
@@ -161,12 +167,10 @@ def _put(photo: Path, target: Path, is_usable: bool) -> None:
     if is_usable:
         link(photo, target)
         return
-    with decoding.opened(photo) as image:
-        exif = read_exif(image)  # from which pycolmap takes the focal length and the place
-    exif.pop(ExifTags.Base.Orientation, None)
+    exif = exif_for_copy(photo)  # from which pycolmap takes the focal length and the place
     upright = from_float(to_float(pixels), np.dtype(np.uint8))
     with whole(target) as unfinished:
-        Image.fromarray(upright).save(unfinished, quality=95, exif=exif.tobytes())
+        Image.fromarray(upright).save(unfinished, quality=95, exif=exif)
 
 
 def _read_mask(photo: Path, header: PhotoHeader, mask: Path) -> np.ndarray:

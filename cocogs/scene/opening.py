@@ -227,6 +227,8 @@ def _announce(
     )
     if any(photo.header.has_alpha for photo in fitted):
         say("Transparent parts of the photos are laid over black.")
+    if unsure := [photo.path.name for photo in fitted if not photo.header.says_white]:
+        say(f"{len(unsure)} RAW photos ({unsure[0]}, ...) lack a white balance: daylight's is taken.")
 
 
 def _sizes(lenses: Iterable[Intrinsics]) -> str:
