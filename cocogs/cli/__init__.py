@@ -10,6 +10,7 @@ from tyro.conf import FlagCreatePairsOff, subcommand
 
 from cocogs import __version__
 from cocogs.cli.bench import Bench
+from cocogs.cli.demo import Demo
 from cocogs.cli.ending import end_quietly, lasting_output
 from cocogs.cli.export import Export
 from cocogs.cli.measure import Eval, Inspect
@@ -20,7 +21,8 @@ from cocogs.cli.view import View
 from cocogs.errors import InputError
 
 Command = (
-    Annotated[Train, subcommand("train")]
+    Annotated[Demo, subcommand("demo")]
+    | Annotated[Train, subcommand("train")]
     | Annotated[Eval, subcommand("eval")]
     | Annotated[Render, subcommand("render")]
     | Annotated[Export, subcommand("export")]
@@ -42,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if command is None:
             return 0
         # Their files matter more than what they print; they continue without a reader.
-        output.goes_on = isinstance(command, Train | Render | Bench)
+        output.goes_on = isinstance(command, Train | Render | Bench | Demo)
         return run(command)
 
 

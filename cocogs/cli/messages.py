@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from cocogs.cli.bench import Bench
+from cocogs.cli.demo import Demo
 from cocogs.cli.export import Export
 from cocogs.cli.measure import Eval, Inspect
 from cocogs.cli.render import Render
@@ -11,7 +12,7 @@ from cocogs.cli.view import View
 from cocogs.cli.words import with_options
 from cocogs.errors import InputError
 
-Commands = Train | Eval | Render | Export | View | Inspect | Bench
+Commands = Train | Eval | Render | Export | View | Inspect | Bench | Demo
 
 
 def sentence(error: Exception, command: Commands) -> str | None:

@@ -109,7 +109,7 @@ def match_features(job: Job, names: list[str]) -> None:
     progress = Progress("Matching pairs of photos", len(pairs), job.say)
     for batch in _batches(pairs, 40):
         lines = (f"{names[one]} {names[other]}\n" for one, other in batch)
-        Path(pairing.match_list_path).write_text("".join(lines))
+        Path(pairing.match_list_path).write_text("".join(lines), encoding="utf-8")
         pycolmap.match_image_pairs(job.database, matching, pairing, verification)
         progress.add(len(batch))
 

@@ -21,10 +21,10 @@ SOFTEST = 3.0
 def write_inspection(inspection: Inspection, scene: Scene, out: Path) -> None:
     """Write inspection.json, inspection.html, coverage.svg and sharpness/NAME.png in `out`."""
     with replacing(out / "inspection.json") as path:
-        path.write_text(inspection.to_json() + "\n")
+        path.write_text(inspection.to_json() + "\n", encoding="utf-8")
     picture = coverage_svg(inspection)
     with replacing(out / "coverage.svg") as path:
-        path.write_text(picture)
+        path.write_text(picture, encoding="utf-8")
     views = scene.train_views
     maps = {}
     for view, name in zip(views, picture_names([v.name for v in views]), strict=True):
@@ -42,7 +42,7 @@ def write_inspection(inspection: Inspection, scene: Scene, out: Path) -> None:
         ),
     ]
     with replacing(out / "inspection.html") as path:
-        path.write_text(page(f"Inspection of {inspection.source}", sections))
+        path.write_text(page(f"Inspection of {inspection.source}", sections), encoding="utf-8")
 
 
 def photo_table(inspection: Inspection) -> tuple[list[str], list[list[str]]]:
