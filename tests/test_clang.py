@@ -21,7 +21,7 @@ TOOLS = ("clang++", "cmake", "ninja")
 
 @pytest.mark.skipif(not all(map(shutil.which, TOOLS)), reason=f"needs {', '.join(TOOLS)}")
 def test_every_source_compiles_by_clang_without_a_warning(tmp_path: Path) -> None:
-    """With the options that CMake gives, at every instruction set level; checked only, which takes seconds."""
+    """With the options that CMake gives, at every instruction set level; not to the end, which takes long."""
     options = ["-DCMAKE_CXX_COMPILER=clang++", "-DCMAKE_EXPORT_COMPILE_COMMANDS=ON", "-DCOCOGS_CUDA=OFF"]
     options += ["-G", "Ninja", f"-DPython_EXECUTABLE={sys.executable}"]
     subprocess.run(["cmake", "-S", ROOT, "-B", tmp_path, *options], check=True, capture_output=True)
