@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType
 
 import pytest
 import torch
@@ -58,7 +58,9 @@ def test_the_driver_must_know_the_cuda_that_built_us(
     driver: int, gpu: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of CUDA 12.8: an older driver of the same major version runs it, one of an older version does not."""
-    monkeypatch.setitem(sys.modules, "cocogs._cuda", SimpleNamespace(cuda_versions=lambda: (12080, driver)))
+    built = ModuleType("cocogs._cuda")
+    built.cuda_versions = lambda: (12080, driver)  # pyright: ignore[reportAttributeAccessIssue]
+    monkeypatch.setitem(sys.modules, "cocogs._cuda", built)
     said = []
     found = choose_device("auto", said.append)
     if driver >= 12000:

@@ -18,7 +18,7 @@ class Demo:
     some minutes on a CPU. The same command continues an interrupted demo.
     """
 
-    run_folder: Annotated[Positional[Path], arg(metavar="RUN")] = Path("runs/demo")
+    run_folder: Annotated[Positional[Path], arg(metavar="[RUN]")] = Path("runs/demo")
     """Folder for the result; the page is RUN/report.html."""
     iterations: Annotated[int | None, arg(metavar="N", help_behavior_hint=PRESET_DECIDES)] = None
     """Training steps. Fewer take less time and give softer pictures."""
