@@ -6,7 +6,7 @@ SOURCES := $(wildcard cuda_ext/* cuda_ext/*/*) CMakeLists.txt
 .PHONY: demo test lint clean
 
 demo: .venv/installed
-	$(BIN)/python scripts/run_demo.py runs/demo
+	$(BIN)/cocogs demo
 
 test: .venv/installed lint
 	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -q -m "not slow and not cuda"

@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
+ENDING = [signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]  # Windows has no SIGHUP
+
 
 @contextmanager
 def handled(handler: Callable[[int, FrameType | None], Any], *more: int) -> Iterator[Callable[[], None]]:
@@ -25,7 +27,7 @@ def handled(handler: Callable[[int, FrameType | None], Any], *more: int) -> Iter
             signal.signal(number, before)
 
     if threading.current_thread() is threading.main_thread():
-        ending = [n for n in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) != signal.SIG_IGN]
+        ending = [n for n in ENDING if signal.getsignal(n) != signal.SIG_IGN]
         previous |= {number: signal.signal(number, handler) for number in (*more, *ending)}
     try:
         yield restore

@@ -102,6 +102,7 @@ void compare_backward(std::array<int, 3> size, Address image, Address photo, Add
 NB_MODULE(_cuda, m) {
   define_call(m);
   const auto release = nb::call_guard<nb::gil_scoped_release>();
+  m.def("cuda_versions", &cuda_versions);
   m.def("projection_sizes", &projection_sizes, nb::arg("call"));
   m.def("list_sizes", &list_sizes, nb::arg("call"), nb::arg("intersections"));
   m.def("backward_size", &backward_size, nb::arg("call"), nb::arg("intersections"));

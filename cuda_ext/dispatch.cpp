@@ -1,9 +1,9 @@
 #include "dispatch.h"
 
 #include <cstring>
-#include <ctime>
 #include <stdexcept>
 
+#include "system.h"
 #include "tiles.h"
 
 namespace cocogs {
@@ -44,13 +44,8 @@ struct Level {
 std::vector<Level> supported_levels() {
   std::vector<Level> levels;
 #if COCOGS_X86_LEVELS
-  const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
-                    __builtin_cpu_supports("bmi") && __builtin_cpu_supports("bmi2");
-  const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-                      __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq") &&
-                      __builtin_cpu_supports("avx512vl");
-  if (avx512) levels.push_back(COCOGS_LEVEL(avx512));
-  if (avx2) levels.push_back(COCOGS_LEVEL(avx2));
+  if (runs_avx512()) levels.push_back(COCOGS_LEVEL(avx512));
+  if (runs_avx2()) levels.push_back(COCOGS_LEVEL(avx2));
 #endif
   levels.push_back(COCOGS_LEVEL(portable));
   return levels;
@@ -89,15 +84,10 @@ std::array<double, kStages> seconds{};
 // Adds the CPU time of its life to a stage.
 class Timer {
  public:
-  explicit Timer(Stage stage) : stage_(stage), start_(now()) {}
-  ~Timer() { seconds[stage_] += now() - start_; }
+  explicit Timer(Stage stage) : stage_(stage), start_(process_cpu_seconds()) {}
+  ~Timer() { seconds[stage_] += process_cpu_seconds() - start_; }
 
  private:
-  static double now() {
-    timespec t;
-    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
-    return double(t.tv_sec) + 1e-9 * double(t.tv_nsec);
-  }
   Stage stage_;
   double start_;
 };

@@ -10,12 +10,13 @@
 #endif
 
 #include <algorithm>
-#include <cstdlib>
 #include <fstream>
 #include <mutex>
 #include <new>
 #include <string>
 #include <vector>
+
+#include "system.h"
 
 namespace cocogs {
 namespace {
@@ -39,7 +40,7 @@ struct Store {
   void free_older_than(int64_t first_kept) {
     const auto kept = std::stable_partition(blocks.begin(), blocks.end(),
                                             [&](const Block& block) { return block.last_pass >= first_kept; });
-    for (auto block = kept; block != blocks.end(); ++block) std::free(block->data);
+    for (auto block = kept; block != blocks.end(); ++block) free_aligned(block->data);
     blocks.erase(kept, blocks.end());
   }
 };
@@ -75,7 +76,7 @@ RawBuffer::RawBuffer(size_t bytes) {
   // Slots are written all over the place: with small pages, looking up addresses takes a sixth of that.
   const bool huge = capacity_ >= 2 * kHugePage;
   const size_t unit = huge ? kHugePage : kLine, size = (capacity_ + kSlack + unit - 1) / unit * unit;
-  data_ = std::aligned_alloc(unit, size);
+  data_ = aligned_memory(unit, size);
   if (!data_) throw std::bad_alloc();
 #if defined(MADV_HUGEPAGE)
   if (huge) madvise(data_, size, MADV_HUGEPAGE);

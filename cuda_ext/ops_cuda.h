@@ -12,6 +12,7 @@
 #pragma once
 #include <cstddef>
 #include <cstdint>
+#include <utility>
 
 #include "math/compositing.h"
 #include "ops.h"
@@ -136,5 +137,9 @@ void project_vjp(const Scene<float>& scene, const Projection& projection, const 
 void ssim(const Comparison<float>& pictures, float* values, float* slopes, cudaStream_t stream);
 void ssim_vjp(const Comparison<float>& pictures, const float* slopes, const float* v_values, float* v_image,
               cudaStream_t stream);
+
+// The CUDA that this module was built with, and the newest that the machine's driver knows, as 1000 x major +
+// 10 x minor; 0 without a driver. A driver runs what any CUDA of its major version, or an older one, has built.
+std::pair<int, int> cuda_versions();
 
 }  // namespace cocogs

@@ -1,12 +1,12 @@
 #include "threads.h"
 
-#include <unistd.h>
-
 #include <atomic>
 #include <condition_variable>
 #include <mutex>
 #include <thread>
 #include <vector>
+
+#include "system.h"
 
 namespace cocogs {
 namespace {
@@ -32,7 +32,7 @@ class Pool {
     done_.wait(lock, [this] { return working_ == 0; });
   }
 
-  bool usable() const { return process_ == getpid(); }  // threads do not survive a fork
+  bool usable() const { return process_ == process_id(); }  // threads do not survive a fork
   std::mutex busy;
 
  private:
@@ -59,7 +59,7 @@ class Pool {
       task_(context_, i);
   }
 
-  const pid_t process_ = getpid();
+  const int64_t process_ = process_id();
   std::vector<std::thread> helpers_;
   std::mutex mutex_;
   std::condition_variable wake_, done_;

@@ -2,6 +2,7 @@
 
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
@@ -50,6 +51,23 @@ def test_an_idle_gpu_is_mentioned(gpu: None, not_built: None) -> None:
     assert "only the CPU will be used" in line and "nvcc" in line
     with pytest.raises(InputError, match="nvcc"):
         choose_device("cuda")
+
+
+@pytest.mark.parametrize("driver", [11080, 12020, 13000])
+def test_the_driver_must_know_the_cuda_that_built_us(
+    driver: int, gpu: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of CUDA 12.8: an older driver of the same major version runs it, one of an older version does not."""
+    built = ModuleType("cocogs._cuda")
+    built.cuda_versions = lambda: (12080, driver)  # pyright: ignore[reportAttributeAccessIssue]
+    monkeypatch.setitem(sys.modules, "cocogs._cuda", built)
+    said = []
+    found = choose_device("auto", said.append)
+    if driver >= 12000:
+        assert found == torch.device("cuda") and not said
+        return
+    assert found == torch.device("cpu")
+    assert "knows CUDA 11.8" in said[0] and "was built with CUDA 12.8: update the driver" in said[0]
 
 
 def test_unknown_device_is_refused() -> None:

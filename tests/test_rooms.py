@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "cocogs"
-FACES = {"viewer", "bench", "cli"}
+FACES = {"viewer", "bench", "demo", "cli"}
 FORBIDDEN = {
     "optics": FACES | {"train", "render", "measure"},
     "rasterize": FACES | {"optics", "train", "render", "measure", "io"},

@@ -1,5 +1,6 @@
 """`cocogs bench`."""
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -8,6 +9,7 @@ from tyro.conf import Positional, arg
 
 from cocogs.cli.options import PRESET_DECIDES, check_whole_numbers, split_list, split_whole_numbers
 from cocogs.cli.words import speaker
+from cocogs.errors import InputError
 
 
 @dataclass
@@ -44,6 +46,8 @@ class Bench:
     """Also measure LPIPS, with the weight files in this folder (see cocogs eval --help)."""
 
     def run(self) -> int:
+        if sys.platform == "win32":
+            raise InputError("`cocogs bench` needs signals and figures that Windows lacks: run it in WSL.")
         from cocogs.bench import bench
         from cocogs.bench.runs import ABLATION, BenchSettings, check_methods
         from cocogs.measure.lpips import Lpips

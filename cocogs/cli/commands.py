@@ -8,15 +8,16 @@ from tyro.conf import FlagCreatePairsOff
 
 from cocogs import __version__
 from cocogs.cli.bench import Bench
+from cocogs.cli.demo import Demo
 from cocogs.cli.export import Export
 from cocogs.cli.measure import Eval, Inspect
 from cocogs.cli.render import Render
 from cocogs.cli.train import Train
 from cocogs.cli.view import View
 
-Command = Train | Eval | Render | Export | View | Inspect | Bench
+Command = Demo | Train | Eval | Render | Export | View | Inspect | Bench
 """Each is called as its class, in small letters."""
-GOES_ON = Train | Render | Bench
+GOES_ON = Train | Render | Bench | Demo
 """Their files matter more than what they print: they continue when nobody reads their output any more."""
 
 

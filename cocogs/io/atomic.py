@@ -79,7 +79,7 @@ def _is_left_over(entry: os.DirEntry, match: re.Match[str]) -> bool:
     try:
         if time.time() - entry.stat().st_mtime > ABANDONED:
             return True
-        if match["host"] != _host():
+        if match["host"] != _host() or os.name == "nt":  # where signal 0 is Ctrl-C
             return False
         os.kill(int(match["process"]), 0)  # sends nothing
     except ProcessLookupError:

@@ -159,7 +159,7 @@ def match_features(job: Job, names: Sequence[str], pairs: Sequence[tuple[int, in
     progress = Progress("Matching pairs of photos", len(pairs), job.say, start=len(pairs) - len(left))
     for batch in batches(left, PAIR_BATCH):
         lines = (f"{names[one]} {names[other]}\n" for one, other in batch)
-        Path(pairing.match_list_path).write_text("".join(lines))
+        Path(pairing.match_list_path).write_text("".join(lines), encoding="utf-8")
         pycolmap.match_image_pairs(job.database, matching, pairing, verification)
         progress.add(len(batch))
 

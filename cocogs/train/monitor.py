@@ -3,7 +3,6 @@
 Nothing here draws random numbers or keeps a gradient: watching does not change the result, not by a bit.
 """
 
-import resource
 import sys
 from collections import deque
 from collections.abc import Sequence
@@ -83,12 +82,14 @@ class Monitor:
     def _facts(self, step: int, count: int) -> list[str]:
         """The figures beside the bar, the most telling first."""
         on_gpu = torch.cuda.max_memory_reserved() if torch.cuda.is_initialized() else 0
+        peak = [f"peak {taken / 2**30:.1f} GiB"] if (taken := peak_memory()) else []
+        gpu = [f"GPU {on_gpu / 2**30:.1f} GiB"] if on_gpu else []
         return [
             f"{sum(self.psnrs) / len(self.psnrs):.2f} dB",
             f"step {step}",
             f"{self.progress.time.rate or 0:.1f} it/s",
             f"{count:,} Gaussians",
-            f"peak {peak_memory() / 2**30:.1f} GiB" + (f" + GPU {on_gpu / 2**30:.1f} GiB" if on_gpu else ""),
+            " + ".join([*peak, *gpu]),
         ]
 
     @torch.no_grad()
@@ -136,6 +137,10 @@ def strip(model: DefocusModel, scene: Scene, index: int) -> Tensor:
 
 
 def peak_memory() -> int:
-    """Largest resident size of this process so far, in bytes."""
+    """Largest resident size of this process so far, in bytes; 0 on Windows, which is not asked."""
+    try:
+        import resource
+    except ImportError:
+        return 0
     size = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return size if sys.platform == "darwin" else size * 1024  # macOS counts bytes, Linux KiB

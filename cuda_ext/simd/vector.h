@@ -1,6 +1,6 @@
 // A vector of W numbers that reads like one number: the T of the mathematics headers on a CPU.
 //
-// GCC's vector types do the arithmetic. Intrinsics are used only where the generic form compiles badly (masks,
+// The vector types of GCC and clang do the arithmetic. Intrinsics are used only where the generic form compiles badly (masks,
 // minimum, square root). A vector must fit the registers of the level that it is compiled for (kFloatLanes),
 // because wider ones are split through memory.
 //
@@ -145,7 +145,7 @@ COCOGS_HD Simd<R, W> select(Mask<R, W> mask, Simd<R, W> a, Simd<R, W> b) {
 
 template <class R, int W>
 COCOGS_HD Simd<R, W> minimum(Simd<R, W> a, Simd<R, W> b) {
-  using S = Simd<R, W>;
+  using S [[maybe_unused]] = Simd<R, W>;
 #if defined(__AVX512F__)
   if constexpr (W == 16)
     return S((typename S::Native)_mm512_min_ps((__m512)a.v, (__m512)b.v));
@@ -163,7 +163,7 @@ COCOGS_HD Simd<R, W> minimum(Simd<R, W> a, Simd<R, W> b) {
 
 template <class R, int W>
 COCOGS_HD Simd<R, W> maximum(Simd<R, W> a, Simd<R, W> b) {
-  using S = Simd<R, W>;
+  using S [[maybe_unused]] = Simd<R, W>;
 #if defined(__AVX512F__)
   if constexpr (W == 16)
     return S((typename S::Native)_mm512_max_ps((__m512)a.v, (__m512)b.v));
@@ -186,7 +186,7 @@ COCOGS_HD Simd<R, W> absolute(Simd<R, W> a) {
 
 template <class R, int W>
 COCOGS_HD Simd<R, W> square_root(Simd<R, W> a) {
-  using S = Simd<R, W>;
+  using S [[maybe_unused]] = Simd<R, W>;
 #if defined(__AVX512F__)
   if constexpr (W == 16) return S((typename S::Native)_mm512_sqrt_ps((__m512)a.v));
 #endif

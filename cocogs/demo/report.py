@@ -1,16 +1,11 @@
-"""Write a self-contained HTML page about a finished run: photos, our pictures and the truth side by side.
-
-    python scripts/demo_report.py --photos data/demo/images --sharp DIR --out report.html
-        [--truth DIR] [--refocused DIR] [--refocus-truth DIR] [--eval eval.json] [--lens RUN/lens.json]
-        [--truth-json data/demo/truth.json] [--sparse data/demo/sparse/0] [--command "cocogs train ..."]...
+"""A self-contained HTML page about a finished run: photos, our pictures and the truth side by side.
 
 Sections without input are left out. Pictures belong together if their file names are equal up to the suffix.
 """
 
-import argparse
 import json
 import math
-import sys
+from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -28,17 +23,45 @@ from cocogs.measure.headings import MEASURES
 ROWS = 4
 """Largest number of training views, and of test views, to show."""
 
+
+@dataclass(frozen=True)
+class Report:
+    """What a page is made from; None where it is not there.
+
+    Args:
+        photos: folder of the photos that training used.
+        sharp: folder of our sharp pictures of the same views.
+        truth: folder of sharp photos of the test views.
+        refocused: folder of our refocused pictures, NAME.png or Z/NAME.png.
+        refocus_truth: folder of the true ones, NAME.png or NAME_Z.png.
+        eval: what `cocogs eval RUN --json` printed.
+        lens: RUN/lens.json.
+        truth_json: truth.json of a ray-traced scene.
+        sparse: folder of the COLMAP model of the run; tells the length of its unit.
+        commands: that made the run.
+    """
+
+    photos: Path
+    sharp: Path
+    truth: Path | None = None
+    refocused: Path | None = None
+    refocus_truth: Path | None = None
+    eval: Path | None = None
+    lens: Path | None = None
+    truth_json: Path | None = None
+    sparse: Path | None = None
+    commands: tuple[str, ...] = ()
+    title: str = "Sharp 3D from defocused photos"
+
+
 # --------------------------------------------------------------------------------------------- reading
 
 
-def pictures(folder: Path | None, needed: str = "") -> dict[str, Path]:
+def pictures(folder: Path | None, needed: bool = False) -> dict[str, Path]:
     """The pictures of a folder by name without suffix, sorted; none if no folder is given.
 
-    Args:
-        needed: the folder's option, if it may not be empty.
-
     Raises:
-        InputError: the folder does not exist, or is empty and needed.
+        InputError: the folder does not exist, or is empty and `needed`.
     """
     if folder is None:
         return {}
@@ -46,7 +69,7 @@ def pictures(folder: Path | None, needed: str = "") -> dict[str, Path]:
         raise InputError(f"{folder} is not a folder: name one with pictures in it.")
     found = {p.stem: p for p in sorted(folder.iterdir()) if p.suffix.lower() in (".png", ".jpg", ".jpeg")}
     if needed and not found:
-        raise InputError(f"{folder} has no PNG or JPEG picture: give another folder for {needed}.")
+        raise InputError(f"{folder} has no PNG or JPEG picture: give another folder.")
     return found
 
 
@@ -69,14 +92,12 @@ def read_json(path: Path | None) -> dict[str, Any]:
     return document
 
 
-def truth_unit(truth: TruthFile | None, sparse: Path | None) -> float | None:
+def truth_unit(truth: TruthFile, sparse: Path) -> float:
     """True units in one unit of the COLMAP model, by the similarity between its cameras and the true ones.
 
     Raises:
         InputError: the model cannot be read, or shares fewer than 3 photos with the truth.
     """
-    if truth is None or sparse is None:
-        return None
     import pycolmap
 
     try:
@@ -96,13 +117,13 @@ def by_stem(truth: TruthFile | None) -> dict[str, TruthFrame]:
     return {} if truth is None else {Path(name).stem: frame for name, frame in truth.frames.items()}
 
 
-def held_out(args: argparse.Namespace, scores: dict[str, dict], truth: TruthFile | None) -> set[str]:
+def held_out(report: Report, scores: dict[str, dict], truth: TruthFile | None) -> set[str]:
     """Names of the test views: by truth.json, else by eval.json, else by a separate truth folder."""
     if truth:
         return {name for name, frame in by_stem(truth).items() if frame.test}
-    if scores or not args.truth or args.truth.resolve() == args.photos.resolve():
+    if scores or not report.truth or report.truth.resolve() == report.photos.resolve():
         return set(scores)
-    return set(pictures(args.truth))
+    return set(pictures(report.truth))
 
 
 # ---------------------------------------------------------------------------------------------- pieces
@@ -123,11 +144,9 @@ def neighbour(name: str, candidates: list[str], truth: TruthFile | None) -> str:
 # -------------------------------------------------------------------------------------------- sections
 
 
-def unseen_section(
-    args: argparse.Namespace, tests: set[str], scores: dict[str, dict], truth: TruthFile | None
-) -> str:
+def unseen_section(report: Report, tests: set[str], scores: dict[str, dict], truth: TruthFile | None) -> str:
     """The section of the test views: the nearest photo, our picture, the truth."""
-    photos, sharp, true = pictures(args.photos), pictures(args.sharp), pictures(args.truth)
+    photos, sharp, true = pictures(report.photos), pictures(report.sharp), pictures(report.truth)
     training = sorted(photos.keys() - tests)
     rows = []
     for name in spread(sorted(tests & sharp.keys() & true.keys()), ROWS):
@@ -145,10 +164,10 @@ def unseen_section(
     return section("Sharp pictures from new places", text, "".join(rows)) if rows else ""
 
 
-def photo_section(args: argparse.Namespace, tests: set[str]) -> str:
+def photo_section(report: Report, tests: set[str]) -> str:
     """The section of the training views, from the nearest focus to the farthest: photo, our sharp picture."""
-    photos, sharp = pictures(args.photos, "--photos"), pictures(args.sharp, "--sharp")
-    distances = {Path(p["name"]).stem: p["focus_distance"] for p in read_json(args.lens).get("photos", [])}
+    photos, sharp = pictures(report.photos, needed=True), pictures(report.sharp, needed=True)
+    distances = {Path(p["name"]).stem: p["focus_distance"] for p in read_json(report.lens).get("photos", [])}
     names = sorted((photos.keys() & sharp.keys()) - tests, key=lambda n: (distances.get(n, math.inf), n))
     rows = [
         row([figure(photos[n], f"photo {photos[n].name}"), figure(sharp[n], "our picture, sharp everywhere")])
@@ -158,11 +177,11 @@ def photo_section(args: argparse.Namespace, tests: set[str]) -> str:
     return section("Photos made sharp", text, "".join(rows)) if rows else ""
 
 
-def refocus_section(args: argparse.Namespace) -> str:
+def refocus_section(report: Report) -> str:
     """The section of up to three refocused pictures, each with its truth if there is one."""
-    ours, true = pictures(args.refocused), pictures(args.refocus_truth)
-    if args.refocused:
-        for folder in sorted(f for f in args.refocused.iterdir() if f.is_dir()):
+    ours, true = pictures(report.refocused), pictures(report.refocus_truth)
+    if report.refocused:
+        for folder in sorted(f for f in report.refocused.iterdir() if f.is_dir()):
             ours |= {f"{view}_{folder.name}": path for view, path in pictures(folder).items()}
     names = sorted(ours.keys() & true.keys() if true else ours)[:3]
     if not names:
@@ -200,9 +219,9 @@ def score_section(document: dict) -> str:
     return section("Figures", text, table(["view", *(MEASURES[m].title for m in measures)], rows))
 
 
-def lens_section(args: argparse.Namespace, truth: TruthFile | None) -> str:
+def lens_section(report: Report, truth: TruthFile | None) -> str:
     """The section of the learned lens, beside the true one if that is known."""
-    photos = [p for p in read_json(args.lens).get("photos", []) if not p.get("test")]
+    photos = [p for p in read_json(report.lens).get("photos", []) if not p.get("test")]
     if not photos:
         return ""
     try:
@@ -211,8 +230,8 @@ def lens_section(args: argparse.Namespace, truth: TruthFile | None) -> str:
             np.array([float(p[k]) for p in photos]) for k in ("focus_distance", "aperture_diameter")
         )
     except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{args.lens} lacks a photo's {error}: train again to write it.") from error
-    unit = truth_unit(truth, args.sparse)
+        raise InputError(f"{report.lens} lacks a photo's {error}: train again to write it.") from error
+    unit = truth_unit(truth, report.sparse) if truth and report.sparse else None
     true = {name: frame.focus_distance for name, frame in by_stem(truth).items()}
     known = [i for i, name in enumerate(names) if true.get(name) is not None]
     if truth is None or unit is None or not known:
@@ -247,53 +266,29 @@ def command_section(commands: list[str]) -> str:
     )
 
 
-def build(args: argparse.Namespace) -> str:
+def build(report: Report) -> str:
     """The page as HTML text."""
-    document = read_json(args.eval)
-    truth = None if args.truth_json is None else read_truth(args.truth_json)
+    document = read_json(report.eval)
+    truth = None if report.truth_json is None else read_truth(report.truth_json)
     scores = {Path(v.get("name", "")).stem: v for v in document.get("views") or []}
-    tests = held_out(args, scores, truth)
+    tests = held_out(report, scores, truth)
     sections = [
-        unseen_section(args, tests, scores, truth),
-        photo_section(args, tests),
-        refocus_section(args),
-        lens_section(args, truth),
+        unseen_section(report, tests, scores, truth),
+        photo_section(report, tests),
+        refocus_section(report),
+        lens_section(report, truth),
         score_section(document),
-        command_section(args.command),
+        command_section(list(report.commands)),
     ]
-    return page(args.title, sections)
+    return page(report.title, sections)
 
 
-def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description="A one-page HTML report of a finished run.")
-    parser.add_argument("--photos", type=Path, help="the photos that training used (required)")
-    parser.add_argument("--sharp", type=Path, help="our sharp pictures of the same views (required)")
-    parser.add_argument("--out", type=Path, default=Path("report.html"), help="the page to write")
-    parser.add_argument("--truth", type=Path, help="sharp photos of the test views")
-    parser.add_argument("--refocused", type=Path, help="our refocused pictures NAME.png or Z/NAME.png")
-    parser.add_argument("--refocus-truth", type=Path, help="true pictures NAME.png or NAME_Z.png")
-    parser.add_argument("--eval", type=Path, help="what `cocogs eval RUN --json` wrote")
-    parser.add_argument("--lens", type=Path, help="RUN/lens.json")
-    parser.add_argument("--truth-json", type=Path, help="truth.json of a rendered scene")
-    parser.add_argument(
-        "--sparse", type=Path, help="the COLMAP model of the run: tells the length of its unit"
-    )
-    parser.add_argument("--command", action="append", default=[], help="a command to list; may be repeated")
-    parser.add_argument("--title", default="Sharp 3D from defocused photos")
-    args = parser.parse_args(argv)
-    try:
-        for option in ("photos", "sharp"):
-            if getattr(args, option) is None:
-                raise InputError(f"--{option} is missing: give the folder of its pictures.")
-        text = build(args)
-        with replacing(args.out) as path:
-            path.write_text(text)
-    except InputError as error:
-        print(error, file=sys.stderr)
-        return 2
-    print(args.out)
-    return 0
+def write_report(report: Report, out: Path) -> None:
+    """Write the page.
 
-
-if __name__ == "__main__":
-    sys.exit(main())
+    Raises:
+        InputError: an input is absent or damaged, or the page cannot be written; an older page then stays.
+    """
+    text = build(report)
+    with replacing(out) as path:
+        path.write_text(text, encoding="utf-8")

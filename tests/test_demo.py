@@ -1,18 +1,23 @@
-"""The report page on small made-up inputs: what is given appears, bad input is one sentence."""
+"""`cocogs demo`: its commands, how they end, and its page on small made-up inputs."""
 
 import json
+import os
 import re
+import signal
+import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from cocogs.io.truth_file import read_truth
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
-import demo_report  # pyright: ignore[reportMissingImports]
+from cocogs import demo
+from cocogs.cli import main
+from cocogs.demo import report as report_module
+from cocogs.demo.report import Report, write_report
+from cocogs.errors import InputError
 
 NAMES = ["000", "001", "002", "003", "004"]
 
@@ -57,21 +62,20 @@ def inputs(tmp_path) -> dict[str, Path]:
             },
         ),
         "lens": write(tmp_path / "lens.json", {"photos": photos}),
-        "truth-json": write(
+        "truth_json": write(
             tmp_path / "truth.json", {"aperture_diameter": 0.025, "frames": frames, "refocus": []}
         ),
     }
 
 
-def report(tmp_path: Path, inputs: dict[str, Path], *more: str) -> str:
+def report(tmp_path: Path, inputs: dict[str, Path], *commands: str) -> str:
     out = tmp_path / "page" / "report.html"
-    options = [text for name, path in inputs.items() for text in (f"--{name}", str(path))]
-    assert demo_report.main([*options, "--out", str(out), *more]) == 0
+    write_report(Report(**inputs, commands=commands), out)  # pyright: ignore[reportArgumentType]
     return out.read_text()
 
 
 def test_page_holds_every_section_and_no_outside_file(tmp_path, inputs):
-    page = report(tmp_path, inputs, "--command", "cocogs train <here>")
+    page = report(tmp_path, inputs, "cocogs train <here>")
     assert re.findall("<h2>(.*?)</h2>", page) == [
         "Sharp pictures from new places",
         "Photos made sharp",
@@ -111,7 +115,7 @@ def test_refocused_folders_pair_with_truth_names(tmp_path, inputs):
     ours.mkdir()
     paint(ours / "f0.75", ["000", "003"])
     true = paint(tmp_path / "true", ["000_f0.75", "000_f2"])
-    page = report(tmp_path, {**inputs, "refocused": ours, "refocus-truth": true})
+    page = report(tmp_path, {**inputs, "refocused": ours, "refocus_truth": true})
     assert re.findall(r"<figcaption>((?:ours|truth): .*?)<", page) == ["ours: 000_f0.75", "truth: 000_f0.75"]
 
 
@@ -125,7 +129,7 @@ def test_figures_have_a_row_per_view_and_a_mean(tmp_path, inputs):
 
 def test_lens_is_compared_in_the_truths_unit(tmp_path, inputs, monkeypatch):
     inputs["sparse"] = tmp_path
-    monkeypatch.setattr(demo_report, "truth_unit", lambda truth, sparse: 2.0)
+    monkeypatch.setattr(report_module, "truth_unit", lambda truth, sparse: 2.0)
     halved = json.loads(inputs["lens"].read_text())
     for photo in halved["photos"]:
         photo["focus_distance"] /= 2
@@ -138,16 +142,7 @@ def test_lens_is_compared_in_the_truths_unit(tmp_path, inputs, monkeypatch):
 
 
 def test_unit_of_the_bundled_model():
-    demo = Path(__file__).parents[1] / "data" / "demo"
-    unit = demo_report.truth_unit(read_truth(demo / "truth.json"), demo / "sparse" / "0")
-    assert unit == pytest.approx(0.04439, rel=1e-3)
-
-
-@pytest.mark.parametrize("missing", ["photos", "sharp"])
-def test_missing_needed_input_is_one_sentence(tmp_path, inputs, capsys, missing):
-    other = ({"photos", "sharp"} - {missing}).pop()
-    assert demo_report.main([f"--{other}", str(inputs[other]), "--out", str(tmp_path / "r.html")]) == 2
-    assert capsys.readouterr().err.strip() == f"--{missing} is missing: give the folder of its pictures."
+    assert demo.unit_in_metres(demo.bundled_scene()) == pytest.approx(0.04439, rel=1e-3)
 
 
 @pytest.mark.parametrize(
@@ -156,16 +151,73 @@ def test_missing_needed_input_is_one_sentence(tmp_path, inputs, capsys, missing)
         ("photos", lambda p: p / "nowhere"),
         ("eval", lambda p: p.write_text("{") and p),
         ("lens", lambda p: write(p, {"photos": [{"name": "001.png", "focus_distance": 1.0}]})),
-        ("truth-json", lambda p: write(p, {"frames": []})),
+        ("truth_json", lambda p: write(p, {"frames": []})),
         ("sharp", lambda p: (p / "001.png").write_text("no picture") and p),
     ],
 )
-def test_bad_input_names_the_file_and_keeps_the_old_page(tmp_path, inputs, capsys, name, spoil):
+def test_bad_input_names_the_file_and_keeps_the_old_page(tmp_path, inputs, name, spoil):
     out = tmp_path / "report.html"
     out.write_text("old")
     inputs[name] = spoil(inputs[name])
-    options = [text for key, path in inputs.items() for text in (f"--{key}", str(path))]
-    assert demo_report.main([*options, "--out", str(out)]) == 2
-    message = capsys.readouterr().err.strip()
-    assert str(inputs[name]) in message and "\n" not in message
+    with pytest.raises(InputError) as raised:
+        write_report(Report(**inputs), out)
+    assert str(inputs[name]) in str(raised.value) and "\n" not in str(raised.value)
     assert out.read_text() == "old"
+
+
+# ------------------------------------------------------------------------------------------ the commands
+
+
+def test_demo_trains_measures_renders_and_resumes(tmp_path):
+    scene = demo.bundled_scene()
+    train, evaluate, sharp, *refocused = demo.commands(scene, tmp_path, 300)
+    assert train[0][:4] == ["train", str(scene), "--out", str(tmp_path)]
+    assert train[0][4:] == ["--max-gaussians", "60000", "--iterations", "300"]
+    assert demo.shown(*evaluate) == f"cocogs eval {tmp_path} --json > {tmp_path / 'eval.json'}"
+    assert sharp[0][-1] == str(tmp_path / "sharp")
+    assert [words[-1] for words, _ in refocused] == [
+        str(tmp_path / "refocused" / name) for name in ("f0.75", "f1.05", "f1.7")
+    ]
+    (tmp_path / "checkpoint.pt").touch()
+    assert demo.commands(scene, tmp_path, None)[0][0][4:] == ["--resume"]
+
+
+def test_demo_ends_with_the_code_of_the_command_that_failed(tmp_path, capfd):
+    """`cocogs train` refuses to take the place of a foreign config.json."""
+    (tmp_path / "config.json").write_text("[]")
+    assert main(["demo", str(tmp_path)]) == 2
+    printed, complaint = capfd.readouterr()
+    assert "$ cocogs train " in printed and "$ cocogs eval" not in printed
+    assert "config.json is not a file of cocogs" in complaint
+    assert not (tmp_path / "report.html").exists()
+
+
+def test_demo_that_lacks_its_scene_says_so(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(demo, "PLACES", (tmp_path / "nowhere",))
+    assert main(["demo", str(tmp_path)]) == 2
+    assert f"{tmp_path / 'nowhere'}: reinstall cocogs." in capsys.readouterr().err
+
+
+def test_signal_is_passed_on_and_waited_for(tmp_path, monkeypatch):
+    """The command may save: it gets the signal once, and its own exit code counts."""
+    child = (
+        "import signal, sys, time, pathlib\n"
+        "signal.signal(signal.SIGTERM, lambda *_: (time.sleep(0.3), print('saved'), sys.exit(143)))\n"
+        "pathlib.Path('ready').touch()\n"
+        "time.sleep(30)\n"
+    )
+    start = subprocess.Popen
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(subprocess, "Popen", lambda _, **kind: start([sys.executable, "-c", child], **kind))
+
+    def end_us() -> None:
+        while not Path("ready").exists():
+            threading.Event().wait(0.01)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    sender = threading.Thread(target=end_us)
+    sender.start()
+    with pytest.raises(subprocess.CalledProcessError) as failed:
+        demo.execute(["train"], None)
+    sender.join()
+    assert failed.value.returncode == 143
