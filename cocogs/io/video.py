@@ -14,7 +14,8 @@ import numpy as np
 from PIL import Image
 
 from cocogs.errors import InputError, check_number
-from cocogs.io.atomic import replacing
+from cocogs.io.atomic import replacing, write_text
+from cocogs.io.json_file import read_json
 from cocogs.io.progress import Progress, Say
 from cocogs.io.video_color import to_srgb
 
@@ -86,15 +87,14 @@ def extract_frames(video: Path, folder: Path, count: int | None, settled: bool, 
                 )
             progress.add(1)
     say(f"{len(chosen)} of the {len(look.moved)} frames of {video} are used: {folder}.")
-    with replacing(folder / _STAMP) as temporary:
-        temporary.write_text(json.dumps(stamp))
+    write_text(folder / _STAMP, json.dumps(stamp))
     return folder
 
 
 def _read_stamp(folder: Path) -> object:
     try:
-        return json.loads((folder / _STAMP).read_text())
-    except (OSError, ValueError):
+        return read_json(folder / _STAMP)
+    except InputError:
         return None
 
 
