@@ -446,3 +446,11 @@ def test_impossible_lenses_are_told(focal: float, distortion: float, problem: st
     model.add_camera_with_trivial_rig(lens)
     model.add_image_with_trivial_frame(pycolmap.Image(name="a", camera_id=1, image_id=1), pycolmap.Rigid3d())
     assert sfm_checks.impossible_lens(model) == problem
+
+
+def test_panoramas_are_refused(tmp_path: Path) -> None:
+    xmp = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><GPano:ProjectionType>equirectangular</GPano:ProjectionType>'
+    for name in ("a.jpg", "b.jpg", "c.jpg"):
+        Image.new("RGB", (64, 32)).save(tmp_path / name, xmp=xmp if name == "b.jpg" else b"")
+    with pytest.raises(InputError, match=r"b\.jpg is a 360-degree photo"):
+        sfm.reconstruct(tmp_path, ["a.jpg", "b.jpg", "c.jpg"], tmp_path / "cache", 0, lambda line: None)

@@ -71,6 +71,7 @@ class PhotoHeader:
         bytes_per_value: 1, or 2 for files of more than 8 bits per channel.
         is_plain: COLMAP can read the file.
         says_white: False for a RAW file without the camera's white balance.
+        is_panorama: a 360-degree photo, by its metadata.
     """
 
     width: int
@@ -83,6 +84,7 @@ class PhotoHeader:
     bytes_per_value: int = 1
     is_plain: bool = True
     says_white: bool = True
+    is_panorama: bool = False
 
     def size(self, upright: bool) -> tuple[int, int]:
         """(width, height) in px, of the turned or of the stored picture."""
@@ -171,8 +173,15 @@ def read_header(path: Path) -> PhotoHeader:
         lens = read_lens_facts(exif, image.info.get("exif") or b"")
         transparent, depth = decoding.has_alpha(image), decoding.bytes_per_value(image)
         is_plain = image.format in ("JPEG", "MPO", "PNG", "TIFF") and path.suffix.lower() in _PLAIN_SUFFIXES
+        is_panorama = _says_panorama(image.info.get("xmp") or b"")
     upright = stored[::-1] if orientation >= 5 else stored
-    return PhotoHeader(*upright, *stored, orientation, transparent, lens, depth, is_plain)
+    facts = (orientation, transparent, lens, depth, is_plain)
+    return PhotoHeader(*upright, *stored, *facts, is_panorama=is_panorama)
+
+
+def _says_panorama(xmp: bytes | str) -> bool:
+    """Google's Photo Sphere metadata, which 360-degree cameras write, names the projection."""
+    return b"equirectangular" in (xmp.encode() if isinstance(xmp, str) else xmp)
 
 
 def _read_raw_header(path: Path) -> PhotoHeader:

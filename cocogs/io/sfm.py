@@ -78,6 +78,11 @@ def reconstruct(
         return _upright(colmap.read_model(model))
     _check_names(folder, names)
     headers = {name: read_header(folder / name) for name in names}
+    if panorama := next((name for name, header in headers.items() if header.is_panorama), None):
+        raise InputError(
+            f"{folder / panorama} is a 360-degree photo, for which cameras are not found yet: cut it into "
+            "perspective pictures and give their cameras, as COLMAP's or nerfstudio's tools do."
+        )
     groups = _camera_groups(folder, headers)
     stamp = cached_model.stamp({name: folder / name for name in names}, masks, seed)
     stamp["sequential"] = sequential
