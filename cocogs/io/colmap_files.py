@@ -13,7 +13,8 @@ from pathlib import Path
 import pycolmap
 
 from cocogs.errors import InputError
-from cocogs.io.source import Intrinsics, fits_float32, is_pinhole, is_size
+from cocogs.io.source import Intrinsics, fits_float32, is_size
+from cocogs.io.undistort import is_possible
 
 PARTS = ("cameras", "images", "points3D")
 # The smallest size in bytes of one entry of a binary file.
@@ -122,13 +123,10 @@ def _checked(model: str, width: int, height: int, params: tuple[float, ...], pat
         raise _broken(path) from error
     if all_round:
         raise InputError(f"{path} has a {model} camera, which sees all round: export perspective views.")
-    focal_lengths, center = (
-        [params[index] for index in indices if complete]
-        for indices in (camera.focal_length_idxs(), camera.principal_point_idxs())
-    )
-    if not (complete and is_pinhole(width, height, focal_lengths, center)):
+    lens = Intrinsics(model, width, height, params)
+    if not (complete and is_possible(lens)):
         raise _broken(path)
-    return Intrinsics(model, width, height, params)
+    return lens
 
 
 def _forward_slashes(name: str) -> str:

@@ -10,11 +10,12 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import numpy as np
-import torch
 
+from cocogs.camera import is_rotation
 from cocogs.errors import InputError
 from cocogs.io import bundler, metashape, openmvg, opensfm, phone_scans, realityscan
-from cocogs.io.source import MAX_SIDE, Source, fits_float32
+from cocogs.io.source import Source, fits_float32
+from cocogs.io.undistort import is_possible
 
 
 @dataclass(frozen=True)
@@ -75,12 +76,11 @@ def read_export(program: Program, path: Path, data: Path) -> Source:
         raise InputError(f"{path} names photo {twin} twice: rename the photos and export the cameras again.")
     for shot in source.shots:
         lens = shot.intrinsics
-        if not (1 <= lens.width <= MAX_SIDE and 1 <= lens.height <= MAX_SIDE and lens.params[0] > 0):
-            raise _broken(program, path, f"an impossible size or focal length of {shot.name}")
-        if not fits_float32(lens.params) or not fits_float32(shot.cam_from_world.numpy()):
+        if not is_possible(lens):
+            raise _broken(program, path, f"an impossible size or lens of {shot.name}")
+        if not fits_float32(shot.cam_from_world.numpy()):
             raise _broken(program, path, f"impossible numbers of {shot.name}")
-        rotation = shot.cam_from_world[:3, :3]
-        if not torch.allclose(rotation @ rotation.T, torch.eye(3).double(), atol=1e-3) or rotation.det() < 0:
+        if not is_rotation(shot.cam_from_world[:3, :3]):
             raise _broken(program, path, f"the axes of {shot.name} are no rotation")
     if source.points is not None and not fits_float32(source.points.numpy()):
         raise _broken(program, path, "points that are not finite, or huge")

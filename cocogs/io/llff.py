@@ -14,7 +14,8 @@ from torch import Tensor
 
 from cocogs.camera import is_rotation, pose_at
 from cocogs.errors import InputError, reason_of
-from cocogs.io.source import Intrinsics, Shot, Source, fits_float32, is_pinhole, is_size
+from cocogs.io.source import Intrinsics, Shot, Source, fits_float32
+from cocogs.io.undistort import is_possible
 
 FILE = "poses_bounds.npy"
 
@@ -36,12 +37,12 @@ def read_poses_bounds(data: Path, names: list[str]) -> Source:
     shots = []
     for name, matrix, (near, far) in zip(names, matrices, bounds, strict=True):
         height, width, focal = matrix[:, 4].tolist()
-        if not (is_size(width, height) and is_pinhole(width, height, [focal], []) and 0 < near < far):
+        width, height = round(width), round(height)
+        lens = Intrinsics("SIMPLE_PINHOLE", width, height, (focal, width / 2, height / 2))
+        if not (is_possible(lens) and 0 < near < far):
             raise InputError(
                 f"{path} holds an impossible size, focal length or depth of {name}: make it anew."
             )
-        width, height = round(width), round(height)
-        lens = Intrinsics("SIMPLE_PINHOLE", width, height, (focal, width / 2, height / 2))
         # LLFF's poses come from COLMAP, which reads the pixels as stored and ignores the EXIF orientation.
         shots.append(Shot(name, lens, _pose(matrix, path), upright=False))
     return Source(shots, bounds=torch.from_numpy(bounds))

@@ -20,7 +20,8 @@ from cocogs.errors import InputError, reason_of
 from cocogs.io.json_file import read_json
 from cocogs.io.photos import SUFFIXES, read_header
 from cocogs.io.progress import Say
-from cocogs.io.source import Intrinsics, Shot, Source, fits_float32, is_pinhole, is_size, opencv_lens
+from cocogs.io.source import Intrinsics, Shot, Source, fits_float32, is_size, opencv_lens
+from cocogs.io.undistort import is_possible
 
 FILES = ("transforms.json", "transforms_train.json")
 _FISHEYE = "OPENCV_FISHEYE"
@@ -195,7 +196,7 @@ def _intrinsics(frame: _Frame) -> Intrinsics:
     fx, fy = _focal_lengths(frame, width, height)
     centre = (_number(frame, "cx", width / 2), _number(frame, "cy", height / 2))
     k1, k2, k3, k4, p1, p2 = (_number(frame, key, 0) for key in ("k1", "k2", "k3", "k4", "p1", "p2"))
-    if not is_pinhole(width, height, (fx, fy), centre):
+    if not is_possible(Intrinsics("PINHOLE", width, height, (fx, fy, *centre))):
         raise InputError(
             f"{frame.path}: the focal length or the principal point of {frame.name} is impossible: "
             "export it again."

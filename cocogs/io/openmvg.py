@@ -4,7 +4,6 @@ Rotations are camera-from-world with OpenCV axes, `center` is the camera's posit
 OpenMVG's pixel centres are whole numbers, ours lie at +0.5.
 """
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import torch
 
 from cocogs.camera import pose_at
 from cocogs.errors import InputError
+from cocogs.io.json_file import read_json
 from cocogs.io.source import Intrinsics, Shot, Source, opencv_lens
 
 _CENTRE = 0.5
@@ -26,7 +26,7 @@ def find(data: Path) -> Path | None:
 
 def read(path: Path, data: Path) -> Source:
     """The views that have a pose, and the points, which have no colours: they become grey."""
-    content = json.loads(path.read_text(encoding="utf-8-sig"))
+    content = read_json(path, "export it again")
     lenses = _lenses(path, content["intrinsics"])
     poses = {entry["key"]: entry["value"] for entry in content["extrinsics"]}
     shots = []

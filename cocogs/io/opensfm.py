@@ -4,7 +4,6 @@ Rotations are camera-from-world as axis times angle, with OpenCV axes. Focal len
 parts of the picture's longer side, the latter from its middle (OpenSfM's documentation, "Geometric Models").
 """
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from scipy.spatial.transform import Rotation
 from torch import Tensor
 
 from cocogs.errors import InputError
+from cocogs.io.json_file import read_json
 from cocogs.io.source import Intrinsics, Shot, Source, opencv_lens
 
 FILES = ("reconstruction.json", "opensfm/reconstruction.json")
@@ -26,7 +26,7 @@ def find(data: Path) -> Path | None:
 
 def read(path: Path, data: Path) -> Source:
     """The cameras and points of the reconstruction with the most photos."""
-    content = json.loads(path.read_text(encoding="utf-8-sig"))
+    content = read_json(path, "export it again")
     best = max(content, key=lambda part: len(part["shots"]))
     lenses = {name: _lens(path, name, camera) for name, camera in best["cameras"].items()}
     shots = []

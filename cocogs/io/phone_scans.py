@@ -4,7 +4,6 @@ Both take ARKit's poses: world-from-camera with OpenGL axes (x right, y up, z ba
 drift is not corrected; photos whose cameras were aligned anew reconstruct sharper.
 """
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +12,7 @@ from scipy.spatial.transform import Rotation
 from torch import Tensor
 
 from cocogs.camera import pose_at
+from cocogs.io.json_file import read_json
 from cocogs.io.source import Intrinsics, Shot, Source
 
 # Polycam's own correction of the poses comes first.
@@ -31,7 +31,7 @@ def read_polycam(path: Path, data: Path) -> Source:
     photos = path.parent / dict(_POLYCAM)[path.name]
     shots = []
     for file in sorted(path.glob("*.json")):
-        said = json.loads(file.read_text(encoding="utf-8-sig"))
+        said = read_json(file, "export it again")
         pose = np.array([[said[f"t_{row}{column}"] for column in range(4)] for row in range(3)], float)
         values = tuple(float(said[key]) for key in ("fx", "fy", "cx", "cy"))
         lens = Intrinsics("PINHOLE", int(said["width"]), int(said["height"]), values)
@@ -57,7 +57,7 @@ def _record3d_photos(file: Path) -> Path:
 def read_record3d(path: Path, data: Path) -> Source:
     """`K` is the intrinsic matrix column by column; `perFrameIntrinsicCoeffs` (fx, fy, cx, cy) is better
     where it is given. `poses` are quaternions (x, y, z, w) and positions."""
-    said = json.loads(path.read_text(encoding="utf-8-sig"))
+    said = read_json(path, "export it again")
     photos, K = _record3d_photos(path), said["K"]
     size = int(said["w"]), int(said["h"])
     of_all = (K[0], K[4], K[6], K[7])

@@ -10,24 +10,11 @@ from torch import Tensor
 # px; no picture is larger, so larger numbers come from damaged files.
 MAX_SIDE = (1 << 20) - 1
 MAX_AREA = 1 << 30
-# Focal lengths, and how far the principal point may lie from the corner, in picture sizes. A lens of 2 m
-# before 35 mm film has 56. What lies beyond comes from a damaged file.
-FOCAL_LENGTHS = 1e-2, 1e4
-FARTHEST_CENTER = 100
 
 
 def is_size(width: float, height: float) -> bool:
     """Whether a picture can measure width x height px."""
     return 1 <= width <= MAX_SIDE and 1 <= height <= MAX_SIDE and width * height <= MAX_AREA
-
-
-def is_pinhole(width: int, height: int, focal_lengths: Sequence[float], center: Sequence[float]) -> bool:
-    """Whether a lens can have these focal lengths and this principal point, px."""
-    size = max(width, height)
-    low, high = FOCAL_LENGTHS
-    return all(low * size <= focal <= high * size for focal in focal_lengths) and all(
-        abs(value) <= FARTHEST_CENTER * size for value in center
-    )
 
 
 def fits_float32(values: np.ndarray | Sequence[float] | float | int) -> bool:

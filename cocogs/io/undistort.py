@@ -11,7 +11,12 @@ import torch
 from torch import Tensor
 
 from cocogs.camera import Camera, intrinsics_matrix
-from cocogs.io.source import Intrinsics
+from cocogs.io.source import Intrinsics, fits_float32, is_size
+
+# Focal lengths, and how far the principal point may lie from the corner, in picture sizes. A lens of 2 m
+# before 35 mm film has 56. What lies beyond comes from a damaged file.
+FOCAL_LENGTHS = 1e-2, 1e4
+FARTHEST_CENTER = 100
 
 # Pixels of an undistorted picture. Of smaller ones it is kept where their pixels lie in the distorted one; of
 # larger ones that is found anew for every photo, for so many pixels at a time.
@@ -61,6 +66,19 @@ def as_pycolmap(intrinsics: Intrinsics) -> pycolmap.Camera:
         width=intrinsics.width,
         height=intrinsics.height,
         params=list(intrinsics.params),
+    )
+
+
+def is_possible(lens: Intrinsics) -> bool:
+    """Whether pictures can have this size, and their lens these focal lengths and this principal point."""
+    if not (is_size(lens.width, lens.height) and fits_float32(lens.params)):
+        return False
+    camera, size = as_pycolmap(lens), max(lens.width, lens.height)
+    focal_lengths = [lens.params[index] for index in camera.focal_length_idxs()]
+    center = [lens.params[index] for index in camera.principal_point_idxs()]
+    shortest, longest = FOCAL_LENGTHS
+    return all(shortest * size <= focal <= longest * size for focal in focal_lengths) and all(
+        abs(value) <= FARTHEST_CENTER * size for value in center
     )
 
 
