@@ -45,7 +45,7 @@ def opened(path: Path) -> Iterator[ImageFile.ImageFile]:
         InputError: the file cannot be read, also where what is done with the picture fails.
     """
     try:
-        with _calm(), path.open("rb") as file, Image.open(file, formats=_FORMATS) as image:
+        with calm(), path.open("rb") as file, Image.open(file, formats=_FORMATS) as image:
             if max(image.size) > MAX_SIDE:
                 raise _unreadable(path, "an impossible size")
             if image.format in ("AVIF", "HEIF") and _is_cut_short(path):
@@ -105,7 +105,7 @@ def stored_size(image: ImageFile.ImageFile) -> tuple[int, int]:
 
 
 @contextmanager
-def _calm() -> Iterator[None]:
+def calm() -> Iterator[None]:
     """Pillow neither warns the user of odd files nor refuses photos of more than 179 megapixels.
 
     One thread at a time: warning filters and Pillow's limit are the process's.
