@@ -113,6 +113,8 @@ def test_lens_facts(tmp_path: Path) -> None:
     facts = photos.read_header(path).lens
     assert (facts.camera_model, facts.focal_length_mm, facts.f_number) == ("Cam 5", 50, 2.8)
     assert (facts.focal_length_35mm, facts.focus_distance) == (75, 1.5)
+    assert photos.read_header(write_dng(path, mosaic(_light()))).lens.focal_length_mm is None
+    assert raw.read_lens(write_dng(path, mosaic(_light()), exif=FACTS)) == (50, pytest.approx(2.8))
 
 
 def test_canons_focus_distance(tmp_path: Path) -> None:

@@ -47,7 +47,7 @@ def opened(path: Path) -> Iterator[ImageFile.ImageFile]:
         InputError: the file cannot be read, also where what is done with the picture fails.
     """
     try:
-        with _calm(), path.open("rb") as file, Image.open(file, formats=_FORMATS) as image:
+        with calm(), path.open("rb") as file, Image.open(file, formats=_FORMATS) as image:
             if not is_size(*image.size):
                 raise _unreadable(path, "an impossible size")
             if image.format in ("AVIF", "HEIF") and _is_cut_short(path):
@@ -114,7 +114,7 @@ def stored_size(image: ImageFile.ImageFile) -> tuple[int, int]:
 
 
 @contextmanager
-def _calm() -> Iterator[None]:
+def calm() -> Iterator[None]:
     """Pillow neither warns the user of odd files nor refuses photos of more than 179 megapixels.
 
     Warning filters and Pillow's limit are the process's: the first of several threads sets them, the last one

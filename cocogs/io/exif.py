@@ -95,6 +95,12 @@ def read_raw_exif(path: Path) -> tuple[Image.Exif, bytes]:
     return exif, head
 
 
+def says_white_balance(exif: Image.Exif) -> bool:
+    """False for a DNG file that lacks both AsShotNeutral and AsShotWhiteXY. Other RAW files have theirs."""
+    dng_version, neutral, white = 50706, 50728, 50729
+    return dng_version not in exif or neutral in exif or white in exif
+
+
 def _cr3_block(head: bytes, name: bytes) -> bytes:
     """The TIFF block in a box of a .CR3 file: its size, its name, the block."""
     place = head.index(name)

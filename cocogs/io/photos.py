@@ -21,6 +21,7 @@ from cocogs.io.exif import (
     read_lens_facts,
     read_orientation,
     read_raw_exif,
+    says_white_balance,
 )
 from cocogs.io.pixels import from_float, largest, resize_area, to_float, write_png
 
@@ -186,16 +187,16 @@ def _says_panorama(xmp: bytes | str) -> bool:
 
 def _read_raw_header(path: Path) -> PhotoHeader:
     header = raw.read_header(path)
-    lens = read_lens_facts(*read_raw_exif(path))
-    lens = replace(
-        lens,
-        focal_length_mm=lens.focal_length_mm or header.focal_length_mm,
-        f_number=lens.f_number or header.f_number,
-    )
+    with decoding.calm():
+        exif, block = read_raw_exif(path)
+        lens, says_white = read_lens_facts(exif, block), says_white_balance(exif)
+    if lens.focal_length_mm is None:
+        focal_length, f_number = raw.read_lens(path)
+        lens = replace(lens, focal_length_mm=focal_length, f_number=f_number)
     stored = header.width, header.height
     upright = stored[::-1] if header.orientation >= 5 else stored
     return PhotoHeader(
-        *upright, *stored, header.orientation, False, lens, 2, is_plain=False, says_white=header.says_white
+        *upright, *stored, header.orientation, False, lens, 2, is_plain=False, says_white=says_white
     )
 
 
@@ -206,7 +207,8 @@ def exif_for_copy(path: Path) -> bytes:
         InputError: the file is not a readable picture.
     """
     if raw.is_raw(path):
-        return copied_exif(read_raw_exif(path)[0])
+        with decoding.calm():
+            return copied_exif(read_raw_exif(path)[0])
     with decoding.opened(path) as image:
         return copied_exif(read_exif(image))
 

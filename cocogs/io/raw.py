@@ -43,16 +43,11 @@ class RawHeader:
     Args:
         width, height: size in px of the picture as stored, without the sensor's borders.
         orientation: EXIF orientation, 1 (upright) to 8.
-        focal_length_mm, f_number: of the lens; None where the file does not say.
-        says_white: the camera wrote down its white balance.
     """
 
     width: int
     height: int
     orientation: int
-    focal_length_mm: float | None
-    f_number: float | None
-    says_white: bool
 
 
 def is_raw(path: Path) -> bool:
@@ -61,22 +56,30 @@ def is_raw(path: Path) -> bool:
 
 
 def read_header(path: Path) -> RawHeader:
-    """Size, orientation and lens of a RAW file.
+    """Size and orientation of a RAW file.
 
     Raises:
         InputError: LibRaw does not know the file.
     """
     with _opened(path) as file:
         left, top, right, bottom = _crop(file.sizes)
+        return RawHeader(right - left, bottom - top, _ORIENTATIONS.get(file.sizes.flip & 7, 1))
+
+
+def read_lens(path: Path) -> tuple[float | None, float | None]:
+    """(focal length in mm, f-number) as LibRaw finds them, also without EXIF; None where it does not.
+
+    It unpacks all pixels for that, so ask the EXIF first.
+
+    Raises:
+        InputError: as for `decode`.
+    """
+    with _opened(path) as file, _complaints():
         other = file.other
-        return RawHeader(
-            width=right - left,
-            height=bottom - top,
-            orientation=_ORIENTATIONS.get(file.sizes.flip & 7, 1),
-            focal_length_mm=other.focal_length if other.focal_length > 0 else None,
-            f_number=other.aperture if other.aperture > 0 else None,
-            says_white=_says_white(file),
-        )
+    return (
+        other.focal_length if other.focal_length > 0 else None,
+        other.aperture if other.aperture > 0 else None,
+    )
 
 
 def decode(path: Path, half: bool = False) -> np.ndarray:
@@ -190,7 +193,8 @@ def _opened(path: Path) -> Iterator[rawpy.RawPy]:
         raise InputError(f"{path} does not exist: put it back or name another folder.")
     try:
         with rawpy.RawPy() as file:
-            file.open_file(str(path))
+            with _complaints():  # it raises as well
+                file.open_file(str(path))
             yield file
     except rawpy.LibRawError as error:
         reason = error.args[0].decode() if error.args and isinstance(error.args[0], bytes) else str(error)
