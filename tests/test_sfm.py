@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -142,17 +143,6 @@ def test_a_changed_photo_or_damaged_cache_is_computed_anew(
     assert [path.name for path in cache.iterdir()] == ["sparse"], "a failed run leaves nothing behind"
 
 
-def test_pairs_are_all_of_few_photos_and_the_most_alike_of_many() -> None:
-    few = torch.zeros(5, 5)
-    assert matching.pairs_to_match(few) == [(i, j) for i in range(5) for j in range(i + 1, 5)]
-    places = torch.arange(100.0)
-    likeness = 100 - (places[:, None] - places).abs()
-    pairs = matching.pairs_to_match(likeness)
-    assert pairs == sorted(set(pairs)) and all(i < j for i, j in pairs)
-    assert {(50, 50 + step) for step in range(1, matching.NEIGHBOURS // 2 + 1)} <= set(pairs)
-    assert len(pairs) < 100 * matching.NEIGHBOURS
-
-
 def test_portrait_and_landscape_photos_of_one_size_get_a_camera_each(tmp_path: Path) -> None:
     photos = tmp_path / "photos"
     cameras = make_cameras(5)
@@ -163,6 +153,77 @@ def test_portrait_and_landscape_photos_of_one_size_get_a_camera_each(tmp_path: P
     sizes = {shot.name: (shot.intrinsics.width, shot.intrinsics.height) for shot in source.shots}
     assert len(sizes) >= 4
     assert all(size == ((180, 240) if name == "002.png" else (240, 180)) for name, size in sizes.items())
+
+
+# --- Interrupted searches -------------------------------------------------------------------------------
+
+
+class Calls(list[str]):
+    """Notes what pycolmap is asked for, and interrupts one of the calls."""
+
+    def __init__(self, patch: pytest.MonkeyPatch, interrupted: str | None = None) -> None:
+        for name in ("import_images", "extract_features", "match_image_pairs", "incremental_mapping"):
+            patch.setattr(pycolmap, name, self._noting(name, getattr(pycolmap, name), name == interrupted))
+
+    def _noting(self, name: str, function: Callable, interrupt: bool) -> Callable:
+        def call(*args: object, **options: object) -> object:
+            self.append(name)
+            if interrupt and self.count(name) == 2 - (name in ("import_images", "incremental_mapping")):
+                raise KeyboardInterrupt
+            return function(*args, **options)
+
+        return call
+
+
+@pytest.mark.parametrize(
+    "interrupted, left",
+    [
+        ("import_images", ["import_images", "extract_features", "match_image_pairs", "incremental_mapping"]),
+        ("extract_features", ["extract_features", "match_image_pairs", "incremental_mapping"]),
+        ("match_image_pairs", ["match_image_pairs", "incremental_mapping"]),
+        ("incremental_mapping", ["incremental_mapping"]),
+    ],
+)
+def test_an_interrupted_search_goes_on_where_it_stopped(
+    result: tuple[Source, list[str]],
+    folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    interrupted: str,
+    left: list[str],
+) -> None:
+    """With the same result, to the bit. Features and matches come in batches, of which the second fails."""
+    monkeypatch.setattr(matching, "FEATURE_BATCH", 4)
+    monkeypatch.setattr(matching, "PAIR_BATCH", 10)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        before = Calls(patch, interrupted)
+        _reconstruct(folder, tmp_path)
+    before.pop()  # which failed
+    with monkeypatch.context() as patch:
+        after = Calls(patch)
+        source, _ = _reconstruct(folder, tmp_path)
+    whole = ["import_images"] + 2 * ["extract_features"] + 3 * ["match_image_pairs"] + ["incremental_mapping"]
+    assert list(dict.fromkeys(after)) == left
+    assert sorted([*before, *after]) == sorted(whole)
+    assert source.points is not None and torch.equal(source.points, result[0].points)
+    for ours, first in zip(source.shots, result[0].shots, strict=True):
+        assert ours.intrinsics == first.intrinsics and torch.equal(ours.cam_from_world, first.cam_from_world)
+    assert [path.name for path in tmp_path.iterdir()] == ["sparse"]
+
+
+def test_an_interrupted_search_of_other_photos_starts_anew(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    photos = Path(shutil.copytree(folder, tmp_path / "photos"))
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        Calls(patch, "incremental_mapping")
+        _reconstruct(photos, tmp_path / "cache")
+    assert (tmp_path / "cache" / ".work" / "database.db").exists()
+    (photos / "photo 001.png").touch()
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        again = Calls(patch, "incremental_mapping")
+        _reconstruct(photos, tmp_path / "cache")
+    assert again[0] == "import_images"
 
 
 # --- Lenses, masks, groups -----------------------------------------------------------------------------
@@ -299,8 +360,7 @@ def test_photos_without_any_texture(tmp_path: Path) -> None:
     _refused(tmp_path / "photos", tmp_path / "cache", "only 0 of 3 photos could be placed")
 
 
-def test_what_a_killed_run_left_is_removed(tmp_path: Path) -> None:
-    (tmp_path / "cache" / ".work-old").mkdir(parents=True)
+def test_after_an_error_nothing_is_left(tmp_path: Path) -> None:
     write_photos(tmp_path / "photos", make_cameras(3))
     (tmp_path / "photos" / "001.png").write_bytes(b"")
     _refused(tmp_path / "photos", tmp_path / "cache", "cannot be read")

@@ -1,12 +1,12 @@
 """A cached model beside a stamp of what it was made from.
 
 The work is done in a hidden folder in the cache. When it is finished, the model takes its place beside its
-stamp. The next run reads it from there, and a killed run leaves nothing half-made.
+stamp, and the next run reads it from there. What an interrupted run leaves is taken up by the next run that
+wants the same model, and removed by one that wants another.
 """
 
 import json
 import shutil
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,28 +15,44 @@ import pycolmap
 
 from cocogs.errors import InputError
 from cocogs.io import colmap
+from cocogs.io.atomic import replacing
 from cocogs.io.lock import alone_in
 from cocogs.io.source import Source
 
-_WORK = ".work-"
-# Raise it when the same photos give another model than before.
-_VERSION = 2
+_WORK, _STAMP = ".work", "stamp.json"
+# Raise it when the same photos give another model than before, or the work folder looks different.
+_VERSION = 3
 
 
 @contextmanager
-def work_folder(cache: Path) -> Iterator[Path]:
-    """A hidden folder in the cache, removed when the work has ended, with or without success.
+def work_folder(cache: Path, stamp: dict) -> Iterator[Path]:
+    """A hidden folder in the cache. It stays when the work is interrupted, as by Ctrl-C or a crash.
+
+    It is removed when the work has ended, and after an error, which the photos or the disk may be to blame
+    for.
+
+    Args:
+        stamp: what the work depends on. The folder of an interrupted run with the same stamp is yielded as
+            that run left it; one with another stamp is emptied.
 
     Raises:
         InputError: the cache cannot be written.
     """
+    work = cache / _WORK
     try:
         cache.mkdir(parents=True, exist_ok=True)
         with alone_in(cache):
-            for left_by_a_killed_run in cache.glob(f"{_WORK}*"):
-                shutil.rmtree(left_by_a_killed_run, ignore_errors=True)
-            with tempfile.TemporaryDirectory(dir=cache, prefix=_WORK) as work:
-                yield Path(work)
+            if _read_stamp(work) != _as_read(stamp):
+                shutil.rmtree(work, ignore_errors=True)
+                work.mkdir()
+                with replacing(work / _STAMP) as unfinished:
+                    unfinished.write_text(json.dumps(stamp))
+            try:
+                yield work
+            except Exception:
+                shutil.rmtree(work, ignore_errors=True)
+                raise
+            shutil.rmtree(work, ignore_errors=True)
     except OSError as error:
         reason = error.strerror or str(error)
         message = f"{cache} cannot be written ({reason}): free space or choose a writable folder."
@@ -62,10 +78,22 @@ def _files(paths: Mapping[str, Path]) -> list:
 def read(model: Path, stamp: dict) -> Source | None:
     """The cached model; None where there is none, it was made from other things, or it is damaged."""
     try:
-        same = json.loads((model / "stamp.json").read_text()) == stamp
-        return colmap.read_model(model) if same else None
-    except (OSError, ValueError, InputError):
+        return colmap.read_model(model) if _read_stamp(model) == _as_read(stamp) else None
+    except InputError:
         return None
+
+
+def _read_stamp(folder: Path) -> object:
+    """None where the folder has none that can be read."""
+    try:
+        return json.loads((folder / _STAMP).read_text())
+    except (OSError, ValueError):
+        return None
+
+
+def _as_read(stamp: dict) -> object:
+    """The stamp as it comes out of a file."""
+    return json.loads(json.dumps(stamp))
 
 
 def read_notes(model: Path) -> dict:
@@ -97,9 +125,10 @@ def save(
     for image in found.images.values():
         image.name = names[image.name]
     result = work / "result"
+    shutil.rmtree(result, ignore_errors=True)
     result.mkdir()
     found.write_binary(result)
-    (result / "stamp.json").write_text(json.dumps(stamp))
+    (result / _STAMP).write_text(json.dumps(stamp))
     (result / "notes.json").write_text(json.dumps(notes))
     shutil.rmtree(model, ignore_errors=True)
     result.rename(model)

@@ -1,17 +1,18 @@
-"""Features of photos and their matches, into a COLMAP database. SfM and triangulation share these steps."""
+"""Features of photos and their matches, into a COLMAP database. SfM and triangulation share these steps.
 
+Each step goes on where an interrupted run stopped in the same work folder.
+"""
+
+import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import combinations
 from pathlib import Path
 
 import numpy as np
 import pycolmap
-import torch
 from PIL import Image
-from torch import Tensor
 
 from cocogs.io.progress import Progress, Say
 
@@ -19,13 +20,14 @@ from cocogs.io.progress import Progress, Say
 FEATURE_SIZE = 1600
 # 3,000 features lose a sixth of the photos of a defocused scene (docs/method.md).
 FEATURES = 8192
-# Each photo is fully matched with this many others: the most alike by a quick look at LOOK features each.
-NEIGHBOURS = 16
-LOOK = 1024
 # COLMAP's 0.8 is too strict for blurred photos; geometric verification removes wrong matches.
 # On a strongly defocused set (blowtorch_f63) 20 of 29 photos are placed instead of 15, all within 2 % of the
 # cameras' spread of where SfM on many more photos puts them.
 LOWE_RATIO = 0.85
+# So many photos and pairs go to pycolmap at a time: enough for all cores, few enough for progress to be seen
+# and little to be lost by an interruption.
+FEATURE_BATCH = 2 * max(2, os.cpu_count() or 1)
+PAIR_BATCH = 20 * max(2, os.cpu_count() or 1)
 
 
 @dataclass(frozen=True)
@@ -63,11 +65,22 @@ def quiet() -> Iterator[None]:
 
 
 def link(source: Path, target: Path) -> None:
-    """Symbolic link, or a copy where the system has none."""
+    """Symbolic link, or a copy where the system has none; nothing where an interrupted run has made it."""
+    if target.exists():
+        return
     try:
         target.symlink_to(source.resolve())
     except OSError:
-        shutil.copyfile(source, target)
+        with whole(target) as unfinished:
+            shutil.copyfile(source, unfinished)
+
+
+@contextmanager
+def whole(target: Path) -> Iterator[Path]:
+    """A path beside `target` in the work folder; what is written there gets its name at the end."""
+    unfinished = target.with_name(f"unfinished-{target.name}")
+    yield unfinished
+    unfinished.replace(target)
 
 
 def write_mask(job: Job, name: str, mask: np.ndarray) -> None:
@@ -78,48 +91,77 @@ def write_mask(job: Job, name: str, mask: np.ndarray) -> None:
         mask: (H, W) bool of the photo's size, True = use.
     """
     job.masks.mkdir(exist_ok=True)
-    Image.fromarray(np.where(mask, 255, 0).astype(np.uint8)).save(job.masks / f"{name}.png")
+    with whole(job.masks / f"{name}.png") as unfinished:
+        Image.fromarray(np.where(mask, 255, 0).astype(np.uint8)).save(unfinished)
 
 
-def extract_features(job: Job, names: list[str]) -> None:
-    """SIFT features of photos that are in the database."""
+def enter_photos(job: Job, groups: Iterable[tuple[list[str], pycolmap.ImageReaderOptions]]) -> None:
+    """Photos into a new database, unless an interrupted run has entered them.
+
+    Args:
+        groups: file names in the work folder of photos that share a camera, and how pycolmap reads them (each
+            group with options of its own, which are changed).
+    """
+    if job.database.exists():
+        return
+    unfinished = job.work / "unfinished.db"
+    for left in job.work.glob(f"{unfinished.name}*"):
+        left.unlink()
+    pycolmap.Database.open(unfinished).close()
+    groups = list(groups)
+    progress = Progress("Reading photos", sum(len(names) for names, _ in groups), job.say, patience=2)
+    for names, reader in groups:
+        # In name order: the threads that find features would number the photos as they happen to finish.
+        for batch in batches(names, 32):
+            pycolmap.import_images(unfinished, job.work, pycolmap.CameraMode.SINGLE, batch, reader)
+            with pycolmap.Database.open(unfinished) as database:
+                reader.existing_camera_id = database.read_image_with_name(names[0]).camera_id
+            progress.add(len(batch))
+    unfinished.rename(job.database)
+
+
+def extract_features(job: Job, names: Sequence[str]) -> None:
+    """SIFT features of photos that are in the database, but for those that an interrupted run has found."""
     options = pycolmap.FeatureExtractionOptions()
     options.max_image_size = FEATURE_SIZE
     options.sift.max_num_features = FEATURES
     reader = pycolmap.ImageReaderOptions()
     if job.masks.is_dir():
         reader.mask_path = job.masks
-    progress = Progress("Finding features", len(names), job.say)
-    for batch in _batches(names, 4):
+    with pycolmap.Database.open(job.database) as database:
+        numbers = {image.name: image.image_id for image in database.read_all_images()}
+        left = [name for name in names if not database.exists_descriptors(numbers[name])]
+    progress = Progress("Finding features", len(names), job.say, start=len(names) - len(left))
+    for batch in batches(left, FEATURE_BATCH):
         pycolmap.extract_features(
             job.database, job.work, batch, pycolmap.CameraMode.SINGLE, reader, extraction_options=options
         )
         progress.add(len(batch))
 
 
-def match_features(job: Job, names: list[str]) -> None:
-    """Matches between photos, geometrically verified, into the database."""
+def match_features(job: Job, names: Sequence[str], pairs: Sequence[tuple[int, int]]) -> None:
+    """Matches between photos, geometrically verified, into the database.
+
+    Args:
+        names: photos in the database.
+        pairs: places in `names`. Those that an interrupted run has matched are passed over.
+    """
     verification = pycolmap.TwoViewGeometryOptions()
     verification.ransac.random_seed = job.seed
     matching = pycolmap.FeatureMatchingOptions()
     matching.sift.max_ratio = LOWE_RATIO
     pairing = pycolmap.ImportedPairingOptions()
     pairing.match_list_path = job.work / "pairs.txt"
-    pairs = pairs_to_match(_likeness(job, names))
-    progress = Progress("Matching pairs of photos", len(pairs), job.say)
-    for batch in _batches(pairs, 40):
+    with pycolmap.Database.open(job.database) as database:
+        numbers = {image.name: image.image_id for image in database.read_all_images()}
+        ids = [numbers[name] for name in names]
+        left = [pair for pair in pairs if not database.exists_two_view_geometry(ids[pair[0]], ids[pair[1]])]
+    progress = Progress("Matching pairs of photos", len(pairs), job.say, start=len(pairs) - len(left))
+    for batch in batches(left, PAIR_BATCH):
         lines = (f"{names[one]} {names[other]}\n" for one, other in batch)
         Path(pairing.match_list_path).write_text("".join(lines))
         pycolmap.match_image_pairs(job.database, matching, pairing, verification)
         progress.add(len(batch))
-
-
-def pairs_to_match(likeness: Tensor) -> list[tuple[int, int]]:
-    """Sorted pairs (i < j): each photo, a row of the (P, P) likeness, with its NEIGHBOURS most alike."""
-    count = len(likeness)
-    others = likeness.clone().fill_diagonal_(-1)
-    ranked = others.argsort(dim=1, descending=True, stable=True)[:, : min(NEIGHBOURS, count - 1)]
-    return sorted({(min(i, j), max(i, j)) for i in range(count) for j in ranked[i].tolist()})
 
 
 @dataclass(frozen=True)
@@ -137,62 +179,26 @@ class MatchedPair:
     pixels_other: np.ndarray
 
 
-def matched_pairs(job: Job) -> list[MatchedPair]:
-    """The verified matches in the database, the pair with the most matches first."""
-    found = []
-    with pycolmap.Database.open(job.database) as database:
-        names = {image.image_id: image.name for image in database.read_all_images()}
-        pixels = {number: database.read_keypoints(number)[:, :2].astype(np.float64) for number in names}
-        for pair_id, geometry in zip(*database.read_two_view_geometries(), strict=True):
-            one, other = pycolmap.pair_id_to_image_pair(pair_id)
-            rows = np.asarray(geometry.inlier_matches)
-            if len(rows):
-                found.append(
-                    MatchedPair(names[one], names[other], pixels[one][rows[:, 0]], pixels[other][rows[:, 1]])
-                )
-    return sorted(found, key=lambda pair: -len(pair.pixels_one))
+def matched_pairs(job: Job, most: int | None = None) -> list[MatchedPair]:
+    """The verified matches in the database, the pair with the most matches first.
 
-
-def _likeness(job: Job, names: list[str]) -> Tensor:
-    """(P, P) float: how many of the largest features of two photos match.
-
-    Matching all features of a pair takes some 30 times longer, which only the promising pairs are worth.
+    Args:
+        most: how many pairs are read, for those of many photos do not fit into memory; None reads all.
     """
     with pycolmap.Database.open(job.database) as database:
-        numbers = {image.name: image.image_id for image in database.read_all_images()}
-        largest = [_largest_features(database, numbers[name]) for name in names]
-    likeness = torch.zeros(len(names), len(names))
-    pairs = list(combinations(range(len(names)), 2))
-    progress = Progress("Comparing photos", len(pairs), job.say, patience=2)
-    for one, other in pairs:
-        likeness[one, other] = likeness[other, one] = _count_matches(largest[one], largest[other])
-        progress.add(1)
-    return likeness
+        names = {image.image_id: image.name for image in database.read_all_images()}
+        counted = zip(*database.read_two_view_geometry_num_inliers(), strict=True)
+        ranked = sorted(((count, pair) for pair, count in counted if count), key=lambda found: -found[0])
+        found = []
+        for _, pair in ranked[:most]:
+            one, other = pycolmap.pair_id_to_image_pair(pair)
+            rows = np.asarray(database.read_two_view_geometry(one, other).inlier_matches)
+            pixels = [database.read_keypoints(number)[:, :2].astype(np.float64) for number in (one, other)]
+            found.append(MatchedPair(names[one], names[other], pixels[0][rows[:, 0]], pixels[1][rows[:, 1]]))
+    return found
 
 
-def _largest_features(database: pycolmap.Database, image_id: int) -> Tensor:
-    """(<= LOOK, 128) unit descriptors of a photo's largest features: the coarse ones survive defocus best."""
-    keypoints = database.read_keypoints(image_id)
-    if len(keypoints) == 0:
-        return torch.empty(0, 128)
-    size = np.hypot(keypoints[:, 2], keypoints[:, 4])
-    chosen = np.argsort(-size, kind="stable")[:LOOK]
-    descriptors = torch.from_numpy(database.read_descriptors(image_id).data[chosen].astype(np.float32))
-    return torch.nn.functional.normalize(descriptors, dim=1)
-
-
-def _count_matches(one: Tensor, other: Tensor) -> int:
-    """Mutual best matches of descriptors that pass Lowe's ratio test."""
-    if min(len(one), len(other)) < 2:
-        return 0
-    similarity = one @ other.T
-    best, partner = similarity.max(dim=1)
-    mutual = similarity.argmax(dim=0)[partner] == torch.arange(len(one))
-    second = similarity.scatter_(1, partner[:, None], -1.0).amax(dim=1)
-    distinct = torch.acos(best.clamp(-1, 1)) < 0.8 * torch.acos(second.clamp(-1, 1))
-    return int((mutual & distinct).sum())
-
-
-def _batches(items: list, size: int) -> Iterator[list]:
+def batches(items: Sequence, size: int) -> Iterator[Sequence]:
+    """The items, `size` at a time."""
     for start in range(0, len(items), size):
         yield items[start : start + size]

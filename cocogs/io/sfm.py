@@ -17,15 +17,23 @@ from PIL import ExifTags, Image
 from cocogs.errors import InputError
 from cocogs.io import cached_model, colmap, decoding, sfm_checks
 from cocogs.io.exif import read_exif
-from cocogs.io.matching import Job, extract_features, link, match_features, quiet, write_mask
+from cocogs.io.mapping import FEWEST_PHOTOS, place_cameras
+from cocogs.io.matching import (
+    Job,
+    enter_photos,
+    extract_features,
+    link,
+    match_features,
+    quiet,
+    whole,
+    write_mask,
+)
+from cocogs.io.pairs import choose_pairs
 from cocogs.io.photos import PhotoHeader, from_float, read_header, read_mask, read_photo, to_float
 from cocogs.io.prepare import Picture, fit_mask
 from cocogs.io.progress import Progress, Say
 from cocogs.io.source import Intrinsics, Shot, Source
 
-FEWEST_PHOTOS = 3
-# COLMAP's 30 is too strict for blurred photos (see LOWE_RATIO in cocogs.io.matching).
-FEWEST_INLIERS = 15
 NO_MASKS: Mapping[str, Path] = MappingProxyType({})
 
 
@@ -37,10 +45,12 @@ def reconstruct(
     say: Say,
     settled: bool = False,
     masks: Mapping[str, Path] = NO_MASKS,
+    sequential: bool = False,
 ) -> Source:
     """Find the cameras of photos. Photos that cannot be placed are left out, and named.
 
-    Photos of one size, camera model and focal length (by EXIF) share one lens.
+    Photos of one size, camera model and focal length (by EXIF) share one lens. An interrupted search goes on
+    where it stopped, if the photos, masks and seed are the same.
 
     Args:
         folder: where the photos lie.
@@ -50,6 +60,7 @@ def reconstruct(
         say: receives progress.
         settled: take the cached model as it is, even if the photos have changed: a scene was trained with it.
         masks: mask files by the photos' names; features are only searched where a mask is white.
+        sequential: the photos are frames of a film, in the order of `names`.
 
     Raises:
         InputError: too few photos, unreadable ones, crops, too few that show the same things, photos from one
@@ -62,14 +73,15 @@ def reconstruct(
     headers = {name: read_header(folder / name) for name in names}
     groups = _camera_groups(folder, headers)
     stamp = cached_model.stamp({name: folder / name for name in names}, masks, seed)
+    stamp["sequential"] = sequential
     source = cached_model.read(model, stamp)
     if source is None:
-        with cached_model.work_folder(cache) as work, quiet():
+        with cached_model.work_folder(cache, stamp) as work, quiet():
             job = Job(work, seed, say)
-            plain = _gather(folder, headers, work)
+            plain = _gather(folder, headers, job)
             for name, mask in masks.items():
                 write_mask(job, plain[name], _read_mask(folder / name, headers[name], mask))
-            models = _run(job, [[plain[name] for name in group] for group in groups], folder)
+            models = _run(job, [[plain[name] for name in group] for group in groups], folder, sequential)
             names_of = {number: name for name, number in plain.items()}
             notes = _notes(models, names_of)
             cached_model.save(models[0], names_of, model, stamp, work, notes)
@@ -125,27 +137,36 @@ def _camera_groups(folder: Path, headers: dict[str, PhotoHeader]) -> list[list[s
     return [groups[key] for key in sorted(groups)]
 
 
-def _gather(folder: Path, headers: dict[str, PhotoHeader], work: Path) -> dict[str, str]:
-    """Put all photos upright into `work`, numbered; returns the numbered names by the photos' names.
+def _gather(folder: Path, headers: dict[str, PhotoHeader], job: Job) -> dict[str, str]:
+    """Put all photos upright into the work folder, numbered; returns the numbered names by the photos' names.
 
     pycolmap ignores the EXIF orientation and cannot match files with spaces in their names. Every photo is
     decoded once, as a check.
     """
     plain = {}
+    progress = Progress("Checking photos", len(headers), job.say, patience=2)
     for number, (name, header) in enumerate(headers.items()):
-        pixels = read_photo(folder / name)
         suffix = Path(name).suffix.lower()
         is_usable = header.orientation == 1 and suffix != ".webp"  # which COLMAP cannot read
         plain[name] = f"{number:06d}{suffix if is_usable else '.jpg'}"
-        if is_usable:
-            link(folder / name, work / plain[name])
-            continue
-        with decoding.opened(folder / name) as image:
-            exif = read_exif(image)  # from which pycolmap takes the focal length
-        exif.pop(ExifTags.Base.Orientation, None)
-        upright = from_float(to_float(pixels), np.dtype(np.uint8))
-        Image.fromarray(upright).save(work / plain[name], quality=95, exif=exif.tobytes())
+        if not (job.work / plain[name]).exists():  # else an interrupted run has put it there
+            _put(folder / name, job.work / plain[name], is_usable)
+        progress.add(1)
     return plain
+
+
+def _put(photo: Path, target: Path, is_usable: bool) -> None:
+    """A link to a photo that is usable as it is, or an upright JPEG of it."""
+    pixels = read_photo(photo)
+    if is_usable:
+        link(photo, target)
+        return
+    with decoding.opened(photo) as image:
+        exif = read_exif(image)  # from which pycolmap takes the focal length and the place
+    exif.pop(ExifTags.Base.Orientation, None)
+    upright = from_float(to_float(pixels), np.dtype(np.uint8))
+    with whole(target) as unfinished:
+        Image.fromarray(upright).save(unfinished, quality=95, exif=exif.tobytes())
 
 
 def _read_mask(photo: Path, header: PhotoHeader, mask: Path) -> np.ndarray:
@@ -159,18 +180,19 @@ def _read_mask(photo: Path, header: PhotoHeader, mask: Path) -> np.ndarray:
     return read_mask(mask)
 
 
-def _run(job: Job, groups: list[list[str]], folder: Path) -> list[pycolmap.Reconstruction]:
+def _run(job: Job, groups: list[list[str]], folder: Path, sequential: bool) -> list[pycolmap.Reconstruction]:
     """Features, matches, cameras; returns the models found, the one with the most photos first."""
     names = sorted(name for group in groups for name in group)
     try:
-        _find_features(job, groups)
-        match_features(job, names)
+        enter_photos(job, [(group, pycolmap.ImageReaderOptions()) for group in groups])
+        extract_features(job, [name for group in groups for name in group])
+        match_features(job, names, choose_pairs(job, names, sequential=sequential))
         if sfm_checks.turns_in_one_place(job):
             raise InputError(
                 f"{folder}: the photos show hardly any parallax, as if the camera only turned in one place: "
                 "move sideways between photos, by about a tenth of the distance to the subject."
             )
-        models = _place_cameras(job, len(names))
+        models = place_cameras(job, len(names))
     except (RuntimeError, ValueError, MemoryError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         message = f"{folder}: finding the cameras failed ({reason}): check the photos and free disk space."
@@ -188,37 +210,6 @@ def _run(job: Job, groups: list[list[str]], folder: Path) -> list[pycolmap.Recon
             "thirds."
         )
     return models
-
-
-def _find_features(job: Job, groups: list[list[str]]) -> None:
-    """SIFT features of all photos into the database, one camera per group."""
-    pycolmap.Database.open(job.database).close()
-    for group in groups:
-        # Entered in name order first: threads would number the photos as they happen to finish.
-        pycolmap.import_images(job.database, job.work, pycolmap.CameraMode.SINGLE, group)
-    extract_features(job, [name for group in groups for name in group])
-
-
-def _place_cameras(job: Job, count: int) -> list[pycolmap.Reconstruction]:
-    """Incremental mapping; the largest model first."""
-    options = pycolmap.IncrementalPipelineOptions()
-    options.random_seed = job.seed
-    options.min_model_size = FEWEST_PHOTOS
-    options.mapper.abs_pose_min_num_inliers = FEWEST_INLIERS
-    # More threads would sum in an order that changes from run to run.
-    options.num_threads = 1
-    progress = Progress("Placing cameras", count, job.say)
-    output = job.work / "models"
-    output.mkdir()
-    models = pycolmap.incremental_mapping(
-        job.database,
-        job.work,
-        output,
-        options,
-        initial_image_pair_callback=lambda: progress.add(2),
-        next_image_callback=lambda: progress.add(1),
-    )
-    return sorted(models.values(), key=lambda model: -model.num_reg_images())
 
 
 def _notes(models: list[pycolmap.Reconstruction], names_of: Mapping[str, str]) -> dict:

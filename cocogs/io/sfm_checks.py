@@ -56,7 +56,7 @@ def turns_in_one_place(job: Job) -> bool:
     singular values differ by the parallax. The focal length is tried out: the one that makes all pairs most
     like rotations counts.
     """
-    pairs = [pair for pair in matched_pairs(job)[:PAIRS] if len(pair.pixels_one) >= FEWEST_MATCHES]
+    pairs = [pair for pair in matched_pairs(job, PAIRS) if len(pair.pixels_one) >= FEWEST_MATCHES]
     homographies = [found for pair in pairs if (found := _homography(pair, job.seed)) is not None]
     if not homographies or len(homographies) < 0.9 * len(pairs):
         return False

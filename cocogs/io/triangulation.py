@@ -12,7 +12,17 @@ from torch import Tensor
 from cocogs.camera import Camera
 from cocogs.errors import InputError
 from cocogs.io import cached_model, colmap
-from cocogs.io.matching import Job, extract_features, link, match_features, matched_pairs, quiet, write_mask
+from cocogs.io.matching import (
+    Job,
+    enter_photos,
+    extract_features,
+    link,
+    match_features,
+    matched_pairs,
+    quiet,
+    write_mask,
+)
+from cocogs.io.pairs import choose_pairs
 from cocogs.io.photos import read_mask
 from cocogs.io.progress import Say
 from cocogs.io.undistort import from_camera
@@ -65,7 +75,7 @@ def triangulate(
     stamp["cameras"] = {name: list(photo.camera.numbers) for name, photo in photos.items()}
     source = colmap.read_model(model) if settled else cached_model.read(model, stamp)
     if source is None:
-        with cached_model.work_folder(cache) as work, quiet():
+        with cached_model.work_folder(cache, stamp) as work, quiet():
             job = Job(work, seed, say)
             names, numbered = {}, {}
             for count, (name, photo) in enumerate(photos.items()):
@@ -90,17 +100,14 @@ def _find_points(job: Job, photos: Mapping[str, KnownPhoto]) -> pycolmap.Reconst
     Raises:
         InputError: pycolmap failed.
     """
-    pycolmap.Database.open(job.database).close()
     options = pycolmap.IncrementalPipelineOptions()
     options.random_seed, options.num_threads = job.seed, 1  # for the same result in every run
     try:
-        for name, photo in photos.items():
-            reader = pycolmap.ImageReaderOptions()
-            reader.camera_model = "PINHOLE"
-            reader.camera_params = ",".join(map(repr, from_camera(photo.camera).params))
-            pycolmap.import_images(job.database, job.work, pycolmap.CameraMode.SINGLE, [name], reader)
-        extract_features(job, list(photos))
-        match_features(job, list(photos))
+        enter_photos(job, [([name], _pinhole(photo.camera)) for name, photo in photos.items()])
+        names = list(photos)
+        extract_features(job, names)
+        places = torch.stack([photo.camera.position for photo in photos.values()]).numpy()
+        match_features(job, names, choose_pairs(job, names, places))
         model = pycolmap.Reconstruction()
         with pycolmap.Database.open(job.database) as database:
             for lens in database.read_all_cameras():
@@ -109,7 +116,7 @@ def _find_points(job: Job, photos: Mapping[str, KnownPhoto]) -> pycolmap.Reconst
                 pose = pycolmap.Rigid3d(photos[image.name].camera.cam_from_world[:3].numpy())
                 model.add_image_with_trivial_frame(image, pose)
         output = job.work / "model"
-        output.mkdir()
+        output.mkdir(exist_ok=True)
         return pycolmap.triangulate_points(model, job.database, job.work, output, options=options)
     except (RuntimeError, ValueError, MemoryError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
@@ -117,6 +124,14 @@ def _find_points(job: Job, photos: Mapping[str, KnownPhoto]) -> pycolmap.Reconst
         raise InputError(
             f"{folder}: finding points failed ({reason}): check the photos and free disk space."
         ) from error
+
+
+def _pinhole(camera: Camera) -> pycolmap.ImageReaderOptions:
+    """How pycolmap reads a photo of that camera."""
+    reader = pycolmap.ImageReaderOptions()
+    reader.camera_model = "PINHOLE"
+    reader.camera_params = ",".join(map(repr, from_camera(camera).params))
+    return reader
 
 
 def _blame_cameras(job: Job, photos: Mapping[str, KnownPhoto]) -> None:
