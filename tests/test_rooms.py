@@ -16,7 +16,7 @@ FORBIDDEN = {
     "train": FACES | {"render"},
     "measure": FACES,
 }
-IO_MAY = {"io", "camera", "gaussians", "errors", "srgb"}
+IO_MAY = {"io", "camera", "gaussians", "errors", "srgb", "threads"}
 
 
 def imports(path: Path) -> set[str]:

@@ -16,7 +16,7 @@ from PIL import ExifTags, Image
 
 from cocogs.camera import Camera, pose_at
 from cocogs.errors import InputError
-from cocogs.io import matching, sfm, sfm_checks
+from cocogs.io import mapping, matching, sfm, sfm_checks
 from cocogs.io.photos import list_photos
 from cocogs.io.source import Source
 
@@ -159,56 +159,75 @@ def test_portrait_and_landscape_photos_of_one_size_get_a_camera_each(tmp_path: P
 
 
 class Calls(list[str]):
-    """Notes what pycolmap is asked for, and interrupts one of the calls."""
+    """Notes what pycolmap is asked for, and interrupts the first call of a name that would be the `nth`."""
 
-    def __init__(self, patch: pytest.MonkeyPatch, interrupted: str | None = None) -> None:
+    def __init__(self, patch: pytest.MonkeyPatch, interrupted: str = "", nth: int = 1) -> None:
         for name in ("import_images", "extract_features", "match_image_pairs", "incremental_mapping"):
-            patch.setattr(pycolmap, name, self._noting(name, getattr(pycolmap, name), name == interrupted))
+            number = nth if name == interrupted else 0
+            patch.setattr(pycolmap, name, self._noting(name, getattr(pycolmap, name), number))
 
-    def _noting(self, name: str, function: Callable, interrupt: bool) -> Callable:
+    def _noting(self, name: str, function: Callable, nth: int) -> Callable:
         def call(*args: object, **options: object) -> object:
-            self.append(name)
-            if interrupt and self.count(name) == 2 - (name in ("import_images", "incremental_mapping")):
+            if self.count(name) + 1 == nth:
                 raise KeyboardInterrupt
+            self.append(name)
             return function(*args, **options)
 
         return call
 
 
-@pytest.mark.parametrize(
-    "interrupted, left",
-    [
-        ("import_images", ["import_images", "extract_features", "match_image_pairs", "incremental_mapping"]),
-        ("extract_features", ["extract_features", "match_image_pairs", "incremental_mapping"]),
-        ("match_image_pairs", ["match_image_pairs", "incremental_mapping"]),
-        ("incremental_mapping", ["incremental_mapping"]),
-    ],
-)
 def test_an_interrupted_search_goes_on_where_it_stopped(
-    result: tuple[Source, list[str]],
-    folder: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    interrupted: str,
-    left: list[str],
+    result: tuple[Source, list[str]], folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With the same result, to the bit. Features and matches come in batches, of which the second fails."""
+    """Interrupted in every step, it does nothing twice, and ends in the same bits."""
     monkeypatch.setattr(matching, "FEATURE_BATCH", 4)
     monkeypatch.setattr(matching, "PAIR_BATCH", 10)
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        before = Calls(patch, interrupted)
-        _reconstruct(folder, tmp_path)
-    before.pop()  # which failed
+    expected = {
+        ("import_images", 1): [],
+        ("extract_features", 2): ["import_images", "extract_features"],
+        ("match_image_pairs", 3): ["extract_features", "match_image_pairs", "match_image_pairs"],
+        ("incremental_mapping", 1): ["match_image_pairs"],
+    }
+    for (step, nth), calls in expected.items():
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            made = Calls(patch, step, nth)
+            _reconstruct(folder, tmp_path)
+        assert made == calls
     with monkeypatch.context() as patch:
-        after = Calls(patch)
+        made = Calls(patch)
         source, _ = _reconstruct(folder, tmp_path)
-    whole = ["import_images"] + 2 * ["extract_features"] + 3 * ["match_image_pairs"] + ["incremental_mapping"]
-    assert list(dict.fromkeys(after)) == left
-    assert sorted([*before, *after]) == sorted(whole)
+    assert made == ["incremental_mapping"]
     assert source.points is not None and torch.equal(source.points, result[0].points)
     for ours, first in zip(source.shots, result[0].shots, strict=True):
         assert ours.intrinsics == first.intrinsics and torch.equal(ours.cam_from_world, first.cam_from_world)
     assert [path.name for path in tmp_path.iterdir()] == ["sparse"]
+
+
+def test_cameras_that_were_placed_before_an_interruption_stay(
+    result: tuple[Source, list[str]], folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The unfinished model is completed, from the last time that it was saved."""
+    monkeypatch.setattr(mapping, "SNAPSHOT", 2)
+
+    def say(line: str) -> None:
+        if line == "Placing cameras: 70 %":  # 5 of 7
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        sfm.reconstruct(folder, list_photos(folder), tmp_path, 0, say)
+    (saved,) = (tmp_path / ".work" / "snapshots").iterdir()
+    assert mapping._placed(saved) == 4
+    (saved / "points3D.bin").rename(tmp_path / "points3D.bin")
+    assert mapping._placed(saved) == 0, "of a model that was not saved in full"
+    (tmp_path / "points3D.bin").rename(saved / "points3D.bin")
+    source, said = _reconstruct(folder, tmp_path)
+    assert [line for line in said if line.startswith("Placing")] == [
+        "Placing cameras: 70 %",
+        "Placing cameras: 80 %",
+    ]
+    assert [shot.name for shot in source.shots] == [shot.name for shot in result[0].shots]
+    cameras = {shot.name: camera for shot, camera in zip(source.shots, make_cameras(COUNT), strict=True)}
+    assert _spread_of_ratios(source, cameras) < 0.05
 
 
 def test_an_interrupted_search_of_other_photos_starts_anew(
@@ -221,9 +240,9 @@ def test_an_interrupted_search_of_other_photos_starts_anew(
     assert (tmp_path / "cache" / ".work" / "database.db").exists()
     (photos / "photo 001.png").touch()
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        again = Calls(patch, "incremental_mapping")
+        Calls(patch, "import_images")
         _reconstruct(photos, tmp_path / "cache")
-    assert again[0] == "import_images"
+    assert not (tmp_path / "cache" / ".work" / "database.db").exists()
 
 
 # --- Lenses, masks, groups -----------------------------------------------------------------------------

@@ -31,6 +31,8 @@ from cocogs.io.undistort import from_camera
 FEWEST_POINTS = 100
 # So many matches that show nothing where the cameras look, and the cameras are to blame.
 MANY_MATCHES = 10 * FEWEST_POINTS
+# Pairs of photos that are looked at for the reason, those with the most matches.
+PAIRS = 1000
 # Degrees between the rays of matched features below which depth is a guess.
 LEAST_PARALLAX = 1.0
 
@@ -140,7 +142,7 @@ def _blame_cameras(job: Job, photos: Mapping[str, KnownPhoto]) -> None:
     Raises:
         InputError: the photos do match.
     """
-    pairs = matched_pairs(job)
+    pairs = matched_pairs(job, PAIRS)
     if sum(len(pair.pixels_one) for pair in pairs) < MANY_MATCHES:
         return
     folder = next(iter(photos.values())).path.parent
