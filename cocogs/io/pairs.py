@@ -41,7 +41,7 @@ FORESTS = 3
 FOLLOWING = 10
 LOOPS = 6
 LOOP_APART = 20
-# A signature has so many words, learned from at most SAMPLE features. Of the 1,076 pairs of 117 photos with 30
+# A signature has so many words, learned from at most SAMPLE features. Of 1,076 pairs of 117 photos with 30
 # matches by the quick look, 88 % are among the candidates; 79 % with 64 words.
 WORDS = 256
 SAMPLE = 50_000
