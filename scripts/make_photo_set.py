@@ -3,15 +3,15 @@
     python scripts/make_photo_set.py SET --photos 500 --width 1000
 
 A hall holds piles of textured boxes, one pile for every 50 photos. The photographer walks around one pile
-after the other, holding the camera by hand: pose, exposure and sensor noise vary. Rays are cast by numpy. What
-SET then holds:
+after the other, holding the camera by hand: pose, exposure and sensor noise vary. Rays are cast by numpy.
+What SET then holds:
 
     images/NNNN.jpg   the photos, with the focal length in EXIF
-    truth.json        the cameras, in the layout of transforms.json; with --posed it is called transforms.json,
-                      so that cocogs takes the cameras from it
+    truth.json        the cameras, in the layout of transforms.json; with --posed the file has that name, so
+                      that cocogs takes the cameras from it
 
-Everything random comes from --seed. Photos that exist are kept, so an interrupted call goes on. Memory does not
-grow with the size of the photos (they are drawn in strips), and hardly with their number (the hall's textures).
+Everything random comes from --seed. Photos that exist are kept, so an interrupted call goes on. Photos are
+drawn in strips, so memory goes by the textures, of which the hall's grow with the number of photos.
 """
 
 import argparse
@@ -87,9 +87,10 @@ def plan_shots(count: int, piles: int, seed: int) -> list[Shot]:
         angle = 2 * math.pi * (part + 0.61 * pile)
         radius = RADIUS * random.uniform(0.9, 1.1)
         height = -1.4 - 0.4 * math.sin(3 * angle)
-        position = _middle(pile, columns) + [radius * math.sin(angle), height, radius * math.cos(angle)]
+        middle = _middle(pile, columns)
+        position = middle + np.array([radius * math.sin(angle), height, radius * math.cos(angle)])
         position += random.normal(0, 0.05, 3)
-        target = _middle(pile, columns) + [0, -0.7, 0] + random.normal(0, 0.2, 3)
+        target = middle + np.array([0, -0.7, 0]) + random.normal(0, 0.2, 3)
         pose = _look_at(position, target, random.normal(0, 0.04))
         shots.append(Shot(f"{index:04d}.jpg", pose, 2 ** random.normal(0, 0.15)))
     return shots

@@ -41,8 +41,9 @@ FORESTS = 3
 FOLLOWING = 10
 LOOPS = 6
 LOOP_APART = 20
-# A signature has so many words; they are learned from at most SAMPLE features.
-WORDS = 64
+# A signature has so many words, learned from at most SAMPLE features. Of 1,076 pairs of 117 photos with 30
+# matches by the quick look, 88 % are among the candidates; 79 % with 64 words.
+WORDS = 256
 SAMPLE = 50_000
 
 
@@ -123,7 +124,9 @@ def _candidates(job: Job, looks: list[Tensor], places: np.ndarray, apart: int) -
         f"{len(looks)} photos are too many to compare all of them with each other: each is compared with the "
         f"{CANDIDATES} that seem most alike{by_gps}."
     )
-    found = nearest_by_signature(signatures(looks, job.seed), CANDIDATES, apart)
+    with torch_on_one():
+        vectors = signatures(looks, job.seed)
+    found = nearest_by_signature(vectors, CANDIDATES, apart)
     pairs = {_pair(one, other) for one, others in enumerate(found.tolist()) for other in others}
     return sorted(pairs | nearest_by_place(places, NEAREST))
 
@@ -143,21 +146,22 @@ def signatures(looks: Sequence[Tensor], seed: int) -> Tensor:
     sample = np.concatenate([_unit(look[:: -(-len(look) // each) or 1]).numpy() for look in looks])
     if len(sample) < WORDS:
         return torch.zeros(len(looks), 1)
-    words, _ = kmeans2(sample, WORDS, iter=12, minit="++", rng=np.random.default_rng(seed))
-    sums = np.zeros((len(looks), WORDS, sample.shape[1]), np.float32)
-    for number, look in enumerate(looks):
+    words, _ = kmeans2(sample, WORDS, iter=12, minit="points", rng=np.random.default_rng(seed))
+    sums = torch.zeros(len(looks), WORDS, sample.shape[1])
+    for total, look in zip(sums, looks, strict=True):
         if len(look):
-            features = _unit(look).numpy()
-            word, _ = vq(features, words)
-            np.add.at(sums[number], word, features - words[word])
+            features = _unit(look)
+            word = torch.from_numpy(vq(features.numpy(), words)[0]).long()
+            total.index_add_(0, word, features - torch.from_numpy(words)[word])
     normal = torch.nn.functional.normalize
-    return normal(normal(torch.from_numpy(sums), dim=2).flatten(1), dim=1)
+    return normal(normal(sums, dim=2).flatten(1), dim=1)
 
 
 def nearest_by_signature(vectors: Tensor, count: int, apart: int = 0) -> Tensor:
     """(P, <= count) int64: of each photo, those with the largest products of signatures, itself left out.
 
-    This compares all photos with each other, by blocks: a second for 1,000 photos, a minute for 10,000.
+    All photos are compared with each other, by blocks: about 2 microseconds a pair, where a quick look takes
+    16 milliseconds.
 
     Args:
         apart: photos that are at most so many places before or behind do not count.
