@@ -32,22 +32,22 @@ import cocogs
 from cocogs.camera import Camera
 from cocogs.cli import main
 from cocogs.errors import InputError
-from cocogs.export import ExportOptions, export_cameras
 from cocogs.gaussians import Gaussians
-from cocogs.io.camera_path import CameraPath, PathFrame, path_to_json, read_camera_path
+from cocogs.io.camera_path import CameraPath, LensSetting, PathFrame, path_to_json, read_camera_path
+from cocogs.io.lens_file import write_lens_file
 from cocogs.io.photos import LensFacts
 from cocogs.io.pictures import to_picture
 from cocogs.io.ply import write_ply
+from cocogs.learned_lens import lens_file
 from cocogs.optics.lens import Lens
-from cocogs.render.frames import in_scene
-from cocogs.render.frames import sized as drawn_sized
+from cocogs.render.frames import in_scene, sized
 from cocogs.render.paths import fill_in
 from cocogs.run import Run, load_run
 from cocogs.viewer import server
 from cocogs.viewer.dial import Dial, fine_step
 from cocogs.viewer.exhibit import Exhibit, depth_range, exhibit_run, open_exhibit
 from cocogs.viewer.landmarks import frame_at
-from cocogs.viewer.request import Request, describe, scaled, sized
+from cocogs.viewer.request import Request, describe, even_sized, scaled
 from cocogs.viewer.schedule import Effort
 from cocogs.viewer.server import FIRST_PORT, free_port, is_loopback
 from cocogs.viewer.session import Session
@@ -154,7 +154,7 @@ def test_sizes_of_pictures() -> None:
     assert scaled(camera, 1) is camera
     assert (scaled(camera, 0.5).width, scaled(camera, 0.5).height) == (320, 213)
     assert (scaled(camera, 1e-6).width, scaled(camera, 1e-6).height) == (1, 1)
-    wide = sized(camera, 1601)
+    wide = even_sized(camera, 1601)
     assert wide.width % 2 == wide.height % 2 == 0 and abs(wide.width - 1601) == 1
     torch.testing.assert_close(wide.fx, camera.fx * wide.width / 640)
 
@@ -251,7 +251,7 @@ def test_cameras_made_by_hand_keep_the_near_plane_of_the_scene(root: Path, tmp_p
     file = tmp_path / "path.json"
     file.write_text(path_to_json(CameraPath(24.0, [PathFrame(window)])))
     read = in_scene(read_camera_path(file).frames[0].camera, photo)
-    sizes = [scaled(window, 0.5), sized(window, 30), drawn_sized(window, (30, 30))]
+    sizes = [scaled(window, 0.5), even_sized(window, 30), sized(window, (30, 30))]
     cameras = [window, read, *(frame.camera for frame in frames), *sizes]
     assert [camera.near for camera in cameras] == [0.002] * len(cameras)
     torch.testing.assert_close(read.intrinsics, window.intrinsics)
@@ -274,7 +274,7 @@ def test_a_ply_with_plain_colours_only_is_shown(tmp_path: Path) -> None:
 def exported(run: Run, folder: Path) -> Path:
     """A .ply of the run with its .lens.json."""
     write_ply(folder / "scene.ply", run.model.gaussians)
-    export_cameras(run, folder / "scene.ply", ExportOptions())
+    write_lens_file(lens_file(run.model, run.scene), folder / "scene.lens.json")
     return folder / "scene.ply"
 
 
@@ -309,13 +309,19 @@ def test_a_lens_file_of_a_run_without_lens_tells_the_cameras(root: Path, tmp_pat
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ('"schema": "cocogs-lens/1"|"schema": "other/1"', "is not what `cocogs export` writes"),
-        ('"photos": [|"photos": 3, "rest": [', "is not what `cocogs export` writes"),
-        ('"fx": |"fx": -', 'photo 0: "fx" and "fy" must be above 0'),
+        ('"schema": "cocogs-lens/1"|"schema": "other/1"', "is not a lens file of cocogs: export again"),
+        ('"photos": [|"photos": 3, "rest": [', "is not a lens file of cocogs: export again"),
+        ('"offset": [|"offset": [1, ', '"offset" is not a list of three numbers'),
+        ('"fx": |"fx": -', 'photo 0: "fx" and "fy" are out of range'),
+        ('"fx": |"fx": 1e38, "before": ', 'photo 0: "fx" and "fy" are out of range'),
         ('"cam_from_world": |"elsewhere": ', 'photo 0: "cam_from_world" is not a 4x4 rigid'),
         ('"focus_distance": null|"focus_distance": 2', "photo 0: .* go together"),
-        ('"aperture_diameter": |"aperture_diameter": -', '"aperture_diameter" is -.*: it must be above 0'),
-        ('"width": |"width": "w" ', "cannot be read as JSON"),
+        ('"aperture_diameter": |"aperture_diameter": -', '"aperture_diameter" is -.*, which is out of range'),
+        (
+            '"aperture_diameter": |"aperture_diameter": 1e38, "before": ',
+            '"aperture_diameter" is 1e.38, which is',
+        ),
+        ('"width": |"width": "w" ', "cannot be read .no JSON"),
     ],
 )
 def test_a_lens_file_that_is_none(root: Path, tmp_path: Path, change: str, message: str) -> None:
@@ -559,8 +565,8 @@ def test_changes_of_the_lens_from_two_threads_are_all_kept(
 
 def test_a_focus_pull_stands_still_and_blurs_evenly() -> None:
     camera = tilted_camera()
-    frames = fill_in([PathFrame(camera, 2.0, 0.1), PathFrame(camera, 8.0, 0.3)], 5)
-    distances = [frame.focus_distance for frame in frames]
+    frames = fill_in([PathFrame(camera, LensSetting(2.0, 0.1)), PathFrame(camera, LensSetting(8.0, 0.3))], 5)
+    distances = [frame.lens.focus_distance for frame in frames if frame.lens]
     assert distances[0] == 2 and distances[-1] == pytest.approx(8)
     np.testing.assert_allclose(np.diff([1 / z for z in distances if z]), -(1 / 2 - 1 / 8) / 4)
     np.testing.assert_allclose(
@@ -571,8 +577,14 @@ def test_a_focus_pull_stands_still_and_blurs_evenly() -> None:
 
 
 def test_a_pull_to_infinity_arrives() -> None:
-    frames = fill_in([PathFrame(tilted_camera(), 2.0, 0.1), PathFrame(tilted_camera(), math.inf, 0.1)], 3)
-    assert [frame.focus_distance for frame in frames] == [2, 4, math.inf]
+    frames = fill_in(
+        [
+            PathFrame(tilted_camera(), LensSetting(2.0, 0.1)),
+            PathFrame(tilted_camera(), LensSetting(math.inf, 0.1)),
+        ],
+        3,
+    )
+    assert [frame.lens.focus_distance for frame in frames if frame.lens] == [2, 4, math.inf]
 
 
 def test_a_path_runs_through_its_views() -> None:
@@ -621,6 +633,13 @@ def test_a_free_port_that_was_asked_for_is_taken() -> None:
 )
 def test_only_loopback_is_private(host: str, mine_only: bool) -> None:
     assert is_loopback(host) == mine_only
+
+
+@pytest.mark.parametrize("host", [f"{'a' * 64}.com", "no-such-host.invalid", "a..b"])
+def test_a_name_of_no_computer(host: str) -> None:
+    for ask in (is_loopback, lambda name: free_port(name, None)):
+        with pytest.raises(InputError, match=rf"`host` {host} is not known \("):
+            ask(host)
 
 
 # What a user can get wrong: one sentence, exit code 2.

@@ -22,12 +22,7 @@ def choose_lenses(run: Run, frames: list[PathFrame], options: RenderOptions) -> 
     distances = _focus_distances(run, options, count)
     if distances is None:
         check_aperture_alone(options)
-        return [
-            None
-            if frame.focus_distance is None or frame.aperture_diameter is None
-            else Lens(frame.focus_distance, frame.aperture_diameter, *looks)
-            for frame in frames
-        ]
+        return [None if frame.lens is None else Lens(*frame.lens, *looks) for frame in frames]
     learned = run.lens().aperture_diameter
     factors = _aperture_factors(run, options, count)
     return [
@@ -110,7 +105,7 @@ def _aperture_factors(run: Run, options: RenderOptions, count: int) -> list[floa
             )
         return [(1 - t) * start + t * end for t in _steps(count)]
     if options.f_number is not None:
-        known = run.f_number()
+        known = run.learned.f_number
         if known is None:
             raise InputError(
                 "`f_number` needs the photos' own f-number, and their EXIF has none: "

@@ -26,6 +26,7 @@ from cocogs.srgb import compress_highlights, expand_highlights, to_linear
 
 OVERLAP = 2.0  # of the sub-apertures: at 1, highlights far out of focus show the separate samples
 FAINT = 4 / 255  # blurred opacity below which only some of the splats are drawn
+MOST_SAMPLES = 4096
 GOLDEN = (5**0.5 - 1) / 2
 SOLID = 0.5  # alpha from which a pixel shows something rather than the background
 
@@ -49,9 +50,10 @@ def refocus(
         check: called before each sample; may raise, to abandon a picture that is no longer wanted.
 
     Raises:
-        InputError: `samples` is negative.
+        InputError: `samples` or the lens is out of range.
     """
-    check_number("samples", samples, least=0, whole=True)
+    check_number("samples", samples, least=0, most=MOST_SAMPLES, whole=True)
+    lens.check_range(camera)
     seen_through = lens.of(camera)
     if samples == 0 or lens.aperture_diameter == 0:
         copies = widen(gaussians.activated(), camera, seen_through)
@@ -169,9 +171,7 @@ def along_ray(
 
 def _nearest_place(gaussians: Gaussians, camera: Camera, x: float, y: float) -> str:
     """Advice that gives the nearest pixel where something is."""
-    g = gaussians
-    render = rasterize(*g.activated(), g.sh0, g.shN, camera, antialiased=g.antialiased)
-    rows, columns = (render.alphas[0] > SOLID).nonzero(as_tuple=True)
+    rows, columns = sharp_depth(gaussians, camera).isfinite().nonzero(as_tuple=True)
     if len(rows) == 0:
         return "nothing is seen from there at all, choose another view."
     nearest = int(((columns + 0.5 - x).square() + (rows + 0.5 - y).square()).argmin())
