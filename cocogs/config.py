@@ -70,6 +70,8 @@ class OptimConfig:
 
     iterations: int = count(4500)
     """Photos that training sees, the same one again and again; all that changes in a run goes by them."""
+    seen_at_least: int = count(0, least=0)
+    """Where there are many photos, `iterations` grow until every one is seen so many times."""
     batch: int = count(1)
     """Photos of a step; rates follow (train/rates.py)."""
     ssim_weight: float = share(0.2)
@@ -116,7 +118,7 @@ class StrategyConfig:
     extra_points: int = count(20_000, least=0)
     """Start points beside the SfM points, of which blurred photos have few: see train/start_points.py."""
     every: int = count(100)
-    """Photos seen between two edits."""
+    """Photos seen between two edits; all of them, where there are more."""
     begin: float = share(0.13)
     """Share of the run after which densification starts."""
     end: float = share(0.8)
@@ -161,6 +163,7 @@ class DataConfig:
     """Which photos, and how they were read."""
 
     source: str
+    longer_side: int = count(800, least=12)
     downscale: int | None = count(None)
     test_every: int | None = count(None, least=2)
     test: str | None = None
@@ -233,3 +236,44 @@ def preset(name: str, **changes: Any) -> Config:
     if name not in PRESETS:
         raise InputError(f"There is no preset {name!r}: choose one of {', '.join(PRESETS)}.")
     return replace(PRESETS[name], **changes)
+
+
+@dataclass(frozen=True)
+class Quality:
+    """How large the photos are, how often they are seen, and how many splats there may be: three numbers that
+    go together, since more of one shows little without more of the others.
+
+    Args:
+        longer_side: px; photos are shrunk by the smallest whole factor that brings the longer side to this.
+        iterations: photos seen; more where there are many photos, see `for_photos`.
+    """
+
+    longer_side: int
+    iterations: int
+    max_gaussians: int
+
+
+QUALITIES = {
+    "draft": Quality(500, 1500, 50_000),
+    "standard": Quality(800, 4500, 150_000),
+    "high": Quality(1600, 15_000, 1_000_000),
+    "max": Quality(3200, 30_000, 3_000_000),
+}
+DEFAULT_QUALITIES = {"cpu": "standard", "cuda": "high"}  # by the kind of device
+SEEN_AT_LEAST = 30  # times that a training of some quality sees every photo
+
+
+def with_quality(config: Config, quality: Quality) -> Config:
+    """The settings at a quality; `DataConfig` holds the size of the photos."""
+    optim = replace(config.optim, iterations=quality.iterations, seen_at_least=SEEN_AT_LEAST)
+    return replace(
+        config, optim=optim, strategy=replace(config.strategy, max_gaussians=quality.max_gaussians)
+    )
+
+
+def for_photos(config: Config, photos: int) -> Config:
+    """The settings for so many training photos: every photo is seen `seen_at_least` times, and between two
+    edits of the splats all photos are seen once."""
+    optim, every = config.optim, max(config.strategy.every, photos)
+    optim = replace(optim, iterations=max(optim.iterations, optim.seen_at_least * photos))
+    return replace(config, optim=optim, strategy=replace(config.strategy, every=every))

@@ -74,6 +74,7 @@ def open_data(
     return open_scene(
         Path(data.source),
         run / "cache",
+        longer_side=data.longer_side,
         downscale=data.downscale,
         test_every=data.test_every,
         test=data.test,

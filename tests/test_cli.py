@@ -18,7 +18,16 @@ import cocogs
 from cocogs.checkpoint import read_checkpoint
 from cocogs.cli import main
 from cocogs.cli.train import Part, Train
-from cocogs.config import DEFAULT_PRESET, PRESETS, Ablation, Config, DataConfig, preset
+from cocogs.config import (
+    DEFAULT_PRESET,
+    PRESETS,
+    QUALITIES,
+    SEEN_AT_LEAST,
+    Ablation,
+    Config,
+    DataConfig,
+    preset,
+)
 from cocogs.io.ply import read_ply
 from cocogs.run import load_run, write_config
 
@@ -142,6 +151,17 @@ def test_options_reach_the_settings(root: Path, tmp_path: Path) -> None:
     assert (run.scene.views[0].camera.width, run.scene.views[0].camera.height) == (24, 18)
     assert run.config.model.ablation == Ablation(beta=True, cnn=True)
     assert len(run.model.lens.aperture.log_K) == 8
+
+
+def test_quality_sets_size_iterations_and_splats(root: Path, tmp_path: Path) -> None:
+    data = tiny_scene(root)
+    config, source = Train(data, tmp_path, quality="draft").settings()
+    draft = QUALITIES["draft"]
+    assert (config.optim.iterations, config.strategy.max_gaussians) == (draft.iterations, draft.max_gaussians)
+    assert config.optim.seen_at_least == SEEN_AT_LEAST and source.longer_side == draft.longer_side
+    config, _ = Train(data, tmp_path, quality="high", iterations=70, max_gaussians=90).settings()
+    assert (config.optim.iterations, config.optim.seen_at_least) == (70, 0)
+    assert config.strategy.max_gaussians == 90
 
 
 def test_same_seed_same_bits(root: Path, tmp_path: Path) -> None:

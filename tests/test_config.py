@@ -2,10 +2,22 @@
 
 import json
 from dataclasses import FrozenInstanceError, replace
+from itertools import pairwise
 
 import pytest
 
-from cocogs.config import DEFAULT_PRESET, PRESETS, Ablation, Config, ModelConfig, preset
+from cocogs.config import (
+    DEFAULT_PRESET,
+    PRESETS,
+    QUALITIES,
+    SEEN_AT_LEAST,
+    Ablation,
+    Config,
+    ModelConfig,
+    for_photos,
+    preset,
+    with_quality,
+)
 from cocogs.errors import InputError
 
 
@@ -65,3 +77,22 @@ def test_unknown_names_are_refused(path: tuple[str, ...]) -> None:
     part["nonsense"] = 1
     with pytest.raises(TypeError, match="nonsense"):
         Config.from_dict(values)
+
+
+def test_many_photos_are_each_seen_and_all_between_two_edits() -> None:
+    standard = with_quality(preset("full"), QUALITIES["standard"])
+    assert standard.optim.iterations == preset("full").optim.iterations  # on a CPU, what presets always were
+    assert standard.strategy.max_gaussians == preset("full").strategy.max_gaussians
+    assert for_photos(standard, 40) == standard
+    many = for_photos(standard, 500)
+    assert (many.optim.iterations, many.strategy.every) == (500 * SEEN_AT_LEAST, 500)
+    assert for_photos(many, 500) == many
+    assert for_photos(preset("full"), 500).optim.iterations == preset("full").optim.iterations
+
+
+def test_qualities_grow_in_everything() -> None:
+    levels = [QUALITIES[name] for name in ("draft", "standard", "high", "max")]
+    for worse, better in pairwise(levels):
+        assert worse.longer_side < better.longer_side
+        assert worse.iterations < better.iterations
+        assert worse.max_gaussians < better.max_gaussians

@@ -173,18 +173,18 @@ def test_of_a_photo_in_several_kinds_one_is_taken(tmp_path: Path, files: list[st
 def test_a_file_that_cameras_name_is_taken_whatever_its_kind(tmp_path: Path) -> None:
     _fill(tmp_path, *(f"images/{n}.{kind}" for n in range(3) for kind in ("NEF", "JPG", "MOV")))
     named = [f"{n}.JPG" for n in range(3)]
-    pictures = folders.find_pictures(tmp_path, named, 1)
+    pictures = folders.find_pictures(tmp_path, named, folders.FULL_SIZE)
     assert pictures.paths == {name: tmp_path / "images" / name for name in named}
     assert folders.usage_line(tmp_path, list(pictures.paths.values())) == (
         f"All 3 photos in {tmp_path} are used. Of 3 the JPEG is used, not the RAW."
     )
-    without_suffix = folders.find_pictures(tmp_path, ["0.png", "1.png", "2.png"], 1)
+    without_suffix = folders.find_pictures(tmp_path, ["0.png", "1.png", "2.png"], folders.FULL_SIZE)
     assert set(without_suffix.paths.values()) == {tmp_path / "images" / f"{n}.NEF" for n in range(3)}
     assert folders.usage_line(tmp_path, list(without_suffix.paths.values())).endswith(
         " Of 3 the RAW is used, not the JPEG."
     )
     (tmp_path / "images" / "2.JPG").unlink()
-    mixed = folders.find_pictures(tmp_path, named, 1)
+    mixed = folders.find_pictures(tmp_path, named, folders.FULL_SIZE)
     assert [path.name for path in mixed.paths.values()] == ["0.JPG", "1.JPG", "2.NEF"]
 
 

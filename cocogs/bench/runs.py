@@ -244,7 +244,7 @@ def train_command(job: Job, settings: BenchSettings) -> list[str]:
     if is_trained(job.folder):
         return [*command, "--resume"]
     preset, _, without = ("3dgs" if job.method == CEILING else job.method).partition("-")
-    command += ["--preset", preset, "--seed", str(job.seed)]
+    command += ["--preset", preset, "--quality", "standard", "--seed", str(job.seed)]
     command += ["--test-every", str(job.scene.test_every), "--downscale", str(job.scene.downscale)]
     if settings.iterations is not None:
         command += ["--iterations", str(settings.iterations)]

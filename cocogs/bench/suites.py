@@ -12,6 +12,7 @@ from cocogs.bench.protocols import PROTOCOLS, Protocol, Published
 from cocogs.errors import InputError
 from cocogs.io import colmap, folders, llff
 from cocogs.io.photos import list_photos, read_header
+from cocogs.io.source import MAX_SIDE
 from cocogs.io.truth_file import TruthFile, read_truth
 
 
@@ -153,7 +154,7 @@ def _protocol_scene(protocol: Protocol, name: str, folder: Path, work: Path, dow
     data = folder
     if protocol.triplets:
         data = _arrange_triplets(folder, work / f"{name}-triplets", test_every)
-    folders.find_pictures(data, _photo_names(data), downscale)
+    folders.find_pictures(data, _photo_names(data), folders.Size(MAX_SIDE, downscale))
     return BenchScene(name, data, test_every, downscale)
 
 
@@ -240,7 +241,7 @@ def _truth_scene(name: str, folder: Path, work: Path, downscale: int) -> BenchSc
         more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
         raise InputError(f"{folder} lacks {', '.join(missing[:3])}{more}: render or copy them.")
     test_every = _truth_split(folder, truth)
-    folders.find_pictures(folder, _photo_names(folder), downscale)
+    folders.find_pictures(folder, _photo_names(folder), folders.Size(MAX_SIDE, downscale))
     has_truth = bool(truth.refocused)
     if not has_twins:
         return BenchScene(name, folder, test_every, downscale, has_truth)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from tyro.conf import Positional, arg
 
-from cocogs.cli.options import DATA_DECIDES, PRESET_DECIDES, check_data, check_whole_numbers
+from cocogs.cli.options import DATA_DECIDES, QUALITY_DECIDES, check_data, check_whole_numbers
 from cocogs.cli.words import speaker
 from cocogs.errors import InputError
 
@@ -37,13 +37,21 @@ class Train:
     """How a photo is modelled. full: a lens, sampled at five points in the last fifth of training, with
     learned corrections; the best pictures. lens: a lens alone, in half the time. paper: CoCoGaussian as
     published. 3dgs: no lens, for comparison."""
-    iterations: Annotated[int | None, arg(metavar="N", help_behavior_hint=PRESET_DECIDES)] = None
-    """Photos that training sees, each of them many times; 4,500 in every preset. More give sharper results,
-    with diminishing returns."""
+    quality: Annotated[
+        Literal["draft", "standard", "high", "max"] | None,
+        arg(help_behavior_hint="(default: standard on a CPU, high on a GPU)"),
+    ] = None
+    """How large photos are (longer side), how many iterations training takes, and how many splats there are:
+    draft 500 px, 1,500, 50,000; standard 800 px, 4,500, 150,000; high 1600 px, 15,000, a million; max 3200
+    px, 30,000, three million. Of many photos, each is seen 30 times. --downscale, --iterations and
+    --max-gaussians change one of the three."""
+    iterations: Annotated[int | None, arg(metavar="N", help_behavior_hint=QUALITY_DECIDES)] = None
+    """Photos that training sees, each of them many times. More give sharper results, with diminishing
+    returns."""
     batch: Annotated[int | None, arg(metavar="N", help_behavior_hint="(default: 1 per process)")] = None
     """Photos of one training step: a multiple of the number of processes that torchrun started."""
-    max_gaussians: Annotated[int | None, arg(metavar="N", help_behavior_hint=PRESET_DECIDES)] = None
-    """Largest number of splats, 150,000 in every preset. More show finer detail and cost time and memory.
+    max_gaussians: Annotated[int | None, arg(metavar="N", help_behavior_hint=QUALITY_DECIDES)] = None
+    """Largest number of splats. More show finer detail and cost time and memory.
     (Photos take up to 2 GiB more; beyond that they are read from disk again and again.)"""
     downscale: Annotated[int | None, arg(metavar="N", help_behavior_hint="(default: by size)")] = None
     """Shrink the photos N times before training."""
@@ -104,13 +112,13 @@ class Train:
             return 0 if trainer.train(None) else 130
         if self.resume:
             write_config(self.out, config, data)  # the same photos may have moved
+        iterations = trainer.config.optim.iterations
         print(
             f"Training preset {config.preset} on {len(scene.train_views)} photos, "
-            f"{len(scene.test_views)} kept for testing; step {trainer.step} of {config.optim.iterations}"
+            f"{len(scene.test_views)} kept for testing; step {trainer.step} of {iterations}"
             + (f"; {ranks.count} processes on {device.type}" if ranks.count > 1 else "")
         )
-        steps = trainer.step, config.optim.iterations
-        with Monitor(self.out, *steps, print, phases(config)) as monitor:
+        with Monitor(self.out, trainer.step, iterations, print, phases(trainer.config)) as monitor:
             finished = trainer.train(monitor)
         if not finished:
             print(f"Stopped and saved at step {trainer.step}. To continue: {self.resume_command()}")
@@ -156,14 +164,15 @@ class Train:
         Raises:
             InputError: unknown preset, or an option that would change a resumed run.
         """
-        from cocogs.config import DEFAULT_PRESET, DataConfig, preset
+        from cocogs.config import DEFAULT_PRESET, QUALITIES, DataConfig, preset, with_quality
         from cocogs.run import read_config
 
         source = str(self.data.resolve())
         if not self.resume:
-            new = preset(self.preset or DEFAULT_PRESET)
+            quality = QUALITIES[self.default_quality()]
+            new = with_quality(preset(self.preset or DEFAULT_PRESET), quality)
             new = replace(new, optim=replace(new.optim, batch=processes))
-            return self.applied(new, DataConfig(source))
+            return self.applied(new, DataConfig(source, longer_side=quality.longer_side))
         saved = config, data = read_config(self.out)
         if not Path(data.source).exists():  # moved; the checkpoint tells whether the photos are the same
             saved = config, data = config, replace(data, source=source)
@@ -181,17 +190,22 @@ class Train:
 
     def applied(self, config: "Config", data: "DataConfig") -> "tuple[Config, DataConfig]":
         """Settings changed by the options that were given."""
+        from cocogs.config import QUALITIES, with_quality
+
         if self.ablate and config.model.lens != "paper":
             raise InputError(
                 f"`ablate` leaves out parts of preset paper, and preset {config.preset} has none of them."
             )
+        if self.quality is not None:
+            config = with_quality(config, QUALITIES[self.quality])
+            data = replace(data, longer_side=QUALITIES[self.quality].longer_side)
         model, optim, strategy = config.model, config.optim, config.strategy
         if self.per_photo_aperture:
             model = replace(model, per_photo_aperture=True)
         if self.ablate:
             model = replace(model, ablation=replace(model.ablation, **dict.fromkeys(self.ablate, True)))
         if self.iterations is not None:
-            optim = replace(optim, iterations=self.iterations)
+            optim = replace(optim, iterations=self.iterations, seen_at_least=0)
         if self.batch is not None:
             optim = replace(optim, batch=self.batch)
         if self.max_gaussians is not None:
@@ -205,6 +219,13 @@ class Train:
             test=data.test if self.test is None else self.test,
         )
         return replace(config, model=model, optim=optim, strategy=strategy, seed=seed), data
+
+    def default_quality(self) -> str:
+        """What suits the device."""
+        from cocogs.config import DEFAULT_QUALITIES
+        from cocogs.device import choose_device
+
+        return DEFAULT_QUALITIES[choose_device(self.device, lambda line: None).type]
 
     def resume_command(self) -> str:
         return f"cocogs train {shlex.quote(str(self.data))} --out {shlex.quote(str(self.out))} --resume"

@@ -64,7 +64,7 @@ def commands(scene: Path, run: Path, iterations: int | None) -> list[tuple[list[
     """The words of every command after `cocogs`, and the file that takes its output, if any."""
     started = (run / "checkpoint.pt").exists()
     train = ["train", str(scene), "--out", str(run)]
-    train += ["--resume"] if started else ["--max-gaussians", str(MAX_GAUSSIANS)]
+    train += ["--resume"] if started else ["--quality", "standard", "--max-gaussians", str(MAX_GAUSSIANS)]
     if iterations is not None:
         train += ["--iterations", str(iterations)]
     found: list[tuple[list[str], Path | None]] = [

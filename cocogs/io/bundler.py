@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from cocogs.errors import InputError
-from cocogs.io.folders import find_pictures
+from cocogs.io.folders import FULL_SIZE, find_pictures
 from cocogs.io.photos import read_header
 from cocogs.io.source import Intrinsics, Shot, Source
 
@@ -39,7 +39,7 @@ def read(path: Path, data: Path) -> Source:
     table = np.array([[next(numbers) for _ in range(15)] for _ in range(cameras)])
     names = _names(path, data, cameras)
     placed = [(name, row) for name, row in zip(names, table, strict=True) if row[0] > 0]
-    paths = find_pictures(data, [name for name, _ in placed], 1).paths
+    paths = find_pictures(data, [name for name, _ in placed], FULL_SIZE).paths
     shots = []
     for name, row in sorted(placed, key=lambda pair: pair[0]):
         width, height = read_header(paths[name]).size(upright=False)

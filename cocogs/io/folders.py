@@ -9,14 +9,33 @@ from pathlib import Path
 
 from cocogs.errors import InputError
 from cocogs.io.photos import KINDS, PICTURE_SUFFIXES, SUFFIXES, kind, list_files, list_photos, read_header
+from cocogs.io.source import MAX_SIDE
 
-# px. Unless `downscale` is given, the smallest whole factor is used that brings the longer side to this.
-LONGER_SIDE = 800
 Listings = dict[Path, dict[str, str]]
 """The files of folders, by their names in small letters."""
 _MASK_FOLDERS = ("masks", "mask")
 # Photos of kinds that cannot be read, by suffix.
 _UNREAD = {".jxl": "JPEG XL", ".jp2": "JPEG 2000", ".bmp": "BMP", ".gif": "GIF"}
+
+
+@dataclass(frozen=True)
+class Size:
+    """How large the pictures to train from should be.
+
+    Args:
+        longer_side: px, at most.
+        downscale: whole factor by which photos shrink; None: the smallest that brings them to `longer_side`.
+    """
+
+    longer_side: int
+    downscale: int | None = None
+
+    def factor(self, longer_side: int) -> int:
+        """By how much photos of this longer side (px) shrink."""
+        return self.downscale or max(1, math.ceil(longer_side / self.longer_side))
+
+
+FULL_SIZE = Size(MAX_SIDE, 1)
 
 
 @dataclass(frozen=True)
@@ -40,12 +59,12 @@ def photo_folder(data: Path) -> Path:
     return images if images.is_dir() else data
 
 
-def find_pictures(data: Path, names: list[str], downscale: int | None) -> Pictures:
-    """Find the files of the named photos at the size that suits `downscale` best.
+def find_pictures(data: Path, names: list[str], size: Size) -> Pictures:
+    """Find the files of the named photos at the size that suits best.
 
     images_N/ is taken when N is the factor asked for or, where none is asked for, when its longer side lies
-    between half of LONGER_SIDE and LONGER_SIDE; else the full-size photos are, or failing these the largest
-    images_N/.
+    between half of `size.longer_side` and all of it; else the full-size photos are, or failing these the
+    largest images_N/.
 
     Raises:
         InputError: there are no such files, or only smaller ones than asked for.
@@ -55,8 +74,8 @@ def find_pictures(data: Path, names: list[str], downscale: int | None) -> Pictur
         raise InputError(
             f"{data} holds no images folder: put the photos of its cameras into {data / 'images'}."
         )
-    shrunk_by = _choose(folders, downscale)
-    if downscale is not None and shrunk_by > downscale:
+    shrunk_by = _choose(folders, size)
+    if size.downscale is not None and shrunk_by > size.downscale:
         raise InputError(
             f"{data} only holds photos already shrunk by {shrunk_by}: set `downscale` to {shrunk_by} or more."
         )
@@ -74,11 +93,6 @@ def list_largest(data: Path) -> list[str]:
     if not found:
         raise InputError(f"{data} holds no photos: put them into {data / 'images'}.")
     return list_photos(found[min(found)])
-
-
-def automatic_downscale(longer_side: int) -> int:
-    """The factor used when the user names none."""
-    return max(1, math.ceil(longer_side / LONGER_SIDE))
 
 
 def find_masks(data: Path, names: list[str]) -> dict[str, Path]:
@@ -246,12 +260,11 @@ def _folders(data: Path) -> dict[int, Path]:
     return {factor: folder for factor, folder in found.items() if list_photos(folder)}
 
 
-def _choose(folders: dict[int, Path], downscale: int | None) -> int:
-    if downscale is not None:
-        return downscale if downscale in folders else min(folders)
-    suitable = (
-        factor for factor in folders if LONGER_SIDE / 2 < _longer_side(folders[factor]) <= LONGER_SIDE
-    )
+def _choose(folders: dict[int, Path], size: Size) -> int:
+    if size.downscale is not None:
+        return size.downscale if size.downscale in folders else min(folders)
+    most = size.longer_side
+    suitable = (factor for factor in folders if most / 2 < _longer_side(folders[factor]) <= most)
     return min(suitable, default=min(folders))
 
 

@@ -17,7 +17,7 @@ from scipy.spatial.transform import Rotation
 
 from cocogs.camera import pose_at
 from cocogs.errors import InputError
-from cocogs.io.folders import find_pictures, list_largest, photo_folder
+from cocogs.io.folders import FULL_SIZE, find_pictures, list_largest, photo_folder
 from cocogs.io.photos import read_header
 from cocogs.io.source import Intrinsics, Shot, Source, opencv_lens
 
@@ -107,7 +107,7 @@ def _metadata(file: Path) -> Mapping[str, str]:
 
 def _sizes(data: Path, names: list[str]) -> dict[str, tuple[int, int]]:
     """Of the full-size photos, as stored: the exports do not tell."""
-    paths = find_pictures(data, names, 1).paths
+    paths = find_pictures(data, names, FULL_SIZE).paths
     return {name: read_header(path).size(upright=False) for name, path in paths.items()}
 
 

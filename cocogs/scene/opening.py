@@ -25,6 +25,7 @@ from cocogs.scene.data import Scene, View
 from cocogs.scene.points import find_points
 from cocogs.scene.split import names_for_testing
 
+LONGER_SIDE = DataConfig("").longer_side
 # Smaller pictures than this are refused: `downscale` is too large.
 SHORTEST_SIDE = 12
 # Bytes of disk from which on the user is told beforehand.
@@ -35,6 +36,7 @@ def open_scene(
     data: Path,
     cache: Path,
     *,
+    longer_side: int = LONGER_SIDE,
     downscale: int | None = None,
     test_every: int | None = None,
     test: str | None = None,
@@ -48,8 +50,9 @@ def open_scene(
     Args:
         data: the dataset's folder, or a video.
         cache: folder for what is computed once: cameras (sfm/) and training-size pictures (photos/).
-        downscale: shrink the photos by this whole factor; None: by the smallest factor that brings the longer
-            side to 800 px or less.
+        longer_side: px; photos are shrunk by the smallest whole factor that brings their longer side to this
+            or less.
+        downscale: shrink the photos by this whole factor instead.
         test: names of the photos to keep for testing, with commas between; * stands for any letters.
         test_every: keep every Nth photo, from the first in name order, for testing; None: as a file hold=N
             or the dataset itself says, else no photo.
@@ -62,18 +65,19 @@ def open_scene(
         InputError: the data cannot be used; the message says what to do.
     """
     data, cache = Path(data), Path(cache)
-    _check_request(data, downscale, test_every)
+    _check_request(data, longer_side, downscale, test_every)
     is_video = video.is_video(data)
     if is_video:
         data = video.extract_frames(data, cache / "frames", frames, settled, say)
-    source, pictures = _look(data, cache, downscale, seed, settled, say, is_video)
+    size = folders.Size(longer_side, downscale)
+    source, pictures = _look(data, cache, size, seed, settled, say, is_video)
     if len(source.shots) < 2:
         raise InputError(f"{data} has a single photo: give at least 3 photos from different places.")
     positions = torch.stack([position_of(shot.cam_from_world) for shot in source.shots])
     offset = frame.offset_of(positions, source.points)
     source = frame.moved(source, offset)
     tests = names_for_testing(data, source, test_every, test)
-    views = _views(data, cache, source, pictures, downscale, tests, say)
+    views = _views(data, cache, source, pictures, size, tests, say)
     points = find_points(views, source, cache, seed, settled, say)
     near = frame.near_plane([view.camera for view in views], points.positions)
     views = [replace(view, camera=replace(view.camera, near=near)) for view in views]
@@ -83,10 +87,11 @@ def open_scene(
     return scene
 
 
-def _check_request(data: Path, downscale: int | None, test_every: int | None) -> None:
+def _check_request(data: Path, longer_side: int, downscale: int | None, test_every: int | None) -> None:
     if not (data.is_dir() or video.is_video(data)):
         problem = "is not a folder" if data.exists() else "does not exist"
         raise InputError(f"{data} {problem}: name the folder that holds your photos, or a video.")
+    check_number("longer_side", longer_side, **limits_of(DataConfig, "longer_side"))
     check_number("downscale", downscale, **limits_of(DataConfig, "downscale"))
     check_number("test_every", test_every, **limits_of(DataConfig, "test_every"))
 
@@ -106,7 +111,7 @@ def _tell(scene: Scene, say: Say) -> None:
 
 
 def _look(
-    data: Path, cache: Path, downscale: int | None, seed: int, settled: bool, say: Say, is_video: bool
+    data: Path, cache: Path, size: folders.Size, seed: int, settled: bool, say: Say, is_video: bool
 ) -> tuple[Source, folders.Pictures]:
     """Read the cameras, by the kind of the dataset, and find the files of its photos."""
     transforms, poses_bounds = nerfstudio.find_transforms(data), data / llff.FILE
@@ -116,7 +121,7 @@ def _look(
         unused += [path.name for path in (transforms, poses_bounds) if path is not None and path.is_file()]
         say(f"Cameras from the COLMAP model in {model}{''.join(f'; {name} is not used' for name in unused)}.")
         source = colmap.read_model(model)
-        return source, folders.find_pictures(data, [shot.name for shot in source.shots], downscale)
+        return source, folders.find_pictures(data, [shot.name for shot in source.shots], size)
     if transforms is not None:
         say(f"Cameras from {transforms}.")
         source, paths = nerfstudio.read_transforms(transforms, say)
@@ -124,12 +129,12 @@ def _look(
     if poses_bounds.is_file():
         say(f"Cameras from {poses_bounds}.")
         names = folders.list_largest(data)
-        return llff.read_poses_bounds(data, names), folders.find_pictures(data, names, downscale)
+        return llff.read_poses_bounds(data, names), folders.find_pictures(data, names, size)
     if found := exports.find_export(data):
         program, path = found
         say(f"Cameras from {program.name}: {path}.")
         source = exports.read_export(program, path, data)
-        return source, folders.find_pictures(data, [shot.name for shot in source.shots], downscale)
+        return source, folders.find_pictures(data, [shot.name for shot in source.shots], size)
     return _from_photos(data, cache, seed, settled, say, is_video)
 
 
@@ -150,15 +155,15 @@ def _views(
     cache: Path,
     source: Source,
     pictures: folders.Pictures,
-    downscale: int | None,
+    size: folders.Size,
     tests: frozenset[str],
     say: Say,
 ) -> list[View]:
     """Views at training resolution; their pixels go to the cache."""
     fitted = [prepare.fit_photo(shot, pictures.paths[shot.name]) for shot in source.shots]
-    factor = _shrink(fitted, pictures, downscale)
+    factor = _shrink(fitted, pictures, size)
     flats = [_shrunk(photo, factor) for photo in fitted]
-    _announce(fitted, flats, pictures.folder, downscale is None and factor > 1, say)
+    _announce(fitted, flats, pictures.folder, size.downscale is None and factor > 1, say)
     named = {shot.name: shot.mask for shot in source.shots if shot.mask}
     masks = named or folders.find_masks(data, [shot.name for shot in source.shots])
     place = cache / "photos"
@@ -191,11 +196,11 @@ def _views(
     return views
 
 
-def _shrink(fitted: list[Picture], pictures: folders.Pictures, downscale: int | None) -> float:
+def _shrink(fitted: list[Picture], pictures: folders.Pictures, size: folders.Size) -> float:
     """How much the files found are to be shrunk for training."""
-    if downscale is not None:
-        return downscale / pictures.shrunk_by
-    return folders.automatic_downscale(max(max(photo.lens.width, photo.lens.height) for photo in fitted))
+    if size.downscale is not None:
+        return size.downscale / pictures.shrunk_by
+    return size.factor(max(max(photo.lens.width, photo.lens.height) for photo in fitted))
 
 
 def _shrunk(photo: Picture, factor: float) -> Intrinsics:

@@ -20,7 +20,7 @@ from cocogs.checkpoint import (
     restore_model,
     write_checkpoint,
 )
-from cocogs.config import Config
+from cocogs.config import Config, for_photos
 from cocogs.device import exact_convolutions
 from cocogs.distributed import Ranks
 from cocogs.errors import InputError
@@ -67,6 +67,7 @@ class Trainer:
         device: torch.device | str = "cpu",
         ranks: Ranks | None = None,
     ) -> None:
+        config = for_photos(config, len(scene.train_views))
         self.config, self.scene, self.folder = config, scene, folder
         self.device, self.ranks = torch.device(device), ranks or Ranks()
         self.batch = config.optim.batch
