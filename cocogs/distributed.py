@@ -118,7 +118,9 @@ class TorchrunRanks(Ranks):
                 f"{torch.cuda.device_count()}): start one rank for each GPU, or give `device` cpu."
             )
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-        self.device_group = dist.new_group(backend="nccl", timeout=self.patience)
+        group = dist.new_group(backend="nccl", timeout=self.patience)
+        assert isinstance(group, dist.ProcessGroup)
+        self.device_group = group
 
     def in_turn(self, work: Callable[[], T]) -> T:
         if not self.is_first:
