@@ -172,8 +172,9 @@ def read_header(path: Path) -> PhotoHeader:
         lens = read_lens_facts(exif, image.info.get("exif") or b"")
         transparent, is_srgb = decoding.has_alpha(image), decoding.is_srgb(path, image)
         is_plain = image.format in ("JPEG", "MPO", "PNG", "TIFF") and path.suffix.lower() in _PLAIN_SUFFIXES
-    upright = stored[::-1] if orientation >= 5 else stored
-    return PhotoHeader(*upright, *stored, orientation, transparent, lens, is_srgb, is_plain)
+    return PhotoHeader(
+        *_upright(stored, orientation), *stored, orientation, transparent, lens, is_srgb, is_plain
+    )
 
 
 def _read_raw_header(path: Path) -> PhotoHeader:
@@ -185,10 +186,15 @@ def _read_raw_header(path: Path) -> PhotoHeader:
         focal_length, f_number = raw.read_lens(path)
         lens = replace(lens, focal_length_mm=focal_length, f_number=f_number)
     stored = header.width, header.height
-    upright = stored[::-1] if header.orientation >= 5 else stored
+    upright = _upright(stored, header.orientation)
     return PhotoHeader(
         *upright, *stored, header.orientation, False, lens, is_plain=False, says_white=says_white
     )
+
+
+def _upright(stored: tuple[int, int], orientation: int) -> tuple[int, int]:
+    """(width, height) of the turned picture."""
+    return (stored[1], stored[0]) if orientation >= 5 else stored
 
 
 def exif_for_copy(path: Path) -> bytes:
