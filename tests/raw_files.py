@@ -3,6 +3,7 @@
 import struct
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -41,7 +42,7 @@ def write_dng(
     values: np.ndarray,
     neutral: Sequence[float] | None = (1, 1, 1),
     orientation: int = 1,
-    exif: dict[int, tuple[int, object]] | None = None,
+    exif: dict[int, tuple[int, Any]] | None = None,
     crop: tuple[int, int, int, int] | None = None,
     pattern: Sequence[int] = RGGB,
     black: int = BLACK,
@@ -58,7 +59,7 @@ def write_dng(
     """
     height, width = values.shape[:2]
     channels = 1 if values.ndim == 2 else 3
-    tags: dict[int, tuple[int, object]] = {
+    tags: dict[int, tuple[int, Any]] = {
         254: (4, 0),
         256: (4, width),
         257: (4, height),
@@ -101,7 +102,7 @@ def write_dng(
     return path
 
 
-def _directory(tags: dict[int, tuple[int, object]], place: int) -> bytes:
+def _directory(tags: dict[int, tuple[int, Any]], place: int) -> bytes:
     """A TIFF directory that lies at byte `place`, and the values that it points to."""
     entries, beyond = b"", b""
     start = place + 2 + 12 * len(tags) + 4
@@ -116,7 +117,7 @@ def _directory(tags: dict[int, tuple[int, object]], place: int) -> bytes:
     return struct.pack("<H", len(tags)) + entries + b"\0\0\0\0" + beyond
 
 
-def _packed(kind: int, value: object) -> bytes:
+def _packed(kind: int, value: Any) -> bytes:
     if isinstance(value, str):
         return value.encode() + b"\0"
     if isinstance(value, bytes):

@@ -1,6 +1,7 @@
 """RAW photos: linear light on one scale, the sensor's white balance, borders, EXIF of all containers."""
 
 import struct
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -122,7 +123,7 @@ def test_canons_focus_distance(tmp_path: Path) -> None:
     assert read_lens_facts(*read_raw_exif(tmp_path / "a.cr2")).focus_distance == 1.5
 
 
-def _tiff(tags: dict[int, object], inner: dict[int, object] | None = None) -> bytes:
+def _tiff(tags: Mapping, inner: Mapping | None = None) -> bytes:
     exif = Image.Exif()
     exif.update(tags)
     if inner:

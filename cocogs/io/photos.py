@@ -175,9 +175,8 @@ def read_header(path: Path) -> PhotoHeader:
         transparent, depth = decoding.has_alpha(image), decoding.bytes_per_value(image)
         is_plain = image.format in ("JPEG", "MPO", "PNG", "TIFF") and path.suffix.lower() in _PLAIN_SUFFIXES
         is_panorama = _says_panorama(image.info.get("xmp") or b"")
-    upright = stored[::-1] if orientation >= 5 else stored
     facts = (orientation, transparent, lens, depth, is_plain)
-    return PhotoHeader(*upright, *stored, *facts, is_panorama=is_panorama)
+    return PhotoHeader(*_upright(stored, orientation), *stored, *facts, is_panorama=is_panorama)
 
 
 def _says_panorama(xmp: bytes | str) -> bool:
@@ -194,10 +193,15 @@ def _read_raw_header(path: Path) -> PhotoHeader:
         focal_length, f_number = raw.read_lens(path)
         lens = replace(lens, focal_length_mm=focal_length, f_number=f_number)
     stored = header.width, header.height
-    upright = stored[::-1] if header.orientation >= 5 else stored
+    upright = _upright(stored, header.orientation)
     return PhotoHeader(
         *upright, *stored, header.orientation, False, lens, 2, is_plain=False, says_white=says_white
     )
+
+
+def _upright(stored: tuple[int, int], orientation: int) -> tuple[int, int]:
+    """(width, height) of the turned picture."""
+    return (stored[1], stored[0]) if orientation >= 5 else stored
 
 
 def exif_for_copy(path: Path) -> bytes:

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import rawpy
@@ -110,9 +111,9 @@ def decode(path: Path, half: bool = False) -> np.ndarray:
     return _curve()[np.broadcast_to(light, (*light.shape[:2], 3))]
 
 
-def _develop(file: rawpy.RawPy, **options: object) -> np.ndarray:
+def _develop(file: rawpy.RawPy, **options: Any) -> np.ndarray:
     """(H, W, 1 or 3) uint16 linear light, in sRGB's primaries unless `options` say otherwise."""
-    fixed = dict(
+    fixed: dict[str, Any] = dict(
         use_camera_wb=_says_white(file),  # where there is none, LibRaw would guess it from the picture
         output_bps=16,
         gamma=(1, 1),
