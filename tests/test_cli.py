@@ -88,6 +88,22 @@ def test_usage_error_exits_with_2() -> None:
     assert exit_.value.code == 2
 
 
+@pytest.mark.parametrize(
+    ("arguments", "place"),
+    [
+        (["render", "run", "--out", "", "--focus", "3"], "--out"),
+        (["render", "run", "--out", "o", "--views="], "--views"),
+        (["export", "run", "a.ply", "--colmap", " "], "--colmap"),
+        (["export", "", "a.ply"], "an argument"),
+    ],
+)
+def test_an_empty_value_is_none(capsys: pytest.CaptureFixture[str], arguments: list[str], place: str) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        main(arguments)
+    assert exit_.value.code == 2
+    assert f"cocogs: error: The value of {place} is empty: " in capsys.readouterr().err
+
+
 def test_a_run_and_all_that_reads_it(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "run"
     assert main(["train", str(tiny_scene(root)), "--out", str(out), "--preset", "lens", *SMALL]) == 0

@@ -51,6 +51,7 @@ def parse(arguments: Sequence[str]) -> Commands | None:
     if list(arguments) == ["--version"]:
         print(f"cocogs {__version__}")
         return None
+    refuse_empty(arguments)
     return tyro.cli(
         Command,  # pyright: ignore[reportArgumentType]
         prog="cocogs",
@@ -58,6 +59,19 @@ def parse(arguments: Sequence[str]) -> Commands | None:
         args=arguments,
         config=(FlagCreatePairsOff,),
     )
+
+
+def refuse_empty(arguments: Sequence[str]) -> None:
+    """Raises SystemExit for an argument without a letter, as an unset variable of a script leaves it: a path
+    of no letters would mean the present folder."""
+    for before, word in zip(("the command", *arguments), arguments, strict=False):
+        option, equals, value = word.partition("=")
+        if word.strip() == "" or (word.startswith("--") and equals and value.strip() == ""):
+            place = option if equals else before if before.startswith("--") else "an argument"
+            print(
+                f"cocogs: error: The value of {place} is empty: give one, or leave it out.", file=sys.stderr
+            )
+            raise SystemExit(2)
 
 
 def run(command: Commands) -> int:
