@@ -103,7 +103,21 @@ class Viewer:
 
 def is_loopback(host: str) -> bool:
     """Whether only this computer can reach `host`."""
-    return all(ipaddress.ip_address(found[4][0]).is_loopback for found in socket.getaddrinfo(host, None))
+    return all(ipaddress.ip_address(address[0]).is_loopback for _, address in addresses(host))
+
+
+def addresses(host: str) -> list[tuple[int, tuple]]:
+    """Family and address of everything that a host's name stands for.
+
+    Raises:
+        InputError: nobody knows the name, or it is none.
+    """
+    try:
+        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError) as error:  # the latter for a part of more than 63 letters
+        reason = error.strerror if isinstance(error, OSError) else "no name of a computer"
+        raise InputError(f"`host` {host} is not known ({reason}): {ADVICE}.") from error
+    return [(family, address) for family, _, _, _, address in found]
 
 
 def free_port(host: str, port: int | None) -> int:
@@ -113,10 +127,7 @@ def free_port(host: str, port: int | None) -> int:
         InputError: the port is taken, or the host is no address of this computer.
     """
     check_number("port", port, least=1, most=65535, whole=True)
-    try:
-        family, _, _, _, address = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)[0]
-    except OSError as error:
-        raise InputError(f"`host` {host} is not known ({error.strerror}): {ADVICE}.") from error
+    family, address = addresses(host)[0]
     problem = ""
     for candidate in range(FIRST_PORT, FIRST_PORT + PORTS) if port is None else [port]:
         with socket.socket(family, socket.SOCK_STREAM) as probe:
