@@ -4,6 +4,7 @@ The .ply is that of 3D Gaussian Splatting (`io/ply.py`). gsplat writes the compr
 .splat (antimatter15). docs/exports.md says what each format keeps.
 """
 
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -18,9 +19,10 @@ from cocogs.io import colmap
 from cocogs.io.atomic import replacing
 from cocogs.io.colmap_write import write_model
 from cocogs.io.lens_file import write_lens_file
+from cocogs.io.lock import alone_in
 from cocogs.io.ply import header_comments, write_ply
 from cocogs.io.progress import Say
-from cocogs.learned_lens import lens_file
+from cocogs.learned_lens import read_learned_lens
 from cocogs.run import Run, load_gaussians, load_run
 
 COMPRESSED = ".compressed.ply"
@@ -47,9 +49,9 @@ class ExportOptions:
 
 
 def export(folder: Path, path: Path, options: ExportOptions, say: Say = print) -> list[Path]:
-    """Write a run's splats to `path`, and beside them SCENE.lens.json and what else the options ask for.
+    """Write a run's splats to `path`, SCENE.lens.json beside them, and what else the options ask for.
 
-    If the photos are gone the splats are written alone.
+    Only a COLMAP model needs the photos.
 
     Args:
         folder: of the run.
@@ -60,39 +62,37 @@ def export(folder: Path, path: Path, options: ExportOptions, say: Say = print) -
 
     Raises:
         InputError: not a run, an unknown ending, an option out of its range, nothing left, a file that cannot
-            be written, or a COLMAP model that is asked for without the photos.
+            be written or that another process is writing, or a COLMAP model without the photos.
     """
-    ending_of(path)
+    lens = path.with_name(path.name[: -len(ending_of(path))] + ".lens.json")
     gaussians = choose(load_gaussians(folder), options, say)
-    try:
-        run = load_run(folder)
-    except InputError as error:
-        if options.colmap is not None:
-            raise
-        export_splats(gaussians, path, ExportOptions(), say=say)
-        say(f"Without cameras and lens: {error}")
-        return [path]
-    export_splats(gaussians, path, ExportOptions(), run.scene.offset, say)
-    return [path, *export_cameras(run, path, options)]
+    learned = read_learned_lens(folder)
+    offset = torch.tensor(learned.offset, dtype=torch.float64)
+    with ExitStack() as locks:
+        locks.enter_context(alone_in(path.parent, f".{lens.name}.lock", "give another `file`"))
+        if options.colmap is None:
+            model = []
+        else:
+            run = load_run(folder)
+            keep_own_model(run, options.colmap)
+            locks.enter_context(alone_in(options.colmap, advice="give another `colmap`"))
+            model = export_cameras(run, options.colmap)
+        export_splats(gaussians, path, offset, say)
+        write_lens_file(learned, lens)
+    return [path, lens, *model]
 
 
-def export_splats(
-    gaussians: Gaussians,
-    path: Path,
-    options: ExportOptions,
-    offset: Tensor | None = None,
-    say: Say = print,
-) -> None:
-    """Write the splats that the options leave, in the format that the file's ending names.
+def export_splats(gaussians: Gaussians, path: Path, offset: Tensor | None = None, say: Say = print) -> None:
+    """Write splats in the format that the file's ending names.
 
     Args:
         offset: (3,) source coordinates = scene coordinates + offset. The files keep the scene's coordinates,
             since float32 has too few digits for the others; the header of a .ply notes the offset.
 
     Raises:
-        InputError: unknown ending, an option out of its range, nothing left, or the file cannot be written.
+        InputError: unknown ending, nothing is left of the splats, or the file cannot be written.
     """
-    kind, gaussians = ending_of(path), choose(gaussians, options, say)
+    kind, gaussians = ending_of(path), without_bad_ones(gaussians, "The scene", say)
     if kind == ".ply":
         write_ply(path, gaussians, offset)
     elif kind == COMPRESSED:
@@ -105,27 +105,25 @@ def export_splats(
         say(f"{path} has the scene's own coordinates: add ({numbers}) for those of the source.")
 
 
-def export_cameras(run: Run, path: Path, options: ExportOptions) -> list[Path]:
-    """Write what belongs to the splats in `path`: SCENE.lens.json, in the scene's coordinates, and if asked
-    for the COLMAP model, in the source's.
+def keep_own_model(run: Run, folder: Path) -> None:
+    """Raises InputError if a COLMAP model in `folder` would overwrite the one that the run needs."""
+    own = (colmap.find_model(run.scene.source), run.folder / "cache" / "sfm" / "sparse")
+    if folder.resolve() in [p.resolve() for p in own if p]:
+        raise InputError(f"{folder} holds the cameras that {run.folder} needs: give another `colmap`.")
+
+
+def export_cameras(run: Run, folder: Path) -> list[Path]:
+    """Write the run's cameras and start points as a COLMAP model, in the source's coordinates.
 
     Returns:
         The files written.
 
     Raises:
-        InputError: a file cannot be written, or the model would take the place of the one that the run needs.
+        InputError: one cannot be written.
     """
-    scene, model = run.scene, options.colmap
-    own = (colmap.find_model(scene.source), run.folder / "cache" / "sfm" / "sparse")
-    if model is not None and model.resolve() in [p.resolve() for p in own if p]:
-        raise InputError(f"{model} holds the cameras that {run.folder} needs: give another `colmap`.")
-    lens = path.with_name(path.name[: -len(ending_of(path))] + ".lens.json")
-    write_lens_file(lens_file(run.model, scene), lens)
-    if model is None:
-        return [lens]
+    scene = run.scene
     cameras = {view.name: moved(run.model.camera(view), scene.offset) for view in scene.views}
-    points = scene.points.double() + scene.offset
-    return [lens, *write_model(model, cameras, points, scene.point_colors)]
+    return write_model(folder, cameras, scene.points.double() + scene.offset, scene.point_colors)
 
 
 def moved(camera: Camera, offset: Tensor) -> Camera:
@@ -164,7 +162,7 @@ def choose(gaussians: Gaussians, options: ExportOptions, say: Say = print) -> Ga
         check_number("min_opacity", options.min_opacity, least=0, most=1)
         keep &= opacities >= options.min_opacity
     if options.max_splats is not None:
-        check_number("max_splats", options.max_splats, least=1, whole=True)
+        check_number("max_splats", options.max_splats, least=1, most=2**31 - 1, whole=True)
         visibility = (opacities * cross_section(scales)).where(keep, -1)
         keep &= keep_largest(visibility, options.max_splats)
     if not keep.any():

@@ -2,17 +2,21 @@
 (docs/lens-json.md)."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from statistics import median_low
+from typing import Any
 
 from cocogs.camera import Camera
 from cocogs.errors import InputError
-from cocogs.io.lens_file import LensFile, LensPhoto, write_lens_file
+from cocogs.io.camera_path import LensSetting
+from cocogs.io.lens_file import LensFile, LensPhoto, read_lens_file, write_lens_file
 from cocogs.optics.lens import Lens
 from cocogs.optics.model import DefocusModel
 from cocogs.scene import LensFacts, Scene, View
+
+NAME = "lens.json"
 
 
 class LearnedLens:
@@ -102,29 +106,35 @@ class LearnedLens:
 def lens_file(model: DefocusModel, scene: Scene) -> LensFile:
     """Cameras and lenses of all photos; of a pinhole the cameras alone."""
     learned = LearnedLens(model, scene) if model.lens.has_lens else None
-    columns: dict[str, list[float]] = {}
+    rows: Iterator[dict[str, Any]] = iter(())
     if learned is not None:
-        columns = {
-            "focus_distance": learned.focus_distances,
-            "aperture_diameter": learned.diameters,
-            "K": learned.Ks,
-            "softness_px": learned.softness_px,
-        }
-    rows = iter([dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)])
+        lenses = map(LensSetting, learned.focus_distances, learned.diameters)
+        columns = zip(lenses, learned.Ks, learned.softness_px, strict=True)
+        rows = ({"lens": lens, "K": K, "softness_px": softness} for lens, K, softness in columns)
     photos = []
     for view in scene.views:
         known = {} if view.is_test else next(rows, {})
         facts = {"f_number": view.lens.f_number, "focal_length_mm": view.lens.focal_length_mm}
         photos.append(LensPhoto(view.name, view.is_test, model.camera(view), **known, **facts))
+    x, y, z = scene.offset.tolist()
     if learned is None:
-        return LensFile(None, None, None, photos)
-    return LensFile(learned.typical.aperture_diameter, learned.f_number, learned.metres_per_unit, photos)
+        return LensFile(None, None, None, photos, (x, y, z))
+    aperture = learned.typical.aperture_diameter
+    return LensFile(aperture, learned.f_number, learned.metres_per_unit, photos, (x, y, z))
 
 
 def write_learned_lens(folder: Path, model: DefocusModel, scene: Scene) -> None:
-    """RUN/lens.json; none for a pinhole."""
-    if model.lens.has_lens:
-        write_lens_file(lens_file(model, scene), folder / "lens.json")
+    """RUN/lens.json."""
+    write_lens_file(lens_file(model, scene), folder / NAME)
+
+
+def read_learned_lens(folder: Path) -> LensFile:
+    """What `write_learned_lens` wrote; needs no photos.
+
+    Raises:
+        InputError: it is gone or damaged.
+    """
+    return read_lens_file(folder / NAME, f"cocogs train PHOTOS --out {folder} --resume writes it again")
 
 
 def geometric_mean(values: Sequence[float]) -> float:

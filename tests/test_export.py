@@ -20,7 +20,9 @@ from cocogs.gaussians import Gaussians
 from cocogs.io.colmap import read_model
 from cocogs.io.colmap_write import write_model
 from cocogs.io.lens_file import read_lens_file
+from cocogs.io.lock import alone_in
 from cocogs.io.ply import read_ply
+from cocogs.learned_lens import write_learned_lens
 from cocogs.rasterize import rasterize
 from cocogs.rasterize.constants import SH_C0
 from cocogs.run import Run, load_run
@@ -72,7 +74,7 @@ def reported(path: Path) -> dict:
 
 def test_ply_draws_the_same_through_gsplats_conventions(gaussians: Gaussians, tmp_path: Path) -> None:
     """SH order, activations and quaternion order, judged by code that is not ours."""
-    export_splats(gaussians, tmp_path / "a.ply", ExportOptions())
+    export_splats(gaussians, tmp_path / "a.ply")
     g = read_ply(tmp_path / "a.ply").double()
     theirs = rasterize(*g.activated(), g.sh0, g.shN, tiny_camera(3), backend="gsplat").colors[0].detach()
     torch.testing.assert_close(theirs.float(), picture(gaussians), atol=1e-3, rtol=0)
@@ -81,7 +83,7 @@ def test_ply_draws_the_same_through_gsplats_conventions(gaussians: Gaussians, tm
 @needs_transform
 def test_splat_transform_reads_our_ply(gaussians: Gaussians, tmp_path: Path) -> None:
     gaussians.antialiased = True  # the header has comments
-    export_splats(gaussians, tmp_path / "a.ply", ExportOptions(), torch.tensor([5e5, 5.2e6, 300]))
+    export_splats(gaussians, tmp_path / "a.ply", torch.tensor([5e5, 5.2e6, 300]))
     again = read_ply(converted(tmp_path / "a.ply", tmp_path / "b.ply"))
     assert difference(again, gaussians) < 1e-5
 
@@ -95,7 +97,7 @@ def test_splat_transform_is_told_how_splats_are_drawn(
     gaussians.antialiased = antialiased
     ours, packed = tmp_path / "a.ply", tmp_path / "a.compressed.ply"
     for path in (ours, packed):
-        export_splats(gaussians, path, ExportOptions())
+        export_splats(gaussians, path)
     others = [converted(ours, tmp_path / f"b.{ending}") for ending in ("sog", "spz", "ply")]
     for path in (ours, packed, *others):
         report = reported(path)
@@ -109,7 +111,7 @@ def test_splat_transform_is_told_how_splats_are_drawn(
 def test_splat_transform_reads_our_other_formats(
     gaussians: Gaussians, tmp_path: Path, ending: str, degree: int, limit: float
 ) -> None:
-    export_splats(gaussians, tmp_path / f"a.{ending}", ExportOptions())
+    export_splats(gaussians, tmp_path / f"a.{ending}")
     again = read_ply(converted(tmp_path / f"a.{ending}", tmp_path / "b.ply"))
     assert len(again) == len(gaussians)
     assert difference(again, gaussians, degree) < limit
@@ -120,7 +122,7 @@ def test_splat_transform_reads_our_other_formats(
 def test_documented_commands_for_spz_and_sog(
     gaussians: Gaussians, tmp_path: Path, ending: str, limit: float
 ) -> None:
-    export_splats(gaussians, tmp_path / "a.ply", ExportOptions())
+    export_splats(gaussians, tmp_path / "a.ply")
     packed = converted(tmp_path / "a.ply", tmp_path / f"a.{ending}")
     again = read_ply(converted(packed, tmp_path / "b.ply"))
     assert difference(again, gaussians) < limit
@@ -128,7 +130,7 @@ def test_documented_commands_for_spz_and_sog(
 
 def test_splat_layout(gaussians: Gaussians, tmp_path: Path) -> None:
     """32 bytes a splat: place, scales, colour and opacity, quaternion."""
-    export_splats(gaussians, tmp_path / "a.splat", ExportOptions())
+    export_splats(gaussians, tmp_path / "a.splat")
     layout = np.dtype([("place", "<f4", 3), ("scale", "<f4", 3), ("rgba", "u1", 4), ("quat", "u1", 4)])
     records = np.fromfile(tmp_path / "a.splat", layout)
     means, quats, scales, opacities = (values.detach() for values in gaussians.activated())
@@ -178,9 +180,10 @@ def test_options_that_leave_nothing(gaussians: Gaussians, options: dict, message
 
 
 def test_lens_and_cameras(run: Run, tmp_path: Path) -> None:
-    (path,) = export_cameras(run, tmp_path / "scene.compressed.ply", ExportOptions())
+    _, path = export(run.folder, tmp_path / "scene.compressed.ply", ExportOptions())
     assert path.name == "scene.lens.json"
     document = json.loads(path.read_text())
+    assert document == json.loads((run.folder / "lens.json").read_text())
     assert document["schema"] == "cocogs-lens/1"
     assert document["aperture_diameter"] == pytest.approx(run.lens().aperture_diameter)
     assert [photo["name"] for photo in document["photos"]] == [view.name for view in run.scene.views]
@@ -190,22 +193,21 @@ def test_lens_and_cameras(run: Run, tmp_path: Path) -> None:
 
 
 def test_a_run_without_a_lens(tmp_path_factory: pytest.TempPathFactory, tmp_path: Path) -> None:
-    pinhole = load_run(tiny_run(tmp_path_factory.getbasetemp(), "3dgs"))
-    (path,) = export_cameras(pinhole, tmp_path / "a.ply", ExportOptions())
+    _, path = export(tiny_run(tmp_path_factory.getbasetemp(), "3dgs"), tmp_path / "a.ply", ExportOptions())
     document = json.loads(path.read_text())
     assert document["aperture_diameter"] is None
     assert all(photo["focus_distance"] is None for photo in document["photos"])
 
 
 def test_a_compressed_file_is_for_others(gaussians: Gaussians, tmp_path: Path) -> None:
-    export_splats(gaussians, tmp_path / "a.compressed.ply", ExportOptions())
+    export_splats(gaussians, tmp_path / "a.compressed.ply")
     with pytest.raises(InputError, match=r"a\.compressed\.ply is a compressed \.ply, which only other"):
         read_ply(tmp_path / "a.compressed.ply")
 
 
 def test_colmap_model_reads_back(run: Run, tmp_path: Path) -> None:
-    files = export_cameras(run, tmp_path / "a.ply", ExportOptions(colmap=tmp_path / "sparse/0"))
-    names = {file.name for file in files[1:]}
+    files = export_cameras(run, tmp_path / "sparse/0")
+    names = {file.name for file in files}
     assert names >= {"cameras.bin", "images.bin", "points3D.bin"}
     assert names == {file.name for file in (tmp_path / "sparse/0").iterdir()}
     source = read_model(tmp_path / "sparse/0")
@@ -243,17 +245,56 @@ def test_export_writes_all_that_belongs_to_the_splats(run: Run, tmp_path: Path) 
     assert len(read_ply(splats)) == 20
 
 
-def test_export_without_the_photos_writes_the_splats_alone(run: Run, tmp_path: Path) -> None:
-    shutil.copytree(run.folder, tmp_path / "run")
-    config = (tmp_path / "run/config.json").read_text()
-    (tmp_path / "run/config.json").write_text(config.replace(str(run.scene.source), str(tmp_path / "gone")))
+@pytest.fixture
+def orphan(run: Run, tmp_path: Path) -> Path:
+    """The run, far from its source's origin, without its photos."""
+    folder = tmp_path / "run"
+    shutil.copytree(run.folder, folder)
+    config = (folder / "config.json").read_text()
+    (folder / "config.json").write_text(config.replace(str(run.scene.source), str(tmp_path / "gone")))
+    lens = json.loads((folder / "lens.json").read_text())
+    (folder / "lens.json").write_text(json.dumps(lens | {"offset": OFFSET.tolist()}))
+    return folder
+
+
+def test_export_needs_no_photos(run: Run, orphan: Path, tmp_path: Path) -> None:
     said: list[str] = []
-    assert export(tmp_path / "run", tmp_path / "a.ply", ExportOptions(), said.append) == [tmp_path / "a.ply"]
-    assert len(said) == 1 and said[0].startswith("Without cameras and lens: ")
-    assert len(read_ply(tmp_path / "a.ply")) == len(run.model.gaussians)
+    splats, lens = export(orphan, tmp_path / "a.ply", ExportOptions(), said.append)
+    assert len(read_ply(splats)) == len(run.model.gaussians)
+    assert (
+        b"\ncomment offset 500000.25 5200000.0 -300.125\n" in splats.read_bytes().partition(b"end_header")[0]
+    )
+    assert len(said) == 1 and "add (500000.25, 5200000, -300.125)" in said[0]
+    assert read_lens_file(lens).offset == tuple(OFFSET.tolist())
+    assert len(read_lens_file(lens).photos) == len(run.scene.views)
+
+
+def test_a_colmap_model_needs_the_photos(orphan: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="gone"):
-        export(tmp_path / "run", tmp_path / "b.ply", ExportOptions(colmap=tmp_path / "c"))
+        export(orphan, tmp_path / "b.ply", ExportOptions(colmap=tmp_path / "c"))
+    assert not (tmp_path / "b.ply").exists() and not (tmp_path / "c").exists()
+
+
+@pytest.mark.parametrize("damage", ["absent", "[]", "{"])
+def test_a_run_whose_lens_file_is_damaged(orphan: Path, tmp_path: Path, damage: str) -> None:
+    (orphan / "lens.json").unlink() if damage == "absent" else (orphan / "lens.json").write_text(damage)
+    with pytest.raises(InputError, match=r"run/lens\.json .*--resume writes it again\."):
+        export(orphan, tmp_path / "b.ply", ExportOptions())
     assert not (tmp_path / "b.ply").exists()
+
+
+def test_two_exports_of_one_name_do_not_mix(run: Run, tmp_path: Path) -> None:
+    """Both endings have one lens file; other names in the folder are free."""
+    with alone_in(tmp_path, ".scene.lens.json.lock"):
+        with pytest.raises(InputError, match=r"Another cocogs is at work in .* or give another `file`"):
+            export(run.folder, tmp_path / "scene.splat", ExportOptions())
+        assert len(export(run.folder, tmp_path / "other.ply", ExportOptions())) == 2
+    with (
+        alone_in(tmp_path / "model"),
+        pytest.raises(InputError, match=r"Another cocogs is at work in .*model: .* `colmap`"),
+    ):
+        export(run.folder, tmp_path / "scene.ply", ExportOptions(colmap=tmp_path / "model"))
+    assert not (tmp_path / "scene.ply").exists()
 
 
 # --- scenes whose source has coordinates that float32 cannot hold
@@ -264,7 +305,7 @@ OFFSET = torch.tensor([500_000.25, 5_200_000.0, -300.125], dtype=torch.float64)
 def test_splats_keep_their_coordinates_and_note_the_offset(gaussians: Gaussians, tmp_path: Path) -> None:
     for ending in ("ply", "compressed.ply", "splat"):
         path, said = tmp_path / f"a.{ending}", []
-        export_splats(gaussians, path, ExportOptions(), OFFSET, said.append)
+        export_splats(gaussians, path, OFFSET, said.append)
         [line] = said
         assert line.startswith(f"{path} has the scene's own coordinates: add (500000.25, 5200000, -300.125)")
         header = path.read_bytes().partition(b"end_header")[0]
@@ -273,14 +314,15 @@ def test_splats_keep_their_coordinates_and_note_the_offset(gaussians: Gaussians,
 
 
 def test_an_ordinary_scene_has_nothing_to_note(gaussians: Gaussians, tmp_path: Path) -> None:
-    export_splats(gaussians, tmp_path / "a.ply", ExportOptions(), torch.zeros(3).double(), pytest.fail)
+    export_splats(gaussians, tmp_path / "a.ply", torch.zeros(3).double(), pytest.fail)
     assert b"comment" not in (tmp_path / "a.ply").read_bytes()
 
 
 def test_colmap_model_has_the_sources_coordinates(run: Run, tmp_path: Path) -> None:
     """To a hundredth of a micrometre where the unit is a metre; the lens file keeps those of the splats."""
     far = replace(run, scene=replace(run.scene, offset=OFFSET))
-    export_cameras(far, tmp_path / "a.ply", ExportOptions(colmap=tmp_path / "model"))
+    export_cameras(far, tmp_path / "model")
+    write_learned_lens(tmp_path, far.model, far.scene)
     model = pycolmap.Reconstruction(str(tmp_path / "model"))
     for view in run.scene.views:
         image = model.find_image_with_name(view.name)
@@ -290,8 +332,9 @@ def test_colmap_model_has_the_sources_coordinates(run: Run, tmp_path: Path) -> N
     points = torch.from_numpy(np.array([point.xyz for point in model.points3D.values()]))
     expected = run.scene.points.double() + OFFSET
     torch.testing.assert_close(points.sort(0).values, expected.sort(0).values, atol=1e-8, rtol=0)
-    for photo, view in zip(read_lens_file(tmp_path / "a.lens.json").photos, run.scene.views, strict=True):
+    for photo, view in zip(read_lens_file(tmp_path / "lens.json").photos, run.scene.views, strict=True):
         assert torch.equal(photo.camera.cam_from_world, view.camera.cam_from_world)
+    assert read_lens_file(tmp_path / "lens.json").offset == tuple(OFFSET.tolist())
 
 
 # --- splats that a format or a rasterizer cannot hold
@@ -305,7 +348,7 @@ def test_bad_splats_are_left_out_and_counted(gaussians: Gaussians, tmp_path: Pat
         gaussians.opacities[3] = torch.nan
         gaussians.means[5] = torch.inf
         gaussians.scales[7] = 1e30
-    export_splats(gaussians, tmp_path / f"a.{ending}", ExportOptions(), say=said.append)
+    export_splats(gaussians, tmp_path / f"a.{ending}", say=said.append)
     assert said == ["The scene: 3 of 300 splats are not finite and are left out."]
     assert (tmp_path / f"a.{ending}").stat().st_size > 297 * 32 - 1
 
@@ -314,13 +357,13 @@ def test_a_compressed_ply_leaves_out_what_is_too_faint(gaussians: Gaussians, tmp
     said, path = [], tmp_path / "a.compressed.ply"
     with torch.no_grad():
         gaussians.opacities[:10] = -6.0
-    export_splats(gaussians, path, ExportOptions(), say=said.append)
+    export_splats(gaussians, path, say=said.append)
     assert said == [f"{path} leaves out 10 of 300 splats, which are fainter than 1/255."]
     assert b"element vertex 290\n" in path.read_bytes()
     with torch.no_grad():
         gaussians.opacities.fill_(-6.0)
     with pytest.raises(InputError, match=r"too faint for .*a\.compressed\.ply: write a \.ply"):
-        export_splats(gaussians, path, ExportOptions())
+        export_splats(gaussians, path)
     assert b"element vertex 290\n" in path.read_bytes()  # the file of before is still there
 
 
@@ -335,17 +378,3 @@ def test_the_command(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert len(read_ply(out)) == 20
     assert main(["export", str(run.folder), str(tmp_path / "scene.obj")]) == 2
     assert "does not end in .ply" in capsys.readouterr().err
-
-
-def test_without_photos_the_splats_are_written(
-    run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    shutil.copytree(run.folder, tmp_path / "run")
-    config = (tmp_path / "run/config.json").read_text()
-    (tmp_path / "run/config.json").write_text(config.replace(str(run.scene.source), str(tmp_path / "gone")))
-    assert main(["export", str(tmp_path / "run"), str(tmp_path / "a.ply")]) == 0
-    assert "Without cameras and lens: " in capsys.readouterr().out
-    assert (tmp_path / "a.ply").is_file() and not (tmp_path / "a.lens.json").exists()
-    assert (
-        main(["export", str(tmp_path / "run"), str(tmp_path / "a.ply"), "--colmap", str(tmp_path / "c")]) == 2
-    )

@@ -14,7 +14,9 @@ from typing import Any
 from cocogs.camera import Camera
 from cocogs.errors import InputError
 from cocogs.io.atomic import replacing
-from cocogs.io.camera_path import camera_from_values, camera_values, number
+from cocogs.io.camera_path import FARTHEST, LensSetting, camera_from_values, camera_values, number
+from cocogs.io.json_file import read_json
+from cocogs.io.source import MAX_SIDE
 
 SCHEMA = "cocogs-lens/1"
 
@@ -24,7 +26,7 @@ class LensPhoto:
     """A photo of the scene.
 
     Args:
-        focus_distance, aperture_diameter: learned; scene units, > 0; None where none was, as for test photos.
+        lens: learned; both lengths > 0; None where none was, as for test photos.
         f_number, focal_length_mm: by EXIF.
         K: learned; px x scene unit, > 0.
         softness_px: learned; standard deviation of what blurs all of the photo alike, >= 0.
@@ -33,8 +35,7 @@ class LensPhoto:
     name: str
     is_test: bool
     camera: Camera
-    focus_distance: float | None = None
-    aperture_diameter: float | None = None
+    lens: LensSetting | None = None
     f_number: float | None = None
     focal_length_mm: float | None = None
     K: float | None = None
@@ -49,18 +50,22 @@ class LensFile:
         aperture_diameter: typical diameter of the lens, scene units; None where none was learned.
         f_number: of that aperture, and
         metres: in a scene unit; None where EXIF does not tell.
+        offset: source coordinates = coordinates here + offset; scene units.
     """
 
     aperture_diameter: float | None
     f_number: float | None
     metres: float | None
     photos: Sequence[LensPhoto]
+    offset: tuple[float, float, float] = (0.0, 0.0, 0.0)
 
     @property
-    def focus_distance(self) -> float | None:
-        """The photos' median, scene units."""
-        distances = [p.focus_distance for p in self.photos if p.focus_distance is not None]
-        return median_low(distances) if distances else None
+    def typical(self) -> LensSetting | None:
+        """The typical aperture and the photos' median focus distance; None where none was learned."""
+        distances = [photo.lens.focus_distance for photo in self.photos if photo.lens is not None]
+        if not distances or self.aperture_diameter is None:
+            return None
+        return LensSetting(median_low(distances), self.aperture_diameter)
 
 
 def write_lens_file(file: LensFile, path: Path) -> None:
@@ -70,13 +75,13 @@ def write_lens_file(file: LensFile, path: Path) -> None:
         "aperture_diameter": file.aperture_diameter,
         "f_number": file.f_number,
         "metres_per_unit": file.metres,
+        "offset": list(file.offset),
         "photos": [
             {
                 "name": photo.name,
                 "test": photo.is_test,
                 **camera_values(photo.camera),
-                "focus_distance": photo.focus_distance,
-                "aperture_diameter": photo.aperture_diameter,
+                **(photo.lens._asdict() if photo.lens else dict.fromkeys(LensSetting._fields)),
                 "K": photo.K,
                 "softness_px": photo.softness_px,
                 "f_number": photo.f_number,
@@ -89,36 +94,46 @@ def write_lens_file(file: LensFile, path: Path) -> None:
         temporary.write_text(json.dumps(document, indent=2) + "\n")
 
 
-def read_lens_file(path: Path) -> LensFile:
+def read_lens_file(path: Path, advice: str = "export again, or delete it") -> LensFile:
     """Read it back.
+
+    Args:
+        advice: what the user can do where the file is damaged.
 
     Raises:
         InputError: it is not such a file; the message names the photo.
     """
-    try:
-        document = json.loads(path.read_text())
-    except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"{path} cannot be read as JSON ({error}): export again, or delete it.") from error
+    document = read_json(path, advice)
     entries = document.get("photos") if isinstance(document, dict) else None
     if not isinstance(entries, list) or not entries or document.get("schema") != SCHEMA:
-        raise InputError(f"{path} is not what `cocogs export` writes: export again, or move it away.")
+        raise InputError(f"{path} is not a lens file of cocogs: {advice}.")
     return LensFile(
         aperture_diameter=_positive(document, "aperture_diameter", str(path)),
         f_number=_positive(document, "f_number", str(path)),
         metres=_positive(document, "metres_per_unit", str(path)),
         photos=[_photo(entry, f"{path}, photo {index}") for index, entry in enumerate(entries)],
+        offset=_offset(document, str(path)),
     )
 
 
 def _photo(entry: Any, place: str) -> LensPhoto:
-    camera = camera_from_values(entry, place)
-    names = ("focus_distance", "aperture_diameter", "f_number", "focal_length_mm", "K")
-    values = {name: _positive(entry, name, place) for name in names}
-    if (values["focus_distance"] is None) != (values["aperture_diameter"] is None):
+    camera = camera_from_values(entry, place, MAX_SIDE)
+    focus, aperture = (_positive(entry, name, place) for name in LensSetting._fields)
+    if (focus is None) != (aperture is None):
         raise InputError(f'{place}: "focus_distance" and "aperture_diameter" go together: write it again.')
+    lens = None if focus is None or aperture is None else LensSetting(focus, aperture)
+    values = {name: _positive(entry, name, place) for name in ("f_number", "focal_length_mm", "K")}
     name, is_test = str(entry.get("name", "")), bool(entry.get("test"))
     softness = None if entry.get("softness_px") is None else number(entry, "softness_px", place)
-    return LensPhoto(name, is_test, camera, **values, softness_px=softness)
+    return LensPhoto(name, is_test, camera, lens, **values, softness_px=softness)
+
+
+def _offset(document: dict, place: str) -> tuple[float, float, float]:
+    values = document.get("offset", [0, 0, 0])
+    if not isinstance(values, list) or len(values) != 3:
+        raise InputError(f'{place}: "offset" is not a list of three numbers: write it again.')
+    entry = dict(zip("xyz", values, strict=True))
+    return number(entry, "x", place), number(entry, "y", place), number(entry, "z", place)
 
 
 def _positive(entry: dict, name: str, place: str) -> float | None:
@@ -126,6 +141,6 @@ def _positive(entry: dict, name: str, place: str) -> float | None:
     if entry.get(name) is None:
         return None
     value = number(entry, name, place)
-    if not value > 0:
-        raise InputError(f'{place}: "{name}" is {value:g}: it must be above 0, write it again.')
+    if not 1 / FARTHEST <= value <= FARTHEST:
+        raise InputError(f'{place}: "{name}" is {value:g}, which is out of range: write it again.')
     return value

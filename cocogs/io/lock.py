@@ -17,21 +17,25 @@ NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS)  # a file system that kno
 
 
 @contextmanager
-def alone_in(folder: Path) -> Iterator[None]:
+def alone_in(folder: Path, name: str = NAME, advice: str = "give another `out`") -> Iterator[None]:
     """Make `folder` if need be and keep every other cocogs out of it.
 
     However this process ends, the lock ends with it; its file is removed, except by a process that is killed.
     Temporary files of killed processes are removed too.
+
+    Args:
+        name: of the lock's file. Processes with another name are not kept out: they write other files.
+        advice: what the user can do besides waiting.
 
     Raises:
         InputError: another one is at work there, or the folder cannot be made or written.
     """
     made = not folder.exists()
     try:
-        lock = _acquired(folder)
+        lock = _acquired(folder / name)
     except Timeout as error:
         raise InputError(
-            f"Another cocogs is at work in {folder}: wait until it ends, or give another `out`."
+            f"Another cocogs is at work in {folder}: wait until it ends, or {advice}."
         ) from error
     except OSError as error:
         raise cannot_write(folder, error) from error
@@ -43,7 +47,7 @@ def alone_in(folder: Path) -> Iterator[None]:
         with suppress(OSError):
             # Before the release: a process that waits for this file then finds its name gone and starts over
             # with a new file, so that no two processes hold different files of one name.
-            (folder / NAME).unlink(missing_ok=True)
+            (folder / name).unlink(missing_ok=True)
         with suppress(OSError):
             lock.release()
         if made:
@@ -51,8 +55,8 @@ def alone_in(folder: Path) -> Iterator[None]:
                 folder.rmdir()
 
 
-def _acquired(folder: Path) -> BaseFileLock:
-    """The lock of the folder.
+def _acquired(file: Path) -> BaseFileLock:
+    """The lock that a file in a folder stands for.
 
     Raises:
         Timeout: another process holds it.
@@ -60,8 +64,8 @@ def _acquired(folder: Path) -> BaseFileLock:
     """
     kind: type[BaseFileLock] = FileLock
     for attempt in range(TRIES):
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = kind(folder / NAME, timeout=0.1, poll_interval=0.02)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        lock = kind(file, timeout=0.1, poll_interval=0.02)
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # that a file system knows no locks is no news for the user
@@ -74,4 +78,4 @@ def _acquired(folder: Path) -> BaseFileLock:
             if isinstance(error, Timeout) or error.errno not in NO_LOCKS or kind is SoftFileLock:
                 raise
             kind = SoftFileLock  # a file whose existence is the lock
-    raise FileNotFoundError(errno.ENOENT, "the folder vanishes again and again", str(folder))
+    raise FileNotFoundError(errno.ENOENT, "the folder vanishes again and again", str(file.parent))
