@@ -11,7 +11,7 @@ import torch
 
 from cocogs.camera import Camera
 from cocogs.errors import InputError
-from cocogs.io.camera_path import CameraPath, PathFrame, path_to_json, read_camera_path
+from cocogs.io.camera_path import CameraPath, LensSetting, PathFrame, path_to_json, read_camera_path
 
 
 def camera(angle: float = 0.3) -> Camera:
@@ -25,7 +25,9 @@ def camera(angle: float = 0.3) -> Camera:
 
 def write(file: Path, **changes: Any) -> Path:
     """A good path whose second frame has `changes`; a value of None takes the entry out."""
-    content = json.loads(path_to_json(CameraPath(24, [PathFrame(camera()), PathFrame(camera(), 3.0, 0.1)])))
+    content = json.loads(
+        path_to_json(CameraPath(24, [PathFrame(camera()), PathFrame(camera(), LensSetting(3.0, 0.1))]))
+    )
     content["frames"][1] |= changes
     content["frames"][1] = {key: value for key, value in content["frames"][1].items() if value is not None}
     file.write_text(json.dumps(content))
@@ -33,24 +35,25 @@ def write(file: Path, **changes: Any) -> Path:
 
 
 def test_reads_back_what_was_saved(tmp_path: Path) -> None:
-    frames = [PathFrame(camera(0.1)), PathFrame(camera(0.7), 3.25, 0.04), PathFrame(camera(), math.inf, 0.0)]
+    frames = [
+        PathFrame(camera(0.1)),
+        PathFrame(camera(0.7), LensSetting(3.25, 0.04)),
+        PathFrame(camera(), LensSetting(math.inf, 0.0)),
+    ]
     file = tmp_path / "path.json"
     file.write_text(path_to_json(CameraPath(29.97, frames)))
     back = read_camera_path(file)
     assert back.fps == 29.97
     assert len(back.frames) == 3
     for frame, expected in zip(back.frames, frames, strict=True):
-        assert (frame.focus_distance, frame.aperture_diameter) == (
-            expected.focus_distance,
-            expected.aperture_diameter,
-        )
+        assert frame.lens == expected.lens
         assert torch.equal(frame.camera.intrinsics, expected.camera.intrinsics)
         assert torch.equal(frame.camera.cam_from_world, expected.camera.cam_from_world)
         assert (frame.camera.width, frame.camera.height) == (640, 426)
 
 
 def test_is_json_that_every_reader_takes(tmp_path: Path) -> None:
-    text = path_to_json(CameraPath(24, [PathFrame(camera(), math.inf, 0.1)]))
+    text = path_to_json(CameraPath(24, [PathFrame(camera(), LensSetting(math.inf, 0.1))]))
     content = json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
     assert content["frames"][0]["focus_distance"] == "inf"
 
@@ -62,7 +65,9 @@ MIRRORED = [[-1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]
     ("changes", "message"),
     [
         ({"fx": None}, '"fx" is missing'),
-        ({"fy": 0}, '"fx" and "fy" must be above 0'),
+        ({"fy": 0}, '"fx" and "fy" are out of range for 640x426 px'),
+        ({"fx": 1e38}, '"fx" and "fy" are out of range'),
+        ({"cx": -1e38}, '"cx" and "cy" lie far outside'),
         ({"cx": "left"}, '"cx" is missing or not a number'),
         ({"cy": math.nan}, '"cy" is missing or not a number'),
         ({"width": 12.5}, '"width" and "height" must be whole'),
@@ -71,6 +76,8 @@ MIRRORED = [[-1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]
         ({"cam_from_world": [[1, 0], [0, 1]]}, '"cam_from_world" is not a 4x4'),
         ({"cam_from_world": MIRRORED}, '"cam_from_world" is not a 4x4'),
         ({"cam_from_world": [[1, 0, 0, 1e300], *np.eye(4)[1:].tolist()]}, '"cam_from_world" is not a 4x4'),
+        ({"cam_from_world": [[1, 0, 0, 1e38], *np.eye(4)[1:].tolist()]}, '"cam_from_world" is not a 4x4'),
+        ({"cam_from_world": [[1, 0, 0, 10**400], *np.eye(4)[1:].tolist()]}, '"cam_from_world" is not a 4x4'),
         ({"cam_from_world": [["a"] * 4] * 4}, '"cam_from_world" is not a 4x4'),
         ({"focus_distance": -1}, '"focus_distance" must be above 0'),
         ({"aperture_diameter": None}, '"aperture_diameter" is missing'),
@@ -89,7 +96,7 @@ def test_names_the_frame_that_is_wrong(tmp_path: Path, changes: dict[str, Any], 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("{", "cannot be read as JSON"),
+        ("{", "cannot be read (no JSON"),
         ("[]", 'has no list "frames"'),
         ('{"fps": 24, "frames": []}', 'has no list "frames"'),
         ('{"frames": [{}]}', '"fps" is missing'),
@@ -104,6 +111,12 @@ def test_names_the_file_that_is_wrong(tmp_path: Path, text: str, message: str) -
         read_camera_path(file)
     assert str(file) in str(caught.value)
     assert message in str(caught.value)
+
+
+def test_a_byte_order_mark_is_skipped(tmp_path: Path) -> None:
+    file = write(tmp_path / "path.json")
+    file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes())
+    assert len(read_camera_path(file).frames) == 2
 
 
 def test_names_the_file_that_is_absent(tmp_path: Path) -> None:

@@ -19,7 +19,8 @@ from tiny_run import FX, HEIGHT, VIEWS, WIDTH, tiny_camera, tiny_run
 from cocogs.cli import main
 from cocogs.errors import InputError
 from cocogs.io import pictures
-from cocogs.io.camera_path import CameraPath, PathFrame, path_to_json
+from cocogs.io.camera_path import CameraPath, LensSetting, PathFrame, path_to_json
+from cocogs.io.lock import alone_in
 from cocogs.io.photos import read_photo
 from cocogs.io.pictures import picture_names, write_png
 from cocogs.optics.lens import Lens, PhotoLens, coc_diameter
@@ -168,7 +169,7 @@ def test_paths_name_their_frames(run: Run, tmp_path: Path, kind: str) -> None:
 
 def test_a_path_from_a_file_brings_its_lens(run: Run, tmp_path: Path) -> None:
     camera = run.scene.views[1].camera
-    frames = [PathFrame(camera, 3.0, 0.2), PathFrame(camera)]
+    frames = [PathFrame(camera, LensSetting(3.0, 0.2)), PathFrame(camera)]
     (tmp_path / "path.json").write_text(path_to_json(CameraPath(12.0, frames)))
     own, fps = plan(run, RenderOptions(Path("out"), path=str(tmp_path / "path.json"), blades=5))
     assert fps == 12.0
@@ -400,6 +401,31 @@ def test_memory_is_given_back_after_a_film(
 # --- what cannot be
 
 
+@pytest.mark.parametrize(("out", "folder"), [("pictures", "pictures"), ("film.gif", "film.gif.frames")])
+def test_two_renders_into_one_place_do_not_mix(run: Run, tmp_path: Path, out: str, folder: str) -> None:
+    with alone_in(tmp_path / folder), pytest.raises(InputError, match="Another cocogs is at work in"):
+        rendered(run, tmp_path / out, focus_pull="3:5", frames=2, format="gif" if "." in out else "png")
+    assert names(tmp_path) == []
+    assert len(rendered(run, tmp_path / out, focus_pull="3:5", frames=2)) > 0
+    assert "film.gif.frames" not in names(tmp_path)
+
+
+def test_a_path_of_another_scene(run: Run, tmp_path: Path) -> None:
+    """Its pictures would be black."""
+    camera, path = run.scene.views[1].camera, tmp_path / "path.json"
+    pose = camera.cam_from_world.clone()
+    pose[2, 3] += 1e5
+    frames = [PathFrame(camera), PathFrame(replace(camera, cam_from_world=pose))]
+    path.write_text(path_to_json(CameraPath(24.0, frames)))
+    with pytest.raises(
+        InputError, match=r"path\.json, frame 1: the camera is more than 1000 times as far away"
+    ):
+        rendered(run, tmp_path / "out", path=str(path))
+    path.write_text(path_to_json(CameraPath(24.0, [PathFrame(camera, LensSetting(3.0, 1e30))])))
+    with pytest.raises(InputError, match=r"An aperture 1e.30 scene units wide is out of range"):
+        rendered(run, tmp_path / "out", path=str(path))
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -415,6 +441,16 @@ def test_memory_is_given_back_after_a_film(
         ({"focus": 0.0}, "`focus` must be a number above 0, not 0"),
         ({"focus": -1.0}, "`focus` must be a number above 0, not -1"),
         ({"focus": math.nan}, "`focus` must be a number above 0, not nan"),
+        ({"focus": 1e-30}, "A focus distance of 1e-30 is out of range: what lies nearer than"),
+        ({"focus": 4.0, "aperture": "1e30x"}, r"An aperture .* scene units wide is out of range"),
+        ({"focus": 4.0, "f_number": 1e-30}, "their EXIF has none"),
+        ({"samples": 100_000_000_000}, "`samples` must be a whole number from 0 to 4096"),
+        ({"focus": 4.0, "blades": 10**20}, "`blades` must be a whole number from 0 to 100"),
+        ({"focus": 4.0, "highlights": 1e30}, "`highlights` must be a finite number from 1 to 1000"),
+        ({"size": "9" * 5000}, r"`size` must be a width, .* not 9{40}\.$"),
+        ({"size": "20000"}, "up to 16384 px, not 20000"),
+        ({"view": ""}, "There is no photo ''"),
+        ({"views": ""}, "`views` must be one of test, train, all, not ;"),
         ({"focus": 2.0, "focus_pull": "1:2"}, "exclude each other"),
         ({"focus": 2.0, "aperture": "-1"}, "`aperture` must be a factor of 0 .* not -1"),
         ({"focus": 2.0, "aperture": "wide"}, "`aperture` must be a factor of 0 .* not wide"),
@@ -422,7 +458,7 @@ def test_memory_is_given_back_after_a_film(
         ({"focus": 2.0, "f_number": 0.0}, "`f_number` must be a finite number above 0, such as 2.8, not 0"),
         ({"focus": 2.0, "f_number": 2.0}, "their EXIF has none"),
         ({"focus": 2.0, "blades": 2}, "at least 3 blades"),
-        ({"focus": 2.0, "samples": -1}, "`samples` must be a whole number of 0 or more, not -1"),
+        ({"focus": 2.0, "samples": -1}, "`samples` must be a whole number from 0 to 4096, not -1"),
         ({"focus_pull": "1"}, "`focus_pull` must be two numbers, such as 1.5:4, not 1"),
         ({"focus_pull": "0:2"}, "`focus_pull` must be two distances above 0, not 0:2"),
         (
@@ -463,7 +499,7 @@ def test_memory_is_given_back_after_a_film(
         ({"focus": 2.0, "blade_rotation": 30.0}, "`blade_rotation` turns the blades: give `blades`"),
         ({"path": "orbit", "fps": 12.0}, "`fps` is the speed of a film"),
         ({"views": "all", "focus_pull": "1:2"}, "film one view: name it with `view`"),
-        ({"focus": 2.0, "highlights": 0.5}, "`highlights` must be a finite number of 1 or more, not 0.5"),
+        ({"focus": 2.0, "highlights": 0.5}, "`highlights` must be a finite number from 1 to 1000, not 0.5"),
     ],
 )
 def test_options_that_do_not_fit(run: Run, tmp_path: Path, options: dict, message: str) -> None:
@@ -542,7 +578,7 @@ def test_folder_that_cannot_be_written(run: Run, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="file is a file: let `out` be a folder"):
         rendered(run, tmp_path / "file")
-    with pytest.raises(InputError, match=r"file/inner/\S+ cannot be written"):
+    with pytest.raises(InputError, match="file/inner cannot be written"):
         rendered(run, tmp_path / "file/inner")
     with pytest.raises(InputError, match=r"sharp\.png names a file: let `out` be a folder for pictures"):
         rendered(run, tmp_path / "sharp.png")

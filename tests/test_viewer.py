@@ -32,12 +32,13 @@ import cocogs
 from cocogs.camera import Camera
 from cocogs.cli import main
 from cocogs.errors import InputError
-from cocogs.export import ExportOptions, export_cameras
 from cocogs.gaussians import Gaussians
-from cocogs.io.camera_path import CameraPath, PathFrame, path_to_json, read_camera_path
+from cocogs.io.camera_path import CameraPath, LensSetting, PathFrame, path_to_json, read_camera_path
+from cocogs.io.lens_file import write_lens_file
 from cocogs.io.photos import LensFacts
 from cocogs.io.pictures import to_picture
 from cocogs.io.ply import write_ply
+from cocogs.learned_lens import lens_file
 from cocogs.optics.lens import Lens
 from cocogs.render.frames import in_scene
 from cocogs.render.frames import sized as drawn_sized
@@ -274,7 +275,7 @@ def test_a_ply_with_plain_colours_only_is_shown(tmp_path: Path) -> None:
 def exported(run: Run, folder: Path) -> Path:
     """A .ply of the run with its .lens.json."""
     write_ply(folder / "scene.ply", run.model.gaussians)
-    export_cameras(run, folder / "scene.ply", ExportOptions())
+    write_lens_file(lens_file(run.model, run.scene), folder / "scene.lens.json")
     return folder / "scene.ply"
 
 
@@ -309,13 +310,19 @@ def test_a_lens_file_of_a_run_without_lens_tells_the_cameras(root: Path, tmp_pat
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ('"schema": "cocogs-lens/1"|"schema": "other/1"', "is not what `cocogs export` writes"),
-        ('"photos": [|"photos": 3, "rest": [', "is not what `cocogs export` writes"),
-        ('"fx": |"fx": -', 'photo 0: "fx" and "fy" must be above 0'),
+        ('"schema": "cocogs-lens/1"|"schema": "other/1"', "is not a lens file of cocogs: export again"),
+        ('"photos": [|"photos": 3, "rest": [', "is not a lens file of cocogs: export again"),
+        ('"offset": [|"offset": [1, ', '"offset" is not a list of three numbers'),
+        ('"fx": |"fx": -', 'photo 0: "fx" and "fy" are out of range'),
+        ('"fx": |"fx": 1e38, "before": ', 'photo 0: "fx" and "fy" are out of range'),
         ('"cam_from_world": |"elsewhere": ', 'photo 0: "cam_from_world" is not a 4x4 rigid'),
         ('"focus_distance": null|"focus_distance": 2', "photo 0: .* go together"),
-        ('"aperture_diameter": |"aperture_diameter": -', '"aperture_diameter" is -.*: it must be above 0'),
-        ('"width": |"width": "w" ', "cannot be read as JSON"),
+        ('"aperture_diameter": |"aperture_diameter": -', '"aperture_diameter" is -.*: which is out of range'),
+        (
+            '"aperture_diameter": |"aperture_diameter": 1e38, "before": ',
+            '"aperture_diameter" is 1e.38, which is',
+        ),
+        ('"width": |"width": "w" ', "cannot be read .no JSON"),
     ],
 )
 def test_a_lens_file_that_is_none(root: Path, tmp_path: Path, change: str, message: str) -> None:
@@ -559,8 +566,8 @@ def test_changes_of_the_lens_from_two_threads_are_all_kept(
 
 def test_a_focus_pull_stands_still_and_blurs_evenly() -> None:
     camera = tilted_camera()
-    frames = fill_in([PathFrame(camera, 2.0, 0.1), PathFrame(camera, 8.0, 0.3)], 5)
-    distances = [frame.focus_distance for frame in frames]
+    frames = fill_in([PathFrame(camera, LensSetting(2.0, 0.1)), PathFrame(camera, LensSetting(8.0, 0.3))], 5)
+    distances = [frame.lens.focus_distance for frame in frames if frame.lens]
     assert distances[0] == 2 and distances[-1] == pytest.approx(8)
     np.testing.assert_allclose(np.diff([1 / z for z in distances if z]), -(1 / 2 - 1 / 8) / 4)
     np.testing.assert_allclose(
@@ -571,8 +578,14 @@ def test_a_focus_pull_stands_still_and_blurs_evenly() -> None:
 
 
 def test_a_pull_to_infinity_arrives() -> None:
-    frames = fill_in([PathFrame(tilted_camera(), 2.0, 0.1), PathFrame(tilted_camera(), math.inf, 0.1)], 3)
-    assert [frame.focus_distance for frame in frames] == [2, 4, math.inf]
+    frames = fill_in(
+        [
+            PathFrame(tilted_camera(), LensSetting(2.0, 0.1)),
+            PathFrame(tilted_camera(), LensSetting(math.inf, 0.1)),
+        ],
+        3,
+    )
+    assert [frame.lens.focus_distance for frame in frames if frame.lens] == [2, 4, math.inf]
 
 
 def test_a_path_runs_through_its_views() -> None:
@@ -621,6 +634,13 @@ def test_a_free_port_that_was_asked_for_is_taken() -> None:
 )
 def test_only_loopback_is_private(host: str, mine_only: bool) -> None:
     assert is_loopback(host) == mine_only
+
+
+@pytest.mark.parametrize("host", [f"{'a' * 64}.com", "no-such-host.invalid", "a..b"])
+def test_a_name_of_no_computer(host: str) -> None:
+    for ask in (is_loopback, lambda name: free_port(name, None)):
+        with pytest.raises(InputError, match=rf"`host` {host} is not known \("):
+            ask(host)
 
 
 # What a user can get wrong: one sentence, exit code 2.

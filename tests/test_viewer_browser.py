@@ -268,7 +268,7 @@ def test_sharp_shows_both_walls_sharp(walls: Visit) -> None:
     eventually(lambda: detail(walls.picture())[0] > 4 * detail(walls.picture())[1])
     walls.button("Sharp").click()
     eventually(lambda: detail(walls.picture())[1] > 0.5 * detail(walls.picture())[0])
-    assert walls.session.frame().focus_distance is None
+    assert walls.session.frame().lens is None
     drag_focus_slider(walls, FAR)  # who turns the lens wants to see it
     eventually(lambda: detail(walls.picture())[1] > 4 * detail(walls.picture())[0])
     assert walls.session.show == "Refocused" and walls.session.frame().aperture_diameter == APERTURE
@@ -381,7 +381,7 @@ def test_a_focus_pull_is_played_and_saved_for_render(run: Visit, tmp_path: Path)
         run.button("Save path").first.click()
     download.value.save_as(tmp_path / "pull.json")
     path = read_camera_path(tmp_path / "pull.json")
-    distances = [frame.focus_distance for frame in path.frames]
+    distances = [frame.lens.focus_distance for frame in path.frames if frame.lens]
     assert path.fps == 24 and len(distances) == 4 * 24 + 1
     near, far = run.session.depth_range
     assert distances[0] == pytest.approx(near, rel=0.01) and distances[-1] == pytest.approx(far, rel=0.01)

@@ -14,18 +14,33 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from cocogs.camera import Camera
 from cocogs.errors import InputError
+from cocogs.io.json_file import read_json
 from cocogs.io.source import fits_float32
 
 INTRINSICS = ("fx", "fy", "cx", "cy")
-LENS = ("focus_distance", "aperture_diameter")
-MAX_SIDE = 16384  # px; a larger picture is a typing error, and would fill the memory
+LARGEST_DRAWN = 16384  # px; a larger picture is a typing error, and would fill the memory
+# Pictures of cameras beyond these limits are of one colour, for the rasterizer computes in float32.
+LONGEST_FOCAL = 1e4  # times the picture's larger side, as is the largest distance of the principal point
+FARTHEST = 1e15  # scene units from the origin
+
+
+class LensSetting(NamedTuple):
+    """How a lens was set.
+
+    Args:
+        focus_distance: > 0, scene units, infinity included.
+        aperture_diameter: 0 or more, scene units.
+    """
+
+    focus_distance: float
+    aperture_diameter: float
 
 
 @dataclass(frozen=True)
@@ -34,13 +49,11 @@ class PathFrame:
 
     Args:
         camera: float64.
-        focus_distance: > 0, scene units, infinity included; None = everything sharp.
-        aperture_diameter: 0 or more, scene units; None exactly where `focus_distance` is None.
+        lens: None = everything sharp.
     """
 
     camera: Camera
-    focus_distance: float | None = None
-    aperture_diameter: float | None = None
+    lens: LensSetting | None = None
 
 
 @dataclass(frozen=True)
@@ -65,10 +78,7 @@ def read_camera_path(file: Path) -> CameraPath:
     """
     if not file.is_file():
         raise InputError(f"{file} does not exist: give a camera path as `cocogs view` saves it.")
-    try:
-        content = json.loads(file.read_text())
-    except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"{file} cannot be read as JSON ({error}): save the camera path again.") from error
+    content = read_json(file, "save the camera path again")
     entries = content.get("frames") if isinstance(content, dict) else None
     if not isinstance(entries, list) or not entries:
         raise InputError(f'{file} has no list "frames" with cameras in it: save the camera path again.')
@@ -80,17 +90,15 @@ def read_camera_path(file: Path) -> CameraPath:
 
 def _to_values(frame: PathFrame) -> dict[str, Any]:
     values = camera_values(frame.camera)
-    if frame.focus_distance is not None:
-        infinite = math.isinf(frame.focus_distance)
-        values |= {
-            "focus_distance": "inf" if infinite else frame.focus_distance,
-            "aperture_diameter": frame.aperture_diameter,
-        }
+    if frame.lens is not None:
+        values |= frame.lens._asdict()
+        if math.isinf(frame.lens.focus_distance):
+            values["focus_distance"] = "inf"
     return values
 
 
 def _frame(entry: Any, place: str) -> PathFrame:
-    return PathFrame(camera_from_values(entry, place), *_lens(entry, place))
+    return PathFrame(camera_from_values(entry, place, LARGEST_DRAWN), _lens(entry, place))
 
 
 def camera_values(camera: Camera) -> dict[str, Any]:
@@ -102,23 +110,29 @@ def camera_values(camera: Camera) -> dict[str, Any]:
     }
 
 
-def camera_from_values(entry: Any, place: str) -> Camera:
+def camera_from_values(entry: Any, place: str, largest: int) -> Camera:
     """The camera, float64, of an object as `camera_values` makes it.
 
     Args:
         place: of the entry, for the message.
+        largest: side of the picture that is allowed, px.
 
     Raises:
         InputError: the entry is no valid camera.
     """
     if not isinstance(entry, dict):
         raise InputError(f"{place}: it is not an object with a camera in it: write it again.")
-    fx, fy, cx, cy = (number(entry, name, place) for name in INTRINSICS)
-    if not (fx > 0 and fy > 0):
-        raise InputError(f'{place}: "fx" and "fy" must be above 0: write it again.')
     width, height = (number(entry, name, place) for name in ("width", "height"))
-    if not all(side.is_integer() and 1 <= side <= MAX_SIDE for side in (width, height)):
-        raise InputError(f'{place}: "width" and "height" must be whole numbers from 1 to {MAX_SIDE}.')
+    if not all(side.is_integer() and 1 <= side <= largest for side in (width, height)):
+        raise InputError(f'{place}: "width" and "height" must be whole numbers from 1 to {largest}.')
+    fx, fy, cx, cy = (number(entry, name, place) for name in INTRINSICS)
+    far = LONGEST_FOCAL * max(width, height)
+    if not all(max(width, height) / LONGEST_FOCAL <= focal <= far for focal in (fx, fy)):
+        raise InputError(
+            f'{place}: "fx" and "fy" are out of range for {width:g}x{height:g} px: write it again.'
+        )
+    if not max(abs(cx), abs(cy)) <= far:
+        raise InputError(f'{place}: "cx" and "cy" lie far outside the picture: write it again.')
     intrinsics = torch.tensor([[fx, 0, cx], [0, fy, cy], [0, 0, 1]], dtype=torch.float64)
     return Camera(intrinsics, _pose(entry, place), int(width), int(height))
 
@@ -129,27 +143,27 @@ def _pose(entry: dict, place: str) -> Tensor:
         rotation, last_row = pose[:3, :3], pose[3]
         rigid = bool(
             pose.shape == (4, 4)
-            and fits_float32(pose.numpy())
+            and bool((pose[:3, 3].abs() <= FARTHEST).all())
             and torch.allclose(rotation @ rotation.T, torch.eye(3).double(), atol=1e-4)
             and rotation.det() > 0
             and last_row.tolist() == [0, 0, 0, 1]
         )
-    except (KeyError, IndexError, TypeError, ValueError, RuntimeError):
+    except (KeyError, IndexError, TypeError, ValueError, RuntimeError, OverflowError):
         rigid, pose = False, torch.empty(0)
     if not rigid:
-        raise InputError(f'{place}: "cam_from_world" is not a 4x4 rigid transform: write it again.')
+        raise InputError(f'{place}: "cam_from_world" is not a 4x4 rigid transform, or lies too far away.')
     return pose
 
 
-def _lens(entry: dict, place: str) -> tuple[float | None, float | None]:
-    if not any(name in entry for name in LENS):
-        return None, None
+def _lens(entry: dict, place: str) -> LensSetting | None:
+    if not any(name in entry for name in LensSetting._fields):
+        return None
     infinite = entry.get("focus_distance") == "inf"
     focus_distance = math.inf if infinite else number(entry, "focus_distance", place)
     aperture = number(entry, "aperture_diameter", place)
     if not (focus_distance > 0 and aperture >= 0):
         raise InputError(f'{place}: "focus_distance" must be above 0, and "aperture_diameter" 0 or more.')
-    return focus_distance, aperture
+    return LensSetting(focus_distance, aperture)
 
 
 def number(entry: dict, name: str, place: str) -> float:

@@ -17,7 +17,9 @@ from torch import Tensor
 
 from cocogs.camera import Camera
 from cocogs.errors import InputError
+from cocogs.scene.frame import NEAR_PART
 
+WIDEST = 10  # aperture / distance, of the plane in focus and of the scene; measured pictures are black beyond
 MIN_DEPTH = 1e-9  # scene units; keeps 1/z finite. What is nearer than `Camera.near` is not drawn anyway
 
 # Standard deviation, in radii, of the Gaussian nearest to a uniform disc, by least squares over the plane:
@@ -130,6 +132,27 @@ class Lens:
             )
         if not 1 <= self.highlights < math.inf:
             raise InputError(f"The light of highlights must be 1 or more, not {self.highlights:g}.")
+
+    def check_range(self, camera: Camera) -> None:
+        """Check that pictures of `camera` can show something.
+
+        Through an aperture far wider than the distances to the scene and to what is in focus, every point
+        spreads over much more than the picture, which goes black.
+
+        Raises:
+            InputError: the lens is out of range.
+        """
+        if self.focus_distance < camera.near:
+            raise InputError(
+                f"A focus distance of {self.focus_distance:g} is out of range: what lies nearer than "
+                f"{camera.near:.3g} scene units is not drawn."
+            )
+        widest = WIDEST * min(self.focus_distance, camera.near / NEAR_PART)
+        if self.aperture_diameter > widest:
+            raise InputError(
+                f"An aperture {self.aperture_diameter:g} scene units wide is out of range where the focus "
+                f"distance is {self.focus_distance:g}: above {widest:.3g} pictures are black."
+            )
 
     def of(self, camera: Camera) -> PhotoLens:
         """The same as the formulas take it, for pictures of this camera."""

@@ -8,6 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from cocogs.errors import InputError
+from cocogs.io.lock import alone_in
 from cocogs.io.pictures import check_speed, check_writer, write_film
 from cocogs.render.files import PARTS, RECORD, write_pictures
 from cocogs.render.frames import Frame, plan
@@ -32,7 +33,8 @@ def render(run: Run, options: RenderOptions) -> list[Path]:
     check_effects(options, frames, kind)
     refuse_photos(run, options.out, frames)
     if kind not in FILMS:
-        return write_pictures(run, frames, options, options.out, kind)
+        with alone_in(options.out):
+            return write_pictures(run, frames, options, options.out, kind)
     if options.depth or options.coc:
         raise InputError(
             "`depth` and `coc` go with single pictures: let `out` be a folder, and no film format."
@@ -45,10 +47,11 @@ def render(run: Run, options: RenderOptions) -> list[Path]:
         )
     check_speed(kind, fps)
     folder = options.out.with_name(f"{options.out.name}.frames")
-    drawn = write_pictures(run, frames, options, folder, "png", keep_record=True)
-    write_film(drawn, fps, options.out)
-    for file in (*drawn, folder / RECORD):
-        file.unlink(missing_ok=True)
+    with alone_in(folder):
+        drawn = write_pictures(run, frames, options, folder, "png", keep_record=True)
+        write_film(drawn, fps, options.out)
+        for file in (*drawn, folder / RECORD):
+            file.unlink(missing_ok=True)
     with suppress(OSError):  # somebody's own files are in it
         folder.rmdir()
     return [options.out]

@@ -4,15 +4,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import torch
+
 from cocogs.camera import Camera
 from cocogs.errors import InputError
-from cocogs.io.camera_path import PathFrame, read_camera_path
+from cocogs.io.camera_path import CameraPath, PathFrame, read_camera_path
 from cocogs.io.pictures import picture_names
 from cocogs.optics.lens import Lens
 from cocogs.render.lenses import check_aperture_alone, choose_lenses
 from cocogs.render.options import RenderOptions, choose_views, find_view, parse_size
 from cocogs.render.paths import orbit, spiral, through_photos
 from cocogs.run import Run
+from cocogs.scene.frame import size_of
+
+SPECK = 1000  # times its size: a scene so far away is a speck
 
 
 @dataclass(frozen=True)
@@ -48,6 +53,9 @@ def plan(run: Run, options: RenderOptions) -> tuple[list[Frame], float]:
         frames = [Frame(name, place.camera, lens) for (name, place), lens in zip(named, lenses, strict=True)]
     if size is not None:
         frames = [replace(frame, camera=sized(frame.camera, size)) for frame in frames]
+    for frame in frames:
+        if frame.lens is not None:
+            frame.lens.check_range(frame.camera)
     return frames, fps
 
 
@@ -61,7 +69,7 @@ def _cameras(run: Run, options: RenderOptions) -> tuple[list[tuple[str, PathFram
         return _numbered(path), options.fps or own_fps
     if options.view is not None and options.views is not None:
         raise InputError("`view` names one photo and `views` many: give one of the two.")
-    chosen = [find_view(run, options.view)] if options.view else choose_views(run, options.views)
+    chosen = [find_view(run, options.view)] if options.view is not None else choose_views(run, options.views)
     if options.is_moving:
         if options.views is not None and len(chosen) > 1:
             raise InputError("`focus_pull` and `aperture_sweep` film one view: name it with `view`.")
@@ -87,7 +95,20 @@ def _path(run: Run, options: RenderOptions) -> tuple[list[PathFrame], float]:
     if options.frames is not None:
         raise InputError(f"`frames` cannot change the number of cameras in {file}: leave it out.")
     path = read_camera_path(file)
+    _check_places(run, path, file)
     return [replace(frame, camera=in_scene(frame.camera, cameras[0])) for frame in path.frames], path.fps
+
+
+def _check_places(run: Run, path: CameraPath, file: Path) -> None:
+    """Raises InputError for a camera from which the whole scene is a speck: the path belongs to another."""
+    positions = torch.stack([run.model.camera(view).position.double() for view in run.scene.views])
+    farthest = SPECK * size_of(positions, run.scene.points)
+    for number, frame in enumerate(path.frames):
+        if float((frame.camera.position - positions.mean(0)).norm()) > farthest:
+            raise InputError(
+                f"{file}, frame {number}: the camera is more than {SPECK} times as far away as the scene is "
+                f"large: give a path through {run.folder}."
+            )
 
 
 def in_scene(camera: Camera, photo: Camera) -> Camera:
@@ -118,7 +139,7 @@ def _defocused(run: Run, named: list[tuple[str, PathFrame]], options: RenderOpti
     if options.path is not None or options.size is not None or options.is_moving:
         raise InputError("`defocused` draws the photos as they are: leave out `path`, `size` and sweeps.")
     check_aperture_alone(options)
-    chosen = [find_view(run, options.view)] if options.view else choose_views(run, options.views)
+    chosen = [find_view(run, options.view)] if options.view is not None else choose_views(run, options.views)
     if any(view.is_test for view in chosen):
         raise InputError(
             "Only training photos have a learned focus: use `defocused` with `views=train`, "

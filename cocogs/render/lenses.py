@@ -22,12 +22,7 @@ def choose_lenses(run: Run, frames: list[PathFrame], options: RenderOptions) -> 
     distances = _focus_distances(run, options, count)
     if distances is None:
         check_aperture_alone(options)
-        return [
-            None
-            if frame.focus_distance is None or frame.aperture_diameter is None
-            else Lens(frame.focus_distance, frame.aperture_diameter, *looks)
-            for frame in frames
-        ]
+        return [None if frame.lens is None else Lens(*frame.lens, *looks) for frame in frames]
     learned = run.lens().aperture_diameter
     factors = _aperture_factors(run, options, count)
     return [

@@ -1,16 +1,18 @@
 """The options of a render, and how their texts are read: factors, ranges, sizes, photos."""
 
 import math
+import re
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 
 from cocogs.errors import InputError, check_number
-from cocogs.io.camera_path import MAX_SIDE
+from cocogs.io.camera_path import LARGEST_DRAWN
+from cocogs.render.refocusing import MOST_SAMPLES
 from cocogs.run import Run
 from cocogs.scene import View
 
-MOST_FRAMES = 100_000
+MOST_FRAMES, MOST_BLADES, BRIGHTEST = 100_000, 100, 1000.0
 FORMATS = ("png", "png16", "exr", "mp4", "gif")
 FILMS = ("mp4", "gif")
 # No folder is meant by a name with one of these endings.
@@ -55,12 +57,12 @@ class RenderOptions:
         """Raises InputError for a number out of its range."""
         check_number("focus", self.focus, above=0, infinite=True)
         check_number("f_number", self.f_number, above=0, example="2.8")
-        check_number("samples", self.samples, least=0, whole=True)
+        check_number("samples", self.samples, least=0, most=MOST_SAMPLES, whole=True)
         check_number("frames", self.frames, least=2, most=MOST_FRAMES, whole=True)
         check_number("fps", self.fps, above=0, most=1000, example="24")
-        check_number("blades", self.blades, least=0, whole=True)
+        check_number("blades", self.blades, least=0, most=MOST_BLADES, whole=True)
         check_number("blade_rotation", self.blade_rotation)
-        check_number("highlights", self.highlights, least=1)
+        check_number("highlights", self.highlights, least=1, most=BRIGHTEST)
 
 
 def choose_format(options: RenderOptions) -> str:
@@ -110,9 +112,14 @@ def parse_range(name: str, text: str) -> tuple[float, float]:
 def parse_size(text: str) -> tuple[int, int | None]:
     """Width and height, in px, of `W` or `WxH`; raises InputError for anything else."""
     parts = text.lower().split("x")
-    if len(parts) > 2 or not all(part.isdecimal() and 1 <= int(part) <= MAX_SIDE for part in parts):
+    if (
+        len(parts) > 2
+        or not all(re.fullmatch("0*[1-9][0-9]{0,4}", part) for part in parts)
+        or (max(map(int, parts)) > LARGEST_DRAWN)
+    ):
         raise InputError(
-            f"`size` must be a width, or WIDTHxHEIGHT such as 1920x1080, up to {MAX_SIDE} px, not {text}."
+            f"`size` must be a width, or WIDTHxHEIGHT such as 1920x1080, up to {LARGEST_DRAWN} px, not "
+            f"{text[:40]}."
         )
     return int(parts[0]), int(parts[1]) if len(parts) == 2 else None
 
@@ -136,7 +143,7 @@ def choose_views(run: Run, views: str | None) -> list[View]:
     Raises:
         InputError: another word, or no view is left.
     """
-    views = views or "test"
+    views = "test" if views is None else views
     choices = {"test": run.scene.test_views, "train": run.scene.train_views, "all": run.scene.views}
     if views not in choices:
         raise InputError(

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from cocogs.camera import Camera, pose_at, where_axes_meet
 from cocogs.errors import InputError
-from cocogs.io.camera_path import PathFrame
+from cocogs.io.camera_path import LensSetting, PathFrame
 from cocogs.optics.lens import focus_between
 
 SMOOTHING = 1.0  # photos; standard deviation of the weighted average that smooths a path through them
@@ -36,11 +36,11 @@ def _between(keyframes: Sequence[PathFrame], first: int, t: float) -> PathFrame:
     before, start, end, after = (keyframes[min(max(first + step, 0), last)] for step in (-1, 0, 1, 2))
     places = [frame.camera.position.double() for frame in (before, start, end, after)]
     camera = _placed(keyframes[0].camera, _turned(start.camera, end.camera, t), _spline(places, t))
-    if start.focus_distance is None or end.focus_distance is None:
+    if start.lens is None or end.lens is None:
         return PathFrame(camera)
-    assert start.aperture_diameter is not None and end.aperture_diameter is not None
-    aperture = (1 - t) * start.aperture_diameter + t * end.aperture_diameter
-    return PathFrame(camera, focus_between(start.focus_distance, end.focus_distance, t), aperture)
+    focus = focus_between(start.lens.focus_distance, end.lens.focus_distance, t)
+    aperture = (1 - t) * start.lens.aperture_diameter + t * end.lens.aperture_diameter
+    return PathFrame(camera, LensSetting(focus, aperture))
 
 
 def _spline(places: Sequence[Tensor], t: float) -> Tensor:

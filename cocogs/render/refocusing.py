@@ -25,6 +25,7 @@ from cocogs.srgb import compress_highlights, expand_highlights, to_linear, to_sr
 
 OVERLAP = 2.0  # of the sub-apertures: at 1, highlights far out of focus show the separate samples
 FAINT = 4 / 255  # blurred opacity below which only some of the splats are drawn
+MOST_SAMPLES = 4096
 GOLDEN = (5**0.5 - 1) / 2
 SOLID = 0.5  # alpha from which a pixel shows something rather than the background
 
@@ -48,9 +49,10 @@ def refocus(
         check: called before each sample; may raise, to abandon a picture that is no longer wanted.
 
     Raises:
-        InputError: `samples` is negative.
+        InputError: `samples` or the lens is out of range.
     """
-    check_number("samples", samples, least=0, whole=True)
+    check_number("samples", samples, least=0, most=MOST_SAMPLES, whole=True)
+    lens.check_range(camera)
     seen_through = lens.of(camera)
     if samples == 0 or lens.aperture_diameter == 0:
         copies = widen(gaussians.activated(), camera, seen_through)

@@ -123,10 +123,10 @@ def exhibit_gaussians(gaussians: Gaussians, title: str, file: LensFile | None = 
         cameras = [photo.camera for photo in file.photos]
         near = near_plane(gaussians, cameras[most_central(cameras)])
         photos = [
-            Photo(p.name, replace(p.camera, near=near), None, _lens(p.focus_distance, p.aperture_diameter))
+            Photo(p.name, replace(p.camera, near=near), None, None if p.lens is None else Lens(*p.lens))
             for p in file.photos
         ]
-        typical = _lens(file.focus_distance, file.aperture_diameter)
+        typical = None if file.typical is None else Lens(*file.typical)
         return exhibit_photographed(gaussians, title, photos, typical, file.f_number, file.metres)
     start = overview(gaussians)
     depths = seen_depths(gaussians, [start])
@@ -165,10 +165,6 @@ def exhibit_photographed(
         focal_length=None if lens is None or f_number is None else f_number * lens.aperture_diameter,
         metres=metres,
     )
-
-
-def _lens(focus_distance: float | None, aperture: float | None) -> Lens | None:
-    return None if focus_distance is None or aperture is None else Lens(focus_distance, aperture)
 
 
 def drawing(gaussians: Gaussians) -> dict:

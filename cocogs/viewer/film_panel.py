@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import viser
 
-from cocogs.io.camera_path import CameraPath, PathFrame
+from cocogs.io.camera_path import CameraPath, LensSetting, PathFrame
 from cocogs.render.paths import fill_in
 
 if TYPE_CHECKING:
@@ -84,8 +84,8 @@ class FilmPanel:
 
         def frames() -> list[PathFrame]:
             camera, aperture = session.framed(), session.lens.aperture_diameter
-            ends = [PathFrame(camera, distance.value / unit, aperture) for distance in (start, end)]
-            return fill_in(ends, frame_count(seconds.value))
+            lenses = [LensSetting(distance.value / unit, aperture) for distance in (start, end)]
+            return fill_in([PathFrame(camera, lens) for lens in lenses], frame_count(seconds.value))
 
         self._add_buttons(frames, "focus-pull")
 

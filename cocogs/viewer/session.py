@@ -13,7 +13,7 @@ import viser
 
 from cocogs.camera import Camera
 from cocogs.errors import InputError
-from cocogs.io.camera_path import CameraPath, PathFrame, path_to_json
+from cocogs.io.camera_path import CameraPath, LensSetting, PathFrame, path_to_json
 from cocogs.optics.lens import Lens
 from cocogs.viewer.exhibit import Exhibit
 from cocogs.viewer.landmarks import Landmarks
@@ -120,10 +120,10 @@ class Session:
     def show_frame(self, frame: PathFrame) -> None:
         """Show one frame of a film."""
         with self._lock:
-            if frame.focus_distance is None or frame.aperture_diameter is None:
+            if frame.lens is None:
                 self.set_show(SHARP)
             else:
-                self.turn_lens(focus_distance=frame.focus_distance, aperture_diameter=frame.aperture_diameter)
+                self.turn_lens(**frame.lens._asdict())
             if not torch.allclose(frame.camera.cam_from_world, self.window().cam_from_world, atol=1e-6):
                 self.go_to(frame.camera)
 
@@ -213,9 +213,8 @@ class Session:
     def frame(self) -> PathFrame:
         """The camera, and the lens unless the scene is shown sharp."""
         with self._lock:
-            if self.show == SHARP:
-                return PathFrame(self.window())
-            return PathFrame(self.window(), self.lens.focus_distance, self.lens.aperture_diameter)
+            lens = LensSetting(self.lens.focus_distance, self.lens.aperture_diameter)
+            return PathFrame(self.window(), None if self.show == SHARP else lens)
 
     def framed(self) -> Camera:
         """The camera of a picture to save: that of the visited photo, else that of the window."""
@@ -266,7 +265,11 @@ class Session:
 
     def _draw(self, request: Request, effort: Effort, check: Callable[[], None]) -> None:
         """Called by the thread of the render loop."""
-        picture, depth = self._painter.paint(request, effort, check)
+        try:
+            picture, depth = self._painter.paint(request, effort, check)
+        except InputError as error:  # a lens out of range
+            self._panel.tell(str(error))
+            return
         check()
         quality = COARSE_QUALITY if effort.is_coarse else STILL_QUALITY
         self._client.scene.set_background_image(picture, jpeg_quality=quality, depth=depth)
