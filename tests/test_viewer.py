@@ -317,7 +317,7 @@ def test_a_lens_file_of_a_run_without_lens_tells_the_cameras(root: Path, tmp_pat
         ('"fx": |"fx": 1e38, "before": ', 'photo 0: "fx" and "fy" are out of range'),
         ('"cam_from_world": |"elsewhere": ', 'photo 0: "cam_from_world" is not a 4x4 rigid'),
         ('"focus_distance": null|"focus_distance": 2', "photo 0: .* go together"),
-        ('"aperture_diameter": |"aperture_diameter": -', '"aperture_diameter" is -.*: which is out of range'),
+        ('"aperture_diameter": |"aperture_diameter": -', '"aperture_diameter" is -.*, which is out of range'),
         (
             '"aperture_diameter": |"aperture_diameter": 1e38, "before": ',
             '"aperture_diameter" is 1e.38, which is',

@@ -15,6 +15,7 @@ import viser
 from cocogs.errors import InputError, check_number
 from cocogs.rasterize import release_memory
 from cocogs.viewer.exhibit import Exhibit
+from cocogs.viewer.gate import guarding
 from cocogs.viewer.session import Session
 from cocogs.viewer.space import TYPICAL_DEPTH, ViewerSpace, field_of_view
 
@@ -41,7 +42,9 @@ class Viewer:
         self._lock = threading.Lock()
         self.sessions: dict[int, Session] = {}
         self._host = host
-        with contextlib.redirect_stdout(io.StringIO()):  # viser would print a box with the address
+        own_names = (host,) if is_loopback(host) else None
+        # viser would print a box with the address.
+        with contextlib.redirect_stdout(io.StringIO()), guarding(own_names):
             self._server = viser.ViserServer(host, port, label=exhibit.title, verbose=False)
         self.port = self._server.get_port()
         self._furnish()
