@@ -73,14 +73,6 @@ class Run:
         """
         return self.learned.typical if view_name is None else self.learned.of(view_name)
 
-    def f_number(self) -> float | None:
-        """The f-number of `lens()` by the photos' EXIF; None where no photo has one."""
-        return self.learned.f_number
-
-    def metres(self) -> float | None:
-        """One scene unit in metres, by the photos' EXIF; None where EXIF does not tell."""
-        return self.learned.metres_per_unit
-
 
 def open_data(data: DataConfig, run: Path, seed: int, say: Callable[[str], None] = print) -> Scene:
     """The photos of a run, whose cache is used."""

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -9,14 +10,15 @@ from tiny_run import VIEWS, tiny_camera
 
 from cocogs.camera import Camera
 from cocogs.errors import InputError
+from cocogs.io.camera_path import PathFrame
 from cocogs.render.paths import (
-    axis_and_angle,
+    fill_in,
     looking,
     nearest_rotation,
     orbit,
-    rotation_about,
     spiral,
     through_photos,
+    turn,
 )
 
 TARGET = torch.tensor([0.5, -0.3, 4.0]).double()
@@ -97,12 +99,16 @@ def test_through_the_photos_is_smooth_and_keeps_near_them() -> None:
 
 
 @pytest.mark.parametrize("angle", [0.0, 1e-6, 0.5, 3.0, math.pi - 1e-9, math.pi])
-def test_axis_and_angle(angle: float) -> None:
-    axis = torch.tensor([0.6, 0.0, -0.8]).double()
-    rotation = rotation_about(axis, torch.tensor(angle).double())
-    torch.testing.assert_close(rotation_about(*axis_and_angle(rotation)), rotation, atol=1e-7, rtol=0)
-    half = rotation_about(*axis_and_angle(rotation), 0.5)
-    torch.testing.assert_close(half @ half, rotation, atol=1e-7, rtol=0)
+def test_half_way_between_two_views(angle: float) -> None:
+    """Also where they look in opposite directions."""
+    start, whole = tiny_camera(0), turn(angle * torch.tensor([0.6, 0.0, -0.8]).double())
+    pose = start.cam_from_world.clone()
+    pose[:3, :3] = whole @ pose[:3, :3]
+    frames = fill_in([PathFrame(start), PathFrame(replace(start, cam_from_world=pose))], 3)
+    a, middle, b = (frame.camera.cam_from_world[:3, :3] for frame in frames)
+    torch.testing.assert_close(b @ a.T, whole, atol=1e-7, rtol=0)
+    half = middle @ a.T
+    torch.testing.assert_close(half @ half, whole, atol=1e-7, rtol=0)
 
 
 def test_nearest_rotation_is_no_mirror() -> None:

@@ -410,6 +410,15 @@ def test_two_renders_into_one_place_do_not_mix(run: Run, tmp_path: Path, out: st
     assert "film.gif.frames" not in names(tmp_path)
 
 
+def test_a_spiral_where_the_first_photo_sees_no_point(run: Run) -> None:
+    first = run.scene.views[0]
+    away = torch.diag(torch.tensor([-1.0, 1.0, -1.0, 1.0])).double() @ first.camera.cam_from_world
+    views = [replace(first, camera=replace(first.camera, cam_from_world=away)), *run.scene.views[1:]]
+    turned = replace(run, scene=replace(run.scene, views=views))
+    frames, _ = plan(turned, RenderOptions(Path("out"), path="spiral", frames=4))
+    assert all(bool(frame.camera.cam_from_world.isfinite().all()) for frame in frames)
+
+
 def test_a_path_of_another_scene(run: Run, tmp_path: Path) -> None:
     """Its pictures would be black."""
     camera, path = run.scene.views[1].camera, tmp_path / "path.json"

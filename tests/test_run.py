@@ -44,13 +44,13 @@ def test_photos_without_a_learned_lens(run: Run, tmp_path_factory: pytest.TempPa
 
 def test_f_number_is_read_from_the_photos(run: Run) -> None:
     """Photos at f/2 through one learned aperture: f/2; half of them taken at f/8: their geometric mean."""
-    assert run.f_number() is None
+    assert run.learned.f_number is None
     views = run.scene.views
     run.scene.views = [replace(view, lens=LensFacts(f_number=2.0)) for view in views]
-    assert run.f_number() == pytest.approx(2.0)
+    assert run.learned.f_number == pytest.approx(2.0)
     known = [None, 2.0, 8.0, None, 8.0, 2.0, None, None]  # views 0 and 4 are kept for testing
     run.scene.views = [replace(v, lens=LensFacts(f_number=f)) for v, f in zip(views, known, strict=True)]
-    assert run.f_number() == pytest.approx((2 * 8 * 2) ** (1 / 3))
+    assert run.learned.f_number == pytest.approx((2 * 8 * 2) ** (1 / 3))
 
 
 def test_the_papers_units_agree_at_the_typical_depth(tmp_path_factory: pytest.TempPathFactory) -> None:

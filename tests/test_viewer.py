@@ -40,15 +40,14 @@ from cocogs.io.pictures import to_picture
 from cocogs.io.ply import write_ply
 from cocogs.learned_lens import lens_file
 from cocogs.optics.lens import Lens
-from cocogs.render.frames import in_scene
-from cocogs.render.frames import sized as drawn_sized
+from cocogs.render.frames import in_scene, sized
 from cocogs.render.paths import fill_in
 from cocogs.run import Run, load_run
 from cocogs.viewer import server
 from cocogs.viewer.dial import Dial, fine_step
 from cocogs.viewer.exhibit import Exhibit, depth_range, exhibit_run, open_exhibit
 from cocogs.viewer.landmarks import frame_at
-from cocogs.viewer.request import Request, describe, scaled, sized
+from cocogs.viewer.request import Request, describe, even_sized, scaled
 from cocogs.viewer.schedule import Effort
 from cocogs.viewer.server import FIRST_PORT, free_port, is_loopback
 from cocogs.viewer.session import Session
@@ -155,7 +154,7 @@ def test_sizes_of_pictures() -> None:
     assert scaled(camera, 1) is camera
     assert (scaled(camera, 0.5).width, scaled(camera, 0.5).height) == (320, 213)
     assert (scaled(camera, 1e-6).width, scaled(camera, 1e-6).height) == (1, 1)
-    wide = sized(camera, 1601)
+    wide = even_sized(camera, 1601)
     assert wide.width % 2 == wide.height % 2 == 0 and abs(wide.width - 1601) == 1
     torch.testing.assert_close(wide.fx, camera.fx * wide.width / 640)
 
@@ -252,7 +251,7 @@ def test_cameras_made_by_hand_keep_the_near_plane_of_the_scene(root: Path, tmp_p
     file = tmp_path / "path.json"
     file.write_text(path_to_json(CameraPath(24.0, [PathFrame(window)])))
     read = in_scene(read_camera_path(file).frames[0].camera, photo)
-    sizes = [scaled(window, 0.5), sized(window, 30), drawn_sized(window, (30, 30))]
+    sizes = [scaled(window, 0.5), even_sized(window, 30), sized(window, (30, 30))]
     cameras = [window, read, *(frame.camera for frame in frames), *sizes]
     assert [camera.near for camera in cameras] == [0.002] * len(cameras)
     torch.testing.assert_close(read.intrinsics, window.intrinsics)

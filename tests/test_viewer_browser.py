@@ -271,7 +271,7 @@ def test_sharp_shows_both_walls_sharp(walls: Visit) -> None:
     assert walls.session.frame().lens is None
     drag_focus_slider(walls, FAR)  # who turns the lens wants to see it
     eventually(lambda: detail(walls.picture())[1] > 4 * detail(walls.picture())[0])
-    assert walls.session.show == "Refocused" and walls.session.frame().aperture_diameter == APERTURE
+    assert walls.session.show == "Refocused" and walls.session.lens.aperture_diameter == APERTURE
 
 
 def test_dragging_moves_and_a_picture_follows(walls: Visit) -> None:

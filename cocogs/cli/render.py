@@ -6,6 +6,8 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
+from cocogs.cli.words import speaker
+
 
 @dataclass
 class Render:
@@ -76,6 +78,6 @@ class Render:
         from cocogs.run import load_run
 
         options = {name: value for name, value in vars(self).items() if name != "run_folder"}
-        paths = render(load_run(self.run_folder), RenderOptions(**options))
+        paths = render(load_run(self.run_folder), RenderOptions(**options), speaker(self))
         print(f"{self.out}" if paths == [self.out] else f"{len(paths)} pictures in {self.out}")
         return 0

@@ -36,7 +36,6 @@ class TruthReport:
     Args:
         unit: true units in one of the run's units.
         position_error: root mean square distance of the cameras after alignment, true units.
-        sharp: PSNR of every sharp test view inside its mask, dB.
         refocused: of each picture: name, view, focus_distance and aperture_diameter (true units), and the
             PSNR of `interactive` and `final` quality, dB.
         lens: errors of the learned lens; empty for a pinhole. `aperture_ratio`: learned / true. If the truth
@@ -46,17 +45,13 @@ class TruthReport:
 
     unit: float
     position_error: float
-    sharp: dict[str, float]
     refocused: list[dict[str, str | float]]
     lens: dict[str, float]
 
     @property
     def mean(self) -> dict[str, float]:
-        """Mean PSNR in dB of the sharp views and of the refocused ones; without what was not measured."""
-        means = {"sharp": mean(self.sharp.values())} if self.sharp else {}
-        if self.refocused:
-            means |= {q: mean(float(view[q]) for view in self.refocused) for q in QUALITIES}
-        return means
+        """Mean PSNR in dB of the refocused pictures in each quality; empty where there are none."""
+        return {q: mean(float(view[q]) for view in self.refocused) for q in QUALITIES if self.refocused}
 
     def to_dict(self) -> dict[str, Any]:
         """The key `truth` of eval.json."""
@@ -85,15 +80,7 @@ def compare_with_truth(run: Run) -> TruthReport:
         raise InputError(f"{run.folder} cannot be compared with {truth.path}. {error}") from error
     unit = similarity.scale
     refocused = [_compare_refocused(run, entry, folder, unit) for entry in truth.refocused]
-    sharp = {
-        view.name: picture_psnr(
-            run.model.sharp(run.model.camera(view)).colors[0].cpu(),
-            run.scene.photo(view),
-            run.scene.mask(view),
-        )
-        for view in run.scene.test_views
-    }
-    return TruthReport(unit, similarity.error, sharp, refocused, _lens_errors(run, truth, unit))
+    return TruthReport(unit, similarity.error, refocused, _lens_errors(run, truth, unit))
 
 
 def find_truth(source: Path) -> Path:
@@ -148,16 +135,13 @@ def _lens_errors(run: Run, truth: TruthFile, unit: float) -> dict[str, float]:
 
 def print_truth(report: TruthReport, console: Console) -> None:
     """Print the refocused pictures as a table, then a sentence about each of the rest."""
-    means = report.mean
     if report.refocused:
         rows = [
             [str(view["name"]), *(f"{view[q]:.2f}" for q in QUALITIES)]
-            for view in [*report.refocused, {"name": "mean", **means}]
+            for view in [*report.refocused, {"name": "mean", **report.mean}]
         ]
         heads = ["refocused, PSNR dB", "interactive", f"final ({FINAL_SAMPLES} samples)"]
         print_table(heads, rows, console, last_is_mean=True)
-    if report.sharp:
-        console.print(f"Sharp test views: {means['sharp']:.2f} dB.")
     console.print(
         f"One unit of the run is {report.unit:.4g} true units. The cameras are {report.position_error:.3g} "
         "true units off (root mean square)."

@@ -10,6 +10,7 @@ from pathlib import Path
 from cocogs.errors import InputError
 from cocogs.io.lock import alone_in
 from cocogs.io.pictures import check_speed, check_writer, write_film
+from cocogs.io.progress import Say
 from cocogs.render.files import PARTS, RECORD, write_pictures
 from cocogs.render.frames import Frame, plan
 from cocogs.render.lenses import without_focus
@@ -17,8 +18,11 @@ from cocogs.render.options import FILMS, RenderOptions, choose_format
 from cocogs.run import Run
 
 
-def render(run: Run, options: RenderOptions) -> list[Path]:
+def render(run: Run, options: RenderOptions, say: Say = print) -> list[Path]:
     """Draw what `options` ask for.
+
+    Args:
+        say: receives lines for the user: what is kept of an interrupted request, and how far it is.
 
     Returns:
         The files in the order in which they are shown; one file for a film.
@@ -34,7 +38,7 @@ def render(run: Run, options: RenderOptions) -> list[Path]:
     refuse_photos(run, options.out, frames)
     if kind not in FILMS:
         with alone_in(options.out):
-            return write_pictures(run, frames, options, options.out, kind)
+            return write_pictures(run, frames, options, options.out, kind, say)
     if options.depth or options.coc:
         raise InputError(
             "`depth` and `coc` go with single pictures: let `out` be a folder, and no film format."
@@ -48,7 +52,7 @@ def render(run: Run, options: RenderOptions) -> list[Path]:
     check_speed(kind, fps)
     folder = options.out.with_name(f"{options.out.name}.frames")
     with alone_in(folder):
-        drawn = write_pictures(run, frames, options, folder, "png", keep_record=True)
+        drawn = write_pictures(run, frames, options, folder, "png", say, keep_record=True)
         write_film(drawn, fps, options.out)
         for file in (*drawn, folder / RECORD):
             file.unlink(missing_ok=True)

@@ -13,8 +13,9 @@ from torch import Tensor
 
 from cocogs.errors import InputError
 from cocogs.io.atomic import replacing
+from cocogs.io.json_file import read_json
 from cocogs.io.pictures import linear_channels, write_exr, write_png
-from cocogs.io.progress import Progress
+from cocogs.io.progress import Progress, Say
 from cocogs.optics.lens import Lens
 from cocogs.optics.maps import colored_coc, colored_depth
 from cocogs.quantiles import quantiles
@@ -32,11 +33,13 @@ COC_STEP, COC_ZERO = 1 / 64, 32768  # px per step of a 16-bit CoC map, and its v
 
 @torch.no_grad()
 def write_pictures(
-    run: Run, frames: list[Frame], options: RenderOptions, folder: Path, kind: str, keep_record: bool = False
-) -> list[Path]:
+    run: Run, frames: list[Frame], options: RenderOptions, folder: Path, kind: str, say: Say,
+    keep_record: bool = False,
+) -> list[Path]:  # fmt: skip
     """Draw the frames into `folder`; keep those that an interrupted request like this one has drawn.
 
     Args:
+        say: receives lines for the user: what is kept, and how far it is.
         keep_record: whether the record stays when all are drawn.
     """
     if options.coc and any(frame.lens is None for frame in frames):
@@ -48,10 +51,10 @@ def write_pictures(
     done = _read_record(record, fingerprint)
     left = [number for number, path in enumerate(paths) if number >= done or not path.is_file()]
     if len(left) < len(frames):
-        print(f"{len(frames) - len(left)} pictures of an interrupted run are kept.")
+        say(f"{len(frames) - len(left)} pictures of an interrupted run are kept.")
     _write_json(record, {"request": fingerprint, "done": done})
     try:
-        with Progress("Rendering", len(left), print, patience=2) as progress:
+        with Progress("Rendering", len(left), say, patience=2) as progress:
             for number in left:
                 writer.write(frames[number], paths[number])
                 done = max(done, number + 1)
@@ -69,6 +72,7 @@ class _Writer:
 
     def __init__(self, run: Run, options: RenderOptions, kind: str, far: float) -> None:
         self.run, self.options, self.kind, self.far = run, options, kind, far
+        self.scaled: set[Path] = set()  # the folders that have a depth.json
         self.ending = ".exr" if kind == "exr" else ".png"
 
     def write(self, frame: Frame, path: Path) -> None:
@@ -90,8 +94,10 @@ class _Writer:
             write_exr({"Z": depths}, _beside(path, "depth"))
         else:
             write_png(torch.where(there, depths / self.far, 0), _beside(path, "depth"), 16)
-            scale = {"scene units per step": self.far / 65535, "nothing": 0}
-            _write_json(path.parent / "depth.json", scale)
+            if path.parent not in self.scaled:
+                scale = {"scene units per step": self.far / 65535, "nothing": 0}
+                _write_json(path.parent / "depth.json", scale)
+                self.scaled.add(path.parent)
         write_png(colored_depth(depths), _beside(path, "depth_color", ".png"))
 
     def write_coc(self, depths: Tensor, frame: Frame, path: Path) -> None:
@@ -143,9 +149,9 @@ def _fingerprint(run: Run, frames: list[Frame], options: RenderOptions, kind: st
 def _read_record(record: Path, fingerprint: str) -> int:
     """How many frames, counted from the first, an interrupted request like this one has drawn."""
     try:
-        document = json.loads(record.read_text())
+        document = read_json(record)
         return int(document["done"]) if document["request"] == fingerprint else 0
-    except (OSError, ValueError, KeyError, TypeError):
+    except (InputError, ValueError, KeyError, TypeError):
         return 0
 
 

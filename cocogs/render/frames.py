@@ -12,10 +12,11 @@ from cocogs.io.camera_path import CameraPath, PathFrame, read_camera_path
 from cocogs.io.pictures import picture_names
 from cocogs.optics.lens import Lens
 from cocogs.render.lenses import check_aperture_alone, choose_lenses
-from cocogs.render.options import RenderOptions, choose_views, find_view, parse_size
+from cocogs.render.options import FPS, FRAMES, RenderOptions, choose_views, find_view, parse_size
 from cocogs.render.paths import orbit, spiral, through_photos
 from cocogs.run import Run
-from cocogs.scene.frame import size_of
+from cocogs.scene import View
+from cocogs.scene.frame import size_of, typical_depth
 
 SPECK = 1000  # times its size: a scene so far away is a speck
 
@@ -44,51 +45,59 @@ def plan(run: Run, options: RenderOptions) -> tuple[list[Frame], float]:
         InputError: options that do not fit each other or the run.
     """
     options.check_numbers()
-    named, fps = _cameras(run, options)
-    size = None if options.size is None else parse_size(options.size)
+    fps = options.fps or FPS
     if options.defocused:
-        frames = _defocused(run, named, options)
-    else:
-        lenses = choose_lenses(run, [place for _, place in named], options)
-        frames = [Frame(name, place.camera, lens) for (name, place), lens in zip(named, lenses, strict=True)]
-    if size is not None:
-        frames = [replace(frame, camera=sized(frame.camera, size)) for frame in frames]
-    for frame in frames:
-        if frame.lens is not None:
-            frame.lens.check_range(frame.camera)
-    return frames, fps
-
-
-def _cameras(run: Run, options: RenderOptions) -> tuple[list[tuple[str, PathFrame]], float]:
-    """Names and cameras of the pictures, and frames per second."""
-    fps = options.fps or 24.0
+        return _defocused(run, options), fps
     if options.path is not None:
         if (options.view is not None and options.focus_at is None) or options.views is not None:
             raise InputError("`path` moves the camera: leave out `view` and `views` with it.")
         path, own_fps = _path(run, options)
-        return _numbered(path), options.fps or own_fps
+        places, fps = _numbered(path), options.fps or own_fps
+    elif options.is_moving:
+        views = _chosen(run, options)
+        if options.views is not None and len(views) > 1:
+            raise InputError("`focus_pull` and `aperture_sweep` film one view: name it with `view`.")
+        places = _numbered([PathFrame(run.model.camera(views[0]))] * (options.frames or FRAMES))
+    else:
+        places = [(name, PathFrame(run.model.camera(view))) for name, view in _stills(run, options)]
+    lenses = choose_lenses(run, [place for _, place in places], options)
+    size = None if options.size is None else parse_size(options.size)
+    frames = []
+    for (name, place), lens in zip(places, lenses, strict=True):
+        camera = place.camera if size is None else sized(place.camera, size)
+        if lens is not None:
+            lens.check_range(camera)
+        frames.append(Frame(name, camera, lens))
+    return frames, fps
+
+
+def _chosen(run: Run, options: RenderOptions) -> list[View]:
+    """The photos from whose places pictures are drawn."""
     if options.view is not None and options.views is not None:
         raise InputError("`view` names one photo and `views` many: give one of the two.")
-    chosen = [find_view(run, options.view)] if options.view is not None else choose_views(run, options.views)
-    if options.is_moving:
-        if options.views is not None and len(chosen) > 1:
-            raise InputError("`focus_pull` and `aperture_sweep` film one view: name it with `view`.")
-        return _numbered([PathFrame(chosen[0].camera)] * (options.frames or 96)), fps
+    return choose_views(run, options.views) if options.view is None else [find_view(run, options.view)]
+
+
+def _stills(run: Run, options: RenderOptions) -> list[tuple[str, View]]:
+    """The photos from whose places single pictures are drawn, and the names of the pictures."""
+    views = _chosen(run, options)
     if options.frames is not None:
         raise InputError("`frames` counts the pictures of `path`, `focus_pull` or `aperture_sweep`: add one.")
-    names = [name.removesuffix(".png") for name in picture_names([view.name for view in chosen])]
-    return [(name, PathFrame(run.model.camera(view))) for name, view in zip(names, chosen, strict=True)], fps
+    names = [name.removesuffix(".png") for name in picture_names([view.name for view in views])]
+    return list(zip(names, views, strict=True))
 
 
 def _path(run: Run, options: RenderOptions) -> tuple[list[PathFrame], float]:
     """The cameras of `path`, with the lens that a file gives them, and their frames per second."""
-    cameras, count = [run.model.camera(view) for view in run.scene.views], options.frames or 96
+    cameras, count = [run.model.camera(view) for view in run.scene.views], options.frames or FRAMES
     if options.path == "photos":
-        return [PathFrame(camera) for camera in through_photos(cameras, count)], 24.0
+        return [PathFrame(camera) for camera in through_photos(cameras, count)], FPS
     if options.path == "spiral":
-        return [PathFrame(camera) for camera in spiral(cameras, typical_depth(run), count)], 24.0
+        return [
+            PathFrame(camera) for camera in spiral(cameras, typical_depth(cameras, run.scene.points), count)
+        ], FPS
     if options.path == "orbit":
-        return [PathFrame(camera) for camera in orbit(cameras, count)], 24.0
+        return [PathFrame(camera) for camera in orbit(cameras, count)], FPS
     file = Path(str(options.path))
     if file.suffix.lower() != ".json":
         raise InputError(f"`path` must be photos, spiral, orbit, or a FILE.json of cameras, not {file}.")
@@ -122,34 +131,25 @@ def in_scene(camera: Camera, photo: Camera) -> Camera:
     )
 
 
-def typical_depth(run: Run) -> float:
-    """Median depth of the start points in front of the first photo's camera, scene units."""
-    depths = run.scene.views[0].camera.depths(run.scene.points.double())
-    return float(depths[depths > 0].median())
-
-
 def _numbered(frames: Sequence[PathFrame]) -> list[tuple[str, PathFrame]]:
     return [(f"frame_{index:04d}", frame) for index, frame in enumerate(frames)]
 
 
-def _defocused(run: Run, named: list[tuple[str, PathFrame]], options: RenderOptions) -> list[Frame]:
+def _defocused(run: Run, options: RenderOptions) -> list[Frame]:
     """Every photo with its own learned focus and blur."""
     if any(v is not None for v in (options.focus, options.focus_at, options.focus_pull)):
         raise InputError("`defocused` keeps the own focus of each photo: leave it out, or leave out `focus`.")
     if options.path is not None or options.size is not None or options.is_moving:
         raise InputError("`defocused` draws the photos as they are: leave out `path`, `size` and sweeps.")
     check_aperture_alone(options)
-    chosen = [find_view(run, options.view)] if options.view is not None else choose_views(run, options.views)
-    if any(view.is_test for view in chosen):
+    stills = _stills(run, options)
+    if any(view.is_test for _, view in stills):
         raise InputError(
             "Only training photos have a learned focus: use `defocused` with `views=train`, "
             "or choose a focus for the test views with `focus`."
         )
     numbers = {view.name: index for index, view in enumerate(run.scene.train_views)}
-    return [
-        Frame(name, place.camera, photo=numbers[view.name])
-        for (name, place), view in zip(named, chosen, strict=True)
-    ]
+    return [Frame(name, run.model.camera(view), photo=numbers[view.name]) for name, view in stills]
 
 
 def sized(camera: Camera, size: tuple[int, int | None]) -> Camera:

@@ -105,7 +105,7 @@ def _aperture_factors(run: Run, options: RenderOptions, count: int) -> list[floa
             )
         return [(1 - t) * start + t * end for t in _steps(count)]
     if options.f_number is not None:
-        known = run.f_number()
+        known = run.learned.f_number
         if known is None:
             raise InputError(
                 "`f_number` needs the photos' own f-number, and their EXIF has none: "

@@ -12,6 +12,7 @@ from cocogs.render.refocusing import MOST_SAMPLES
 from cocogs.run import Run
 from cocogs.scene import View
 
+FPS, FRAMES = 24.0, 96  # of a film, where nothing is said
 MOST_FRAMES, MOST_BLADES, BRIGHTEST = 100_000, 100, 1000.0
 FORMATS = ("png", "png16", "exr", "mp4", "gif")
 FILMS = ("mp4", "gif")

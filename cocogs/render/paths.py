@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
+from scipy.spatial.transform import Rotation
 from torch import Tensor
 
 from cocogs.camera import Camera, pose_at, where_axes_meet
@@ -53,24 +54,12 @@ def _spline(places: Sequence[Tensor], t: float) -> Tensor:
 def _turned(start: Camera, end: Camera, t: float) -> Tensor:
     """(3, 3) rotation at `t` in [0, 1] of the way between two cameras, about one axis."""
     a, b = (camera.cam_from_world[:3, :3].double() for camera in (start, end))
-    return rotation_about(*axis_and_angle(b @ a.T), t) @ a
+    return turn(t * torch.from_numpy(Rotation.from_matrix((b @ a.T).numpy()).as_rotvec())) @ a
 
 
-def axis_and_angle(rotation: Tensor) -> tuple[Tensor, Tensor]:
-    """Unit axis (3,) and angle in [0, pi] of a rotation matrix (3, 3)."""
-    cosine = ((rotation.trace() - 1) / 2).clamp(-1, 1)
-    # Near pi the skew part vanishes; the axis is the symmetric part's eigenvector of the largest eigenvalue.
-    skew = (rotation - rotation.T)[[2, 0, 1], [1, 2, 0]]
-    _, vectors = torch.linalg.eigh((rotation + rotation.T) / 2)
-    axis = vectors[:, -1]
-    return axis * (-1 if axis @ skew < 0 else 1), cosine.acos()
-
-
-def rotation_about(axis: Tensor, angle: Tensor, share: float = 1.0) -> Tensor:
-    """(3, 3) rotation by `share` x `angle` about a unit axis."""
-    x, y, z = axis.tolist()
-    cross = torch.tensor([[0, -z, y], [z, 0, -x], [-y, x, 0]], dtype=torch.float64)
-    return torch.linalg.matrix_exp(cross * angle * share)
+def turn(vector: Tensor) -> Tensor:
+    """(3, 3) rotation about the axis `vector` (3,) by its length in radians."""
+    return torch.from_numpy(Rotation.from_rotvec(vector.numpy()).as_matrix())
 
 
 def _placed(camera: Camera, rotation: Tensor, position: Tensor) -> Camera:
@@ -141,11 +130,8 @@ def orbit(cameras: Sequence[Camera], count: int) -> list[Camera]:
             "The photos were taken from one place, there is nothing to orbit: choose `path=photos`."
         )
     start = start / start.norm().clamp_min(1e-9) * radius
-    full = torch.tensor(2 * math.pi, dtype=torch.float64)
-    return [
-        looking(cameras[0], target + height * up + rotation_about(up, full, i / count) @ start, target, up)
-        for i in range(count)
-    ]
+    turns = [turn(2 * math.pi * index / count * up) for index in range(count)]
+    return [looking(cameras[0], target + height * up + turned @ start, target, up) for turned in turns]
 
 
 def looking(camera: Camera, position: Tensor, target: Tensor, up: Tensor) -> Camera:

@@ -170,9 +170,7 @@ def along_ray(
 
 def _nearest_place(gaussians: Gaussians, camera: Camera, x: float, y: float) -> str:
     """Advice that gives the nearest pixel where something is."""
-    g = gaussians
-    render = rasterize(*g.activated(), g.sh0, g.shN, camera, antialiased=g.antialiased)
-    rows, columns = (render.alphas[0] > SOLID).nonzero(as_tuple=True)
+    rows, columns = sharp_depth(gaussians, camera).isfinite().nonzero(as_tuple=True)
     if len(rows) == 0:
         return "nothing is seen from there at all, choose another view."
     nearest = int(((columns + 0.5 - x).square() + (rows + 0.5 - y).square()).argmin())

@@ -76,10 +76,13 @@ def position_of(pose: Tensor) -> Tensor:
 
 
 def near_plane(cameras: Sequence[Camera], points: Tensor) -> float:
-    """Nearest depth to draw: a thousandth of the points' typical depth, in scene units.
+    """Nearest depth to draw: a thousandth of the points' typical depth, in scene units."""
+    return NEAR_PART * typical_depth(cameras, points)
 
-    The typical depth is the median over the cameras of the median depth of the points that each one sees.
-    Where no camera sees a point, it is the scene's size.
+
+def typical_depth(cameras: Sequence[Camera], points: Tensor) -> float:
+    """How far away the scene is, in scene units: the median over the cameras of the median depth of the points
+    that each one sees. Where no camera sees a point, it is the scene's size.
 
     Args:
         points: (P, 3), scene units.
@@ -91,8 +94,8 @@ def near_plane(cameras: Sequence[Camera], points: Tensor) -> float:
         if bool((seen := camera.shows(pixels) & (depth > 0)).any()):
             depths.append(float(depth[seen].median()))
     if not depths:
-        return NEAR_PART * size_of(torch.stack([camera.position for camera in cameras]), points)
-    return NEAR_PART * float(torch.tensor(depths, dtype=torch.float64).median())
+        return size_of(torch.stack([camera.position for camera in cameras]), points)
+    return float(torch.tensor(depths, dtype=torch.float64).median())
 
 
 def parallax(cameras: Sequence[Camera], points: Tensor) -> float:

@@ -1,7 +1,8 @@
 """A slider for one property of the lens, in a unit that the user reads."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import viser
 
@@ -33,7 +34,7 @@ class Dial:
         @self.handle.on_update
         def _(event: viser.GuiEvent) -> None:
             if event.client is not None:  # the user, not `sync`
-                changed(self.handle.value)
+                changed(within(self.handle))
 
     def sync(self, lens: Lens) -> None:
         """Show the lens."""
@@ -60,6 +61,17 @@ class Dial:
             round(n * self._step, digits) for n in (min(low, max(middle, 1)), middle, max(high, middle))
         )
         return low, max(middle, low), high
+
+
+def within(handle: Any) -> float:
+    """The number of a slider or field, within its limits, which a visitor's browser may not have kept."""
+    value = handle.value if handle.min is None else max(handle.value, handle.min)
+    return value if handle.max is None else min(value, handle.max)
+
+
+def among(choices: Sequence[str], value: str) -> str:
+    """What a visitor chose, or the first choice if it is none of them."""
+    return value if value in choices else choices[0]
 
 
 def fine_step(span: float) -> float:

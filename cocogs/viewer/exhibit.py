@@ -18,11 +18,11 @@ from cocogs.optics.lens import Lens
 from cocogs.quantiles import quantiles
 from cocogs.render.refocusing import depth_at, refocus, sharp_depth
 from cocogs.run import Run, load_run
+from cocogs.scene.frame import near_plane
 
 START_SIZE = (640, 426)  # px; of the pictures of a scene without photos
 START_FOCAL_LENGTH = 600.0  # px; the view then spans 56 degrees
 START_OPENING = 0.03  # aperture / focus distance: that of a 50 mm lens at f/1.7, focused at 1 m
-NEAR_SHARE = 1e-3  # near plane / typical distance of the splats, where no photo tells the scale of the scene
 GLANCE = 96  # px; width of the small renders that measure the depth of a scene
 
 
@@ -107,7 +107,9 @@ def exhibit_run(run: Run) -> Exhibit:
         )
         for view in run.scene.views
     ]
-    known = (run.lens(), run.f_number(), run.metres()) if has_lens else (None, None, None)
+    known = (
+        (run.lens(), run.learned.f_number, run.learned.metres_per_unit) if has_lens else (None, None, None)
+    )
     return exhibit_photographed(run.model.gaussians, run.folder.resolve().name, photos, *known)
 
 
@@ -121,7 +123,7 @@ def exhibit_gaussians(gaussians: Gaussians, title: str, file: LensFile | None = 
         raise InputError(f"{title} holds no Gaussians: give another .ply.")
     if file is not None:
         cameras = [photo.camera for photo in file.photos]
-        near = near_plane(gaussians, cameras[most_central(cameras)])
+        near = near_plane(cameras, gaussians.means.detach())
         photos = [
             Photo(p.name, replace(p.camera, near=near), None, None if p.lens is None else Lens(*p.lens))
             for p in file.photos
@@ -224,12 +226,4 @@ def overview(gaussians: Gaussians) -> Camera:
     cam_from_world[:3, 3] = -center
     cam_from_world[2, 3] += radius * 2 * focal / height
     camera = Camera(intrinsics, cam_from_world, width, height)
-    return replace(camera, near=near_plane(gaussians, camera))
-
-
-@torch.no_grad()
-def near_plane(gaussians: Gaussians, camera: Camera) -> float:
-    """A near plane, in scene units, for a scene whose unit may be a metre, a millimetre or anything else."""
-    depths = camera.depths(gaussians.means)
-    ahead = depths[depths > 0]
-    return NEAR_SHARE * float(ahead.median()) if len(ahead) else camera.near
+    return replace(camera, near=near_plane([camera], gaussians.means))

@@ -1,5 +1,6 @@
 """The controls of films: pull the focus, move the camera, save either as a path."""
 
+import math
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -8,12 +9,14 @@ from typing import TYPE_CHECKING
 import viser
 
 from cocogs.io.camera_path import CameraPath, LensSetting, PathFrame
+from cocogs.render.options import FPS
 from cocogs.render.paths import fill_in
+from cocogs.viewer.dial import fine_step, within
 
 if TYPE_CHECKING:
     from cocogs.viewer.session import Session
 
-FPS = 24
+NEAREST = 0.1  # times the smallest depth of the scene: how near a focus pull may begin or end
 NO_VIEWS = "Go somewhere, then click Add; a path needs at least two views."
 ADD, REMOVE, CLEAR = "Add", "Remove last", "Clear"
 
@@ -68,26 +71,39 @@ class FilmPanel:
 
     def _add_pull(self) -> None:
         gui, session = self._gui, self._session
-        label, unit = session.distance_unit
-        near, far = (float(f"{distance * unit:.3g}") for distance in session.depth_range)
-        hint = "Focus distance at the beginning."
-        start = gui.add_number(f"From{label}", near, min=1e-6, hint=hint)
-        end = gui.add_number(f"To{label}", far, min=1e-6, hint="Focus distance at the end.")
+        self._unit = 1.0  # of the two distances, in scene units
+        start = self._start = gui.add_number("From", 1.0, hint="Focus distance at the beginning.")
+        end = self._end = gui.add_number("To", 1.0, hint="Focus distance at the end.")
+        start.value, end.value = session.depth_range
+        self.show_unit()
         take = gui.add_button_group("Take focus", ("as From", "as To"), hint="The focus that is set now.")
 
         @take.on_click
         def _(_: viser.GuiEvent) -> None:
             target = start if take.value == "as From" else end
-            target.value = float(f"{session.lens.focus_distance * unit:.4g}")
+            target.value = float(f"{session.lens.focus_distance * session.distance_unit[1]:.4g}")
 
         seconds = gui.add_number("Seconds", 4.0, min=0.1, max=600.0, step=0.1)
 
         def frames() -> list[PathFrame]:
             camera, aperture = session.framed(), session.lens.aperture_diameter
-            lenses = [LensSetting(distance.value / unit, aperture) for distance in (start, end)]
-            return fill_in([PathFrame(camera, lens) for lens in lenses], frame_count(seconds.value))
+            unit = session.distance_unit[1]
+            lenses = [LensSetting(within(distance) / unit, aperture) for distance in (start, end)]
+            return fill_in([PathFrame(camera, lens) for lens in lenses], frame_count(within(seconds)))
 
         self._add_buttons(frames, "focus-pull")
+
+    def show_unit(self) -> None:
+        """Show the distances in the unit that the visitor has chosen."""
+        label, unit = self._session.distance_unit
+        nearest = NEAREST * self._session.depth_range[0] * unit
+        step = fine_step(nearest)
+        for field, name in ((self._start, "From"), (self._end, "To")):
+            field.label, field.step = f"{name}{label}", step
+            field.precision = max(0, -round(math.log10(step)))
+            field.min, value = min(nearest, field.min or nearest), field.value / self._unit * unit
+            field.value, field.min = float(f"{value:.3g}"), nearest
+        self._unit = unit
 
     def _add_path(self) -> None:
         gui, session = self._gui, self._session
@@ -118,7 +134,7 @@ class FilmPanel:
         def frames() -> list[PathFrame]:
             if len(self._keyframes) < 2:
                 return []
-            return fill_in(self._keyframes, frame_count(seconds.value * (len(self._keyframes) - 1)))
+            return fill_in(self._keyframes, frame_count(within(seconds) * (len(self._keyframes) - 1)))
 
         self._add_buttons(frames, "path")
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import viser
 
 from cocogs.optics.lens import Lens, depth_of_field
-from cocogs.viewer.dial import Dial
+from cocogs.viewer.dial import Dial, among, within
 from cocogs.viewer.exhibit import Exhibit
 from cocogs.viewer.film_panel import FilmPanel
 from cocogs.viewer.request import PHOTO, REFOCUSED, SHARP
@@ -41,7 +41,7 @@ class Panel:
         self._gui, self._exhibit, self._session = gui, exhibit, session
         modes = (REFOCUSED, SHARP, PHOTO) if exhibit.shows_photos else (REFOCUSED, SHARP)
         buttons = gui.add_button_group("Show", modes, hint=f"Keys 1 to {len(modes)}.")
-        buttons.on_click(lambda _: session.set_show(buttons.value))
+        buttons.on_click(lambda _: session.set_show(among(modes, buttons.value)))
         for number, mode in enumerate(modes, start=1):
             command = gui.add_command(f"Show: {mode}", hotkey=str(number))  # type: ignore[arg-type]
             command.on_trigger(lambda _, mode=mode: session.set_show(mode))
@@ -87,7 +87,6 @@ class Panel:
         gui, session = self._gui, self._session
         scene, camera = self._scene_dials(), self._camera_dials()
         self._dials = scene + camera + [self._add_blades(), self._add_highlights()]
-        self._metres: float | None = None  # of a scene unit; None = distances are shown in scene units
         self._sharp_range = gui.add_markdown("")
         if camera:
             self._add_units(scene, camera)
@@ -136,7 +135,7 @@ class Panel:
         @self._blades.on_update
         def _(event: viser.GuiEvent) -> None:
             if event.client is not None:
-                self._set_blades(self._blades.value)
+                self._set_blades(among(BLADES, self._blades.value))
 
         dial = Dial(
             self._gui, "Rotation (°)", "Turns the blades.", (0.0, FULL_TURN),
@@ -165,14 +164,18 @@ class Panel:
 
         def show() -> None:
             on_camera = units.value == CAMERA_UNITS
-            self._metres = self._exhibit.metres if on_camera else None
+            self._session.metres = self._exhibit.metres if on_camera else None
             for dial in camera:
                 dial.handle.visible = on_camera
             for dial in replaced:
                 dial.handle.visible = not on_camera
             self.sync()
 
-        units.on_update(lambda _: show())
+        @units.on_update
+        def _(_: viser.GuiEvent) -> None:
+            show()
+            self.film.show_unit()
+
         show()
 
     def _set_focus(self, distance: float) -> None:
@@ -197,7 +200,8 @@ class Panel:
             return "Everything is sharp."
         coc = SHARP_ENOUGH * camera.width
         near, far = depth_of_field(lens.focus_distance, lens.aperture_diameter * camera.fx, coc)
-        unit, metres = ("", 1.0) if self._metres is None else (" m", self._metres)
+        metres = self._session.metres or 1.0
+        unit = "" if self._session.metres is None else " m"
         end = "infinity" if math.isinf(far) else f"{far * metres:.3g}{unit}"
         return f"Sharp from {near * metres:.3g} to {end}."
 
@@ -209,14 +213,15 @@ class Panel:
         @self._photo.on_update
         def _(event: viser.GuiEvent) -> None:
             if event.client is not None:
-                session.visit(names.index(self._photo.value))
+                session.visit(names.index(among(names, self._photo.value)))
 
         steps = {BACK: -1, RETURN: 0, FORTH: 1}
         buttons = gui.add_button_group("", tuple(steps))
 
         @buttons.on_click
         def _(_: viser.GuiEvent) -> None:
-            session.visit((names.index(self._photo.value) + steps[buttons.value]) % len(names))
+            here = names.index(among(names, self._photo.value))
+            session.visit((here + steps.get(buttons.value, 0)) % len(names))
 
         cameras = gui.add_checkbox("Cameras", False, hint="Click one to look through it.")
         cameras.on_update(lambda _: session.show_cameras(cameras.value))
@@ -231,7 +236,7 @@ class Panel:
             "Width (px)", PICTURE_WIDTH, min=16, max=LARGEST_PICTURE, step=1,
             hint="Width of what you save. It has the shape of the window, or of the photo that you visit.",
         )  # fmt: skip
-        self.picture_width: Callable[[], int] = lambda: int(width.value)
+        self.picture_width: Callable[[], int] = lambda: int(within(width))
         save = self._gui.add_button("Save picture", icon=viser.Icon.CAMERA, hint="PNG, in final quality.")
 
         @save.on_click

@@ -49,7 +49,7 @@ def scaled(camera: Camera, scale: float) -> Camera:
     return camera.resized(max(1, round(camera.width * scale)), max(1, round(camera.height * scale)))
 
 
-def sized(camera: Camera, width: int) -> Camera:
+def even_sized(camera: Camera, width: int) -> Camera:
     """The camera for a picture about `width` px wide; both sides are even, as films need them."""
     even = 2 * max(1, round(width / 2))
     return camera.resized(even, 2 * max(1, round(even * camera.height / camera.width / 2)))

@@ -19,7 +19,7 @@ from cocogs.viewer.exhibit import Exhibit
 from cocogs.viewer.landmarks import Landmarks
 from cocogs.viewer.painter import Painter
 from cocogs.viewer.panel import Panel
-from cocogs.viewer.request import PHOTO, REFINEMENTS, REFOCUSED, SHARP, Request, describe, sized
+from cocogs.viewer.request import PHOTO, REFINEMENTS, REFOCUSED, SHARP, Request, describe, even_sized
 from cocogs.viewer.schedule import AbandonedError, Effort, RenderLoop
 from cocogs.viewer.space import Places, ViewerPose, ViewerSpace, field_of_view
 
@@ -41,6 +41,7 @@ class Session:
         self._closed = threading.Event()
         self._camera_clicked = -math.inf  # when
         self.lens, self.show, self.photo = exhibit.lens, REFOCUSED, 0
+        self.metres = exhibit.metres  # in a scene unit; None = distances are shown in scene units
         self.drawn: tuple[Request, Effort] | None = None  # what is on the screen
         self._fitted_aspect = 0.0
         self._places = Places([photo.camera for photo in exhibit.photos], 1e-3 * exhibit.lens.focus_distance)
@@ -151,7 +152,7 @@ class Session:
         """Send what is seen as a PNG: drawn in final quality, or the photo where that is shown."""
         with self._lock:
             request = self._request()
-        camera = sized(self._painter.framed(request), width)
+        camera = even_sized(self._painter.framed(request), width)
         title = f"{camera.width} × {camera.height}"
         note = self._client.add_notification(
             "Drawing the picture", title, loading=True, with_close_button=False
@@ -182,7 +183,7 @@ class Session:
     def save_path(self, path: CameraPath, name: str) -> None:
         """Send a path as a file for `cocogs render --path`."""
         width = self._panel.picture_width()
-        frames = [replace(frame, camera=sized(frame.camera, width)) for frame in path.frames]
+        frames = [replace(frame, camera=even_sized(frame.camera, width)) for frame in path.frames]
         text = path_to_json(CameraPath(path.fps, frames))
         self._download(f"{self.exhibit.title}-{name}.json", text.encode())
 
@@ -194,8 +195,7 @@ class Session:
     @property
     def distance_unit(self) -> tuple[str, float]:
         """What follows the label of a distance, and the length of a scene unit in that unit."""
-        metres = self.exhibit.metres
-        return ("", 1.0) if metres is None else (" (m)", metres)
+        return ("", 1.0) if self.metres is None else (" (m)", self.metres)
 
     @property
     def depth_range(self) -> tuple[float, float]:
