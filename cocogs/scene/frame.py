@@ -81,8 +81,8 @@ def near_plane(cameras: Sequence[Camera], points: Tensor) -> float:
 
 
 def typical_depth(cameras: Sequence[Camera], points: Tensor) -> float:
-    """How far away the scene is, in scene units: the median over the cameras of the median depth of the points
-    that each one sees. Where no camera sees a point, it is the scene's size.
+    """How far away the scene is, in scene units: the median over the cameras of the median depth of the
+    points that each one sees. Where no camera sees a point, it is the scene's size.
 
     Args:
         points: (P, 3), scene units.
