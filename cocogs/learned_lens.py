@@ -114,8 +114,11 @@ def lens_file(model: DefocusModel, scene: Scene) -> LensFile:
     photos = []
     for view in scene.views:
         known = {} if view.is_test else next(rows, {})
-        facts = {"f_number": view.lens.f_number, "focal_length_mm": view.lens.focal_length_mm}
-        photos.append(LensPhoto(view.name, view.is_test, model.camera(view), **known, **facts))
+        f_number, mm = view.lens.f_number, view.lens.focal_length_mm
+        camera = model.camera(view)
+        photos.append(
+            LensPhoto(view.name, view.is_test, camera, f_number=f_number, focal_length_mm=mm, **known)
+        )
     x, y, z = scene.offset.tolist()
     if learned is None:
         return LensFile(None, None, None, photos, (x, y, z))
