@@ -169,7 +169,7 @@ def test_options_choose_splats(gaussians: Gaussians) -> None:
     ("options", "message"),
     [
         ({"min_opacity": 1.5}, "`min_opacity` must be a finite number from 0 to 1, not 1.5"),
-        ({"max_splats": 0}, "`max_splats` must be a whole number of 1 or more, not 0"),
+        ({"max_splats": 0}, "`max_splats` must be a whole number from 1 to 2147483647, not 0"),
         ({"crop": (0, 0, 0, 1, 1, float("nan"))}, "`crop` takes six finite numbers"),
         ({"crop": (90, 90, 90, 91, 91, 91)}, "No splat is left"),
     ],

@@ -570,7 +570,7 @@ def test_a_focus_pull_stands_still_and_blurs_evenly() -> None:
     assert distances[0] == 2 and distances[-1] == pytest.approx(8)
     np.testing.assert_allclose(np.diff([1 / z for z in distances if z]), -(1 / 2 - 1 / 8) / 4)
     np.testing.assert_allclose(
-        [frame.aperture_diameter or 0 for frame in frames], [0.1, 0.15, 0.2, 0.25, 0.3]
+        [frame.lens.aperture_diameter for frame in frames if frame.lens], [0.1, 0.15, 0.2, 0.25, 0.3]
     )
     for frame in frames:
         torch.testing.assert_close(frame.camera.cam_from_world, camera.cam_from_world)
