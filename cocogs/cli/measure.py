@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import Positional, arg
 
-from cocogs.cli.options import DATA_DECIDES, check_data, check_whole_numbers
+from cocogs.cli.options import DATA_DECIDES, SIZE_DECIDES, check_data, check_whole_numbers
 from cocogs.cli.words import with_options
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ class Inspect:
     """Folder for inspection.html (pictures and a table), inspection.json, coverage.svg and sharpness maps."""
     json: bool = False
     """Print JSON instead of a table."""
-    downscale: Annotated[int | None, arg(metavar="N", help_behavior_hint="(default: by size)")] = None
+    downscale: Annotated[int | None, arg(metavar="N", help_behavior_hint=SIZE_DECIDES)] = None
     """Shrink the photos N times first, as for training."""
     test_every: Annotated[int | None, arg(metavar="N", help_behavior_hint=DATA_DECIDES)] = None
     """Leave every Nth photo out, as for training."""
@@ -71,7 +71,7 @@ class Inspect:
     def run(self) -> int:
         from cocogs.io.lock import alone_in
         from cocogs.measure.inspection import inspect_scene
-        from cocogs.measure.inspection_page import photo_table, write_inspection
+        from cocogs.measure.inspection_page import ABOUT_TABLE, photo_table, write_inspection
         from cocogs.measure.text_table import print_table
         from cocogs.run import is_trained
         from cocogs.scene import open_scene
@@ -96,6 +96,7 @@ class Inspect:
             print(inspection.to_json())
         else:
             print_table(*photo_table(inspection), console)
+            console.print(ABOUT_TABLE)
         for line in inspection.summary:
             console.print(f"Warning: {line}" if inspection.warnings else line)
         if inspection.exif.sentence:

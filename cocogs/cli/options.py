@@ -6,6 +6,7 @@ from cocogs.errors import InputError, check_number
 
 LARGEST = 2**31 - 1  # of a whole number; COLMAP takes no larger seed
 PRESET_DECIDES = "(default: the preset's)"
+SIZE_DECIDES = "(default: longer side at most 800 px)"
 DATA_DECIDES = "(default: as a file hold=N or transforms.json says, else none)"
 LEAST = {"iterations": 1, "max_gaussians": 1, "downscale": 1, "test_every": 2, "seed": 0, "jobs": 1}
 

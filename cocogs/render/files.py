@@ -48,7 +48,7 @@ def write_pictures(
     done = _read_record(record, fingerprint)
     left = [number for number, path in enumerate(paths) if number >= done or not path.is_file()]
     if len(left) < len(frames):
-        print(f"{len(frames) - len(left)} pictures of an interrupted run are kept.")
+        print(f"Kept from the interrupted run: {len(frames) - len(left)} of {len(frames)} pictures.")
     _write_json(record, {"request": fingerprint, "done": done})
     try:
         with Progress("Rendering", len(left), print, patience=2) as progress:
