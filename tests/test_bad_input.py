@@ -104,7 +104,7 @@ def test_out_folder_of_another_program(data: Path, tmp_path: Path, capsys: Captu
     ("options", "was"),
     [("--iterations 60", "with --iterations 50"), ("--preset full", "with --preset lens"),
      ("--seed 1", "with --seed 0"), ("--downscale 2", "without --downscale"),
-     ("--test-every 3", "without --test-every"), ("--max-gaussians 9", "with --max-gaussians "),
+     ("--test-every 3", "with --test-every 4"), ("--max-gaussians 9", "with --max-gaussians "),
      ("--per-photo-aperture", "without --per-photo-aperture")],
 )  # fmt: skip
 def test_resuming_with_other_options(data: Path, run: Path, capsys: Capture, options: str, was: str) -> None:

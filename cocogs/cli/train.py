@@ -155,7 +155,7 @@ class Train:
         left_out = [part for part, is_out in vars(config.model.ablation).items() if is_out]
         settings = {**vars(config), **vars(config.model), **vars(config.optim), **vars(config.strategy)}
         was = {**settings, **vars(data), "ablate": " ".join(left_out)}[name]
-        before = f"without `{name}`" if was in (None, False, "") else f"with `{name}={was}`"
+        before = f"without `{name}`" if was in (None, "") or was is False else f"with `{name}={was}`"
         raise InputError(
             f"{self.out} was trained {before}, and `resume` cannot change that: "
             f"leave `{name}` out, or give another `out`."
