@@ -101,13 +101,16 @@ def test_out_folder_of_another_program(data: Path, tmp_path: Path, capsys: Captu
 
 
 @pytest.mark.parametrize(
-    "options",
-    [["--iterations", "60"], ["--preset", "full"], ["--seed", "1"], ["--downscale", "2"],
-     ["--test-every", "3"], ["--max-gaussians", "9"], ["--per-photo-aperture"]],
+    ("options", "was"),
+    [("--iterations 60", "with --iterations 50"), ("--preset full", "with --preset lens"),
+     ("--seed 1", "with --seed 0"), ("--downscale 2", "without --downscale"),
+     ("--test-every 3", "with --test-every 4"), ("--max-gaussians 9", "with --max-gaussians "),
+     ("--per-photo-aperture", "without --per-photo-aperture")],
 )  # fmt: skip
-def test_resuming_with_other_options(data: Path, run: Path, capsys: Capture, options: list[str]) -> None:
-    sentence = refused(capsys, "train", data, "--out", run, "--resume", *options)
-    assert "was started with other options" in sentence
+def test_resuming_with_other_options(data: Path, run: Path, capsys: Capture, options: str, was: str) -> None:
+    sentence = refused(capsys, "train", data, "--out", run, "--resume", *options.split())
+    assert f"was trained {was}" in sentence
+    assert f"leave {options.split()[0]} out, or give another --out." in sentence
 
 
 def test_resuming_with_the_same_options(data: Path, run: Path) -> None:
@@ -404,7 +407,9 @@ def test_the_systems_errors_in_the_middle_of_training(
 
 def test_eval_without_test_views(data: Path, tmp_path: Path, capsys: Capture) -> None:
     assert main(["train", str(data), "--out", str(tmp_path), "--preset", "3dgs", *TINY]) == 0
-    assert "no test views to measure: train with --test-every" in refused(capsys, "eval", tmp_path)
+    assert "hold out sharp photos with --test, or every 8th with --test-every 8" in refused(
+        capsys, "eval", tmp_path
+    )
     sentence = refused(capsys, "render", tmp_path, "--out", tmp_path / "pictures")
     assert "no test views: render with --views train" in sentence
 

@@ -205,7 +205,7 @@ def test_no_test_views(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory)
     data = tiny_scene(tmp_path_factory.getbasetemp())
     options = ["--preset", "3dgs", "--iterations", "2", "--max-gaussians", "100"]
     assert main(["train", str(data), "--out", str(tmp_path / "run"), *options]) == 0
-    with pytest.raises(InputError, match="no test views to measure: train with `test_every=8`"):
+    with pytest.raises(InputError, match="sharp photos with `test`, or every 8th with `test_every=8`"):
         evaluate_run(load_run(tmp_path / "run"))
 
 

@@ -220,6 +220,7 @@ def test_command_warns_with_exit_code_0(alike: Path, tmp_path: Path, capsys) -> 
     out = tmp_path / "out"
     assert main(["inspect", str(alike), "--out", str(out)]) == 0
     printed = " ".join(capsys.readouterr().out.split())
+    assert "in focus = circle of confusion up to 1.5 px." in printed
     assert "Warning: No photo is sharp between" in printed and "cannot be recovered" in printed
     assert "#d33" in (out / "coverage.svg").read_text()
 

@@ -483,6 +483,7 @@ def test_a_path_of_another_scene(run: Run, tmp_path: Path) -> None:
         ({"focus_at": "48,4", "view": "view_1.png"}, r"lies outside view_1\.png, which has 48x36 px"),
         ({"focus_at": "-3,4", "view": "view_1.png"}, "lies outside"),
         ({"view": "view_11.png"}, "no photo 'view_11.png' in .*did you mean view_1.png"),
+        ({"view": "001.jpg"}, r"did you mean view_1\.png, \S+ or \S+\?"),
         ({"view": "view_1.png", "views": "all"}, "give one of the two"),
         ({"path": "zoom"}, "`path` must be photos, spiral, orbit, .* not zoom"),
         ({"path": "orbit", "view": "view_1.png"}, "leave out `view`"),
@@ -506,7 +507,7 @@ def test_a_path_of_another_scene(run: Run, tmp_path: Path) -> None:
             "`highlights` changes a refocused picture",
         ),
         ({"focus": 2.0, "blade_rotation": 30.0}, "`blade_rotation` turns the blades: give `blades`"),
-        ({"path": "orbit", "fps": 12.0}, "`fps` is the speed of a film"),
+        ({"path": "orbit", "fps": 12.0}, "`fps` is the speed of a video"),
         ({"views": "all", "focus_pull": "1:2"}, "film one view: name it with `view`"),
         ({"focus": 2.0, "highlights": 0.5}, "`highlights` must be a finite number from 1 to 1000, not 0.5"),
     ],
@@ -531,7 +532,7 @@ def test_a_film_of_pictures_of_several_sizes_cannot_be(run: Run, tmp_path: Path)
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({}, "A film needs `path`"),
+        ({}, "A video needs `path`"),
         ({"focus_pull": "3:5", "depth": True}, "go with single pictures"),
         ({"focus_pull": "3:5", "format": "png"}, "make `out` and `format` agree"),
     ],
@@ -583,6 +584,15 @@ def test_focus_at_empty_background(run: Run, monkeypatch: pytest.MonkeyPatch) ->
             run.model.gaussians.opacities.copy_(before)
 
 
+def test_a_focus_before_the_whole_scene_is_told(
+    run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for focus in (0.01, run.lens().focus_distance):
+        rendered(run, tmp_path / f"{focus}", view="view_1.png", focus=focus, samples=0)
+        told = "Focus 0.01 lies in front of everything in the scene; the photos are focused at "
+        assert (told in capsys.readouterr().out) == (focus == 0.01)
+
+
 def test_folder_that_cannot_be_written(run: Run, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="file is a file: let `out` be a folder"):
@@ -609,7 +619,7 @@ def test_the_command_passes_everything_on(
     assert (
         main([*command, "--focus-at", "50%,50%", "--aperture", "2x", "--samples", "2", "--blades", "5"]) == 0
     )
-    assert capsys.readouterr().out.endswith(f"1 pictures in {tmp_path / 'a'}\n")
+    assert capsys.readouterr().out.endswith(f"1 picture in {tmp_path / 'a'}\n")
     assert read_photo(tmp_path / "a/view_1.png").shape == (30, 40, 3)
     assert main([*command, "--focus", "inf", "--f-number", "2"]) == 2
     assert "cocogs: error: --f-number needs the photos" in capsys.readouterr().err

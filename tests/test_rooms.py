@@ -1,4 +1,4 @@
-"""The walls of the house (docs/architecture.md): which room may import which."""
+"""Which subpackage (here: room) may import which (docs/architecture.md, "Rules")."""
 
 import ast
 import re

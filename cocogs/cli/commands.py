@@ -30,7 +30,7 @@ def parse(arguments: Sequence[str]) -> Command | None:
     return tyro.cli(
         Command,  # pyright: ignore[reportArgumentType]
         prog="cocogs",
-        description="Defocused photos in, a sharp and refocusable 3D scene out.",
+        description="Defocused photos in, a sharp and refocusable 3D scene out. --version tells the version.",
         args=arguments,
         config=(FlagCreatePairsOff,),
     )

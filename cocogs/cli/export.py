@@ -14,7 +14,7 @@ class Export:
     """Write a trained scene as 3D Gaussians for other viewers and editors, its cameras and lens beside it.
 
     The file's ending chooses the format: .ply (everything), .compressed.ply (a quarter of the size), .splat
-    (smallest, colours without sheen). The command also writes SCENE.lens.json beside it.
+    (smallest; no view-dependent colour). The command also writes SCENE.lens.json beside it.
     """
 
     run_folder: Annotated[Positional[Path], arg(metavar="RUN")]
@@ -29,7 +29,7 @@ class Export:
     max_splats: Annotated[int | None, arg(metavar="N", help_behavior_hint="(default: all)")] = None
     """Keep the N most visible splats: large and opaque."""
     min_opacity: Annotated[float | None, arg(metavar="A", help_behavior_hint="(default: all)")] = None
-    """Leave out splats fainter than this, from 0 to 1."""
+    """Leave out splats with opacity below this, from 0 to 1."""
     colmap: Annotated[Path | None, arg(metavar="DIR", help_behavior_hint="(default: none)")] = None
     """Also write the cameras and start points as a COLMAP model into this folder."""
 

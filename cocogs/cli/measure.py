@@ -61,7 +61,9 @@ class Inspect:
     """Folder for inspection.html (pictures and a table), inspection.json, coverage.svg and sharpness maps."""
     json: bool = False
     """Print JSON instead of a table."""
-    downscale: Annotated[int | None, arg(metavar="N", help_behavior_hint="(default: by size)")] = None
+    downscale: Annotated[
+        int | None, arg(metavar="N", help_behavior_hint="(default: longer side at most 800 px)")
+    ] = None
     """Shrink the photos N times first, as for training."""
     frames: Annotated[int | None, arg(metavar="N", help_behavior_hint="(default: by its motion)")] = None
     """Use so many frames of a video, as for training."""
@@ -74,7 +76,7 @@ class Inspect:
         from cocogs.checkpoint import is_trained
         from cocogs.io.lock import alone_in
         from cocogs.measure.inspection import inspect_scene
-        from cocogs.measure.inspection_page import photo_table, write_inspection
+        from cocogs.measure.inspection_page import ABOUT_TABLE, photo_table, write_inspection
         from cocogs.measure.text_table import print_table
         from cocogs.scene import open_scene
 
@@ -99,6 +101,7 @@ class Inspect:
             print(inspection.to_json())
         else:
             print_table(*photo_table(inspection), console)
+            console.print(ABOUT_TABLE)
         for line in inspection.summary:
             console.print(f"Warning: {line}" if inspection.warnings else line)
         if inspection.exif.sentence:

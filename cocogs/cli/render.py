@@ -11,7 +11,7 @@ from cocogs.cli.words import speaker
 
 @dataclass
 class Render:
-    """Write pictures or films of a trained scene: sharp everywhere, as photographed, or refocused.
+    """Write pictures or videos of a trained scene: sharp everywhere, as photographed, or refocused.
 
     From the photos' places (--views, --view) or along a path (--path). The same command continues an
     interrupted sequence.
@@ -19,17 +19,17 @@ class Render:
 
     run_folder: Annotated[Positional[Path], arg(metavar="RUN")]
     """The folder that `cocogs train --out` wrote."""
-    out: Annotated[Path, arg(metavar="DIR|FILM")]
-    """Folder for the pictures, or a film's name, ending in .mp4 or .gif."""
+    out: Annotated[Path, arg(metavar="DIR|VIDEO")]
+    """Folder for the pictures, or the name of a video, ending in .mp4 or .gif."""
     views: Annotated[str | None, arg(metavar="test|train|all", help_behavior_hint="(default: test)")] = None
-    """From where: the places of the photos kept for testing, of those trained on, or of all."""
+    """Which cameras to render from: held-out photos, training photos, or all."""
     view: Annotated[str | None, arg(metavar="NAME", help_behavior_hint="(default: see --views)")] = None
     """From the place of this one photo; with --focus-at, the photo in which the point lies."""
     path: Annotated[
         str | None, arg(metavar="photos|spiral|orbit|FILE.json", help_behavior_hint="(default: no path)")
     ] = None
-    """Move the camera. photos: through the photos in their order, smoothed; spiral: among them; orbit: on a
-    circle around what they look at; FILE.json: as `cocogs view` saved it."""
+    """Move the camera. photos: through the photos in their order, smoothed; spiral: among them; orbit: a
+    full circle around the subject; needs photos from all sides; FILE.json: as `cocogs view` saved it."""
     defocused: bool = False
     """Use each photo's own learned focus and blur, to compare with the photo; training photos only."""
     focus: Annotated[float | None, arg(metavar="Z", help_behavior_hint="(default: all sharp)")] = None
@@ -42,7 +42,7 @@ class Render:
     aperture: Annotated[str | None, arg(metavar="1.5x", help_behavior_hint="(default: 1x)")] = None
     """How far to open the lens: a factor of the learned aperture; 0x makes everything sharp."""
     f_number: Annotated[float | None, arg(metavar="N", help_behavior_hint="(default: as the photos)")] = None
-    """The same as an f-number; needs the photos' own f-number from EXIF."""
+    """Set the aperture as an f-number instead of a factor; needs the photos' own f-number from EXIF."""
     aperture_sweep: Annotated[str | None, arg(metavar="A:B", help_behavior_hint="(default: none)")] = None
     """Open the lens from A to B over the frames: factors of the learned aperture."""
     blades: int = 0
@@ -50,22 +50,22 @@ class Render:
     blade_rotation: Annotated[float, arg(metavar="DEGREES")] = 0.0
     """Turn the blades."""
     highlights: float = 1.0
-    """How bright clipped white really was, as a factor; photos cannot tell. With about 4, bright points out
-    of focus stand out as discs. Small ones need --samples 256."""
+    """Assumed true brightness of clipped white, as a multiple of white; photos cannot tell. With about 4,
+    bright points out of focus stand out as discs. Small ones need --samples 256."""
     samples: int = 64
-    """Points of the lens to look through: more is smoother and slower. 0 is quick, and rough where a blurred
-    edge covers something else."""
+    """Samples across the aperture per picture: more is smoother and slower. 0 is quick, and rough where a
+    blurred edge covers something else."""
     frames: Annotated[int | None, arg(metavar="N", help_behavior_hint="(default: 96)")] = None
     """Number of pictures along a path or sweep."""
     fps: Annotated[float | None, arg(metavar="N", help_behavior_hint="(default: 24)")] = None
-    """Pictures per second of a film."""
+    """Pictures per second of a video."""
     size: Annotated[str | None, arg(metavar="W|WxH", help_behavior_hint="(default: as trained)")] = None
     """Size of the pictures in px."""
     format: Annotated[
         str | None,
         arg(metavar="png|png16|exr|mp4|gif", help_behavior_hint="(default: png, or as --out ends)"),
     ] = None
-    """PNG of 8 or 16 bit, OpenEXR (linear light), or a film."""
+    """PNG of 8 or 16 bit, OpenEXR (linear light), or a video."""
     depth: bool = False
     """Also write the depth: NAME_depth (16-bit PNG, its scale in depth.json; or EXR) and in colour."""
     coc: bool = False
@@ -79,5 +79,6 @@ class Render:
 
         options = {name: value for name, value in vars(self).items() if name != "run_folder"}
         paths = render(load_run(self.run_folder), RenderOptions(**options), speaker(self))
-        print(f"{self.out}" if paths == [self.out] else f"{len(paths)} pictures in {self.out}")
+        count = f"{len(paths)} picture" + ("" if len(paths) == 1 else "s")
+        print(f"{self.out}" if paths == [self.out] else f"{count} in {self.out}")
         return 0

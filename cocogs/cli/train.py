@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from tyro.conf import Positional, arg
 
@@ -25,8 +25,8 @@ Part = Literal["coc", "direction", "beta", "aperture", "cnn"]
 class Train:
     """Reconstruct a sharp scene, and the lens, from defocused photos.
 
-    DATA is a folder of photos (camera positions are then found first), a COLMAP project, an LLFF or
-    Deblur-NeRF scene, or a nerfstudio transforms.json; the command recognises which. Ctrl-C saves and stops.
+    DATA is a folder: of photos (camera positions are then found first), a COLMAP project, an LLFF or
+    Deblur-NeRF scene, or one with a transforms.json; the command recognises which. Ctrl-C saves and stops.
     """
 
     data: Annotated[Positional[Path], arg(metavar="DATA")]
@@ -53,12 +53,13 @@ class Train:
     max_gaussians: Annotated[int | None, arg(metavar="N", help_behavior_hint=QUALITY_DECIDES)] = None
     """Largest number of splats. More show finer detail and cost time and memory.
     (Photos take up to 2 GiB more; beyond that they are read from disk again and again.)"""
-    downscale: Annotated[int | None, arg(metavar="N", help_behavior_hint="(default: by size)")] = None
+    downscale: Annotated[int | None, arg(metavar="N", help_behavior_hint=QUALITY_DECIDES)] = None
     """Shrink the photos N times before training."""
     frames: Annotated[int | None, arg(metavar="N", help_behavior_hint="(default: by its motion)")] = None
     """Use so many frames of a video: the sharpest, spread over the camera's way."""
     test_every: Annotated[int | None, arg(metavar="N", help_behavior_hint=DATA_DECIDES)] = None
-    """Keep every Nth photo (by name) out of training, to measure the result with `cocogs eval`."""
+    """Keep every Nth photo (by name) out of training, to measure the result with `cocogs eval`; only if those
+    photos are sharp."""
     test: Annotated[str | None, arg(metavar="A,B,...", help_behavior_hint=DATA_DECIDES)] = None
     """Keep these photos out of training, such as sharp ones taken to measure with: 'IMG_7.jpg,sharp_*.jpg'"""
     seed: Annotated[int | None, arg(metavar="N", help_behavior_hint="(default: 0)")] = None
@@ -68,7 +69,7 @@ class Train:
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to compute; auto takes the GPU if there is one."""
     per_photo_aperture: bool = False
-    """Learn an aperture for every photo, for sets taken with several f-numbers."""
+    """Learn a separate aperture for every photo, if the f-number varied and EXIF does not record it."""
     ablate: Annotated[tuple[Part, ...], arg(help_behavior_hint="(default: nothing)")] = ()
     """Research: leave these parts of the model out."""
 
@@ -181,12 +182,26 @@ class Train:
                 f"{self.out} was trained on {data.source}, not on {source}: "
                 "give that folder, or another `out`."
             )
-        if self.preset not in (None, config.preset) or self.applied(config, data) != saved:
-            raise InputError(
-                f"{self.out} was started with other options (see {self.out / 'config.json'}): leave them out "
-                "with `resume`, or start a new run with another `out`."
-            )
+        for name, value in vars(self).items():
+            self.check_unchanged(name, value, config, data)
         return saved
+
+    def check_unchanged(self, name: str, value: Any, config: "Config", data: "DataConfig") -> None:
+        """Raises InputError for an option that would change the settings of a resumed run."""
+        alone = replace(Train(self.data, self.out), **{name: value})
+        if alone.preset in (None, config.preset) and alone.applied(config, data) == (config, data):
+            return
+        left_out = [part for part, is_out in vars(config.model.ablation).items() if is_out]
+        settings = {**vars(config), **vars(config.model), **vars(config.optim), **vars(config.strategy)}
+        known = {**settings, **vars(data), "ablate": " ".join(left_out)}
+        was = known.get(name)
+        before = f"without `{name}`" if was in (None, "") or was is False else f"with `{name}={was}`"
+        if name not in known:  # a quality is three settings
+            before = f"at another `{name}`"
+        raise InputError(
+            f"{self.out} was trained {before}, and `resume` cannot change that: "
+            f"leave `{name}` out, or give another `out`."
+        )
 
     def applied(self, config: "Config", data: "DataConfig") -> "tuple[Config, DataConfig]":
         """Settings changed by the options that were given."""
@@ -250,6 +265,7 @@ def next_steps(folder: Path, has_test_views: bool) -> str:
     views = "test" if has_test_views else "train"
     commands = [
         f"cocogs render {run} --views {views} --out {run}/pictures   (sharp pictures)",
+        f"cocogs view {run}   (in the browser)",
         f"cocogs export {run} {run}/scene.ply   (for any viewer of 3D Gaussians)",
         f"tensorboard --logdir {run}/tensorboard   (curves)",
     ]

@@ -1,4 +1,4 @@
-"""Pictures and films as files: PNG of 8 and 16 bit, OpenEXR, mp4, gif. Every file is whole or absent."""
+"""Pictures and videos as files: PNG of 8 and 16 bit, OpenEXR, mp4, gif. Every file is whole or absent."""
 
 import shutil
 import subprocess
@@ -89,7 +89,7 @@ def check_writer(kind: str) -> None:
 
 
 def check_speed(kind: str, fps: float) -> None:
-    """Raises InputError for frames per second that a film of this kind cannot have."""
+    """Raises InputError for frames per second that a video of this kind cannot have."""
     slowest, fastest = SPEEDS[kind]
     if not slowest <= fps <= fastest:
         raise InputError(f"`fps` of a {kind} must be from {slowest:g} to {fastest:g}, not {fps:g}.")
@@ -100,7 +100,7 @@ def _write_mp4(frames: Sequence[Path], fps: float, path: Path) -> None:
     first = photos.read_photo(frames[0])
     height, width = (side // 2 * 2 for side in first.shape[:2])
     if not (width and height):
-        raise InputError(f"A film needs pictures of at least 2x2 px, not {first.shape[1]}x{first.shape[0]}.")
+        raise InputError(f"A video needs pictures of at least 2x2 px, not {first.shape[1]}x{first.shape[0]}.")
     command = [
         *(_find_ffmpeg(), "-y", "-loglevel", "error"),
         *("-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-r", f"{fps}", "-i", "-"),

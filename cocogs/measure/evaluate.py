@@ -84,7 +84,8 @@ def evaluate_run(run: Run, lpips: Lpips | None = None) -> Evaluation:
     """
     if not run.scene.test_views:
         raise InputError(
-            f"{run.folder} has no test views to measure: train with `test_every=8` to keep every 8th photo."
+            f"{run.folder} has no test views to measure: hold out sharp photos with `test`, or every 8th "
+            "with `test_every=8`."
         )
     views = []
     for view in run.scene.test_views:

@@ -1,5 +1,6 @@
 """Write what was found about a set of photos: a page with focus by depth, a table, and sharpness maps."""
 
+import math
 from html import escape
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from cocogs.scene import Scene
 SHARP_COLOR, SOFT_COLOR = np.array([255, 214, 90]), np.array([40, 20, 90])
 SOFTEST = 3.0
 """px; blur (standard deviation) from which on the colour is darkest."""
+ABOUT_TABLE = f"Distances in scene units; in focus = circle of confusion up to {IN_FOCUS:g} px."
 
 
 def write_inspection(inspection: Inspection, scene: Scene, out: Path) -> None:
@@ -29,7 +31,7 @@ def write_inspection(inspection: Inspection, scene: Scene, out: Path) -> None:
         maps[view.name] = sharpness_picture(scene, view.name)
         with replacing(out / "sharpness" / name) as path:
             to_picture(torch.from_numpy(maps[view.name]).permute(2, 0, 1) / 255).save(path)
-    about = f"Distances are in scene units. {inspection.exif.sentence}"
+    about = f"{ABOUT_TABLE} {inspection.exif.sentence}"
     sections = [
         section("Focus by depth", " ".join(inspection.summary), picture),
         section("Photos", about, table(*photo_table(inspection))),
@@ -44,16 +46,17 @@ def write_inspection(inspection: Inspection, scene: Scene, out: Path) -> None:
 
 def photo_table(inspection: Inspection) -> tuple[list[str], list[list[str]]]:
     """Headings and cells of the table: what each photo has in focus."""
-    heads = ["photo", "focus distance", f"sharp from (CoC {IN_FOCUS:g} px)", "to", "blur at best px", "EXIF"]
-    cells = []
+    heads = ["photo", "focus distance", "in focus from", "in focus to", "least blur, px", "EXIF"]
+    cells, nearest = [], min((photo.near for photo in inspection.photos), default=1.0)
+    decimals = min(max(2 - math.floor(math.log10(nearest)), 0), 9)  # three digits of the shortest distance
     for photo in inspection.photos:
         lens = photo.lens
         facts = [f"f/{lens.f_number:g}" if lens.f_number else ""]
         facts.append(f"{lens.focal_length_mm:g} mm" if lens.focal_length_mm else "")
         facts.append(f"{lens.focus_distance:g} m" if lens.focus_distance else "")
         cells.append([
-            photo.name, f"{photo.focus_distance:.4g}", f"{photo.near:.4g}",
-            "infinity" if photo.far is None else f"{photo.far:.4g}",
+            photo.name, f"{photo.focus_distance:.{decimals}f}", f"{photo.near:.{decimals}f}",
+            "infinity" if photo.far is None else f"{photo.far:.{decimals}f}",
             "" if photo.blur is None else f"{photo.blur:.2f}" + (" too blurred" if photo.too_blurred else ""),
             " ".join(filter(None, facts)),
         ])  # fmt: skip

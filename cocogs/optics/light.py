@@ -1,5 +1,5 @@
 """The one way of the light from renders to a picture: renders add up as light, exposure scales the light, the
-response curve comes last (docs/method.md, "The way of the light").
+response curve comes last (docs/method.md, "From linear light to photo").
 
 Splats carry sRGB-encoded colours, as a standard .ply does. Their renders become linear light here, and
 nothing but `response` turns light back into pixel values.

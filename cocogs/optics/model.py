@@ -86,7 +86,7 @@ class DefocusModel(nn.Module):
         return Photo(self._developed(render.colors, index), render, probe, self._coc(render, camera, index))
 
     def _developed(self, renders: Float[Tensor, "S 3 H W"], index: int) -> Float[Tensor, "3 H W"]:
-        """The way of the light: the lens adds up renders, exposure scales their light, the response is
+        """From linear light to photo: the lens adds up renders, exposure scales their light, the response is
         last."""
         weights = self.lens.weights(renders)
         if self.lens.in_light:

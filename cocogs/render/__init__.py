@@ -25,7 +25,7 @@ def render(run: Run, options: RenderOptions, say: Say = print) -> list[Path]:
         say: receives lines for the user: what is kept of an interrupted request, and how far it is.
 
     Returns:
-        The files in the order in which they are shown; one file for a film.
+        The files in the order in which they are shown; one file for a video.
 
     Raises:
         InputError: options that do not fit each other or the run, a missing package, or a file that cannot be
@@ -36,18 +36,19 @@ def render(run: Run, options: RenderOptions, say: Say = print) -> list[Path]:
     frames, fps = plan(run, options)
     check_effects(options, frames, kind)
     refuse_photos(run, options.out, frames)
+    tell_lost_focus(run, frames)
     if kind not in FILMS:
         with alone_in(options.out):
             return write_pictures(run, frames, options, options.out, kind, say)
     if options.depth or options.coc:
         raise InputError(
-            "`depth` and `coc` go with single pictures: let `out` be a folder, and no film format."
+            "`depth` and `coc` go with single pictures: let `out` be a folder, and no video format."
         )
     if len(frames) < 2 or (options.path is None and not options.is_moving):
-        raise InputError("A film needs `path`, `focus_pull` or `aperture_sweep`: add one of them.")
+        raise InputError("A video needs `path`, `focus_pull` or `aperture_sweep`: add one of them.")
     if len({(frame.camera.width, frame.camera.height) for frame in frames}) > 1:
         raise InputError(
-            f"A film needs pictures of one size; those of {options.path} differ: give `size=WxH`."
+            f"A video needs pictures of one size; those of {options.path} differ: give `size=WxH`."
         )
     check_speed(kind, fps)
     folder = options.out.with_name(f"{options.out.name}.frames")
@@ -72,7 +73,23 @@ def check_effects(options: RenderOptions, frames: list[Frame], kind: str) -> Non
     if options.blade_rotation and not options.blades:
         raise InputError("`blade_rotation` turns the blades: give `blades`, such as 6, with it.")
     if options.fps is not None and kind not in FILMS:
-        raise InputError("`fps` is the speed of a film: let `out` end in .mp4 or .gif, or leave `fps` out.")
+        raise InputError("`fps` is the speed of a video: let `out` end in .mp4 or .gif, or leave `fps` out.")
+
+
+def tell_lost_focus(run: Run, frames: list[Frame]) -> None:
+    """Print a line if the focus lies before all that the first picture shows: then nothing gets sharp."""
+    if frames[0].lens is None or not run.has_lens:
+        return
+    farthest = max(frame.lens.focus_distance for frame in frames if frame.lens is not None)
+    pixels, depths = frames[0].camera.project(run.scene.points.double())
+    corner = pixels.new_tensor([frames[0].camera.width, frames[0].camera.height])
+    shown = depths[(depths > 0) & ((pixels > 0) & (pixels < corner)).all(-1)]
+    if len(shown) and farthest < float(shown.min()):
+        near, far = min(run.learned.focus_distances), max(run.learned.focus_distances)
+        print(
+            f"Focus {farthest:.3g} lies in front of everything in the scene; "
+            f"the photos are focused at {near:.3g} to {far:.3g}."
+        )
 
 
 def refuse_photos(run: Run, out: Path, frames: list[Frame]) -> None:

@@ -52,7 +52,7 @@ def write_pictures(
     done = _read_record(record, fingerprint)
     left = [number for number, path in enumerate(paths) if number >= done or not path.is_file()]
     if len(left) < len(frames):
-        say(f"{len(frames) - len(left)} pictures of an interrupted run are kept.")
+        say(f"Kept from the interrupted run: {len(frames) - len(left)} of {len(frames)} pictures.")
     _write_json(record, {"request": fingerprint, "done": done})
     try:
         with Progress("Rendering", len(left), say, patience=2) as progress:

@@ -80,7 +80,7 @@ def choose_format(options: RenderOptions) -> str:
         raise InputError(f"{options.out} does not end in .{kind}: make `out` and `format` agree.")
     if ending in FILES and not options.out.is_dir():
         raise InputError(
-            f"{options.out} names a file: let `out` be a folder for pictures, or a film's name that ends in "
+            f"{options.out} names a file: let `out` be a folder for pictures, or a video's name that ends in "
             ".mp4 or .gif."
         )
     if kind not in FILMS and options.out.is_file():
@@ -134,8 +134,16 @@ def find_view(run: Run, name: str) -> View:
     by_name = {view.name: view for view in run.scene.views}
     if name in by_name:
         return by_name[name]
-    close = get_close_matches(name, by_name, n=3, cutoff=0.3) or list(by_name)[:3]
-    raise InputError(f"There is no photo {name!r} in {run.folder}: did you mean {' or '.join(close)}?")
+    same_numbers = [other for other in by_name if _numbers(other) == _numbers(name) != []]
+    similar = get_close_matches(name, by_name, n=3, cutoff=0.3) or list(by_name)[:3]
+    *most, last = list(dict.fromkeys([*same_numbers, *similar]))[:3]
+    choice = f"{', '.join(most)} or {last}" if most else last
+    raise InputError(f"There is no photo {name!r} in {run.folder}: did you mean {choice}?")
+
+
+def _numbers(name: str) -> list[str]:
+    """The numbers in a photo's name: those of 7.jpg and of IMG_007.png are alike."""
+    return [digits.lstrip("0") for digits in "".join(c if c.isdigit() else " " for c in name).split()]
 
 
 def choose_views(run: Run, views: str | None) -> list[View]:
