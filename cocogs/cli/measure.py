@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import Positional, arg
 
-from cocogs.cli.options import DATA_DECIDES, check_data, check_whole_numbers
+from cocogs.cli.options import DATA_DECIDES, SIZE_DECIDES, check_data, check_whole_numbers
 from cocogs.cli.words import with_options
 
 if TYPE_CHECKING:
@@ -61,9 +61,7 @@ class Inspect:
     """Folder for inspection.html (pictures and a table), inspection.json, coverage.svg and sharpness maps."""
     json: bool = False
     """Print JSON instead of a table."""
-    downscale: Annotated[
-        int | None, arg(metavar="N", help_behavior_hint="(default: longer side at most 800 px)")
-    ] = None
+    downscale: Annotated[int | None, arg(metavar="N", help_behavior_hint=SIZE_DECIDES)] = None
     """Shrink the photos N times first, as for training."""
     frames: Annotated[int | None, arg(metavar="N", help_behavior_hint="(default: by its motion)")] = None
     """Use so many frames of a video, as for training."""

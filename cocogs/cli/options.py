@@ -6,6 +6,7 @@ from cocogs.config import LARGEST, Config, DataConfig, OptimConfig, StrategyConf
 from cocogs.errors import InputError, check_number
 
 PRESET_DECIDES = "(default: the preset's)"
+SIZE_DECIDES = "(default: longer side at most 800 px)"
 QUALITY_DECIDES = "(default: the quality's)"
 DATA_DECIDES = "(default: as a file hold=N or transforms.json says, else none)"
 SETTINGS = {

@@ -36,7 +36,7 @@ def render(run: Run, options: RenderOptions, say: Say = print) -> list[Path]:
     frames, fps = plan(run, options)
     check_effects(options, frames, kind)
     refuse_photos(run, options.out, frames)
-    tell_lost_focus(run, frames)
+    tell_lost_focus(run, frames, say)
     if kind not in FILMS:
         with alone_in(options.out):
             return write_pictures(run, frames, options, options.out, kind, say)
@@ -76,8 +76,8 @@ def check_effects(options: RenderOptions, frames: list[Frame], kind: str) -> Non
         raise InputError("`fps` is the speed of a video: let `out` end in .mp4 or .gif, or leave `fps` out.")
 
 
-def tell_lost_focus(run: Run, frames: list[Frame]) -> None:
-    """Print a line if the focus lies before all that the first picture shows: then nothing gets sharp."""
+def tell_lost_focus(run: Run, frames: list[Frame], say: Say) -> None:
+    """Say so if the focus lies before all that the first picture shows: then nothing gets sharp."""
     if frames[0].lens is None or not run.has_lens:
         return
     farthest = max(frame.lens.focus_distance for frame in frames if frame.lens is not None)
@@ -86,7 +86,7 @@ def tell_lost_focus(run: Run, frames: list[Frame]) -> None:
     shown = depths[(depths > 0) & ((pixels > 0) & (pixels < corner)).all(-1)]
     if len(shown) and farthest < float(shown.min()):
         near, far = min(run.learned.focus_distances), max(run.learned.focus_distances)
-        print(
+        say(
             f"Focus {farthest:.3g} lies in front of everything in the scene; "
             f"the photos are focused at {near:.3g} to {far:.3g}."
         )
