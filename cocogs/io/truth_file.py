@@ -4,7 +4,6 @@ scripts/make_truth_scene.py and scripts/make_demo_scene.py write it, data/demo/R
 that nothing reads (renderer, samples, ...) are for people.
 """
 
-import json
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from jaxtyping import Float64
 from torch import Tensor
 
 from cocogs.errors import InputError
+from cocogs.io.json_file import read_json
 
 
 @dataclass(frozen=True)
@@ -78,14 +78,14 @@ def read_truth(path: Path) -> TruthFile:
     Raises:
         InputError: the file is missing, is no truth.json, or holds an impossible value.
     """
+    document = read_json(path, "restore the file or make the scene again")
     try:
-        document = json.loads(path.read_text())
         diameter = _positive(document, "aperture_diameter")
         frames = {frame.name: frame for frame in map(_frame, document["frames"])}
         refocused = [_refocused(entry, diameter, frames) for entry in document["refocus"]]
         if not frames or len(frames) < len(document["frames"]):
             raise ValueError("frames is empty or names a photo twice")
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
         raise InputError(
             f"{path} is not a truth.json of a rendered scene ({_reason(error)}): restore the file or make "
             "the scene again."
@@ -134,6 +134,4 @@ def _reason(error: Exception) -> str:
         return f"{error} is missing"
     if isinstance(error, TypeError | AttributeError):
         return "it has another structure"
-    if isinstance(error, OSError):
-        return error.strerror or str(error)
     return " ".join(str(error).split())
