@@ -86,7 +86,7 @@ def read_truth(path: Path) -> TruthFile:
         refocused = [_refocused(entry, diameter, frames) for entry in document["refocus"]]
         if not frames or len(frames) < len(document["frames"]):
             raise ValueError("frames is empty or names a photo twice")
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
         raise InputError(
             f"{path} is not a truth.json of a rendered scene ({_reason(error)}): restore the file or make "
             "the scene again."
