@@ -113,9 +113,9 @@ def lens_file(model: DefocusModel, scene: Scene) -> LensFile:
         rows = ({"lens": lens, "K": K, "softness_px": softness} for lens, K, softness in columns)
     photos = []
     for view in scene.views:
-        known = {} if view.is_test else next(rows, {})
-        facts = {"f_number": view.lens.f_number, "focal_length_mm": view.lens.focal_length_mm}
-        photos.append(LensPhoto(view.name, view.is_test, model.camera(view), **known, **facts))
+        known: dict[str, Any] = {} if view.is_test else next(rows, {})
+        known |= {"f_number": view.lens.f_number, "focal_length_mm": view.lens.focal_length_mm}
+        photos.append(LensPhoto(view.name, view.is_test, model.camera(view), **known))
     x, y, z = scene.offset.tolist()
     if learned is None:
         return LensFile(None, None, None, photos, (x, y, z))

@@ -28,13 +28,13 @@ def main() -> int:
     run = parser.parse_args().run
     lens = read_lens_file(run / "lens.json")
     folder = photo_folder(Path(read_config(run)[1].source))
-    photos = [photo for photo in lens.photos if not photo.is_test]
+    photos = [photo for photo in lens.photos if not photo.is_test and photo.lens is not None]
     pairs = [(photo, read_header(folder / photo.name).lens.focus_distance) for photo in photos]
     pairs = [(photo, metres) for photo, metres in pairs if metres is not None]
     if len(pairs) < 3:
         print(f"{folder}: fewer than 3 photos carry a Canon focus distance.", file=sys.stderr)
         return 2
-    learned = np.array([photo.focus_distance for photo, _ in pairs])
+    learned = np.array([photo.lens.focus_distance for photo, _ in pairs if photo.lens is not None])
     metres = np.array([metres for _, metres in pairs])
     unit = np.median(metres / learned)  # metres per scene unit
     print(f"photos                 {len(pairs)}")
@@ -42,9 +42,9 @@ def main() -> int:
     print(f"rank correlation       {np.corrcoef(ranks(learned), ranks(metres))[0, 1]:.3f}")
     print(f"median relative error  {np.median(np.abs(learned * unit / metres - 1)):.3f} (scale fitted)")
     first = pairs[0][0]
-    if first.f_number and first.focal_length_mm:
+    if first.lens is not None and first.f_number and first.focal_length_mm:
         diameter = first.focal_length_mm / 1000 / first.f_number
-        print(f"aperture / EXIF's      {first.aperture_diameter * unit / diameter:.3f} (scale fitted)")
+        print(f"aperture / EXIF's      {first.lens.aperture_diameter * unit / diameter:.3f} (scale fitted)")
     return 0
 
 

@@ -270,7 +270,7 @@ def _texture(number: int, size: tuple[int, int]) -> np.ndarray:
     for cell, share in ((4, 0.2), (12, 0.25), (40, 0.3), (120, 0.25)):
         cells = [max(2, length // cell) for length in size]
         noise = Image.fromarray(random.integers(0, 256, (*cells, 3), dtype=np.uint8))
-        canvas += share * np.asarray(noise.resize(size[::-1], Image.Resampling.BICUBIC), np.float32)
+        canvas += share * np.asarray(noise.resize((size[1], size[0]), Image.Resampling.BICUBIC), np.float32)
     canvas = 128 + 1.6 * (canvas - canvas.mean())
     for _ in range(size[0] * size[1] // 3000):
         top, left = (int(random.integers(0, length)) for length in size)

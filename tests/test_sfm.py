@@ -197,7 +197,8 @@ def test_an_interrupted_search_goes_on_where_it_stopped(
         made = Calls(patch)
         source, _ = _reconstruct(folder, tmp_path)
     assert made == ["incremental_mapping"]
-    assert source.points is not None and torch.equal(source.points, result[0].points)
+    assert source.points is not None and result[0].points is not None
+    assert torch.equal(source.points, result[0].points)
     for ours, first in zip(source.shots, result[0].shots, strict=True):
         assert ours.intrinsics == first.intrinsics and torch.equal(ours.cam_from_world, first.cam_from_world)
     assert [path.name for path in tmp_path.iterdir()] == ["sparse"]

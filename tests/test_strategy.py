@@ -351,7 +351,7 @@ def test_what_several_processes_saw_counts_once_it_is_settled() -> None:
         one.observe(photo(gradient, radius))
         state.observe(photo(gradient / 2, radius), share=0.5)  # of the mean loss
         assert not state.seen.any()
-    sums = [sum(parts) for parts in zip(*(state.fresh for state in both), strict=True)]
+    sums = [torch.stack(parts).sum(0) for parts in zip(*(state.fresh for state in both), strict=True)]
     for state in both:
         for fresh, total in zip(state.fresh, sums, strict=True):
             fresh.copy_(total)

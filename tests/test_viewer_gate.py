@@ -13,12 +13,13 @@ import viser
 from tiny_run import tiny_gaussians
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
+from websockets.typing import Subprotocol
 
 from cocogs.viewer.exhibit import exhibit_gaussians
 from cocogs.viewer.gate import is_sane
 from cocogs.viewer.server import Viewer, free_port
 
-PROTOCOL = f"viser-v{viser.__version__}"
+PROTOCOLS = [Subprotocol(f"viser-v{viser.__version__}")]
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +42,7 @@ def is_let_in(viewer: Viewer, host: str, origin: str | None) -> bool:
     """Whether a page may open a connection."""
     headers = {} if origin is None else {"Origin": origin}
     try:
-        with connect(f"ws://{host}:{viewer.port}", subprotocols=[PROTOCOL], additional_headers=headers):
+        with connect(f"ws://{host}:{viewer.port}", subprotocols=PROTOCOLS, additional_headers=headers):
             return True
     except InvalidStatus as error:
         assert error.response.status_code == 403
@@ -118,7 +119,7 @@ def test_garbage_is_told_from_messages() -> None:
 
 def test_garbage_leaves_no_traceback(viewer: Viewer, capfd: pytest.CaptureFixture[str]) -> None:
     uuid = {"type": "GuiUpdateMessage", "uuid": "none", "updates": {"value": 1}}
-    with connect(f"ws://127.0.0.1:{viewer.port}", subprotocols=[PROTOCOL]) as visitor:
+    with connect(f"ws://127.0.0.1:{viewer.port}", subprotocols=PROTOCOLS) as visitor:
         for message in (GARBAGE[0], CAMERA, *GARBAGE, uuid):
             visitor.send(msgspec.msgpack.encode(message))
         visitor.send("text")

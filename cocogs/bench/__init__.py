@@ -13,6 +13,7 @@ first.
 
 from pathlib import Path
 
+from cocogs.bench.cluster import run_on_cluster
 from cocogs.bench.outcome import Outcome, collect
 from cocogs.bench.report import write_report
 from cocogs.bench.runs import BenchSettings, check_settings, keep_settings, plan, run_all
@@ -22,15 +23,25 @@ from cocogs.io.lock import alone_in
 from cocogs.io.progress import Say
 
 
-def bench(folder: Path, settings: BenchSettings, methods: tuple[str, ...], seeds: tuple[int, ...], out: Path,
-          scenes: tuple[str, ...], workers: int, say: Say) -> list[str]:  # fmt: skip
+def bench(
+    folder: Path,
+    settings: BenchSettings,
+    methods: tuple[str, ...],
+    seeds: tuple[int, ...],
+    out: Path,
+    scenes: tuple[str, ...],
+    workers: int,
+    say: Say,
+    cluster: str | None = None,
+) -> list[str]:
     """Run what is missing, then write the tables and the page. Return a sentence for each failed run.
 
     Args:
         folder: the suite.
         out: OUT, see above.
         scenes: names of the scenes to run; empty for all.
-        workers: number of runs at the same time.
+        workers: number of runs at the same time, on this machine.
+        cluster: address of a Ray cluster that does the runs instead; see `cocogs.bench.cluster`.
         say: receives lines for the user.
 
     Raises:
@@ -41,7 +52,11 @@ def bench(folder: Path, settings: BenchSettings, methods: tuple[str, ...], seeds
         check_settings(settings, out)
         suite = open_suite(folder, out / "data", scenes, settings.downscale)
         keep_settings(settings, out)
-        failures = run_all(plan(suite, methods, seeds, out, say), settings, workers, say)
+        jobs = plan(suite, methods, seeds, out, say)
+        if cluster is None:
+            failures = run_all(jobs, settings, workers, say)
+        else:
+            failures = run_on_cluster(jobs, settings, cluster, say)
         results, damaged = collect(out)
         outcome = Outcome(suite, settings, results, failures + damaged)
         write_tables(outcome, out)

@@ -92,8 +92,10 @@ def settings_sentence(settings: BenchSettings) -> str:
 def write_tables(outcome: Outcome, out: Path) -> None:
     """table.md, table.csv and table.json in `out`."""
     write_text(out / "table.md", to_markdown(outcome))
-    encoding = {"encoding": "utf-8", "errors": "backslashreplace"}
-    with replacing(out / "table.csv") as path, path.open("w", newline="", **encoding) as file:
+    with (
+        replacing(out / "table.csv") as path,
+        path.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file,
+    ):
         writer = csv.writer(file)
         measures = [f"{column}_{kind}" for column in COLUMNS for kind in ("mean", "spread")]
         writer.writerow(["scene", "method", "scenes", "seeds", *measures])

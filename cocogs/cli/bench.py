@@ -36,6 +36,11 @@ class Bench:
     """Only these scenes."""
     jobs: Annotated[int, arg(metavar="N")] = 1
     """Number of runs at the same time; they share the processor's cores."""
+    cluster: Annotated[str | None, arg(metavar="ADDRESS", help_behavior_hint="(default: this machine)")] = (
+        None
+    )
+    """Do the runs on a Ray cluster, by the address of its head, such as 10.0.0.1:6379; auto finds one that
+    was started here. All machines must see the folders under the same paths."""
     iterations: Annotated[int | None, arg(metavar="N", help_behavior_hint=PRESET_DECIDES)] = None
     """Training steps of every run."""
     max_gaussians: Annotated[int | None, arg(metavar="N", help_behavior_hint=PRESET_DECIDES)] = None
@@ -65,7 +70,9 @@ class Bench:
         settings = BenchSettings(
             str(self.suite.resolve()), self.downscale, self.iterations, self.max_gaussians, weights
         )
-        failures = bench(self.suite, settings, methods, seeds, self.out, only, self.jobs, speaker(self))
+        failures = bench(
+            self.suite, settings, methods, seeds, self.out, only, self.jobs, speaker(self), self.cluster
+        )
         print((self.out / "table.md").read_text(encoding="utf-8"))
         print(f"The page with pictures: {self.out / 'report.html'}")
         return 1 if failures else 0

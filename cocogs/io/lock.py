@@ -16,6 +16,10 @@ TRIES = 10  # another process may remove the folder or its lock in the moment in
 NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS)  # a file system that knows none
 
 
+class Occupied(InputError):
+    """Another process is at work in a folder."""
+
+
 @contextmanager
 def alone_in(folder: Path, name: str = NAME, advice: str = "give another `out`") -> Iterator[None]:
     """Make `folder` if need be and keep every other cocogs out of it.
@@ -28,15 +32,14 @@ def alone_in(folder: Path, name: str = NAME, advice: str = "give another `out`")
         advice: what the user can do besides waiting.
 
     Raises:
-        InputError: another one is at work there, or the folder cannot be made or written.
+        Occupied: another one is at work there.
+        InputError: the folder cannot be made or written.
     """
     made = not folder.exists()
     try:
         lock = _acquired(folder / name)
     except Timeout as error:
-        raise InputError(
-            f"Another cocogs is at work in {folder}: wait until it ends, or {advice}."
-        ) from error
+        raise Occupied(f"Another cocogs is at work in {folder}: wait until it ends, or {advice}.") from error
     except OSError as error:
         raise cannot_write(folder, error) from error
     try:

@@ -115,7 +115,9 @@ def enter_photos(job: Job, groups: Iterable[tuple[list[str], pycolmap.ImageReade
         for batch in batches(names, 32):
             pycolmap.import_images(unfinished, job.work, pycolmap.CameraMode.SINGLE, batch, reader)
             with pycolmap.Database.open(unfinished) as database:
-                reader.existing_camera_id = database.read_image_with_name(names[0]).camera_id
+                first = database.read_image_with_name(names[0])
+                assert first is not None
+                reader.existing_camera_id = first.camera_id
             progress.add(len(batch))
     unfinished.rename(job.database)
 

@@ -89,9 +89,9 @@ def read_sidecars(path: Path, data: Path) -> Source:
         position = np.array(said["Position"].split(), dtype=np.float64).reshape(3)
         pose = pose_at(torch.from_numpy(rotation), torch.from_numpy(position))
         focal = float(said["FocalLength35mm"]) / FILM
-        middle = [float(said.get(f"PrincipalPoint{axis}", 0)) for axis in "UV"]
+        u, v = (float(said.get(f"PrincipalPoint{axis}", 0)) for axis in "UV")
         terms = [float(term) for term in said.get("DistortionCoeficients", "").split()]
-        lens = _lens(file, name, sizes[name], (focal, *middle), [*terms, *[0.0] * (6 - len(terms))])
+        lens = _lens(file, name, sizes[name], (focal, u, v), [*terms, *[0.0] * (6 - len(terms))])
         shots.append(Shot(name, lens, pose, upright=False))
     return Source(shots)
 

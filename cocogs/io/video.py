@@ -5,6 +5,7 @@ picture moved since the frame before. A second pass writes the chosen frames, up
 """
 
 import json
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -175,32 +176,33 @@ def motion(before: np.ndarray, after: np.ndarray) -> float:
                 continue
             spectra = [np.fft.rfft2((part - part.mean()) * window) for part in (one, other)]
             product = spectra[0] * spectra[1].conj()
-            peak = np.fft.irfft2(product / np.maximum(np.abs(product), 1e-6), s=(size, size)).argmax()
-            shift = [(place + size // 2) % size - size // 2 for place in np.unravel_index(peak, (size, size))]
-            lengths.append(float(np.hypot(*shift)))
+            peak = int(np.fft.irfft2(product / np.maximum(np.abs(product), 1e-6), s=(size, size)).argmax())
+            down, right = ((place + size // 2) % size - size // 2 for place in divmod(peak, size))
+            lengths.append(math.hypot(down, right))
     return float(np.mean(lengths)) / width if lengths else 0.0
 
 
 def _frames(video: Path) -> Iterator["VideoFrame"]:
     """All frames that can be decoded; a video that is cut off ends where it does."""
-    import av
+    from av.error import FFmpegError
 
     with _opened(video) as container:
         container.streams.video[0].thread_type = "AUTO"
         try:
             yield from container.decode(video=0)
-        except (av.error.FFmpegError, EOFError):
+        except (FFmpegError, EOFError):
             return
 
 
 def _opened(video: Path) -> "InputContainer":
     try:
         import av
+        from av.error import FFmpegError
     except ImportError as error:
         raise InputError(f"{video} is a video, which PyAV reads: `pip install 'cocogs[video]'`.") from error
     try:
         container = av.open(str(video))
-    except (av.error.FFmpegError, OSError, ValueError) as error:
+    except (FFmpegError, OSError, ValueError) as error:
         raise InputError(f"{video} cannot be read as a video ({error}): give another file.") from error
     if not container.streams.video:
         container.close()

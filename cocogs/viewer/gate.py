@@ -57,7 +57,7 @@ def guarding(own_names: tuple[str, ...] | None) -> Iterator[None]:
                     pass
                 return data
 
-            connection.recv = recv
+            connection.recv = recv  # pyright: ignore[reportAttributeAccessIssue]
             await handler(connection)
 
         asyncio.get_running_loop().set_exception_handler(TellOnce())
