@@ -27,6 +27,7 @@ from cocogs.config import (
     Config,
     DataConfig,
     preset,
+    with_quality,
 )
 from cocogs.io.ply import read_ply
 from cocogs.run import load_run, write_config
@@ -83,13 +84,14 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert re.search(r'^version = "(.*)"$', pyproject, re.MULTILINE)[1] == cocogs.__version__  # type: ignore[index]
 
 
-def test_help_tells_the_presets_numbers(capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_tells_the_numbers_of_every_quality(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["train", "--help"])
     words = " ".join(capsys.readouterr().out.replace("│", " ").split())
-    (iterations,) = {preset.optim.iterations for preset in PRESETS.values()}
-    (cap,) = {preset.strategy.max_gaussians for preset in PRESETS.values()}
-    assert f"{iterations:,} in every preset" in words and f"{cap:,} in every preset" in words
+    millions = {1_000_000: "a million", 3_000_000: "three million"}
+    for name, quality in QUALITIES.items():
+        splats = millions.get(quality.max_gaussians, f"{quality.max_gaussians:,}")
+        assert f"{name} {quality.longer_side} px, {quality.iterations:,}, {splats}" in words
 
 
 def test_usage_error_exits_with_2() -> None:
@@ -251,7 +253,7 @@ def test_interrupted_and_killed_runs_end_in_the_same_bits(root: Path, tmp_path: 
 def test_interrupt_before_training(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def interrupted(*_: object) -> None:
+    def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr("cocogs.run.open_data", interrupted)
@@ -260,7 +262,7 @@ def test_interrupt_before_training(
 
 
 def test_a_bug_keeps_its_traceback(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(*_: object) -> None:
+    def broken(*_: object, **__: object) -> None:
         raise RuntimeError("our fault")
 
     monkeypatch.setattr("cocogs.run.open_data", broken)
@@ -269,5 +271,5 @@ def test_a_bug_keeps_its_traceback(root: Path, tmp_path: Path, monkeypatch: pyte
 
 
 def test_default_preset(tmp_path: Path) -> None:
-    config, _ = Train(data=tmp_path, out=tmp_path).settings()
-    assert config == PRESETS[DEFAULT_PRESET]
+    config, _ = Train(data=tmp_path, out=tmp_path, device="cpu").settings()
+    assert config == with_quality(PRESETS[DEFAULT_PRESET], QUALITIES["standard"])

@@ -12,7 +12,7 @@ from raw_files import BLACK, RGGB, WHITE, mosaic, write_dng
 from test_exif import maker_block
 
 from cocogs.errors import InputError
-from cocogs.io import color, photos, raw
+from cocogs.io import color, photos, prepare, raw
 from cocogs.io.exif import read_lens_facts, read_raw_exif
 from cocogs.io.pixels import resize_area
 from cocogs.scene import open_scene
@@ -172,7 +172,7 @@ def test_a_file_that_is_gone_is_named(tmp_path: Path) -> None:
 
 
 def test_a_scene_of_raw_photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """They are prepared as 16-bit PNG files of the light that was there."""
+    """They are prepared with 16 bits, as the light that was there."""
     monkeypatch.setattr("cocogs.io.triangulation.triangulate", lambda *_: None)
     cameras = make_cameras(4)
     (tmp_path / "data" / "images").mkdir(parents=True)
@@ -186,7 +186,7 @@ def test_a_scene_of_raw_photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert "4 RAW photos (0.DNG, ...) lack a white balance: daylight's is taken." in said
     assert any(line.endswith(" are used. Of 4 the RAW is used, not the JPEG.") for line in said)
     for view, light in zip(scene.views, lights, strict=True):
-        assert view.image_path.suffix == ".png" and photos.read_photo(view.image_path).dtype == np.uint16
+        assert prepare.open_pixels(view.image_path).dtype == np.uint16
         seen = scene.photo(view).permute(1, 2, 0).numpy()
         error = np.abs(color.decode(seen) - light)[4:-4, 4:-4]
         assert np.median(error) < 0.005

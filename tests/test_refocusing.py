@@ -76,7 +76,7 @@ def test_aperture_zero_is_the_sharp_view_to_the_bit(samples: int, antialiased: b
 
 
 @pytest.mark.parametrize("samples", [0, 24])
-@pytest.mark.parametrize("focus", [1e-3, 0.5, 4.0, 1e6, math.inf])
+@pytest.mark.parametrize("focus", [0.5, 4.0, 1e6, math.inf])
 @pytest.mark.parametrize("aperture", [0.01, 0.4, 4.0])
 def test_every_setting_gives_a_picture(scene: Gaussians, samples: int, focus: float, aperture: float) -> None:
     """From a hundredth to ten times the tiny run's aperture, in focus, far out of it and at infinity."""
@@ -206,7 +206,7 @@ def test_impossible_lenses(values: tuple) -> None:
 
 
 def test_negative_samples(scene: Gaussians) -> None:
-    with pytest.raises(InputError, match="`samples` must be a whole number of 0 or more, not -1"):
+    with pytest.raises(InputError, match="`samples` must be a whole number from 0 to 4096, not -1"):
         refocus(scene, CAMERA, Lens(1.0, 0.1), -1)
 
 

@@ -5,6 +5,7 @@ it trains, measures and renders as on one machine, so a task that starts again c
 stopped.
 """
 
+import logging
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -84,7 +85,7 @@ def _connected(address: str) -> "ModuleType":
     except ImportError as error:
         raise InputError("A cluster needs Ray: `pip install 'cocogs[cluster]'`.") from error
     try:
-        ray.init(address=address, log_to_driver=False, logging_level="ERROR")
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
         raise InputError(
             f"There is no Ray cluster at {address}: start one with `ray start --head`, and give its address."
