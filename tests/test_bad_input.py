@@ -351,7 +351,7 @@ def test_export_that_cannot_be_written(run: Path, tmp_path: Path, capsys: Captur
     assert "does not end in .ply" in refused(capsys, "export", run, tmp_path / "scene.obj")
     (tmp_path / "file").write_text("")
     sentence = refused(capsys, "export", run, tmp_path / "file/scene.ply")
-    assert "file/scene.ply cannot be written" in sentence
+    assert "/file cannot be written" in sentence
 
 
 def test_disk_full_while_saving(

@@ -294,8 +294,8 @@ def test_ablation_trains_the_paper_without_a_part(tmp_path: Path) -> None:
     scene = BenchScene("one", tmp_path, 8, 2)
     job = Job(scene, "paper-direction", 3, tmp_path / "run")
     command = " ".join(runs.train_command(job, BenchSettings("suite", iterations=9)))
-    expected = f"train {tmp_path} --out {tmp_path / 'run'} --preset paper --seed 3 --test-every 8"
-    assert command == f"{expected} --downscale 2 --iterations 9 --ablate direction"
+    expected = f"train {tmp_path} --out {tmp_path / 'run'} --preset paper --quality standard --seed 3"
+    assert command == f"{expected} --test-every 8 --downscale 2 --iterations 9 --ablate direction"
 
 
 @pytest.mark.parametrize(

@@ -172,7 +172,7 @@ def test_demo_trains_measures_renders_and_resumes(tmp_path):
     scene = demo.bundled_scene()
     train, evaluate, sharp, *refocused = demo.commands(scene, tmp_path, 300)
     assert train[0][:4] == ["train", str(scene), "--out", str(tmp_path)]
-    assert train[0][4:] == ["--max-gaussians", "60000", "--iterations", "300"]
+    assert train[0][4:] == ["--quality", "standard", "--max-gaussians", "60000", "--iterations", "300"]
     assert demo.shown(*evaluate) == f"cocogs eval {tmp_path} --json > {tmp_path / 'eval.json'}"
     assert sharp[0][-1] == str(tmp_path / "sharp")
     assert [words[-1] for words, _ in refocused] == [
