@@ -269,7 +269,8 @@ def test_training_goes_on_after_every_kind_of_edit(gaussians: Gaussians, optimiz
 
 
 def test_notes_travel_in_the_checkpoint() -> None:
-    one, other = densification(1, 2), Densification(CONFIG, ITERATIONS, EXTENT, 3)
+    one = densification(1, 2)
+    other = Densification(CONFIG, ITERATIONS, EXTENT, len(one.gradient))
     other.load_state_dict(one.state_dict())
     assert torch.equal(other.gradient, one.gradient) and torch.equal(other.seen, one.seen)
 
