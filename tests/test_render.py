@@ -587,10 +587,10 @@ def test_focus_at_empty_background(run: Run, monkeypatch: pytest.MonkeyPatch) ->
 def test_a_focus_before_the_whole_scene_is_told(
     run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for focus in (0.01, run.lens().focus_distance):
+    for focus in (0.1, run.lens().focus_distance):
         rendered(run, tmp_path / f"{focus}", view="view_1.png", focus=focus, samples=0)
-        told = "Focus 0.01 lies in front of everything in the scene; the photos are focused at "
-        assert (told in capsys.readouterr().out) == (focus == 0.01)
+        told = "Focus 0.1 lies in front of everything in the scene; the photos are focused at "
+        assert (told in capsys.readouterr().out) == (focus == 0.1)
 
 
 def test_folder_that_cannot_be_written(run: Run, tmp_path: Path) -> None:
