@@ -81,7 +81,7 @@ def needs_of(job: Job, settings: BenchSettings, resources: dict[str, float]) -> 
 
 def _connected(address: str) -> "ModuleType":
     try:
-        import ray
+        import ray  # pyright: ignore[reportMissingImports]
     except ImportError as error:
         raise InputError("A cluster needs Ray: `pip install 'cocogs[cluster]'`.") from error
     try:
