@@ -36,7 +36,7 @@ CANDIDATES = 40
 NEAREST = 10
 # Beyond EXHAUSTIVE photos, so many spanning forests of the most alike pairs join what would fall apart.
 FORESTS = 3
-# Frames of a film are matched with so many that follow, and with the LOOPS most alike of those that are more
+# Frames of a video are matched with so many that follow, and with the LOOPS most alike of those that are more
 # than LOOP_APART frames away, where the camera came back.
 FOLLOWING = 10
 LOOPS = 6
@@ -56,7 +56,7 @@ def choose_pairs(
         names: photos in the database.
         places: (P, 3) where the photos were taken, all in one unit; rows that nobody knows are NaN. By
             default what their EXIF says by GPS.
-        sequential: the photos are frames of a film, in their order.
+        sequential: the photos are frames of a video, in their order.
     """
     chosen = job.work / "chosen_pairs.json"
     if chosen.exists():
