@@ -88,7 +88,7 @@ def _connected(address: str) -> "ModuleType":
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
         raise InputError(
-            f"There is no Ray cluster at {address}: start one with `ray start --head`, and give its address."
+            f"There is no Ray cluster at {address}: start Ray on its machines, and give the head's address."
         ) from error
     return ray
 
