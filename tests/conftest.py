@@ -2,6 +2,7 @@
 
 import importlib.util
 import shutil
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -23,6 +24,12 @@ from cocogs.ssim import native as native_ssim  # noqa: E402
 
 # The tensors of the tests are small, and threads that wait by spinning on shared cores cost ten times more.
 torch.set_num_threads(1)
+
+# Under nohup, or in the background of a script, children would inherit that the signals which tests send are
+# ignored, and the tests would wait for ever.
+for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+    if signal.getsignal(number) == signal.SIG_IGN:
+        signal.signal(number, handler)
 
 ROOT = Path(__file__).parents[1]
 SHARED_DATA = ROOT.parent / "shared/data"
