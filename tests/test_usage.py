@@ -1,6 +1,7 @@
 """What people's folders hold: turned photos beside known cameras, subfolders, kinds of files, masks."""
 
 import json
+import os
 import threading
 import time
 import tracemalloc
@@ -390,3 +391,16 @@ def test_left_out_test_frames_are_said_on_opening(tmp_path: Path) -> None:
     assert len(scene.train_views) == 4 and not scene.test_views
     assert any("are left out (test/000.png, ...)" in line for line in said)
     assert any(line.startswith("All 4 photos") for line in said)
+
+
+def test_links_whose_files_are_gone_are_told(tmp_path: Path) -> None:
+    """An unmounted disk, or git-annex without its contents; and JPEGs by their other suffixes."""
+    for name in ("a.jpg", "b.jpe", "c.jfif"):
+        Image.new("RGB", (8, 8)).save(tmp_path / name, format="JPEG")
+    os.symlink("/nowhere/d.jpg", tmp_path / "d.jpg")
+    names = photos.list_photos(tmp_path)
+    assert names == ["a.jpg", "b.jpe", "c.jfif", "d.jpg"]
+    with pytest.raises(InputError, match=r"d\.jpg does not exist: put it back"):
+        photos.read_header(tmp_path / "d.jpg")
+    told = folders.usage_line(tmp_path, [tmp_path / name for name in names[:3]])
+    assert told == f"3 of 4 photos in {tmp_path} are used; not used: d.jpg."

@@ -44,7 +44,7 @@ __all__ = [
 
 # What COLMAP reads, too.
 _PLAIN_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff")
-PICTURE_SUFFIXES = (*_PLAIN_SUFFIXES, ".webp")
+PICTURE_SUFFIXES = (*_PLAIN_SUFFIXES, ".webp", ".jpe", ".jfif")
 _HEIF_SUFFIXES = (".heic", ".heif", ".hif", ".avif")
 SUFFIXES = (*PICTURE_SUFFIXES, *_HEIF_SUFFIXES, *raw.SUFFIXES)
 KINDS = "JPEG, PNG, TIFF, WebP, HEIC, AVIF or RAW"
@@ -156,7 +156,9 @@ def list_files(folder: Path) -> Iterator[str]:
             continue
         seen.add((status.st_dev, status.st_ino))
         for file in files:
-            if not file.startswith(".") and os.path.isfile(os.path.join(place, file)):
+            path = os.path.join(place, file)
+            is_lost = os.path.islink(path) and not os.path.exists(path)  # its disk is not there: told by name
+            if not file.startswith(".") and (os.path.isfile(path) or is_lost):
                 yield Path(place, file).relative_to(folder).as_posix()
 
 
