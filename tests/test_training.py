@@ -125,16 +125,17 @@ def test_the_lens_is_found_on_a_gpu_as_on_a_cpu(
         torch.testing.assert_close(other.state_dict()[name], value, rtol=1e-3, atol=1e-6)
 
 
+@pytest.mark.parametrize(("iterations", "step"), [(300, 100), (30, 30)])
 def test_a_sick_training_ends_before_it_saves(
-    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+    iterations: int, step: int, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     """A colour that is not a number reaches the picture, the loss and the user, but not the checkpoint."""
     config = preset("lens")
-    config = replace(config, optim=replace(config.optim, iterations=300))
+    config = replace(config, optim=replace(config.optim, iterations=iterations))
     trainer = Trainer(config, open_tiny_scene(tmp_path_factory), tmp_path)
     with torch.no_grad():
         trainer.model.gaussians.sh0[:] = torch.nan
-    with pytest.raises(InputError, match="before step 100: its loss is not a number"):
+    with pytest.raises(InputError, match=f"before step {step}: its loss is not a number"):
         trainer.train(Losses())
     assert not (tmp_path / "checkpoint.pt").exists()
 

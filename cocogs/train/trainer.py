@@ -138,7 +138,8 @@ class Trainer:
                 with torch_on_one(self.is_light):
                     loss, mse = self.advance(batch)
                 ended = self.ranks.any(stop.is_set) or self.step >= iterations
-                self.check_health(loss, len(batch))
+                if ended or reaches(self.step, len(batch), HEALTH_EVERY):
+                    self.check_health(loss)
                 if monitor is not None:
                     monitor.step(self.step, loss, mse, len(self.model.gaussians))
                 if not ended and reaches(self.step, len(batch), CHECKPOINT_EVERY):
@@ -159,14 +160,12 @@ class Trainer:
         monitor.evaluate(self.step, self.model, self.scene)
         return time.monotonic() if is_due else saved
 
-    def check_health(self, loss: Tensor, batch: int) -> None:
+    def check_health(self, loss: Tensor) -> None:
         """Before anything sick is saved.
 
         Raises:
             InputError: the loss is not a number any more, or the ranks differ.
         """
-        if not reaches(self.step, batch, HEALTH_EVERY):
-            return
         self.check_ranks()
         if not bool(loss.isfinite()):
             raise InputError(
