@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from cocogs.checkpoint import is_trained
 from cocogs.errors import InputError
 from cocogs.signals import handled
 
@@ -62,7 +63,7 @@ def bundled_scene() -> Path:
 
 def commands(scene: Path, run: Path, iterations: int | None) -> list[tuple[list[str], Path | None]]:
     """The words of every command after `cocogs`, and the file that takes its output, if any."""
-    started = (run / "checkpoint.pt").exists()
+    started = is_trained(run)
     train = ["train", str(scene), "--out", str(run)]
     train += ["--resume"] if started else ["--quality", "standard", "--max-gaussians", str(MAX_GAUSSIANS)]
     if iterations is not None:

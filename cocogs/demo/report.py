@@ -3,7 +3,6 @@
 Sections without input are left out. Pictures belong together if their file names are equal up to the suffix.
 """
 
-import json
 import math
 from dataclasses import dataclass
 from html import escape
@@ -14,7 +13,8 @@ import numpy as np
 import torch
 
 from cocogs.errors import InputError
-from cocogs.io.atomic import replacing
+from cocogs.io.atomic import write_text
+from cocogs.io.json_file import read_json
 from cocogs.io.page import figure, page, row, scatter, section, spread, table
 from cocogs.io.truth_file import TruthFile, TruthFrame, read_truth
 from cocogs.measure.alignment import align
@@ -73,7 +73,7 @@ def pictures(folder: Path | None, needed: bool = False) -> dict[str, Path]:
     return found
 
 
-def read_json(path: Path | None) -> dict[str, Any]:
+def read_object(path: Path | None) -> dict[str, Any]:
     """The object in a JSON file; empty if no file is given.
 
     Raises:
@@ -81,12 +81,7 @@ def read_json(path: Path | None) -> dict[str, Any]:
     """
     if path is None:
         return {}
-    try:
-        document = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise InputError(
-            f"{path} cannot be read as JSON ({error}): write it again or leave it out."
-        ) from error
+    document = read_json(path, "write it again or leave it out")
     if not isinstance(document, dict):
         raise InputError(f"{path} holds no JSON object: write it again or leave it out.")
     return document
@@ -167,7 +162,9 @@ def unseen_section(report: Report, tests: set[str], scores: dict[str, dict], tru
 def photo_section(report: Report, tests: set[str]) -> str:
     """The section of the training views, from the nearest focus to the farthest: photo, our sharp picture."""
     photos, sharp = pictures(report.photos, needed=True), pictures(report.sharp, needed=True)
-    distances = {Path(p["name"]).stem: p["focus_distance"] for p in read_json(report.lens).get("photos", [])}
+    distances = {
+        Path(p["name"]).stem: p["focus_distance"] for p in read_object(report.lens).get("photos", [])
+    }
     names = sorted((photos.keys() & sharp.keys()) - tests, key=lambda n: (distances.get(n, math.inf), n))
     rows = [
         row([figure(photos[n], f"photo {photos[n].name}"), figure(sharp[n], "our picture, sharp everywhere")])
@@ -221,7 +218,7 @@ def score_section(document: dict) -> str:
 
 def lens_section(report: Report, truth: TruthFile | None) -> str:
     """The section of the learned lens, beside the true one if that is known."""
-    photos = [p for p in read_json(report.lens).get("photos", []) if not p.get("test")]
+    photos = [p for p in read_object(report.lens).get("photos", []) if not p.get("test")]
     if not photos:
         return ""
     try:
@@ -268,7 +265,7 @@ def command_section(commands: list[str]) -> str:
 
 def build(report: Report) -> str:
     """The page as HTML text."""
-    document = read_json(report.eval)
+    document = read_object(report.eval)
     truth = None if report.truth_json is None else read_truth(report.truth_json)
     scores = {Path(v.get("name", "")).stem: v for v in document.get("views") or []}
     tests = held_out(report, scores, truth)
@@ -289,6 +286,4 @@ def write_report(report: Report, out: Path) -> None:
     Raises:
         InputError: an input is absent or damaged, or the page cannot be written; an older page then stays.
     """
-    text = build(report)
-    with replacing(out) as path:
-        path.write_text(text, encoding="utf-8")
+    write_text(out, build(report))

@@ -15,8 +15,8 @@ import pycolmap
 
 from cocogs.errors import InputError
 from cocogs.io import colmap
-from cocogs.io.atomic import cannot_write, replacing
-from cocogs.io.json_file import read_json
+from cocogs.io.atomic import cannot_write, write_text
+from cocogs.io.json_file import read_own_json
 from cocogs.io.lock import alone_in
 from cocogs.io.source import Source
 
@@ -43,11 +43,10 @@ def work_folder(cache: Path, stamp: dict) -> Iterator[Path]:
     try:
         cache.mkdir(parents=True, exist_ok=True)
         with alone_in(cache):
-            if _read_stamp(work) != _as_read(stamp):
+            if read_own_json(work / _STAMP) != _as_read(stamp):
                 shutil.rmtree(work, ignore_errors=True)
                 work.mkdir()
-                with replacing(work / _STAMP) as unfinished:
-                    unfinished.write_text(json.dumps(stamp))
+                write_text(work / _STAMP, json.dumps(stamp))
             try:
                 yield work
             except Exception:
@@ -77,15 +76,8 @@ def _files(paths: Mapping[str, Path]) -> list:
 def read(model: Path, stamp: dict) -> Source | None:
     """The cached model; None where there is none, it was made from other things, or it is damaged."""
     try:
-        return colmap.read_model(model) if _read_stamp(model) == _as_read(stamp) else None
-    except InputError:
-        return None
-
-
-def _read_stamp(folder: Path) -> object:
-    """None where the folder has none that can be read."""
-    try:
-        return read_json(folder / _STAMP)
+        same = read_own_json(model / _STAMP) == _as_read(stamp)
+        return colmap.read_model(model) if same else None
     except InputError:
         return None
 
@@ -97,10 +89,7 @@ def _as_read(stamp: dict) -> object:
 
 def read_notes(model: Path) -> dict:
     """What `save` was given as `notes`; empty where the file is missing or damaged."""
-    try:
-        notes = read_json(model / "notes.json")
-    except InputError:
-        return {}
+    notes = read_own_json(model / "notes.json")
     return notes if isinstance(notes, dict) else {}
 
 

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from cocogs.camera import Camera
+from cocogs.camera import Camera, intrinsics_matrix
 from cocogs.errors import InputError
 from cocogs.io.json_file import read_json
 from cocogs.io.source import fits_float32
@@ -133,8 +133,7 @@ def camera_from_values(entry: Any, place: str, largest: int) -> Camera:
         )
     if not max(abs(cx), abs(cy)) <= far:
         raise InputError(f'{place}: "cx" and "cy" lie far outside the picture: write it again.')
-    intrinsics = torch.tensor([[fx, 0, cx], [0, fy, cy], [0, 0, 1]], dtype=torch.float64)
-    return Camera(intrinsics, _pose(entry, place), int(width), int(height))
+    return Camera(intrinsics_matrix(fx, fy, cx, cy), _pose(entry, place), int(width), int(height))
 
 
 def _pose(entry: dict, place: str) -> Tensor:

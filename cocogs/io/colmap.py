@@ -19,7 +19,7 @@ from cocogs.io.colmap_files import (
     read_images,
     read_points,
 )
-from cocogs.io.source import Intrinsics, Shot, Source, fits_float32
+from cocogs.io.source import Intrinsics, Shot, Source, fits_float32, named_twice
 
 
 def find_models(data: Path) -> dict[Path, int]:
@@ -95,9 +95,7 @@ def pose_from_quaternion(quat: Sequence[float], translation: Sequence[float]) ->
 
 
 def _refuse_twins(shots: list[Shot], path: Path) -> None:
-    names = [shot.name for shot in shots]
-    if len(set(names)) < len(names):
-        twin = next(name for name in names if names.count(name) > 1)
+    if twin := named_twice(shots):
         raise InputError(f"{path} names photo {twin} twice: run COLMAP again.")
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from cocogs.camera import is_rotation
 from cocogs.errors import InputError
 from cocogs.io import bundler, metashape, openmvg, opensfm, phone_scans, realityscan
-from cocogs.io.source import Source, fits_float32
+from cocogs.io.source import Source, fits_float32, named_twice
 from cocogs.io.undistort import is_possible
 
 
@@ -67,12 +67,11 @@ def read_export(program: Program, path: Path, data: Path) -> Source:
         raise
     except (OSError, ElementTree.ParseError, ArithmeticError, RecursionError, *_WRONG_CONTENT) as error:
         raise _broken(program, path, f"{type(error).__name__}: {error}") from error
-    names = [shot.name for shot in source.shots]
-    if not names:
+    if not source.shots:
         raise InputError(
             f"{path} has no photo with a position: align the photos and export the cameras again."
         )
-    if twin := next((name for name in names if names.count(name) > 1), None):
+    if twin := named_twice(source.shots):
         raise InputError(f"{path} names photo {twin} twice: rename the photos and export the cameras again.")
     for shot in source.shots:
         lens = shot.intrinsics

@@ -31,8 +31,8 @@ class Size:
     downscale: int | None = None
 
     def factor(self, longer_side: int) -> int:
-        """By how much photos of this longer side (px) shrink."""
-        return self.downscale or max(1, math.ceil(longer_side / self.longer_side))
+        """By how much photos of this longer side (px) shrink where no `downscale` is given."""
+        return max(1, math.ceil(longer_side / self.longer_side))
 
 
 FULL_SIZE = Size(MAX_SIDE, 1)

@@ -29,3 +29,12 @@ def read_json(path: Path, advice: str = "restore it, or write it again") -> Any:
     except ValueError:  # Python's limit for whole numbers
         problem = "a number with thousands of digits"
     raise InputError(f"{path} cannot be read ({problem}): {advice}.")
+
+
+def read_own_json(path: Path) -> Any:
+    """The value in a JSON file that an earlier run wrote beside its work; None where there is none, or it is
+    damaged: then the work is done again."""
+    try:
+        return read_json(path)
+    except InputError:
+        return None

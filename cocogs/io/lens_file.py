@@ -13,7 +13,7 @@ from typing import Any
 
 from cocogs.camera import Camera
 from cocogs.errors import InputError
-from cocogs.io.atomic import replacing
+from cocogs.io.atomic import write_text
 from cocogs.io.camera_path import FARTHEST, LensSetting, camera_from_values, camera_values, number
 from cocogs.io.json_file import read_json
 from cocogs.io.source import MAX_SIDE
@@ -90,8 +90,7 @@ def write_lens_file(file: LensFile, path: Path) -> None:
             for photo in file.photos
         ],
     }
-    with replacing(path) as temporary:
-        temporary.write_text(json.dumps(document, indent=2) + "\n")
+    write_text(path, json.dumps(document, indent=2) + "\n")
 
 
 def read_lens_file(path: Path, advice: str = "export again, or delete it") -> LensFile:

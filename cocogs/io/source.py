@@ -1,5 +1,6 @@
 """Plain data between the readers of photos with cameras and `cocogs.scene`."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,6 +84,12 @@ class Shot:
     cam_from_world: Tensor
     upright: bool = True
     mask: Path | None = None
+
+
+def named_twice(shots: Sequence[Shot]) -> str | None:
+    """The first photo's name that comes twice."""
+    counts = Counter(shot.name for shot in shots)
+    return next((name for name, times in counts.items() if times > 1), None)
 
 
 @dataclass(frozen=True)

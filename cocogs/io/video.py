@@ -16,7 +16,7 @@ from PIL import Image
 
 from cocogs.errors import InputError, check_number
 from cocogs.io.atomic import replacing, write_text
-from cocogs.io.json_file import read_json
+from cocogs.io.json_file import read_own_json
 from cocogs.io.progress import Progress, Say
 from cocogs.io.video_color import to_srgb
 
@@ -70,7 +70,7 @@ def extract_frames(video: Path, folder: Path, count: int | None, settled: bool, 
     check_number("frames", count, least=3, whole=True)
     status = video.stat()
     stamp = [_VERSION, str(video.resolve()), status.st_size, status.st_mtime_ns, count]
-    if settled or _read_stamp(folder) == stamp:
+    if settled or read_own_json(folder / _STAMP) == stamp:
         return folder
     look = _look(video, say)
     chosen = choose_frames(look, count)
@@ -90,13 +90,6 @@ def extract_frames(video: Path, folder: Path, count: int | None, settled: bool, 
     say(f"{len(chosen)} of the {len(look.moved)} frames of {video} are used: {folder}.")
     write_text(folder / _STAMP, json.dumps(stamp))
     return folder
-
-
-def _read_stamp(folder: Path) -> object:
-    try:
-        return read_json(folder / _STAMP)
-    except InputError:
-        return None
 
 
 def choose_frames(look: Look, count: int | None) -> list[int]:

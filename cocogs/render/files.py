@@ -13,7 +13,7 @@ from torch import Tensor
 
 from cocogs.checkpoint import CHECKPOINT
 from cocogs.errors import InputError
-from cocogs.io.atomic import replacing
+from cocogs.io.atomic import write_text
 from cocogs.io.json_file import read_json
 from cocogs.io.pictures import linear_channels, write_exr, write_png
 from cocogs.io.progress import Progress, Say
@@ -157,5 +157,4 @@ def _read_record(record: Path, fingerprint: str) -> int:
 
 
 def _write_json(path: Path, values: dict) -> None:
-    with replacing(path) as temporary:
-        temporary.write_text(json.dumps(values) + "\n")
+    write_text(path, json.dumps(values) + "\n")
