@@ -9,7 +9,7 @@ demo: .venv/installed
 	$(BIN)/cocogs demo
 
 test: .venv/installed lint
-	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -q -m "not slow and not cuda"
+	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -q -n auto --maxprocesses 8 --dist loadfile -m "not slow and not cuda"
 
 lint: .venv/installed
 	$(BIN)/ruff check .

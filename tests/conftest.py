@@ -13,6 +13,7 @@ from types import ModuleType
 import jaxtyping
 import pytest
 import torch
+from filelock import FileLock
 
 # Types and shapes in the package's signatures are checked here, and only here: in this process, before the
 # first import.
@@ -121,9 +122,11 @@ def kernels_on_host() -> ModuleType:
         pytest.skip("needs cmake and ninja")
     folder = ROOT / "build/cuda_on_host"
     options = ["-G", "Ninja", "-DCOCOGS_CUDA_ON_HOST=ON", f"-DPython_EXECUTABLE={sys.executable}"]
-    for command in (["-S", str(ROOT), "-B", str(folder), *options], ["--build", str(folder), "-t", "_cuda"]):
-        done = subprocess.run(["cmake", *command], capture_output=True, text=True)
-        assert done.returncode == 0, done.stdout + done.stderr
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder / "lock"):  # tests run in several processes
+        for command in (["-S", str(ROOT), "-B", str(folder), *options], ["--build", str(folder), "-t", "_cuda"]):
+            done = subprocess.run(["cmake", *command], capture_output=True, text=True)
+            assert done.returncode == 0, done.stdout + done.stderr
     (library,) = folder.glob("_cuda*.so")
     spec = importlib.util.spec_from_file_location("_cuda", library)
     assert spec is not None and spec.loader is not None

@@ -220,6 +220,19 @@ def test_prepared_photos_are_made_once_and_anew_where_damaged(data: Path) -> Non
         scene.photo(scene.views[2])
 
 
+def test_a_prepared_photo_is_read_without_the_parser_of_python(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It fails at times where threads read at once; numpy's own reader uses it."""
+    scene, _ = _open(data)
+
+    def fails(*args: object) -> None:
+        raise SystemError("AST constructor recursion depth mismatch")
+
+    monkeypatch.setattr("ast.parse", fails)
+    assert torch.equal(scene.photo(scene.views[1]), _picture(data, 1))
+
+
 def test_the_disk_that_photos_take_is_said_beforehand(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(opening, "TELL_DISK", 1)
     free = shutil.disk_usage(data)
