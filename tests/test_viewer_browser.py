@@ -56,13 +56,14 @@ class Visit:
     problems: list[str]
 
     def wait_for_still(self) -> None:
-        """Until the present lens is drawn at full size, with lens samples where they matter."""
+        """Until what the window asks for is drawn at full size, with lens samples where they matter."""
 
         def is_still() -> bool:
             if self.session.drawn is None:
                 return False
             request, effort = self.session.drawn
-            return request.lens == self.session.lens and effort.samples == request.refinements[-1]
+            there = torch.equal(request.camera.cam_from_world, self.session.window().cam_from_world)
+            return there and request.lens == self.session.lens and effort.samples == request.refinements[-1]
 
         eventually(is_still)
 
