@@ -27,8 +27,8 @@ from cocogs.io.source import Intrinsics, Shot
 _VERSION = 5
 _WORKING_MEMORY = 2 << 30  # bytes for the photos that are prepared at one time
 _MOST_WORKERS = 8
-# The header that numpy writes. numpy reads it by the Python parser, which fails at times where two threads read
-# at once (SystemError, Python 3.11).
+# The header that numpy writes. numpy reads it by the parser of Python, which fails at times where two threads
+# read at once (SystemError, Python 3.11).
 _NPY = re.compile(
     rb"\x93NUMPY\x01\x00.{2}\{'descr': '(?P<dtype>\|u1|<u2|\|b1)', 'fortran_order': False, "
     rb"'shape': \((?P<shape>\d+(, \d+){1,2})\), \} *\n",
