@@ -53,7 +53,8 @@ def check_number(
 
 def reason_of(error: BaseException) -> str:
     """What an error of a library says, in brief: the first line of it, or its type where it says nothing."""
-    lines = str(error).strip().splitlines()
+    words = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    lines = words.strip().splitlines()
     return lines[0][:80] if lines else type(error).__name__
 
 

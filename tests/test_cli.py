@@ -181,6 +181,14 @@ def test_resuming_a_finished_run_changes_nothing(root: Path, tmp_path: Path) -> 
     assert same_bits(tmp_path, tiny_run(root, "lens"))
 
 
+def test_the_same_command_with_resume_goes_on(root: Path, tmp_path: Path) -> None:
+    train = ["train", str(tiny_scene(root)), "--preset", "lens", "--quality", "draft", *SMALL]
+    train += ["--out", str(tmp_path)]
+    assert main(train) == 0
+    assert main([*train, "--resume"]) == 0
+    assert main([*train, "--resume", "--seed", "7"]) == 2
+
+
 def test_resume_before_the_first_checkpoint_starts_anew(root: Path, tmp_path: Path) -> None:
     train = ["train", str(tiny_scene(root)), "--preset", "lens", *SMALL, "--out", str(tmp_path)]
     assert main(train) == 0

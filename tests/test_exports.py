@@ -287,6 +287,71 @@ def test_damaged_files_are_one_sentence(program: str, data: Path) -> None:
     assert refused > 10
 
 
+def _spoil(data: Path, file: str, before: str, after: str) -> None:
+    text = (data / file).read_text()
+    assert before in text
+    (data / file).write_text(text.replace(before, after, 1))
+
+
+@pytest.mark.parametrize(
+    ("write", "file", "before", "after", "reason"),
+    [
+        (opensfm, "reconstruction.json", "[255.0, 0.0, 51.0]", "[NaN, 0.0, 51.0]", "not finite"),
+        (opensfm, "reconstruction.json", "[255.0, 0.0, 51.0]", "[255.0]", "not finite"),
+        (opensfm, "reconstruction.json", "[0.1, 0.2, 4.0]", "4.0", "not finite"),
+        (opensfm, "reconstruction.json", '"translation": [', '"translation": [1], "x": [', "shape"),
+        (opensfm, "reconstruction.json", '"000.png"', '""', "the photo's name"),
+        (opensfm, "reconstruction.json", '"000.png"', '"images/.."', "the photo's name"),
+        (openmvg, "sfm_data.json", "[0.1, 0.2, 4.0]", "[0.1, 0.2]", "not finite"),
+        (openmvg, "sfm_data.json", '"center": [', '"center": [1.0, ', "shape"),
+        (openmvg, "sfm_data.json", '"000.png"', '""', "the photo's name"),
+        (bundler, "bundle.out", "255 0 51", "nan 0 51", "not finite"),
+        (metashape, "cameras.xml", 'label="001"', 'label=""', "the photo's name"),
+        (metashape, "cameras.xml", "<scale>10.0", "<scale>0", "a scale of 0"),
+        (metashape, "cameras.xml", "<scale>10.0", "<scale>-10", "a scale of -10"),
+        (realityscan_table, "cameras.csv", "001.png", '"' + "9" * 200_000 + '"', "field larger"),
+        (realityscan_table, "cameras.csv", ",0.0,0.0,0.0,0.0,0.0,0.0", ",nan,0,0,0,0,0", "lens of 000"),
+    ],
+)
+def test_what_a_scene_cannot_have_is_refused(
+    write: Callable[[Path], None], file: str, before: str, after: str, reason: str, data: Path
+) -> None:
+    write(data)
+    _spoil(data, file, before, after)
+    with pytest.raises(InputError, match=rf"{file} cannot be read as .*{reason}"):
+        read(data)
+
+
+def test_a_lens_of_too_few_or_too_many_numbers_is_refused(data: Path) -> None:
+    openmvg(data, "fisheye", fisheye=[0.0] * 9)
+    with pytest.raises(InputError, match="an impossible size or lens"):
+        read(data)
+    (data / "sfm_data.json").unlink()
+    record3d(data)
+    _spoil(data, "metadata.json", '"fps"', f'"perFrameIntrinsicCoeffs": {[[FOCAL, FOCAL]] * 5}, "fps"')
+    with pytest.raises(InputError, match="an impossible size or lens"):
+        read(data)
+
+
+def test_the_first_chunk_with_aligned_cameras_is_read(data: Path) -> None:
+    metashape(data)
+    _spoil(data, "cameras.xml", "<chunk ", '<chunk><cameras><camera label="q"/></cameras></chunk><chunk ')
+    assert len(read(data).shots) == COUNT
+
+
+def test_folders_named_like_exports_are_passed_over(data: Path) -> None:
+    for name in ("a.xml", "a.csv", "a.out", "images/a.xmp"):
+        (data / name).mkdir()
+    assert exports.find_export(data) is None
+
+
+def test_names_that_fit_several_photos_are_not_called_absent(data: Path, tmp_path: Path) -> None:
+    metashape(data)
+    _spoil(data, "cameras.xml", 'label="001"', 'label="000.png"')
+    with pytest.raises(InputError, match="several photos that the cameras may mean by 000, 000.png, 002"):
+        open_scene(data, tmp_path / "cache", say=lambda line: None)
+
+
 def test_a_bundle_without_its_list_says_so(data: Path) -> None:
     bundler(data)
     (data / "list.txt").unlink()

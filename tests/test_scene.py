@@ -338,6 +338,23 @@ def test_cameras_in_one_place_show_no_parallax(tmp_path: Path) -> None:
     assert any(line.startswith("The photos show hardly any parallax (0 degrees)") for line in said)
 
 
+def test_cameras_in_one_place_find_no_points(tmp_path: Path) -> None:
+    """They differ by rounding: what is triangulated from that is no scene."""
+    still = _in_another_frame(make_cameras(4), 0, torch.tensor([0.1, 2.3, 4.5]))
+    names = write_photos(tmp_path / "data" / "images", still)
+    write_colmap(tmp_path / "data" / "sparse", still, names, points=[])
+    _refused(tmp_path / "data", "all cameras stand in one place")
+
+
+def test_photos_of_long_names_are_prepared(tmp_path: Path) -> None:
+    cameras, names = make_cameras(3), [f"{'x' * 240}{index}.png" for index in range(3)]
+    for before, after in zip(write_photos(tmp_path / "data" / "images", cameras), names, strict=True):
+        (tmp_path / "data" / "images" / before).rename(tmp_path / "data" / "images" / after)
+    write_colmap(tmp_path / "data" / "sparse", cameras, names)
+    scene, _ = _open(tmp_path / "data")
+    assert [view.name for view in scene.views] == names and all(v.image_path.is_file() for v in scene.views)
+
+
 def test_a_colmap_model_without_points_gets_some(tmp_path: Path) -> None:
     cameras = make_cameras(4)
     data = tmp_path / "data"

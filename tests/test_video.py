@@ -165,6 +165,34 @@ def test_what_is_no_video_is_one_sentence(tmp_path: Path) -> None:
         open_scene(clip, tmp_path / "cache", frames=2, say=lambda line: None)
 
 
+def test_more_frames_than_there_are_take_no_time() -> None:
+    moved = np.array([0, 1, 1, 0, 1.0])
+    chosen = video.choose_frames(video.Look(np.array([1, 2, 3, 4, 5.0]), moved, 1.0), 10**9)
+    assert chosen == [0, 1, 3, 4]  # of two that show the same, the sharper
+
+
+def test_frames_are_those_of_a_video(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="`frames` chooses frames of a video: leave `frames` out"):
+        open_scene(tmp_path, tmp_path / "cache", frames=5, say=lambda line: None)
+
+
+def test_a_folder_with_a_video_alone_is_told_so(tmp_path: Path) -> None:
+    clip = write_video(tmp_path / "a.mp4", moving([0, 8, 8]))
+    with pytest.raises(InputError, match=f"holds no photo, but a video: give the video itself, {clip}"):
+        open_scene(tmp_path, tmp_path / "cache", say=lambda line: None)
+
+
+def test_a_damaged_video_is_told(tmp_path: Path) -> None:
+    clip, said = write_video(tmp_path / "a.mp4", moving([0, *[8] * 59])), []
+    content = bytearray(clip.read_bytes())
+    start, end = content.index(b"mdat"), content.index(b"moov") - 4
+    last = end - (end - start) // 6
+    content[last:end] = bytes(end - last)
+    clip.write_bytes(content)
+    video.extract_frames(clip, tmp_path / "frames", None, False, said.append)
+    assert any("only the first" in line and "of its 60 frames can be decoded" in line for line in said)
+
+
 def test_a_video_becomes_a_scene(tmp_path: Path) -> None:
     """Of twelve frames of a room: cameras stand where they were."""
     cameras = make_cameras(12, 240, 180)

@@ -182,6 +182,8 @@ class Train:
                 f"{self.out} was trained on {data.source}, not on {source}: "
                 "give that folder, or another `out`."
             )
+        if self.preset in (None, config.preset) and self.applied(config, data) == saved:
+            return saved  # the command of before: options that only together make its settings
         for name, value in vars(self).items():
             self.check_unchanged(name, value, config, data)
         return saved

@@ -23,7 +23,7 @@ def find(data: Path) -> Path | None:
     """The first .out file in a folder, or in its bundle/ or bundler/, that begins as Bundler's do."""
     places = [data, data / "bundle", data / "bundler"]
     files = [file for place in places for file in sorted(place.glob("*.out"))]
-    return next((file for file in files if _begins_right(file)), None)
+    return next((file for file in files if file.is_file() and _begins_right(file)), None)
 
 
 def _begins_right(file: Path) -> bool:

@@ -90,7 +90,9 @@ def _as_read(stamp: dict) -> object:
 def read_notes(model: Path) -> dict:
     """What `save` was given as `notes`; empty where the file is missing or damaged."""
     notes = read_own_json(model / "notes.json")
-    return notes if isinstance(notes, dict) else {}
+    kinds = {"apart": list, "zoomed": dict, "focal_length": int}
+    fits = isinstance(notes, dict) and all(isinstance(notes.get(name), kind) for name, kind in kinds.items())
+    return notes if fits else {}
 
 
 def save(

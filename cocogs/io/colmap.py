@@ -19,7 +19,7 @@ from cocogs.io.colmap_files import (
     read_images,
     read_points,
 )
-from cocogs.io.source import Intrinsics, Shot, Source, fits_float32, named_twice
+from cocogs.io.source import Intrinsics, Shot, Source, fits_float32, is_file_name, named_twice
 
 
 def find_models(data: Path) -> dict[Path, int]:
@@ -62,6 +62,8 @@ def read_model(folder: Path) -> Source:
     shots = [_shot(image, cameras, images_file) for image in read_images(images_file)]
     if not shots:
         raise InputError(f"{images_file} names no photo: run COLMAP again.")
+    if nameless := [shot.name for shot in shots if not is_file_name(shot.name)]:
+        raise InputError(f"{images_file} names a photo {nameless[0]!r}: run COLMAP again.")
     _refuse_twins(shots, images_file)
     positions, colors = _points(read_points(points_file), points_file)
     return Source(sorted(shots, key=lambda shot: shot.name), positions, colors)

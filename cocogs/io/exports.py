@@ -4,17 +4,19 @@ Every reader says what it knows as a `Source`; this file finds the right reader,
 stumbles over into one sentence, and checks what was read.
 """
 
+import csv
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
 
 import numpy as np
+from torch import Tensor
 
 from cocogs.camera import is_rotation
 from cocogs.errors import InputError
 from cocogs.io import bundler, metashape, openmvg, opensfm, phone_scans, realityscan
-from cocogs.io.source import Source, fits_float32, named_twice
+from cocogs.io.source import Source, fits_float32, is_file_name, named_twice
 from cocogs.io.undistort import is_possible
 
 
@@ -65,7 +67,7 @@ def read_export(program: Program, path: Path, data: Path) -> Source:
             source = program.read(path, data)
     except InputError:
         raise
-    except (OSError, ElementTree.ParseError, ArithmeticError, RecursionError, *_WRONG_CONTENT) as error:
+    except (OSError, ElementTree.ParseError, ArithmeticError, RuntimeError, *_WRONG_CONTENT) as error:
         raise _broken(program, path, f"{type(error).__name__}: {error}") from error
     if not source.shots:
         raise InputError(
@@ -75,18 +77,26 @@ def read_export(program: Program, path: Path, data: Path) -> Source:
         raise InputError(f"{path} names photo {twin} twice: rename the photos and export the cameras again.")
     for shot in source.shots:
         lens = shot.intrinsics
+        if not is_file_name(shot.name):
+            raise _broken(program, path, f"the photo's name {shot.name!r}")
         if not is_possible(lens):
             raise _broken(program, path, f"an impossible size or lens of {shot.name}")
         if not fits_float32(shot.cam_from_world.numpy()):
             raise _broken(program, path, f"impossible numbers of {shot.name}")
         if not is_rotation(shot.cam_from_world[:3, :3]):
             raise _broken(program, path, f"the axes of {shot.name} are no rotation")
-    if source.points is not None and not fits_float32(source.points.numpy()):
-        raise _broken(program, path, "points that are not finite, or huge")
+    for rows in (source.points, source.point_colors):
+        if rows is not None and not _are_triples(rows):
+            raise _broken(program, path, "points that are not finite, or huge")
     return source
 
 
-_WRONG_CONTENT = (AttributeError, KeyError, TypeError, ValueError, IndexError)
+_WRONG_CONTENT = (AttributeError, KeyError, TypeError, ValueError, IndexError, csv.Error)
+
+
+def _are_triples(rows: Tensor) -> bool:
+    """(P, 3) finite numbers."""
+    return rows.ndim == 2 and rows.shape[1] == 3 and fits_float32(rows.numpy())
 
 
 def _broken(program: Program, path: Path, reason: str) -> InputError:

@@ -10,6 +10,7 @@ from pathlib import Path
 from cocogs.errors import InputError
 from cocogs.io.photos import KINDS, PICTURE_SUFFIXES, SUFFIXES, kind, list_files, list_photos, read_header
 from cocogs.io.source import MAX_SIDE
+from cocogs.io.video import is_video
 
 Listings = dict[Path, dict[str, str]]
 """The files of folders, by their names in small letters."""
@@ -172,6 +173,8 @@ def no_photos(folder: Path) -> InputError:
             f"{folder} holds only photos that cannot be read ({', '.join(kinds)}): save them as JPEG, PNG, "
             "TIFF or WebP."
         )
+    if videos := sorted(file for file in folder.iterdir() if is_video(file)):
+        return InputError(f"{folder} holds no photo, but a video: give the video itself, {videos[0]}.")
     return InputError(f"{folder} holds no photo ({KINDS}): name the folder that holds your photos.")
 
 
@@ -231,7 +234,8 @@ def _kinds(kinds: Iterable[str]) -> str:
 
 def _listed(names: list[str]) -> str:
     """The first three names, and how many more there are."""
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return ", ".join(name or "''" for name in names[:3]) + more
 
 
 def read_hold(data: Path) -> int | None:
@@ -293,14 +297,19 @@ def _match(names: list[str], folder: Path, full_size: Path | None) -> dict[str, 
         return {name: folder / file for name, file in zip(ordered, present, strict=True) if name in names}
     stems = set(map(_stem, present))
     absent = [name for name in names if not os.path.isfile(folder / name) and _stem(name) not in stems]
+    if not absent:
+        raise InputError(
+            f"{folder} holds several photos that the cameras may mean by {_listed(names)}: export them with "
+            "the full names of the photos, or remove the camera model so that cameras are computed anew."
+        )
     raise InputError(
-        f"{folder} lacks {_listed(absent or names)}, which the cameras name: "
+        f"{folder} lacks {_listed(absent)}, which the cameras name: "
         "copy the missing photos there, or remove the camera model so that cameras are computed anew."
     )
 
 
 def _without_suffix(name: str) -> str:
-    return str(Path(name.replace("\\", "/")).with_suffix("")).lower()
+    return os.path.splitext(Path(name.replace("\\", "/")))[0].lower()
 
 
 def _stem(name: str) -> str:

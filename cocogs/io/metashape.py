@@ -21,7 +21,7 @@ MOST_SKEW = 0.5  # px over the picture that may be left out: no camera model of 
 
 def find(data: Path) -> Path | None:
     """The first .xml of a folder that begins as Metashape's do."""
-    return next((file for file in sorted(data.glob("*.xml")) if _is_metashape(file)), None)
+    return next((file for file in sorted(data.glob("*.xml")) if file.is_file() and _is_metashape(file)), None)
 
 
 def _is_metashape(file: Path) -> bool:
@@ -33,9 +33,9 @@ def _is_metashape(file: Path) -> bool:
 def read(path: Path, data: Path) -> Source:
     """The aligned cameras of the first chunk that has any."""
     document = ElementTree.parse(path).getroot()
-    chunk = next((c for c in document.iter("chunk") if c.find("cameras") is not None), None)
+    chunk = next((c for c in document.iter("chunk") if c.find(".//camera/transform") is not None), None)
     if chunk is None:
-        raise ValueError("no cameras")
+        return Source([])
     lenses = {sensor.attrib["id"]: sensor for sensor in chunk.iter("sensor")}
     places = {part.attrib["id"]: _placement(part.find("transform")) for part in chunk.iter("component")}
     shots = []
@@ -56,9 +56,11 @@ def _placement(transform: Element | None) -> tuple[float, np.ndarray, np.ndarray
     """Scale, rotation and translation from the chunk to the world."""
     if transform is None or transform.find("rotation") is None:
         return 1.0, np.eye(3), np.zeros(3)
-    scale = transform.findtext("scale")
+    scale = float(transform.findtext("scale") or 1)
+    if not scale > 0:
+        raise ValueError(f"a scale of {scale}")
     rotation = _numbers(transform.find("rotation"), 9).reshape(3, 3)
-    return float(scale or 1), rotation, _numbers(transform.find("translation"), 3)
+    return scale, rotation, _numbers(transform.find("translation"), 3)
 
 
 def _numbers(element: Element | None, count: int) -> np.ndarray:

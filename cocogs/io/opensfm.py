@@ -32,8 +32,9 @@ def read(path: Path, data: Path) -> Source:
     shots = []
     for name, shot in sorted(best["shots"].items()):
         pose = torch.eye(4, dtype=torch.float64)
-        pose[:3, :3] = torch.from_numpy(Rotation.from_rotvec(np.array(shot["rotation"], float)).as_matrix())
-        pose[:3, 3] = torch.tensor(shot["translation"], dtype=torch.float64)
+        turn = Rotation.from_rotvec(np.array(shot["rotation"], float).reshape(3))
+        pose[:3, :3] = torch.from_numpy(turn.as_matrix())
+        pose[:3, 3] = torch.tensor(shot["translation"], dtype=torch.float64).reshape(3)
         shots.append(Shot(name, lenses[shot["camera"]], pose, upright=False))
     return Source(shots, *_points(best.get("points", {})))
 

@@ -221,7 +221,7 @@ def cached_path(picture: Picture, flat: Intrinsics, folder: Path) -> Path:
     status = picture.path.stat()
     facts = (_VERSION, str(picture.path.resolve()), status.st_size, status.st_mtime_ns)
     key = hashlib.sha256(repr((facts, picture.upright, picture.lens, flat)).encode()).hexdigest()[:12]
-    return folder / f"{picture.path.stem}-{key}.npy"
+    return folder / f"{picture.path.stem[:50]}-{key}.npy"  # names of files end at 255 bytes
 
 
 def _shrink(picture: Picture, flat: Intrinsics) -> float:

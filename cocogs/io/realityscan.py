@@ -6,7 +6,6 @@ Lengths are parts of the longer side: as 35 mm film, 36 of them, or as they are.
 """
 
 import csv
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from xml.etree import ElementTree
@@ -27,7 +26,8 @@ _XCR = "{http://www.capturingreality.com/ns/xcr/1.1#}"
 
 def find_table(data: Path) -> Path | None:
     """The first .csv of a folder with RealityScan's headings."""
-    return next((file for file in sorted(data.glob("*.csv")) if _headings_at(file) is not None), None)
+    files = (file for file in sorted(data.glob("*.csv")) if file.is_file())
+    return next((file for file in files if _headings_at(file) is not None), None)
 
 
 def _headings_at(file: Path) -> int | None:
@@ -70,7 +70,7 @@ def find_sidecars(data: Path) -> Path | None:
 
 
 def _has_pose(file: Path) -> bool:
-    content = file.read_bytes()[:10_000]
+    content = file.read_bytes()[:10_000] if file.is_file() else b""
     return b"capturingreality.com" in content and b"Rotation" in content
 
 
@@ -123,7 +123,7 @@ def _lens(
     width, height = size
     f, x, y = (part * max(size) for part in principal)
     k1, k2, k3, k4, t1, t2 = terms
-    if k4 or not all(map(math.isfinite, terms)):
+    if k4:
         raise InputError(
             f"{path}: the lens of {name} has a fourth radial coefficient, which cannot be read: align with "
             "the distortion model Brown3, or export undistorted photos."

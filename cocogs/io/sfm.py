@@ -202,7 +202,7 @@ def _run(job: Job, groups: list[list[str]], folder: Path, sequential: bool) -> l
                 f"{sfm_checks.MOVE_SIDEWAYS}."
             )
         models = place_cameras(job, len(names))
-    except (RuntimeError, ValueError, MemoryError) as error:
+    except (RuntimeError, ValueError, LookupError, MemoryError) as error:
         raise InputError(
             f"{folder}: finding the cameras failed ({reason_of(error)}): check the photos and free disk "
             "space."

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 from torch import Tensor
@@ -84,6 +84,11 @@ class Shot:
     cam_from_world: Tensor
     upright: bool = True
     mask: Path | None = None
+
+
+def is_file_name(name: str) -> bool:
+    """Whether a photo can have this name: not nothing, nor a folder alone."""
+    return PurePosixPath(name.replace("\\", "/")).name not in ("", "..")
 
 
 def named_twice(shots: Sequence[Shot]) -> str | None:

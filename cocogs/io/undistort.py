@@ -74,6 +74,8 @@ def is_possible(lens: Intrinsics) -> bool:
     if not (is_size(lens.width, lens.height) and fits_float32(lens.params)):
         return False
     camera, size = as_pycolmap(lens), max(lens.width, lens.height)
+    if not camera.verify_params():  # too few or too many
+        return False
     focal_lengths = [lens.params[index] for index in camera.focal_length_idxs()]
     center = [lens.params[index] for index in camera.principal_point_idxs()]
     shortest, longest = FOCAL_LENGTHS

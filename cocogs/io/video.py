@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from cocogs.errors import InputError, check_number
+from cocogs.errors import InputError, check_number, reason_of
 from cocogs.io.atomic import replacing, write_text
 from cocogs.io.json_file import read_own_json
 from cocogs.io.progress import Progress, Say
@@ -30,6 +30,7 @@ BLOCK = 64  # px of LOOK's quarter: motion is measured block by block
 STEP = 0.06  # of the picture's width that the picture moves between two chosen frames, unless told otherwise
 PER_SECOND = 1.0  # chosen frames at least
 MOST_PARTS = 4  # empty ones included, for each chosen frame
+WHOLE = 0.95  # of the frames that a video counts can be decoded, unless it is damaged
 FEWEST, MOST = 30, 240  # chosen frames, unless told otherwise
 QUALITY = 97  # of the JPEG files
 _STAMP = "frames.json"
@@ -106,8 +107,9 @@ def choose_frames(look: Look, count: int | None) -> list[int]:
     if way[-1] == 0:  # hardly a video of a scene; spread in time
         way = np.arange(len(way), dtype=np.float64)
     way = way / max(way[-1], 1e-12)
-    parts = _parts(way, count)
-    for more in range(count + 1, MOST_PARTS * count):  # where the camera jumps, parts stay empty
+    most = MOST_PARTS * count
+    parts = _parts(way, count if count < len(way) else most - 1)  # no parts give more frames than there are
+    for more in range(count + 1, most if count < len(way) else 0):  # where the camera jumps, parts stay empty
         if len(np.unique(finer := _parts(way, more))) > count:
             break
         parts = finer
@@ -148,6 +150,8 @@ def _look(video: Path, say: Say) -> Look:
             progress.add(1)
     if not moved:
         raise InputError(f"{video} holds no picture that can be decoded: give another video.")
+    if len(moved) < WHOLE * length:
+        say(f"{video} is damaged: only the first {len(moved)} of its {length} frames can be decoded.")
     return Look(np.array(sharpness), np.array(moved), seconds)
 
 
@@ -196,7 +200,9 @@ def _opened(video: Path) -> "InputContainer":
     try:
         container = av.open(str(video))
     except (FFmpegError, OSError, ValueError) as error:
-        raise InputError(f"{video} cannot be read as a video ({error}): give another file.") from error
+        raise InputError(
+            f"{video} cannot be read as a video ({reason_of(error)}): give another file."
+        ) from error
     if not container.streams.video:
         container.close()
         raise InputError(f"{video} has no pictures: give another file.")

@@ -43,6 +43,12 @@ def size_of(positions: Tensor, points: Tensor | None) -> float:
     return size if size > ONE_PLACE * distance else distance or 1.0
 
 
+def is_one_place(positions: Tensor) -> bool:
+    """Whether (C, 3) float64 camera centres differ by no more than rounding does."""
+    spread = (positions - positions[0]).abs().max()
+    return bool(spread <= 1e-12 * positions.abs().max())
+
+
 def offset_of(positions: Tensor, points: Tensor | None) -> Tensor:
     """(3,) float64 to subtract from all coordinates before they become float32; zero where none is needed.
 

@@ -67,6 +67,8 @@ def open_scene(
     data, cache = Path(data), Path(cache)
     _check_request(data, longer_side, downscale, test_every)
     is_video = video.is_video(data)
+    if frames is not None and not is_video:
+        raise InputError(f"{data} is a folder, and `frames` chooses frames of a video: leave `frames` out.")
     if is_video:
         data = video.extract_frames(data, cache / "frames", frames, settled, say)
     size = folders.Size(longer_side, downscale)
@@ -74,6 +76,11 @@ def open_scene(
     if len(source.shots) < 2:
         raise InputError(f"{data} has a single photo: give at least 3 photos from different places.")
     positions = torch.stack([position_of(shot.cam_from_world) for shot in source.shots])
+    if source.points is None and frame.is_one_place(positions):
+        raise InputError(
+            f"{data}: all cameras stand in one place, where depth cannot be told: export the cameras again, "
+            "or remove the camera file so that cameras are computed anew."
+        )
     offset = frame.offset_of(positions, source.points)
     source = frame.moved(source, offset)
     tests = names_for_testing(data, source, test_every, test)
