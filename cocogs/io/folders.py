@@ -297,13 +297,13 @@ def _match(names: list[str], folder: Path, full_size: Path | None) -> dict[str, 
         return {name: folder / file for name, file in zip(ordered, present, strict=True) if name in names}
     stems = set(map(_stem, present))
     absent = [name for name in names if not os.path.isfile(folder / name) and _stem(name) not in stems]
-    if not absent:
+    if not absent and all(Path(name.replace("\\", "/")).name == name for name in names):
         raise InputError(
             f"{folder} holds several photos that the cameras may mean by {_listed(names)}: export them with "
             "the full names of the photos, or remove the camera model so that cameras are computed anew."
         )
     raise InputError(
-        f"{folder} lacks {_listed(absent)}, which the cameras name: "
+        f"{folder} lacks {_listed(absent or names)}, which the cameras name: "
         "copy the missing photos there, or remove the camera model so that cameras are computed anew."
     )
 
