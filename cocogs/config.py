@@ -273,7 +273,16 @@ def with_quality(config: Config, quality: Quality) -> Config:
 
 def for_photos(config: Config, photos: int) -> Config:
     """The settings for so many training photos: every photo is seen `seen_at_least` times, and between two
-    edits of the splats all photos are seen once."""
+    edits of the splats all photos are seen once.
+
+    Raises:
+        InputError: a batch has more photos than there are.
+    """
+    if config.optim.batch > photos:
+        raise InputError(
+            f"A `batch` of {config.optim.batch} photos is more than the {photos} that are trained on: give a "
+            "smaller one, or start fewer processes."
+        )
     optim, every = config.optim, max(config.strategy.every, photos)
     optim = replace(optim, iterations=max(optim.iterations, optim.seen_at_least * photos))
     return replace(config, optim=optim, strategy=replace(config.strategy, every=every))

@@ -124,7 +124,8 @@ def kernels_on_host() -> ModuleType:
     options = ["-G", "Ninja", "-DCOCOGS_CUDA_ON_HOST=ON", f"-DPython_EXECUTABLE={sys.executable}"]
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / "lock"):  # tests run in several processes
-        for command in (["-S", str(ROOT), "-B", str(folder), *options], ["--build", str(folder), "-t", "_cuda"]):
+        configure = ["-S", str(ROOT), "-B", str(folder), *options]
+        for command in (configure, ["--build", str(folder), "-t", "_cuda"]):
             done = subprocess.run(["cmake", *command], capture_output=True, text=True)
             assert done.returncode == 0, done.stdout + done.stderr
     (library,) = folder.glob("_cuda*.so")

@@ -11,6 +11,7 @@ from test_training import Losses, open_tiny_scene
 from torch import Tensor
 
 from cocogs.config import Config, preset
+from cocogs.errors import InputError
 from cocogs.train.rates import make_optimizers, rates_at
 from cocogs.train.replay import Replay
 from cocogs.train.trainer import Trainer
@@ -95,3 +96,10 @@ def test_a_focus_moves_as_far_per_photo_seen() -> None:
             adam.step()
         moved.append(float(value.detach()))
     assert moved[1] == pytest.approx(moved[0], rel=0.1)
+
+
+def test_a_batch_has_no_more_photos_than_there_are(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    with pytest.raises(InputError, match="A `batch` of 1000 photos is more than the"):
+        Trainer(settings(1000), open_tiny_scene(tmp_path_factory), tmp_path)

@@ -58,6 +58,43 @@ def result(folder: Path, cache: Path) -> tuple[Source, list[str]]:
     return _reconstruct(folder, cache)
 
 
+def test_a_full_disk_keeps_what_was_found(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """pycolmap would end the process."""
+    used = shutil.disk_usage(tmp_path)
+    with monkeypatch.context() as full:
+        full.setattr("cocogs.io.matching.shutil.disk_usage", lambda _: used._replace(free=1000))
+        with pytest.raises(InputError, match="MB of disk for its next step, and has less: free space"):
+            _reconstruct(folder, tmp_path / "sfm")
+    assert (tmp_path / "sfm" / ".work" / "database.db").is_file()
+
+
+def test_damaged_notes_are_passed_over(
+    result: tuple[Source, list[str]], folder: Path, cache: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(cache, tmp_path / "sfm")
+    (tmp_path / "sfm" / "sparse" / "notes.json").write_text('{"apart": 5, "zoomed": [1]}')
+    source, said = _reconstruct(folder, tmp_path / "sfm")
+    assert [shot.name for shot in source.shots] == [shot.name for shot in result[0].shots]
+    assert any("Cameras found for" in line for line in said)
+
+
+def test_an_emptied_database_is_one_sentence(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as stopped:
+        stopped.setattr("cocogs.io.sfm.match_features", stop)
+        with pytest.raises(KeyboardInterrupt):
+            _reconstruct(folder, tmp_path / "sfm")
+    (tmp_path / "sfm" / ".work" / "database.db").write_bytes(b"")
+    with pytest.raises(InputError, match="finding the cameras failed"):
+        _reconstruct(folder, tmp_path / "sfm")
+
+
 def test_cameras_are_found_up_to_a_similarity(
     result: tuple[Source, list[str]], cameras: list[Camera]
 ) -> None:

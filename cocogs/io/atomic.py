@@ -108,6 +108,10 @@ def _sync(path: Path) -> None:
             os.close(handle)
 
 
+class NoRoom(InputError):
+    """The disk is nearly full. What was done before is kept, and the same command goes on."""
+
+
 def cannot_write(path: Path, error: OSError) -> InputError:
     """What to tell the user."""
     reason = error.strerror or str(error)

@@ -15,7 +15,7 @@ import pycolmap
 
 from cocogs.errors import InputError
 from cocogs.io import colmap
-from cocogs.io.atomic import cannot_write, write_text
+from cocogs.io.atomic import NoRoom, cannot_write, write_text
 from cocogs.io.json_file import read_own_json
 from cocogs.io.lock import alone_in
 from cocogs.io.source import Source
@@ -30,7 +30,7 @@ def work_folder(cache: Path, stamp: dict) -> Iterator[Path]:
     """A hidden folder in the cache. It stays when the work is interrupted, as by Ctrl-C or a crash.
 
     It is removed when the work has ended, and after an error, which the photos or the disk may be to blame
-    for.
+    for; not where the disk is full.
 
     Args:
         stamp: what the work depends on. The folder of an interrupted run with the same stamp is yielded as
@@ -49,6 +49,8 @@ def work_folder(cache: Path, stamp: dict) -> Iterator[Path]:
                 write_text(work / _STAMP, json.dumps(stamp))
             try:
                 yield work
+            except NoRoom:
+                raise
             except Exception:
                 shutil.rmtree(work, ignore_errors=True)
                 raise

@@ -14,6 +14,7 @@ import numpy as np
 import pycolmap
 from PIL import Image
 
+from cocogs.io.atomic import NoRoom
 from cocogs.io.progress import Progress, Say
 
 # Photos are searched for features at most at this size (longer side, px).
@@ -27,6 +28,8 @@ LOWE_RATIO = 0.85
 # So many photos and pairs go to pycolmap at a time: enough for all cores, few enough for progress to be seen
 # and little to be lost by an interruption.
 FEATURE_BATCH = 2 * max(2, os.cpu_count() or 1)
+FEATURE_BYTES, PAIR_BYTES = FEATURES * (128 + 24), FEATURES * 16  # in the database: of a photo, of a pair
+SPARE = 20_000_000  # bytes of disk that stay free
 PAIR_BATCH = 20 * max(2, os.cpu_count() or 1)
 
 
@@ -135,6 +138,7 @@ def extract_features(job: Job, names: Sequence[str]) -> None:
         left = [name for name in names if not database.exists_descriptors(numbers[name])]
     progress = Progress("Finding features", len(names), job.say, start=len(names) - len(left))
     for batch in batches(left, FEATURE_BATCH):
+        check_room(job, len(batch) * FEATURE_BYTES)
         pycolmap.extract_features(
             job.database, job.work, batch, pycolmap.CameraMode.SINGLE, reader, extraction_options=options
         )
@@ -160,10 +164,23 @@ def match_features(job: Job, names: Sequence[str], pairs: Sequence[tuple[int, in
         left = [pair for pair in pairs if not database.exists_two_view_geometry(ids[pair[0]], ids[pair[1]])]
     progress = Progress("Matching pairs of photos", len(pairs), job.say, start=len(pairs) - len(left))
     for batch in batches(left, PAIR_BATCH):
+        check_room(job, len(batch) * PAIR_BYTES)
         lines = (f"{names[one]} {names[other]}\n" for one, other in batch)
         Path(pairing.match_list_path).write_text("".join(lines), encoding="utf-8")
         pycolmap.match_image_pairs(job.database, matching, pairing, verification)
         progress.add(len(batch))
+
+
+def check_room(job: Job, needed: int) -> None:
+    """Raises NoRoom where the disk is too full for so many bytes: pycolmap would end the process.
+
+    The database takes them twice, in its journal too.
+    """
+    if shutil.disk_usage(job.work).free < SPARE + 2 * needed:
+        raise NoRoom(
+            f"{job.work} needs {(SPARE + 2 * needed) / 1e6:.0f} MB of disk for its next step, and has less: "
+            "free space and give the same command again, which goes on from there."
+        )
 
 
 @dataclass(frozen=True)
