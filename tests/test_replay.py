@@ -92,32 +92,13 @@ def test_what_needs_more_room_is_recorded_anew() -> None:
     assert run(1) == 134 and replay.recordings[(2,)].room.most == 180
 
 
-def test_one_recording_serves_all_inputs() -> None:
-    """The same sums as without recording, from one graph per kind; the caller's tensors stay its own."""
-    recorder = FakeRecorder()
-
-    def step(factor: int, photo: Tensor, camera: Tensor) -> Tensor:
-        return factor * (photo.sum() + camera).reshape(1)
-
-    replay = Replay(step, {}, CPU, recorder)
-    generator = torch.Generator().manual_seed(0)
-    results: list[Tensor] = []
-    for i in range(30):
-        photo, camera = torch.rand(3, 4, 5, generator=generator), torch.rand(1, generator=generator)
-        before = photo.clone()
-        results.append(replay.run((1 + i % 2,), {"photo": photo, "camera": camera}))
-        assert torch.equal(results[-1], step(1 + i % 2, photo, camera)) and torch.equal(photo, before)
+def test_each_kind_has_one_recording() -> None:
+    """The same numbers as without recording; a later step does not change those of an earlier one."""
+    recorder, done = FakeRecorder(), torch.zeros(1)
+    replay = Replay(lambda factor: factor * done.add_(1), {}, CPU, recorder)
+    results = [replay.run((1 + i % 2,)) for i in range(30)]
+    assert [result.item() for result in results] == [(1 + i % 2) * (i + 1) for i in range(30)]
     assert len(recorder.rooms) == len(replay.recordings) == 2 and replay.count == 28
-    assert len({result.data_ptr() for result in results}) == 30  # a later step does not change them
-
-
-def test_inputs_of_another_name_or_shape_are_refused() -> None:
-    replay = Replay(lambda photo: photo.sum().reshape(1), {}, CPU, FakeRecorder())
-    for _ in range(2):
-        replay.run((), {"photo": torch.ones(2, 3)})
-    for wrong in ({"photo": torch.ones(2, 1)}, {"picture": torch.ones(2, 3)}, {}):
-        with pytest.raises(ValueError, match="takes other inputs"):
-            replay.run((), wrong)
 
 
 def test_a_step_keeps_to_its_room_only_while_it_runs() -> None:
@@ -143,8 +124,7 @@ def test_a_step_keeps_to_its_room_only_while_it_runs() -> None:
 def test_recordings_on_a_gpu() -> None:
     device = torch.device("cuda")
     total = torch.zeros(1, device=device)
-    replay = Replay(lambda factor, number: total.add_(factor * number).clone(), {}, device)
+    replay = Replay(lambda factor: total.add_(factor).clone(), {}, device)
     for i in range(30):
-        expected = total.clone() + 2 * i
-        assert torch.equal(replay.run((2,), {"number": torch.full((1,), float(i), device=device)}), expected)
+        assert replay.run((2,)).item() == 2 * (i + 1)
     assert replay.count == 29 and len(replay.recordings) == 1

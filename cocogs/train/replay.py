@@ -2,12 +2,11 @@
 
 A step is hundreds of small operations. Asking for them takes Python several times as long as a GPU takes to
 do them; a replay asks once. It gives the same bits. A recording reads and writes the same memory each time.
-What differs between steps of one kind are the inputs. `Replay` copies them to where the recording reads them.
 """
 
 from collections.abc import Callable, Hashable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -63,27 +62,11 @@ class CudaRecorder:
 
 @dataclass
 class Recording:
-    """A step of one kind: `again` reads `inputs` and leaves its numbers in `numbers`, within the memory of
-    `room`."""
+    """A step of one kind: `again` leaves its numbers in `numbers`, within the memory of `room`."""
 
     again: Callable[[], None]
     numbers: Tensor
     room: Room
-    inputs: dict[str, Tensor] = field(default_factory=dict)
-
-    def replay(self, inputs: Mapping[str, Tensor]) -> Tensor:
-        """One step with these inputs; its numbers.
-
-        Raises:
-            ValueError: the inputs are not named, or not shaped, as those of the recording.
-        """
-        shapes = {name: tensor.shape for name, tensor in inputs.items()}
-        if shapes != {name: tensor.shape for name, tensor in self.inputs.items()}:
-            raise ValueError(f"The recording takes other inputs than {sorted(shapes)} of these shapes.")
-        for name, tensor in inputs.items():
-            self.inputs[name].copy_(tensor)
-        self.again()
-        return self.numbers.clone()
 
 
 class Replay:
@@ -91,8 +74,8 @@ class Replay:
     much memory it needs, records the second one, and replays the recording from then on.
 
     Args:
-        step: does a step, given a kind's parts as arguments and the inputs as keywords; returns numbers (R,).
-            Besides its inputs it may only read tensors that stay where they are, learning rates included.
+        step: does a step, given a kind's parts as arguments; returns numbers (R,). It may only read tensors
+            that stay where they are, learning rates included.
         optimizers: those that the step moves.
         record: how steps are recorded; None for CUDA graphs.
     """
@@ -110,26 +93,19 @@ class Replay:
         self.recordings: dict[tuple[Hashable, ...], Recording] = {}
         self.count = 0
 
-    def run(self, kind: tuple[Hashable, ...], inputs: Mapping[str, Tensor] | None = None) -> Tensor:
-        """One step.
-
-        Args:
-            kind: what a recording keeps; each kind has a recording of its own.
-            inputs: tensors that may differ from step to step, of the same names and shapes for one kind.
-
-        Raises:
-            ValueError: the inputs are not named, or not shaped, as those of this kind before.
-        """
-        inputs = inputs or {}
+    def run(self, kind: tuple[Hashable, ...]) -> Tensor:
+        """One step. Each kind has a recording of its own."""
         if kind not in self.needs:
             room = Room(self.device)
             with use_room(room):
-                numbers = self.step(*kind, **inputs)
+                numbers = self.step(*kind)
             self.needs[kind] = room.most or 0
             return numbers
         if kind not in self.recordings:
-            self.recordings[kind] = self._record(kind, inputs)
-        numbers = self.recordings[kind].replay(inputs)
+            self.recordings[kind] = self._record(kind)
+        recording = self.recordings[kind]
+        recording.again()
+        numbers = recording.numbers.clone()
         self.count += 1
         if self.count % CHECK_EVERY == 0:
             self._make_room()
@@ -145,12 +121,11 @@ class Replay:
         self.needs = {kind: growth * need for kind, need in self.needs.items()}
         self.recordings.clear()
 
-    def _record(self, kind: tuple[Hashable, ...], inputs: Mapping[str, Tensor]) -> Recording:
+    def _record(self, kind: tuple[Hashable, ...]) -> Recording:
         room = Room(self.device, min(int(SPARE * self.needs[kind]), MOST_INTERSECTIONS))
-        kept = {name: tensor.clone() for name, tensor in inputs.items()}
         with use_room(room):
-            again, numbers = self.record(lambda: self.step(*kind, **kept))
-        return Recording(again, numbers, room, kept)
+            again, numbers = self.record(lambda: self.step(*kind))
+        return Recording(again, numbers, room)
 
     def _look(self) -> None:
         """Notes what the recordings needed last."""
