@@ -1,5 +1,6 @@
 """How many threads work: the compiled passes take all that torch has, torch itself sometimes one."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import Lock, local
@@ -42,6 +43,13 @@ class _Threads:
 
 
 _threads = _Threads()
+
+
+def usable_cores() -> int:
+    """Number of cores; where a container or `taskset` allows fewer, that number."""
+    if hasattr(os, "sched_getaffinity"):  # not on macOS
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def pass_threads() -> int:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cocogs.bench.processes import Processes
-from cocogs.bench.runs import CEILING, FLOOR, BenchSettings, Job, run_job
+from cocogs.bench.runs import BenchSettings, Job, run_job
 from cocogs.config import preset
 from cocogs.errors import InputError
 from cocogs.io.lock import Occupied, alone_in
@@ -73,7 +73,7 @@ def needs_of(job: Job, settings: BenchSettings, resources: dict[str, float]) -> 
         raise InputError(
             f"The cluster has {resources.get('CPU', 0):g} CPUs, and a run takes {CPUS}: add machines."
         )
-    config = preset(FLOOR if job.method == CEILING else job.method.partition("-")[0])
+    config = preset(job.preset)
     if settings.max_gaussians is not None:
         config = replace(config, strategy=replace(config.strategy, max_gaussians=settings.max_gaussians))
     return Needs(CPUS, 1 if resources.get("GPU", 0) >= 1 else 0, bytes_needed(config, PIXELS))
@@ -93,18 +93,18 @@ def _connected(address: str) -> "ModuleType":
     return ray
 
 
-def _work(job: Job, settings: BenchSettings) -> list[str]:
-    """One run, on a machine of the cluster; what it says."""
+def _work(job: Job, settings: BenchSettings) -> tuple[list[str], str | None]:
+    """One run, on a machine of the cluster: what it says, and why it failed."""
     said: list[str] = []
     processes = Processes()
     _wait_for(job.folder)
     try:
         run_job(job, settings, CPUS, processes, said.append)
+        return said, None
     except InputError as error:  # known reasons come back as words; Ray would wrap them in its own
-        return [*said, f"FAILED {job.title}: {error}"]
+        return said, str(error)
     finally:
         processes.stop()
-    return said
 
 
 def _wait_for(folder: Path) -> None:
@@ -125,13 +125,14 @@ def _gather(ray: Any, tasks: dict[Any, Job], say: Say) -> list[str]:
         while left:
             done, left = ray.wait(left, num_returns=1)
             try:
-                lines = ray.get(done[0])
+                lines, reason = ray.get(done[0])
             except ray.exceptions.RayError as error:
-                first = str(error).strip().splitlines()[0]
-                lines = [f"FAILED {tasks[done[0]].title}: lost on the cluster ({first})"]
+                lines, reason = [], f"lost on the cluster ({str(error).strip().splitlines()[0]})"
             for line in lines:
                 say(line)
-            failures += [line.removeprefix("FAILED ") for line in lines if line.startswith("FAILED ")]
+            if reason is not None:
+                failures.append(f"{tasks[done[0]].title}: {reason}")
+                say(f"FAILED {failures[-1]}")
     except KeyboardInterrupt:
         for task in left:
             ray.cancel(task)  # runs save and end

@@ -19,6 +19,7 @@ from cocogs.io.atomic import write_text
 from cocogs.io.json_file import read_json
 from cocogs.io.progress import Say
 from cocogs.render.files import RECORD
+from cocogs.threads import usable_cores
 
 FLOOR, CEILING = "3dgs", "sharp"
 METHODS = (FLOOR, CEILING, "lens", "paper", "full")
@@ -29,7 +30,7 @@ ABLATION = ("paper-coc", "paper-direction", "paper-beta", "paper-aperture")
 
 @dataclass(frozen=True)
 class BenchSettings:
-    """What decides the figures besides methods and seeds; None leaves a setting to the preset."""
+    """What decides the figures besides methods and seeds; None leaves a setting to quality standard."""
 
     suite: str
     downscale: int | None = None
@@ -50,6 +51,15 @@ class Job:
     @property
     def title(self) -> str:
         return f"{self.scene.name}, {self.method}, seed {self.seed}"
+
+    @property
+    def preset(self) -> str:
+        return FLOOR if self.method == CEILING else self.method.partition("-")[0]
+
+    @property
+    def without(self) -> str:
+        """The part of the model that is left out; empty for none."""
+        return self.method.partition("-")[2]
 
     @property
     def data(self) -> Path:
@@ -135,13 +145,6 @@ def run_all(jobs: list[Job], settings: BenchSettings, workers: int, say: Say) ->
             stop_all(processes, pool)
             raise
     return failures
-
-
-def usable_cores() -> int:
-    """Number of cores; where a container or `taskset` allows fewer, that number."""
-    if hasattr(os, "sched_getaffinity"):  # not on macOS
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def stop_all(processes: Processes, pool: ThreadPoolExecutor) -> None:
@@ -243,11 +246,10 @@ def train_command(job: Job, settings: BenchSettings) -> list[str]:
     command = ["train", str(job.data), "--out", str(job.folder)]
     if is_trained(job.folder):
         return [*command, "--resume"]
-    preset, _, without = ("3dgs" if job.method == CEILING else job.method).partition("-")
-    command += ["--preset", preset, "--quality", "standard", "--seed", str(job.seed)]
+    command += ["--preset", job.preset, "--quality", "standard", "--seed", str(job.seed)]
     command += ["--test-every", str(job.scene.test_every), "--downscale", str(job.scene.downscale)]
     if settings.iterations is not None:
         command += ["--iterations", str(settings.iterations)]
     if settings.max_gaussians is not None:
         command += ["--max-gaussians", str(settings.max_gaussians)]
-    return [*command, "--ablate", without] if without else command
+    return [*command, "--ablate", job.without] if job.without else command

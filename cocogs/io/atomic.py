@@ -15,6 +15,7 @@ from cocogs.errors import InputError
 
 TEMPORARY = re.compile(r"\.cocogs-(?P<host>[0-9a-f]{8})-(?P<process>\d+)-[0-9a-f]{12}(\..*)?")
 ABANDONED = 24 * 3600  # seconds; a temporary file that nobody wrote to for so long is left over
+_cleaned: set[Path] = set()  # folders whose leftovers this process has removed
 CANNOT_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.EBADF, errno.EACCES, errno.EISDIR)  # some file systems
 
 
@@ -24,7 +25,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
     When the body raises, the old file stays as it was and the temporary one is removed. The new file has
     reached the disk before it gets its name, and the name when the call returns: after a power failure one of
-    the two files is there, whole. Temporary files of killed processes in the same folder are removed.
+    the two files is there, whole. The first call for a folder removes what killed processes left there.
 
     Raises:
         InputError: the folder cannot be made or written, or the disk is full.
@@ -34,7 +35,9 @@ def replacing(path: Path) -> Iterator[Path]:
     temporary = path.with_name(name)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        remove_leftovers(path.parent)
+        if (folder := path.parent.absolute()) not in _cleaned:  # once: a cache holds thousands of files
+            remove_leftovers(folder)
+            _cleaned.add(folder)
         # Not tempfile's files, which are private to the user: the umask decides who may read results.
         os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
     except OSError as error:

@@ -6,7 +6,6 @@ file.
 """
 
 import hashlib
-import os
 import re
 import shutil
 from collections.abc import Callable, Iterator, Sequence
@@ -22,6 +21,7 @@ from cocogs.errors import InputError
 from cocogs.io import photos, undistort
 from cocogs.io.atomic import replacing
 from cocogs.io.source import Intrinsics, Shot
+from cocogs.threads import usable_cores
 
 # Raise it when the same inputs give other pictures than before.
 _VERSION = 5
@@ -181,8 +181,7 @@ def each(
     """
     # Measured: decoding takes up to 11 bytes per pixel, undistorting at full size 40.
     of_one = largest.lens.width * largest.lens.height * (16 if _shrink(largest, flat) >= 2 else 48)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    workers = max(1, min(cores, _MOST_WORKERS, _WORKING_MEMORY // of_one))
+    workers = max(1, min(usable_cores(), _MOST_WORKERS, _WORKING_MEMORY // of_one))
     pool = ThreadPoolExecutor(workers, "cocogs-prepare")
     try:
         yield from pool.map(work, items)
