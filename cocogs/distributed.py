@@ -18,7 +18,7 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.distributed.rendezvous import rendezvous
 
-from cocogs.errors import InputError
+from cocogs.errors import InputError, counted
 from cocogs.signals import handled
 
 T = TypeVar("T")
@@ -49,10 +49,9 @@ class Ranks:
     def check_batch(self, batch: int) -> None:
         """Raises InputError unless every rank gets as many photos of a step as the others."""
         if batch % self.count:
-            photos = "1 photo" if batch == 1 else f"{batch} photos"
             raise InputError(
-                f"{self.count} processes cannot share a `batch` of {photos} evenly: give a multiple of "
-                f"{self.count}, or start another number of processes."
+                f"{self.count} processes cannot share a `batch` of {counted(batch, 'photo')} evenly: give a "
+                f"multiple of {self.count}, or start another number of processes."
             )
 
     def own(self, batch: list[T]) -> list[T]:

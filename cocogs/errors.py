@@ -1,6 +1,7 @@
-"""The one error that a user is meant to read, and the check of a number that raises it."""
+"""The one error that a user is meant to read, the check of a number that raises it, words for messages."""
 
 import math
+from collections.abc import Sequence
 
 
 class InputError(Exception):
@@ -56,6 +57,17 @@ def reason_of(error: BaseException) -> str:
     words = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     lines = words.strip().splitlines()
     return lines[0][:80] if lines else type(error).__name__
+
+
+def counted(number: int, noun: str) -> str:
+    """1 photo, 2 photos."""
+    return f"{number} {noun}" + ("" if number == 1 else "s")
+
+
+def listed(names: Sequence[str], most: int = 3) -> str:
+    """The first names, and how many more there are."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(name or "''" for name in names[:most]) + more
 
 
 def _range(least: float | None, above: float | None, most: float | None) -> str:

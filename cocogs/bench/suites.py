@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cocogs.bench.protocols import PROTOCOLS, Protocol, Published
-from cocogs.errors import InputError
+from cocogs.errors import InputError, listed
 from cocogs.io import colmap, folders, llff
 from cocogs.io.photos import list_photos, read_header
 from cocogs.io.source import MAX_SIDE
@@ -238,8 +238,7 @@ def _truth_scene(name: str, folder: Path, work: Path, downscale: int) -> BenchSc
     wanted += [folder / "refocus" / entry.name for entry in truth.refocused]
     wanted += sharp.values() if has_twins else ()
     if missing := [str(file.relative_to(folder)) for file in wanted if not _is_whole(file)]:
-        more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
-        raise InputError(f"{folder} lacks {', '.join(missing[:3])}{more}: render or copy them.")
+        raise InputError(f"{folder} lacks {listed(missing)}: render or copy them.")
     test_every = _truth_split(folder, truth)
     folders.find_pictures(folder, _photo_names(folder), folders.Size(MAX_SIDE, downscale))
     has_truth = bool(truth.refocused)

@@ -7,6 +7,7 @@ from typing import Annotated
 from tyro.conf import Positional, arg
 
 from cocogs.cli.words import speaker
+from cocogs.errors import counted
 
 
 @dataclass
@@ -79,6 +80,5 @@ class Render:
 
         options = {name: value for name, value in vars(self).items() if name != "run_folder"}
         paths = render(load_run(self.run_folder), RenderOptions(**options), speaker(self))
-        count = f"{len(paths)} picture" + ("" if len(paths) == 1 else "s")
-        print(f"{self.out}" if paths == [self.out] else f"{count} in {self.out}")
+        print(f"{self.out}" if paths == [self.out] else f"{counted(len(paths), 'picture')} in {self.out}")
         return 0

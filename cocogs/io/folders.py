@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from cocogs.errors import InputError
+from cocogs.errors import InputError, listed
 from cocogs.io.photos import KINDS, PICTURE_SUFFIXES, SUFFIXES, kind, list_files, list_photos, read_header
 from cocogs.io.source import MAX_SIDE
 from cocogs.io.video import is_video
@@ -106,9 +106,8 @@ def find_masks(data: Path, names: list[str]) -> dict[str, Path]:
     found = {name: mask for name in names if (mask := find_mask(data, name, listings))}
     for folder in (data / name for name in _MASK_FOLDERS if not found):
         if folder.is_dir() and (files := sorted(list_files(folder))):
-            more = f" and {len(files) - 1} more" if len(files) > 1 else ""
             raise InputError(
-                f"{folder} holds {files[0]}{more}, but no mask of a photo: name the mask of "
+                f"{folder} holds {listed(files, 1)}, but no mask of a photo: name the mask of "
                 f"{Path(names[0]).name} {Path(names[0]).stem}.png, or remove the folder."
             )
     return found
@@ -210,7 +209,7 @@ def usage_line(data: Path, used: Collection[Path]) -> str:
     if not unused:
         return f"All {total} photos in {data} are used.{told}"
     groups = [
-        _listed(names) + (f" ({unread} cannot be read: save as JPEG, PNG, TIFF or WebP)" if unread else "")
+        listed(names) + (f" ({unread} cannot be read: save as JPEG, PNG, TIFF or WebP)" if unread else "")
         for unread, names in sorted(unused.items())
     ]
     return f"{len(files)} of {total} photos in {data} are used; not used: {'; '.join(groups)}.{told}"
@@ -230,12 +229,6 @@ def _searched(data: Path, files: set[str]) -> list[Path]:
 
 def _kinds(kinds: Iterable[str]) -> str:
     return " or ".join(sorted(set(kinds)))
-
-
-def _listed(names: list[str]) -> str:
-    """The first three names, and how many more there are."""
-    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return ", ".join(name or "''" for name in names[:3]) + more
 
 
 def read_hold(data: Path) -> int | None:
@@ -299,11 +292,11 @@ def _match(names: list[str], folder: Path, full_size: Path | None) -> dict[str, 
     absent = [name for name in names if not os.path.isfile(folder / name) and _stem(name) not in stems]
     if not absent and all(Path(name.replace("\\", "/")).name == name for name in names):
         raise InputError(
-            f"{folder} holds several photos that the cameras may mean by {_listed(names)}: export them with "
+            f"{folder} holds several photos that the cameras may mean by {listed(names)}: export them with "
             "the full names of the photos, or remove the camera model so that cameras are computed anew."
         )
     raise InputError(
-        f"{folder} lacks {_listed(absent or names)}, which the cameras name: "
+        f"{folder} lacks {listed(absent or names)}, which the cameras name: "
         "copy the missing photos there, or remove the camera model so that cameras are computed anew."
     )
 

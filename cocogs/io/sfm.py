@@ -14,7 +14,7 @@ import pycolmap
 import torch
 from PIL import Image
 
-from cocogs.errors import InputError, reason_of
+from cocogs.errors import InputError, counted, listed, reason_of
 from cocogs.io import cached_model, colmap, sfm_checks
 from cocogs.io.mapping import FEWEST_PHOTOS, place_cameras
 from cocogs.io.matching import (
@@ -105,8 +105,8 @@ def reconstruct(
 def _check_names(folder: Path, names: list[str]) -> None:
     if len(names) < FEWEST_PHOTOS:
         raise InputError(
-            f"{folder} holds {_count(len(names), 'photo')}: give at least {FEWEST_PHOTOS} of the same scene, "
-            "taken from different places."
+            f"{folder} holds {counted(len(names), 'photo')}: give at least {FEWEST_PHOTOS} of the same "
+            "scene, taken from different places."
         )
     # Python writes bytes that are not UTF-8 as lone surrogates; COLMAP's files cannot hold them.
     if strange := [name for name in names if any("\ud800" <= letter <= "\udfff" for letter in name)]:
@@ -140,7 +140,7 @@ def _camera_groups(folder: Path, headers: dict[str, PhotoHeader]) -> list[list[s
     if odd:
         example = f"{sizes[odd[0]][0]}x{sizes[odd[0]][1]}"
         raise InputError(
-            f"{folder} holds photos of different sizes ({_some(odd)}: {example} px, the others "
+            f"{folder} holds photos of different sizes ({listed(odd)}: {example} px, the others "
             f"{usual[0]}x{usual[1]}): keep the uncropped photos of one camera, or give a COLMAP model."
         )
     groups = defaultdict(list)
@@ -210,12 +210,12 @@ def _run(job: Job, groups: list[list[str]], folder: Path, sequential: bool) -> l
     placed = models[0].num_reg_images() if models else 0
     if placed < FEWEST_PHOTOS:
         raise InputError(
-            f"{folder}: only {placed} of {_count(len(names), 'photo')} could be placed: "
+            f"{folder}: only {placed} of {counted(len(names), 'photo')} could be placed: "
             "take more photos that overlap by two thirds, with texture in focus, moving sideways in between."
         )
     if problem := sfm_checks.impossible_lens(models[0]):
         raise InputError(
-            f"{folder}: {placed} of {_count(len(names), 'photo')} were placed, but with an impossible lens "
+            f"{folder}: {placed} of {counted(len(names), 'photo')} were placed, but with an impossible lens "
             f"({problem}): mask what does not move with the scene, or take more photos that overlap by two "
             "thirds."
         )
@@ -246,30 +246,21 @@ def _report(source: Source, names: list[str], notes: dict, say: Say) -> None:
     for group in notes.get("apart", []):
         missing = [name for name in missing if name not in group]
         say(
-            f"{_count(len(group), 'photo')} form a separate group that overlaps too little with the rest and "
-            f"will not be used; photos in between would join them: {_some(group, 10)}."
+            f"{counted(len(group), 'photo')} form a separate group that overlaps too little with the rest "
+            f"and will not be used; photos in between would join them: {listed(group, 10)}."
         )
     if missing:
         say(
-            f"{_count(len(missing), 'photo')} could not be placed and will not be used (too blurred, or too "
-            f"little in common with the others): {_some(missing, 10)}."
+            f"{counted(len(missing), 'photo')} could not be placed and will not be used (too blurred, or too "
+            f"little in common with the others): {listed(missing, 10)}."
         )
     if zoomed := notes.get("zoomed"):
         say(
-            f"{_count(len(zoomed), 'photo')} seem to be of another focal length (about "
+            f"{counted(len(zoomed), 'photo')} seem to be of another focal length (about "
             f"{_span(list(zoomed.values()))} px, the others {notes['focal_length']} px) and no EXIF tells "
-            f"it, so positions may be far off; keep photos of one focal length: {_some(list(zoomed), 10)}."
+            f"it, so positions may be far off; keep photos of one focal length: {listed(list(zoomed), 10)}."
         )
 
 
 def _span(values: list[int]) -> str:
     return str(values[0]) if min(values) == max(values) else f"{min(values)} to {max(values)}"
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" + ("" if number == 1 else "s")
-
-
-def _some(names: list[str], most: int = 3) -> str:
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
