@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Float64
 from torch import Tensor
@@ -217,6 +218,13 @@ def pose_at(rotation: Float[Tensor, "3 3"], position: Float[Tensor, "3"]) -> Flo
     # numpy's product, which differs from torch's in the last bit.
     pose[:3, 3] = torch.from_numpy(-rotation.numpy() @ position.numpy())
     return pose
+
+
+def pose_from_opengl(
+    rotation: Float64[np.ndarray, "3 3"], position: Float64[np.ndarray, "3"]
+) -> Float64[Tensor, "4 4"]:
+    """`cam_from_world` from world-from-camera with OpenGL's axes: x right, y up, z backward."""
+    return pose_at(torch.from_numpy(rotation * (1, -1, -1)).T, torch.from_numpy(position.copy()))
 
 
 def where_axes_meet(cameras: Sequence[Camera]) -> tuple[Float[Tensor, "3"], float]:

@@ -11,8 +11,7 @@ import numpy as np
 import torch
 
 from cocogs.errors import InputError
-from cocogs.io.folders import FULL_SIZE, find_pictures
-from cocogs.io.photos import read_header
+from cocogs.io.folders import stored_sizes
 from cocogs.io.source import Intrinsics, Shot, Source
 
 _HEAD = b"# Bundle file v0."
@@ -39,10 +38,10 @@ def read(path: Path, data: Path) -> Source:
     table = np.array([[next(numbers) for _ in range(15)] for _ in range(cameras)])
     names = _names(path, data, cameras)
     placed = [(name, row) for name, row in zip(names, table, strict=True) if row[0] > 0]
-    paths = find_pictures(data, [name for name, _ in placed], FULL_SIZE).paths
+    sizes = stored_sizes(data, [name for name, _ in placed])
     shots = []
     for name, row in sorted(placed, key=lambda pair: pair[0]):
-        width, height = read_header(paths[name]).size(upright=False)
+        width, height = sizes[name]
         lens = Intrinsics("RADIAL", width, height, (row[0], width / 2, height / 2, row[1], row[2]))
         pose = np.eye(4)
         pose[:3, :3], pose[:3, 3] = row[3:12].reshape(3, 3), row[12:]

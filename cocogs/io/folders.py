@@ -84,6 +84,16 @@ def find_pictures(data: Path, names: list[str], size: Size) -> Pictures:
     return Pictures(folder, shrunk_by, _match(names, folder, folders.get(1)))
 
 
+def stored_sizes(data: Path, names: list[str]) -> dict[str, tuple[int, int]]:
+    """(width, height) in px of the named full-size photos, as stored, for cameras that do not tell.
+
+    Raises:
+        InputError: there are no such photos, or they cannot be read.
+    """
+    paths = find_pictures(data, names, FULL_SIZE).paths
+    return {name: read_header(path).size(upright=False) for name, path in paths.items()}
+
+
 def list_largest(data: Path) -> list[str]:
     """Sorted names of the full-size photos or, where there are none, of the largest copies.
 

@@ -15,7 +15,7 @@ import plyfile
 import torch
 from torch import Tensor
 
-from cocogs.camera import is_rotation, pose_at
+from cocogs.camera import is_rotation, pose_from_opengl
 from cocogs.errors import InputError, reason_of
 from cocogs.io.json_file import read_json
 from cocogs.io.photos import SUFFIXES, read_header
@@ -255,12 +255,14 @@ def _pose(frame: _Frame) -> Tensor:
     except (KeyError, TypeError, ValueError, OverflowError):
         world_from_camera = np.empty(0)
     valid = world_from_camera.shape in ((3, 4), (4, 4)) and fits_float32(world_from_camera)
-    rotation = torch.from_numpy(world_from_camera[:3, :3] * (1, -1, -1) if valid else np.zeros((3, 3))).T
-    if not is_rotation(rotation):
+    pose = (
+        pose_from_opengl(world_from_camera[:3, :3], world_from_camera[:3, 3]) if valid else torch.zeros(4, 4)
+    )
+    if not is_rotation(pose[:3, :3]):
         raise InputError(
             f'{frame.path}: "transform_matrix" of {frame.name} is not a rigid pose: export it again.'
         )
-    return pose_at(rotation, torch.from_numpy(world_from_camera[:3, 3]))
+    return pose
 
 
 def _points(content: dict, path: Path) -> tuple[Tensor | None, Tensor | None]:

@@ -7,11 +7,9 @@ drift is not corrected; photos whose cameras were aligned anew reconstruct sharp
 from pathlib import Path
 
 import numpy as np
-import torch
 from scipy.spatial.transform import Rotation
-from torch import Tensor
 
-from cocogs.camera import pose_at
+from cocogs.camera import pose_from_opengl
 from cocogs.io.json_file import read_json
 from cocogs.io.source import Intrinsics, Shot, Source
 
@@ -36,7 +34,7 @@ def read_polycam(path: Path, data: Path) -> Source:
         values = tuple(float(said[key]) for key in ("fx", "fy", "cx", "cy"))
         lens = Intrinsics("PINHOLE", int(said["width"]), int(said["height"]), values)
         name = _photo(photos, file.stem).relative_to(data).as_posix()
-        shots.append(Shot(name, lens, _from_opengl(pose[:, :3], pose[:, 3]), upright=False))
+        shots.append(Shot(name, lens, pose_from_opengl(pose[:, :3], pose[:, 3]), upright=False))
     return Source(sorted(shots, key=lambda shot: shot.name))
 
 
@@ -69,17 +67,12 @@ def read_record3d(path: Path, data: Path) -> Source:
             continue
         lens = Intrinsics("PINHOLE", *size, tuple(map(float, values[:4])))
         rotation = Rotation.from_quat(np.array(pose[:4], float)).as_matrix()
-        placed = _from_opengl(rotation, np.array(pose[4:7], float))
+        placed = pose_from_opengl(rotation, np.array(pose[4:7], float))
         shots.append(Shot(photo.relative_to(data).as_posix(), lens, placed, upright=False))
     return Source(sorted(shots, key=lambda shot: shot.name))
 
 
-def _from_opengl(rotation: np.ndarray, position: np.ndarray) -> Tensor:
-    axes = (rotation * (1, -1, -1)).T
-    return pose_at(torch.from_numpy(axes.copy()), torch.from_numpy(position.copy()))
-
-
 def _photo(folder: Path, stem: str) -> Path:
-    """The photo of this stem; the first of the suffixes where there is none."""
+    """The photo of this stem; where there is none, the name that it would most likely have."""
     files = [folder / f"{stem}{suffix}" for suffix in _PHOTO_SUFFIXES]
     return next((file for file in files if file.is_file()), files[0])

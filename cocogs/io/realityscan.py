@@ -14,10 +14,9 @@ import numpy as np
 import torch
 from scipy.spatial.transform import Rotation
 
-from cocogs.camera import pose_at
+from cocogs.camera import pose_at, pose_from_opengl
 from cocogs.errors import InputError
-from cocogs.io.folders import FULL_SIZE, find_pictures, list_largest, photo_folder
-from cocogs.io.photos import read_header
+from cocogs.io.folders import list_largest, photo_folder, stored_sizes
 from cocogs.io.source import Intrinsics, Shot, Source, opencv_lens
 
 FILM = 36.0  # mm, the longer side
@@ -47,14 +46,12 @@ def read_table(path: Path, data: Path) -> Source:
     assert skip is not None
     with path.open(encoding="utf-8-sig", newline="") as stream:
         rows = list(csv.DictReader(stream.readlines()[skip:], skipinitialspace=True))
-    sizes = _sizes(data, [row["#name"] for row in rows])
+    sizes = stored_sizes(data, [row["#name"] for row in rows])
     shots = []
     for row in rows:
         heading, pitch, roll = (float(row[name]) for name in ("heading", "pitch", "roll"))
         turn = Rotation.from_euler("ZXY", (-heading, pitch, roll), degrees=True).as_matrix()
-        axes = (turn * (1, -1, -1)).T  # from OpenGL's axes to OpenCV's
-        position = np.array([float(row[name]) for name in ("x", "y", "alt")])
-        pose = pose_at(torch.from_numpy(axes.copy()), torch.from_numpy(position))
+        pose = pose_from_opengl(turn, np.array([float(row[name]) for name in ("x", "y", "alt")]))
         focal, px, py = (float(row[name]) / FILM for name in ("f", "px", "py"))
         terms = [float(row.get(name) or 0) for name in ("k1", "k2", "k3", "k4", "t1", "t2")]
         lens = _lens(path, row["#name"], sizes[row["#name"]], (focal, px, py), terms)
@@ -78,7 +75,7 @@ def read_sidecars(path: Path, data: Path) -> Source:
     """Rotation is camera-from-world with OpenCV axes, row by row; Position is the camera's."""
     files = {file.relative_to(path).with_suffix("").as_posix(): file for file in path.rglob("*.xmp")}
     names = [name for name in list_largest(data) if Path(name).with_suffix("").as_posix() in files]
-    sizes = _sizes(data, names)
+    sizes = stored_sizes(data, names)
     shots = []
     for name in names:
         file = files[Path(name).with_suffix("").as_posix()]
@@ -103,12 +100,6 @@ def _metadata(file: Path) -> Mapping[str, str]:
         pairs = [*element.attrib.items(), (element.tag, element.text or "")]
         said |= {key.removeprefix(_XCR): value for key, value in pairs if key.startswith(_XCR)}
     return said
-
-
-def _sizes(data: Path, names: list[str]) -> dict[str, tuple[int, int]]:
-    """Of the full-size photos, as stored: the exports do not tell."""
-    paths = find_pictures(data, names, FULL_SIZE).paths
-    return {name: read_header(path).size(upright=False) for name, path in paths.items()}
 
 
 def _lens(
