@@ -1,4 +1,5 @@
-"""How many threads work: the compiled passes take all that torch has, torch itself sometimes one."""
+"""How many cores there are, and how many threads work on them: the compiled passes take all that torch has,
+torch itself sometimes one."""
 
 import os
 from collections.abc import Iterator

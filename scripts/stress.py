@@ -215,15 +215,11 @@ def main() -> None:
         parser.add_argument(hidden, type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--stage", help=argparse.SUPPRESS)
     options = parser.parse_args()
-    width, height = map(int, options.size.split("x"))
-    if options.stage == "make":
-        size = (width, height)
-        make_set(options.data, int(options.photos), size, options.bases, options.distinct, options.sfm)
-        return
     if options.stage:
         {"open": open_only, "start": start_only}[options.stage](options.data, options.cache)
         return
     rows = []
+    width, height = map(int, options.size.split("x"))
     for photos in map(int, options.photos.split(",")):
         folder = options.out / str(photos)
         data, out = folder / "data", folder / "run"

@@ -145,9 +145,12 @@ def test_a_glance_finds_the_same_detail_as_the_whole_photo(tmp_path: Path) -> No
         whole = measure_photo(
             view.camera, scene.photo(view), None if mask is None else torch.from_numpy(mask).float(), points
         )
-        depths, energies = glance_at_photo(view.camera, pixels, mask, points)
+        depths, energies, blurs = glance_at_photo(view.camera, pixels, mask, points, blur_points=len(points))
         torch.testing.assert_close(depths, whole[0], equal_nan=True)
         torch.testing.assert_close(energies, whole[1], equal_nan=True, rtol=1e-4, atol=1e-9)
+        torch.testing.assert_close(blurs, whole[2], equal_nan=True, rtol=1e-2, atol=1e-3)
+        some = glance_at_photo(view.camera, pixels, mask, points, blur_points=50)[2]
+        assert 10 < int((~some.isnan()).sum()) <= 50
         assert 100 < int((~depths.isnan()).sum()) < len(points)
 
 
@@ -163,7 +166,9 @@ def test_of_many_photos_some_are_read(tmp_path: Path, monkeypatch: pytest.Monkey
     known = (~blurs.isnan()).any(1).nonzero()[:, 0].tolist()
     assert set(known) <= set(evidence.compared)
     assert not evidence.energies.isnan().all(1).any(), "the others are glanced at"
+    read.clear()
     _, every = measure_photos(scene, every=True)
+    assert len(read) == 4
     assert (~every.isnan()).any(1).sum() > len(known)
 
 

@@ -216,6 +216,20 @@ def test_command_writes_page_picture_maps_and_json(varied: Path, tmp_path: Path,
     assert picture.shape == (180, 240, 3)
 
 
+def test_of_many_photos_most_are_read_around_points(
+    varied: Path, tmp_path: Path, monkeypatch, capsys
+) -> None:
+    """Their blur is found all the same, and the command says so."""
+    every = inspect(varied, tmp_path / "every")
+    monkeypatch.setattr("cocogs.optics.evidence.MOST_COMPARED", len(every.photos) - 2)
+    assert main(["inspect", str(varied)]) == 0
+    assert f"2 of the {len(every.photos)} photos were read only around points" in capsys.readouterr().out
+    some = inspect(varied, tmp_path / "some")
+    assert every.glanced == 0 and some.glanced == 2
+    for one, other in zip(every.photos, some.photos, strict=True):
+        assert one.blur is not None and other.blur == pytest.approx(one.blur, rel=0.2)
+
+
 def test_command_warns_with_exit_code_0(alike: Path, tmp_path: Path, capsys) -> None:
     out = tmp_path / "out"
     assert main(["inspect", str(alike), "--out", str(out)]) == 0

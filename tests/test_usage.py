@@ -154,6 +154,29 @@ def test_what_is_not_used_is_named(tmp_path: Path) -> None:
     assert folders.usage_line(tmp_path, paths) == f"All 3 photos in {tmp_path} are used."
 
 
+def test_pictures_in_folders_with_names_of_other_things_are_told(tmp_path: Path) -> None:
+    """Unless cameras name them; masks and smaller copies are never told."""
+    _fill(
+        tmp_path,
+        "a.png",
+        "b.png",
+        "normal/c.jpg",
+        "normal/in/d.jpg",
+        "Cache/e.png",
+        "masks/a.png",
+        "depth/f.txt",
+    )
+    paths = [tmp_path / name for name in ("a.png", "b.png")]
+    all_used = f"All 2 photos in {tmp_path} are used. Left out, for what their folders are called: "
+    assert folders.usage_line(tmp_path, paths) == f"{all_used}1 in Cache/, 2 in normal/."
+    named = [*paths, tmp_path / "Cache" / "e.png"]
+    assert folders.usage_line(tmp_path, named).endswith("called: 2 in normal/.")
+    for path in paths:
+        path.unlink()
+    with pytest.raises(InputError, match=r"holds pictures only in Cache/, normal/: call the folder"):
+        open_scene(tmp_path, tmp_path / "run")
+
+
 @pytest.mark.parametrize(
     ("files", "taken"),
     [

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from cocogs.cli.options import PRESET_DECIDES, check_whole_numbers, split_list, split_whole_numbers
+from cocogs.cli.options import STANDARD_DECIDES, check_whole_numbers, split_list, split_whole_numbers
 from cocogs.cli.words import speaker
 from cocogs.errors import InputError
 
@@ -41,9 +41,9 @@ class Bench:
     )
     """Do the runs on a Ray cluster, by the address of its head, such as 10.0.0.1:6379; auto finds one that
     was started here. All machines must see the folders under the same paths."""
-    iterations: Annotated[int | None, arg(metavar="N", help_behavior_hint=PRESET_DECIDES)] = None
+    iterations: Annotated[int | None, arg(metavar="N", help_behavior_hint=STANDARD_DECIDES)] = None
     """Training steps of every run."""
-    max_gaussians: Annotated[int | None, arg(metavar="N", help_behavior_hint=PRESET_DECIDES)] = None
+    max_gaussians: Annotated[int | None, arg(metavar="N", help_behavior_hint=STANDARD_DECIDES)] = None
     """Largest number of splats of every run."""
     downscale: Annotated[int | None, arg(metavar="N", help_behavior_hint="(default: the benchmark's)")] = None
     """Shrink the photos N times; truth scenes are not shrunk by default."""

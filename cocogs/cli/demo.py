@@ -6,7 +6,7 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from cocogs.cli.options import PRESET_DECIDES, check_whole_numbers
+from cocogs.cli.options import STANDARD_DECIDES, check_whole_numbers
 from cocogs.cli.words import speaker
 
 
@@ -20,7 +20,7 @@ class Demo:
 
     run_folder: Annotated[Positional[Path], arg(metavar="[RUN]")] = Path("runs/demo")
     """Folder for the result; the page is RUN/report.html."""
-    iterations: Annotated[int | None, arg(metavar="N", help_behavior_hint=PRESET_DECIDES)] = None
+    iterations: Annotated[int | None, arg(metavar="N", help_behavior_hint=STANDARD_DECIDES)] = None
     """Training steps. Fewer take less time and give softer pictures."""
 
     def run(self) -> int:

@@ -74,7 +74,7 @@ class Inspect:
         from cocogs.checkpoint import is_trained
         from cocogs.io.lock import alone_in
         from cocogs.measure.inspection import inspect_scene
-        from cocogs.measure.inspection_page import ABOUT_TABLE, photo_table, write_inspection
+        from cocogs.measure.inspection_page import about_table, photo_table, write_inspection
         from cocogs.measure.text_table import print_table
         from cocogs.scene import open_scene
 
@@ -99,7 +99,7 @@ class Inspect:
             print(inspection.to_json())
         else:
             print_table(*photo_table(inspection), console)
-            console.print(ABOUT_TABLE)
+            console.print(about_table(inspection))
         for line in inspection.summary:
             console.print(f"Warning: {line}" if inspection.warnings else line)
         if inspection.exif.sentence:

@@ -5,7 +5,7 @@ from pathlib import Path
 from cocogs.config import LARGEST, Config, DataConfig, OptimConfig, StrategyConfig, limits_of
 from cocogs.errors import InputError, check_number
 
-PRESET_DECIDES = "(default: the preset's)"
+STANDARD_DECIDES = "(default: that of quality standard)"
 SIZE_DECIDES = "(default: longer side at most 800 px)"
 QUALITY_DECIDES = "(default: the quality's)"
 DATA_DECIDES = "(default: as a file hold=N or transforms.json says, else none)"

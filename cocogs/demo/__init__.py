@@ -26,7 +26,7 @@ def run_demo(run: Path, iterations: int | None, say: Callable[[str], None]) -> i
 
     Args:
         run: the folder for the result; the page is `run`/report.html.
-        iterations: training steps; None: the preset's.
+        iterations: training steps; None: those of quality standard.
 
     Returns:
         The exit code: 0, or that of the command that failed or was stopped.

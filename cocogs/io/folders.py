@@ -8,7 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cocogs.errors import InputError, listed
-from cocogs.io.photos import KINDS, PICTURE_SUFFIXES, SUFFIXES, kind, list_files, list_photos, read_header
+from cocogs.io.photos import (
+    KINDS,
+    PICTURE_SUFFIXES,
+    SUFFIXES,
+    kind,
+    list_files,
+    list_left_out,
+    list_photos,
+    read_header,
+)
 from cocogs.io.source import MAX_SIDE
 from cocogs.io.video import is_video
 
@@ -184,6 +193,11 @@ def no_photos(folder: Path) -> InputError:
         )
     if videos := sorted(file for file in folder.iterdir() if is_video(file)):
         return InputError(f"{folder} holds no photo, but a video: give the video itself, {videos[0]}.")
+    if left := [f"{name}/" for name in list_left_out(folder)]:
+        return InputError(
+            f"{folder} holds pictures only in {listed(left)}: call the folder something else if these are "
+            "your photos."
+        )
     return InputError(f"{folder} holds no photo ({KINDS}): name the folder that holds your photos.")
 
 
@@ -192,7 +206,8 @@ def usage_line(data: Path, used: Collection[Path]) -> str:
 
     Counted are the files below the folders that the photos come from (all of `data` where that is not
     images/ or images_N/ alone), also those of kinds that cannot be read, such as JPEG XL. Of a photo in
-    several kinds, those that are not used are told apart.
+    several kinds, those that are not used are told apart; so are pictures in folders that are left out for
+    their names.
 
     Args:
         used: the photos' files.
@@ -201,8 +216,12 @@ def usage_line(data: Path, used: Collection[Path]) -> str:
     by_stem = {os.path.splitext(path)[0].lower(): kind(path) for path in files}
     unused: dict[str, list[str]] = {}
     twins: dict[str, str] = {}
+    left: list[str] = []
     for folder in _searched(data, files):
         prefix = "" if folder == data else f"{folder.relative_to(data).as_posix()}/"
+        for name, inner in list_left_out(folder).items():
+            if count := sum(os.path.abspath(folder / file) not in files for file in inner):
+                left.append(f"{count} in {prefix}{name}/")
         readable = set(list_photos(folder, [os.path.relpath(path, folder) for path in files]))
         for name in sorted(list_files(folder)):
             path = os.path.abspath(folder / name)
@@ -216,6 +235,7 @@ def usage_line(data: Path, used: Collection[Path]) -> str:
     total = len(files) + sum(map(len, unused.values()))
     said = f" Of {len(twins)} the {_kinds(by_stem[stem.lower()] for stem in twins)} is used, not the "
     told = f"{said}{_kinds(twins.values())}." if twins else ""
+    told += f" Left out, for what their folders are called: {listed(left)}." if left else ""
     if not unused:
         return f"All {total} photos in {data} are used.{told}"
     groups = [

@@ -134,7 +134,7 @@ def extract_features(job: Job, names: Sequence[str]) -> None:
     if job.masks.is_dir():
         reader.mask_path = job.masks
     with pycolmap.Database.open(job.database) as database:
-        numbers = {image.name: image.image_id for image in database.read_all_images()}
+        numbers = image_ids(database)
         left = [name for name in names if not database.exists_descriptors(numbers[name])]
     progress = Progress("Finding features", len(names), job.say, start=len(names) - len(left))
     for batch in batches(left, FEATURE_BATCH):
@@ -159,7 +159,7 @@ def match_features(job: Job, names: Sequence[str], pairs: Sequence[tuple[int, in
     pairing = pycolmap.ImportedPairingOptions()
     pairing.match_list_path = job.work / "pairs.txt"
     with pycolmap.Database.open(job.database) as database:
-        numbers = {image.name: image.image_id for image in database.read_all_images()}
+        numbers = image_ids(database)
         ids = [numbers[name] for name in names]
         left = [pair for pair in pairs if not database.exists_two_view_geometry(ids[pair[0]], ids[pair[1]])]
     progress = Progress("Matching pairs of photos", len(pairs), job.say, start=len(pairs) - len(left))
@@ -215,6 +215,11 @@ def matched_pairs(job: Job, most: int | None = None) -> list[MatchedPair]:
             pixels = [database.read_keypoints(number)[:, :2].astype(np.float64) for number in (one, other)]
             found.append(MatchedPair(names[one], names[other], pixels[0][rows[:, 0]], pixels[1][rows[:, 1]]))
     return found
+
+
+def image_ids(database: pycolmap.Database) -> dict[str, int]:
+    """The numbers of the photos in a database, by name."""
+    return {image.name: image.image_id for image in database.read_all_images()}
 
 
 def batches(items: Sequence, size: int) -> Iterator[Sequence]:

@@ -19,7 +19,7 @@ from scipy.sparse.csgraph import minimum_spanning_tree
 from scipy.spatial import KDTree
 from torch import Tensor
 
-from cocogs.io.matching import Job, batches, whole
+from cocogs.io.matching import Job, batches, image_ids, whole
 from cocogs.io.progress import Progress
 from cocogs.threads import pass_threads, torch_on_one
 
@@ -191,7 +191,8 @@ def _places_by_gps(job: Job, names: Sequence[str]) -> np.ndarray:
     """
     places = np.full((len(names), 3), np.nan)
     with pycolmap.Database.open(job.database) as database:
-        rows = {image.image_id: names.index(image.name) for image in database.read_all_images()}
+        numbers = image_ids(database)
+        rows = {numbers[name]: row for row, name in enumerate(names)}
         for prior in database.read_all_pose_priors():
             if prior.coordinate_system == pycolmap.PosePriorCoordinateSystem.WGS84:
                 row = rows[prior.corr_data_id.id]
@@ -205,7 +206,7 @@ def _places_by_gps(job: Job, names: Sequence[str]) -> np.ndarray:
 def _looks(job: Job, names: Iterable[str]) -> list[Tensor]:
     """(<= LOOK, 128) uint8 descriptors of each photo's largest features: they survive defocus best."""
     with pycolmap.Database.open(job.database) as database:
-        numbers = {image.name: image.image_id for image in database.read_all_images()}
+        numbers = image_ids(database)
         return [_largest_features(database, numbers[name]) for name in names]
 
 

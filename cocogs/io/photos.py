@@ -6,6 +6,7 @@ Arrays are numpy, (H, W, 3), in the file's own depth: uint8 or uint16, sRGB-enco
 import os
 import re
 from collections.abc import Collection, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -51,10 +52,9 @@ KINDS = "JPEG, PNG, TIFF, WebP, HEIC, AVIF or RAW"
 # What a file beside a photo is called that belongs to the photo but is none: NAME_mask.png, NAME.depth.png.
 _COMPANION = re.compile(r"(.+)[._](mask|depth|normal|alpha)([._]\d+)?$", re.IGNORECASE)
 # Folders whose pictures are not photos of the scene: masks, depths, smaller copies, what programs keep.
-_NOT_PHOTOS = re.compile(
-    r"masks?|depths?|normals?|segmentations?|cache|thumbnails?|thumbs|images_\d+|sparse|dense|colmap|distorted|@eadir",
-    re.IGNORECASE,
-)
+_NOT_PHOTOS = re.compile(r"masks?|thumbnails?|thumbs|images_\d+|colmap|@eadir", re.IGNORECASE)
+# Folders that are as often, but that somebody may call so who keeps photos there: the user is told.
+_HARDLY_PHOTOS = re.compile(r"depths?|normals?|segmentations?|cache|sparse|dense|distorted", re.IGNORECASE)
 # The EXIF orientations that undo these; the other six undo themselves.
 _TURN_BACK = {6: 8, 8: 6}
 
@@ -141,6 +141,35 @@ def list_files(folder: Path) -> Iterator[str]:
     Raises:
         InputError: a folder cannot be read.
     """
+    for place, _, files in _walk(folder):
+        for file in files:
+            path = os.path.join(place, file)
+            is_lost = os.path.islink(path) and not os.path.exists(path)  # its disk is not there: told by name
+            if not file.startswith(".") and (os.path.isfile(path) or is_lost):
+                yield Path(place, file).relative_to(folder).as_posix()
+
+
+def list_left_out(folder: Path) -> dict[str, list[str]]:
+    """The pictures in subfolders that `list_photos` leaves out for names that a folder of photos may have
+    too, such as normal/. By subfolder; both relative to `folder`. Unreadable subfolders are passed over.
+
+    Raises:
+        InputError: another folder cannot be read.
+    """
+    found = {}
+    for place, passed, _ in _walk(folder):
+        for inner in (Path(place, name) for name in passed if _HARDLY_PHOTOS.fullmatch(name)):
+            subfolder = inner.relative_to(folder).as_posix()
+            with suppress(InputError):
+                files = [
+                    f"{subfolder}/{name}" for name in list_files(inner) if name.lower().endswith(SUFFIXES)
+                ]
+                found |= {subfolder: files} if files else {}
+    return found
+
+
+def _walk(folder: Path) -> Iterator[tuple[str, list[str], list[str]]]:
+    """Each folder that may hold photos, the names of its subfolders that may not, and those of its files."""
 
     def refuse(error: OSError) -> None:
         raise InputError(
@@ -149,17 +178,14 @@ def list_files(folder: Path) -> Iterator[str]:
 
     seen = set()
     for place, folders, files in os.walk(folder, onerror=refuse, followlinks=True):
-        folders[:] = sorted(name for name in folders if _may_hold_photos(Path(place, name)))
+        passed = sorted(name for name in folders if not _may_hold_photos(Path(place, name)))
+        folders[:] = sorted(set(folders).difference(passed))
         status = os.stat(place)
         if (status.st_dev, status.st_ino) in seen:  # a link that leads back
             folders.clear()
             continue
         seen.add((status.st_dev, status.st_ino))
-        for file in files:
-            path = os.path.join(place, file)
-            is_lost = os.path.islink(path) and not os.path.exists(path)  # its disk is not there: told by name
-            if not file.startswith(".") and (os.path.isfile(path) or is_lost):
-                yield Path(place, file).relative_to(folder).as_posix()
+        yield place, passed, files
 
 
 def read_header(path: Path) -> PhotoHeader:
@@ -275,7 +301,8 @@ def _may_hold_photos(folder: Path) -> bool:
     """No hidden folder, none of masks or copies, and no run folder (which holds copies of the photos)."""
     name = folder.name
     is_run = (folder / "config.json").is_file() and (folder / "cache").is_dir()
-    return not (name.startswith(".") or _NOT_PHOTOS.fullmatch(name) or is_run)
+    is_other = any(names.fullmatch(name) for names in (_NOT_PHOTOS, _HARDLY_PHOTOS))
+    return not (name.startswith(".") or is_other or is_run)
 
 
 def _is_companion(name: str, stems: set[str]) -> bool:

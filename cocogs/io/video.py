@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from cocogs.errors import InputError, check_number, reason_of
+from cocogs.errors import InputError, reason_of
 from cocogs.io.atomic import replacing, write_text
 from cocogs.io.json_file import read_own_json
+from cocogs.io.mapping import FEWEST_PHOTOS
 from cocogs.io.progress import Progress, Say
 from cocogs.io.video_color import to_srgb
 
@@ -68,15 +69,14 @@ def extract_frames(video: Path, folder: Path, count: int | None, settled: bool, 
     Raises:
         InputError: PyAV is missing, or the file is no video that can be read, or too short.
     """
-    check_number("frames", count, least=3, whole=True)
     status = video.stat()
     stamp = [_VERSION, str(video.resolve()), status.st_size, status.st_mtime_ns, count]
     if settled or read_own_json(folder / _STAMP) == stamp:
         return folder
     look = _look(video, say)
     chosen = choose_frames(look, count)
-    if len(chosen) < 3:
-        raise InputError(f"{video} has {len(look.moved)} frames: give a video with at least 3.")
+    if len(chosen) < FEWEST_PHOTOS:
+        raise InputError(f"{video} has {len(look.moved)} frames: give a video with at least {FEWEST_PHOTOS}.")
     for old in [folder / _STAMP, *folder.glob("*.jpg")]:
         old.unlink(missing_ok=True)
     progress = Progress("Writing frames", len(chosen), say)

@@ -109,6 +109,7 @@ class Inspection:
         method: how the lens was found: photos "compared", "each alone", or "none" (no blur could be measured;
             focus distances are then little more than the mean depth of what a photo shows).
         unplaced: names of photos without a camera.
+        glanced: how many of the photos were not read in full, but around some points.
     """
 
     source: str
@@ -119,6 +120,7 @@ class Inspection:
     depths: list[DepthStep]
     unplaced: list[str]
     exif: ExifAgreement
+    glanced: int = 0
 
     @property
     def lost_ranges(self) -> list[tuple[float, float]]:
@@ -202,7 +204,10 @@ def inspect_scene(scene: Scene) -> Inspection:
     unplaced = [name for name in list_photos(folder, names) if name not in names] if folder.is_dir() else []
     exif = compare_with_exif(found, K, scene)
     steps = depth_steps(evidence, focus, K)
-    return Inspection(str(scene.source), K, method, variation(evidence), found, steps, unplaced, exif)
+    glanced = 0 if evidence.compared is None else len(views) - len(evidence.compared)
+    return Inspection(
+        str(scene.source), K, method, variation(evidence), found, steps, unplaced, exif, glanced
+    )
 
 
 def in_focus_range(focus: Tensor, K: Tensor) -> tuple[Tensor, Tensor]:

@@ -11,13 +11,24 @@ from cocogs.io.atomic import replacing, write_text
 from cocogs.io.page import figure, page, row, section, table
 from cocogs.io.pictures import picture_names, to_picture
 from cocogs.measure.inspection import IN_FOCUS, Inspection
+from cocogs.optics.evidence import BLUR_POINTS
 from cocogs.optics.sharpness import blur_map
 from cocogs.scene import Scene
 
 SHARP_COLOR, SOFT_COLOR = np.array([255, 214, 90]), np.array([40, 20, 90])
 SOFTEST = 3.0
 """px; blur (standard deviation) from which on the colour is darkest."""
-ABOUT_TABLE = f"Distances in scene units; in focus = circle of confusion up to {IN_FOCUS:g} px."
+
+
+def about_table(inspection: Inspection) -> str:
+    """What its figures mean and, of many photos, how they were read."""
+    about = f"Distances in scene units; in focus = circle of confusion up to {IN_FOCUS:g} px."
+    if not inspection.glanced:
+        return about
+    return (
+        f"{about} {inspection.glanced} of the {len(inspection.photos)} photos were read only around points "
+        f"of the scene; their blur was measured at up to {BLUR_POINTS} of these."
+    )
 
 
 def write_inspection(inspection: Inspection, scene: Scene, out: Path) -> None:
@@ -31,7 +42,7 @@ def write_inspection(inspection: Inspection, scene: Scene, out: Path) -> None:
         maps[view.name] = sharpness_picture(scene, view.name)
         with replacing(out / "sharpness" / name) as path:
             to_picture(torch.from_numpy(maps[view.name]).permute(2, 0, 1) / 255).save(path)
-    about = f"{ABOUT_TABLE} {inspection.exif.sentence}"
+    about = f"{about_table(inspection)} {inspection.exif.sentence}"
     sections = [
         section("Focus by depth", " ".join(inspection.summary), picture),
         section("Photos", about, table(*photo_table(inspection))),

@@ -13,12 +13,13 @@ from torch import Tensor
 from cocogs.camera import Camera
 from cocogs.errors import InputError
 from cocogs.io.pixels import to_float
-from cocogs.optics.sharpness import blur_map, gradient_energy
+from cocogs.optics.sharpness import REBLUR, blur_by_energies, gaussian_blur, gradient_energy
 from cocogs.scene import Scene, View
 from cocogs.scene.overlap import covering, seen_by
 
 MOST_POINTS = 5_000
 MOST_COMPARED = 150  # photos; comparing takes the longer the more there are, and these tell the lens as well
+BLUR_POINTS = 400  # of a photo that is not read in full, at which its blur is looked at
 FEW_POINTS = 20  # with fewer in a photo nothing is concluded about its focus
 
 
@@ -26,10 +27,12 @@ FEW_POINTS = 20  # with fewer in a photo nothing is concluded about its focus
 class Evidence:
     """How much detail surrounds P SfM points in V photos, for guessing the lens before training.
 
-    depths: z in scene units, NaN where a photo does not see the point;
-    energies: local gradient energy there, NaN likewise; width: of the first photo, px;
-    ratios: K of each photo over that of the first, to which the K of a search belongs; None: all alike;
-    compared: the photos that are compared with each other to find the lens; None: all.
+    Args:
+        depths: z in scene units, NaN where a photo does not see the point.
+        energies: local gradient energy there, NaN likewise.
+        width: of the first photo, px.
+        ratios: K of each photo over that of the first, to which the K of a search belongs; None: all alike.
+        compared: the photos that are compared with each other to find the lens; None: all.
     """
 
     depths: Float[Tensor, "V P"]
@@ -56,10 +59,10 @@ def measure_photos(
     """What the training photos show of the scene's points: detail, and blur by `blur_map`.
 
     Of more than `MOST_COMPARED` photos, so many are read and compared that see all points between them. Of
-    the others only the surroundings of the points are read, for the detail there; their blur stays NaN.
+    the others only the surroundings of the points are read, for the detail there.
 
     Args:
-        every: read all photos all the same, for the blur of each.
+        every: also look at the blur of these others, at `BLUR_POINTS` of their points. Else it stays NaN.
 
     Raises:
         InputError: none sees any: cameras and points do not fit.
@@ -70,13 +73,14 @@ def measure_photos(
         compared = covering(seen_by([view.camera for view in views], points.cpu()), MOST_COMPARED)
     rows = []
     for index, view in enumerate(views):  # one photo at a time: all of them may be more than the memory holds
-        if every or compared is None or index in compared:
+        if compared is None or index in compared:
             mask = scene.mask(view)
             mask = None if mask is None else mask.to(device)
             rows.append(measure_photo(view.camera, scene.photo(view).to(device), mask, points))
         else:
-            depths, energies = glance_at_photo(view.camera, *scene.stored(view), points)
-            rows.append((depths, energies, torch.full_like(depths, math.nan)))
+            rows.append(
+                glance_at_photo(view.camera, *scene.stored(view), points, BLUR_POINTS if every else 0)
+            )
     depths, energies, blurs = (torch.stack(row) for row in zip(*rows, strict=True))
     if depths.isnan().all():
         raise InputError(f"No photo of {scene.source} sees its points: give cameras and points of one model.")
@@ -120,27 +124,55 @@ def measure_photo(
         values[inside] = picture[y[inside], x[inside]]
         return values
 
-    return torch.where(inside, z, math.nan), at_points(gradient_energy(photo)), at_points(blur_map(photo))
+    energies = gradient_energy(photo)
+    blurs = blur_by_energies(energies, gradient_energy(gaussian_blur(photo, REBLUR)))
+    return torch.where(inside, z, math.nan), at_points(energies), at_points(blurs)
 
 
 def glance_at_photo(
-    camera: Camera, photo: np.ndarray, mask: np.ndarray | None, points: Float[Tensor, "P 3"]
-) -> tuple[Float[Tensor, " P"], Float[Tensor, " P"]]:
-    """Depth and detail as by `measure_photo`, reading 8x8 px around each point.
+    camera: Camera,
+    photo: np.ndarray,
+    mask: np.ndarray | None,
+    points: Float[Tensor, "P 3"],
+    blur_points: int = 0,
+) -> tuple[Float[Tensor, " P"], Float[Tensor, " P"], Float[Tensor, " P"]]:
+    """Depth, detail and blur as by `measure_photo`, reading 8x8 px around each point, 14x14 px for its blur.
 
     Args:
         photo, mask: as stored.
+        blur_points: at so many points at most, evenly spread over their order, the blur is looked at; NaN at
+            the others.
     """
     x, y, z, inside = where_seen(
         camera, None if mask is None else torch.from_numpy(mask.copy()), points.cpu()
     )
-    around = np.arange(-3, 5)
-    rows, columns = y[inside].numpy()[:, None] + around, x[inside].numpy()[:, None] + around
-    grey = to_float(photo[:, rows[:, :, None], columns[:, None, :]]).mean(0)
-    dx, dy = grey[:, :7, 1:] - grey[:, :7, :7], grey[:, 1:, :7] - grey[:, :7, :7]
-    energies = torch.full_like(z, math.nan)
-    energies[inside] = torch.from_numpy((dx**2 + dy**2).mean(axis=(1, 2)))
-    return torch.where(inside, z, math.nan).to(points.device), energies.to(points.device)
+
+    def around(places: Tensor, reach: int) -> np.ndarray:
+        """(K, side, side) brightness around K points; borders repeated."""
+        steps = np.arange(-3 - reach, 5 + reach)
+        rows, columns = (
+            (at[places].numpy()[:, None] + steps).clip(0, size - 1)
+            for at, size in ((y, camera.height), (x, camera.width))
+        )
+        return to_float(photo[:, rows[:, :, None], columns[:, None, :]]).mean(0)
+
+    places = inside.nonzero()[:, 0]
+    energies, blurs = torch.full_like(z, math.nan), torch.full_like(z, math.nan)
+    energies[places] = _energy(around(places, 0))
+    if blur_points and len(places):
+        places = places[:: math.ceil(len(places) / blur_points)]
+        reach = math.ceil(3 * REBLUR)
+        after = gaussian_blur(torch.from_numpy(around(places, reach)), REBLUR)
+        after = _energy(after[:, reach:-reach, reach:-reach].numpy())
+        blurs[places] = blur_by_energies(energies[places], after)
+    depths = torch.where(inside, z, math.nan)
+    return depths.to(points.device), energies.to(points.device), blurs.to(points.device)
+
+
+def _energy(around: Float[np.ndarray, "K 8 8"]) -> Float[Tensor, " K"]:
+    """`gradient_energy` in the middle of each piece."""
+    dx, dy = around[:, :7, 1:] - around[:, :7, :7], around[:, 1:, :7] - around[:, :7, :7]
+    return torch.from_numpy((dx**2 + dy**2).mean(axis=(1, 2)))
 
 
 def where_seen(

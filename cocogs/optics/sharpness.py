@@ -26,12 +26,16 @@ def blur_map(photo: Float[Tensor, "3 H W"]) -> Float[Tensor, "H W"]:
     falls with the square of frequency, energy is proportional to 1 / (blur^2 + added^2). NaN where there is
     no texture to tell from; soft texture looks like blur.
     """
-    before, after = gradient_energy(photo), gradient_energy(gaussian_blur(photo, REBLUR))
+    return blur_by_energies(gradient_energy(photo), gradient_energy(gaussian_blur(photo, REBLUR)))
+
+
+def blur_by_energies(before: Float[Tensor, "*P"], after: Float[Tensor, "*P"]) -> Float[Tensor, "*P"]:
+    """See `blur_map`, from the gradient energies before and after blurring by `REBLUR`."""
     blur = REBLUR / (before / after.clamp_min(1e-12) - 1).clamp_min(1e-2).sqrt()
     return torch.where(before > 10 * DETAIL_FLOOR, blur, math.nan)
 
 
-def gaussian_blur(photo: Float[Tensor, "3 H W"], deviation: float) -> Float[Tensor, "3 H W"]:
+def gaussian_blur(photo: Float[Tensor, "C H W"], deviation: float) -> Float[Tensor, "C H W"]:
     """The photo convolved with a Gaussian of this standard deviation in px; borders repeated."""
     reach = math.ceil(3 * deviation)
     x = torch.arange(-reach, reach + 1, dtype=photo.dtype, device=photo.device)

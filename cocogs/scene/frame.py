@@ -126,5 +126,5 @@ def parallax(cameras: Sequence[Camera], points: Tensor) -> float:
 
 
 def _sample(points: Tensor) -> Tensor:
-    """(<= SAMPLE, 3) float64: every so many points."""
+    """(< 2 SAMPLE, 3) float64: every so many points, at least SAMPLE of more."""
     return points[:: max(1, len(points) // SAMPLE)].double()

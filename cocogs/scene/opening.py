@@ -65,7 +65,7 @@ def open_scene(
         InputError: the data cannot be used; the message says what to do.
     """
     data, cache = Path(data), Path(cache)
-    _check_request(data, longer_side, downscale, test_every)
+    _check_request(data, longer_side=longer_side, downscale=downscale, test_every=test_every, frames=frames)
     is_video = video.is_video(data)
     if frames is not None and not is_video:
         raise InputError(f"{data} is a folder, and `frames` chooses frames of a video: leave `frames` out.")
@@ -94,13 +94,12 @@ def open_scene(
     return scene
 
 
-def _check_request(data: Path, longer_side: int, downscale: int | None, test_every: int | None) -> None:
+def _check_request(data: Path, **settings: int | None) -> None:
     if not (data.is_dir() or video.is_video(data)):
         problem = "is not a folder" if data.exists() else "does not exist"
         raise InputError(f"{data} {problem}: name the folder that holds your photos, or a video.")
-    check_number("longer_side", longer_side, **limits_of(DataConfig, "longer_side"))
-    check_number("downscale", downscale, **limits_of(DataConfig, "downscale"))
-    check_number("test_every", test_every, **limits_of(DataConfig, "test_every"))
+    for name, value in settings.items():
+        check_number(name, value, **limits_of(DataConfig, name))
 
 
 def _tell(scene: Scene, say: Say) -> None:
