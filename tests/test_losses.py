@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from cocogs.ssim import ssim_map
-from cocogs.train.losses import masked_mean, photometric_loss, picture_psnr, psnr
+from cocogs.train.losses import focus_weight, masked_mean, photometric_loss, picture_psnr, psnr
 
 
 def pictures(height: int = 20, width: int = 27, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
@@ -68,3 +68,15 @@ def test_psnr_of_pictures() -> None:
     )
     assert picture_psnr(grey + 9, torch.ones(3, 8, 8)) == 100  # clamped
     assert psnr(0.01) == pytest.approx(20) and psnr(0) == 100
+
+
+@pytest.mark.parametrize("in_focus", [True, False])
+def test_a_mask_does_not_change_what_a_photo_weighs(in_focus: bool) -> None:
+    """Whether a masked object or its surroundings are in focus: inside, the mean weight is 1."""
+    mask = torch.zeros(20, 30)
+    mask[5:10, 5:10] = 1
+    coc = torch.where((mask > 0) == in_focus, 0.1, 20.0)
+    weight = focus_weight(coc, mask, 3.0)
+    assert float((weight * mask).sum() / mask.sum()) == pytest.approx(1)
+    assert focus_weight(coc, torch.zeros_like(mask), 3.0).isfinite().all()
+    assert float(focus_weight(coc, None, 3.0).mean()) == pytest.approx(1)

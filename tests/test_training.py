@@ -207,21 +207,6 @@ def test_f_numbers_of_exif_give_the_ratios_of_the_apertures(
     assert ratios[0] == 1 and float(ratios[-1]) == pytest.approx(expected)
 
 
-@pytest.mark.parametrize("in_focus", [True, False])
-def test_a_mask_does_not_change_what_a_photo_weighs(
-    in_focus: bool, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    """Whether a masked object or its surroundings are in focus: inside, the mean weight is 1."""
-    trainer = Trainer(preset("lens"), open_tiny_scene(tmp_path_factory), tmp_path)
-    mask = torch.zeros(20, 30)
-    mask[5:10, 5:10] = 1
-    coc = torch.where((mask > 0) == in_focus, 0.1, 20.0)
-    weight = trainer.focus_weight(coc, mask)
-    assert float((weight * mask).sum() / mask.sum()) == pytest.approx(1)
-    assert trainer.focus_weight(coc, torch.zeros_like(mask)).isfinite().all()
-    assert float(trainer.focus_weight(coc, None).mean()) == pytest.approx(1)
-
-
 def test_exif_tells_the_aperture(tmp_path_factory: pytest.TempPathFactory) -> None:
     """f/2 at 50 mm is 25 mm wide; a unit is 0.5 m by the median of what the camera focused on."""
     views = open_tiny_scene(tmp_path_factory).train_views

@@ -30,6 +30,17 @@ def masked_mean(values: Float[Tensor, "*C H W"], mask: Float[Tensor, "H W"] | No
     return (values * mask).sum() / (channels * mask.sum()).clamp_min(1e-10)
 
 
+def focus_weight(
+    coc: Float[Tensor, "H W"], mask: Float[Tensor, "H W"] | None, sharp_coc: float
+) -> Float[Tensor, "1 H W"]:
+    """Weights of pixels in the loss, mean 1 within the mask: 1 / (1 + (coc / sharp_coc)^2), both in px.
+
+    What is in focus tells the detail, the rest mostly the errors of any lens model.
+    """
+    weight = 1 / (1 + (coc[None] / sharp_coc).square())
+    return weight / masked_mean(weight, mask).clamp_min(1e-9)  # a mask may be black all over
+
+
 def psnr(mse: float) -> float:
     """Peak signal-to-noise ratio in dB of pictures in [0, 1], given their mean squared error; at most 100."""
     return -10 * math.log10(max(mse, 1e-10))

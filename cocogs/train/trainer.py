@@ -31,7 +31,7 @@ from cocogs.rasterize import release_memory
 from cocogs.scene import Scene
 from cocogs.threads import torch_on_one
 from cocogs.train.interrupt import stop_on_interrupt
-from cocogs.train.losses import masked_mean, photometric_loss
+from cocogs.train.losses import focus_weight, masked_mean, photometric_loss
 from cocogs.train.memory import check_memory
 from cocogs.train.monitor import Monitor
 from cocogs.train.photo_store import PhotoStore
@@ -231,7 +231,8 @@ class Trainer:
         truth, mask = self.photos[view]
         photo = self.model.photo(self.model.camera(view), index, sh_degree, expanded, probed)
         per_pixel = photometric_loss(photo.image, truth, self.config.optim.ssim_weight)
-        loss = masked_mean(per_pixel * self.focus_weight(photo.coc, mask), mask)
+        weight = focus_weight(photo.coc, mask, self.config.optim.sharp_coc)
+        loss = masked_mean(per_pixel * weight, mask)
         prices = sum(part.price(self.config.optim, index) for part in self.model.per_photo)
         total = loss + prices
         total.backward(torch.full_like(total, share))
@@ -268,12 +269,6 @@ class Trainer:
             part.keep_possible()
         if self.model.lens.is_physical:
             self.model.gaussians.scales.clamp_(min=self.finest.log()[:, None])
-
-    def focus_weight(self, coc: Tensor, mask: Tensor | None) -> Tensor:
-        """(1, H, W), mean 1 within the mask: what is in focus tells the detail, the rest mostly the errors
-        of any lens model."""
-        weight = 1 / (1 + (coc[None] / self.config.optim.sharp_coc).square())
-        return weight / masked_mean(weight, mask).clamp_min(1e-9)  # a mask may be black all over
 
     @property
     def sh_degree(self) -> int:
