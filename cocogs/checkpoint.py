@@ -79,7 +79,7 @@ def fitting(value: Any, like: torch.Tensor, name: str) -> torch.Tensor:
 def check_same_photos(state: dict[str, Any], scene: Scene, folder: Path) -> None:
     if state["fingerprint"] != scene.fingerprint():
         raise InputError(
-            f"{folder / 'checkpoint.pt'} was trained on other photos than {scene.source} (or another "
+            f"{folder / CHECKPOINT} was trained on other photos than {scene.source} (or another "
             "`downscale` or `test_every`): give the same data, or another `out` folder."
         )
 
@@ -93,7 +93,7 @@ def restore_model(state: dict[str, Any], config: Config, scene: Scene, folder: P
         model.load_state_dict(values)
     except UNFIT as error:
         raise InputError(
-            f"{folder / 'checkpoint.pt'} does not fit {folder / 'config.json'}: train again."
+            f"{folder / CHECKPOINT} does not fit {folder / 'config.json'}: train again."
         ) from error
     return model
 
@@ -114,4 +114,4 @@ def load_gaussians(folder: Path) -> Gaussians:
     try:
         return _gaussians(read_checkpoint(folder)["model"])
     except UNFIT as error:
-        raise InputError(f"{folder / 'checkpoint.pt'} holds no Gaussians: train again.") from error
+        raise InputError(f"{folder / CHECKPOINT} holds no Gaussians: train again.") from error

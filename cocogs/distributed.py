@@ -141,8 +141,9 @@ class TorchrunRanks(Ranks):
         return made[0]
 
     def sum_(self, tensors: Sequence[Tensor]) -> None:
-        large = [tensor for tensor in tensors if tensor.numel() >= LARGE and tensor.is_contiguous()]
-        small = [tensor for tensor in tensors if not (tensor.numel() >= LARGE and tensor.is_contiguous())]
+        alone = [tensor.numel() >= LARGE and tensor.is_contiguous() for tensor in tensors]
+        large = [tensor for tensor, is_alone in zip(tensors, alone, strict=True) if is_alone]
+        small = [tensor for tensor, is_alone in zip(tensors, alone, strict=True) if not is_alone]
         together = [torch.cat([tensor.reshape(-1) for tensor in small])] if small else []
         with _network():
             tasks = [

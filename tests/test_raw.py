@@ -184,7 +184,7 @@ def test_a_scene_of_raw_photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     said: list[str] = []
     scene = open_scene(tmp_path / "data", tmp_path / "cache", say=said.append)
     assert "4 RAW photos (0.DNG, ...) lack a white balance: daylight's is taken." in said
-    assert any(line.endswith(" are used. Of 4 the RAW is used, not the JPEG.") for line in said)
+    assert any(line.endswith(" are used. For 4 photos the RAW is used, not the JPEG.") for line in said)
     for view, light in zip(scene.views, lights, strict=True):
         assert prepare.open_pixels(view.image_path).dtype == np.uint16
         seen = scene.photo(view).permute(1, 2, 0).numpy()

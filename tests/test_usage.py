@@ -146,7 +146,7 @@ def test_what_is_not_used_is_named(tmp_path: Path) -> None:
         f"2 of 6 photos in {tmp_path} are used; not used: more/c.jpg; "
         "f.gif (GIF cannot be read: save as JPEG, PNG, TIFF or WebP); "
         "d.JXL, e.jxl (JPEG XL cannot be read: save as JPEG, PNG, TIFF or WebP). "
-        "Of 1 the PNG is used, not the RAW."
+        "For 1 photo the PNG is used, not the RAW."
     )
     for name in ("d.JXL", "e.jxl", "f.gif", "a.CR2"):
         (tmp_path / name).unlink()
@@ -167,10 +167,10 @@ def test_pictures_in_folders_with_names_of_other_things_are_told(tmp_path: Path)
         "depth/f.txt",
     )
     paths = [tmp_path / name for name in ("a.png", "b.png")]
-    all_used = f"All 2 photos in {tmp_path} are used. Left out, for what their folders are called: "
-    assert folders.usage_line(tmp_path, paths) == f"{all_used}1 in Cache/, 2 in normal/."
+    all_used = f"All 2 photos in {tmp_path} are used. Left out because of the folder's name: "
+    assert folders.usage_line(tmp_path, paths) == f"{all_used}1 picture in Cache/, 2 pictures in normal/."
     named = [*paths, tmp_path / "Cache" / "e.png"]
-    assert folders.usage_line(tmp_path, named).endswith("called: 2 in normal/.")
+    assert folders.usage_line(tmp_path, named).endswith("name: 2 pictures in normal/.")
     for path in paths:
         path.unlink()
     with pytest.raises(InputError, match=r"holds pictures only in Cache/, normal/: call the folder"):
@@ -200,12 +200,12 @@ def test_a_file_that_cameras_name_is_taken_whatever_its_kind(tmp_path: Path) -> 
     pictures = folders.find_pictures(tmp_path, named, folders.FULL_SIZE)
     assert pictures.paths == {name: tmp_path / "images" / name for name in named}
     assert folders.usage_line(tmp_path, list(pictures.paths.values())) == (
-        f"All 3 photos in {tmp_path} are used. Of 3 the JPEG is used, not the RAW."
+        f"All 3 photos in {tmp_path} are used. For 3 photos the JPEG is used, not the RAW."
     )
     without_suffix = folders.find_pictures(tmp_path, ["0.png", "1.png", "2.png"], folders.FULL_SIZE)
     assert set(without_suffix.paths.values()) == {tmp_path / "images" / f"{n}.NEF" for n in range(3)}
     assert folders.usage_line(tmp_path, list(without_suffix.paths.values())).endswith(
-        " Of 3 the RAW is used, not the JPEG."
+        " For 3 photos the RAW is used, not the JPEG."
     )
     (tmp_path / "images" / "2.JPG").unlink()
     mixed = folders.find_pictures(tmp_path, named, folders.FULL_SIZE)

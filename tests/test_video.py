@@ -161,7 +161,7 @@ def test_what_is_no_video_is_one_sentence(tmp_path: Path) -> None:
     write_video(clip, moving([0, 8]))
     with pytest.raises(InputError, match="has 2 frames: give a video with at least 3"):
         open_scene(clip, tmp_path / "cache", say=lambda line: None)
-    with pytest.raises(InputError, match="`frames` must be a whole number of 3 or more"):
+    with pytest.raises(InputError, match="`frames` must be a whole number from 3"):
         open_scene(clip, tmp_path / "cache", frames=2, say=lambda line: None)
 
 

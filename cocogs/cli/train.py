@@ -43,7 +43,7 @@ class Train:
     ] = None
     """How large photos are (longer side), how many iterations training takes, and how many splats there are:
     draft 500 px, 1,500, 50,000; standard 800 px, 4,500, 150,000; high 1600 px, 15,000, a million; max 3200
-    px, 30,000, three million. Of many photos, each is seen 30 times. --downscale, --iterations and
+    px, 30,000, three million. Each photo is seen at least 30 times. --downscale, --iterations and
     --max-gaussians change one of the three."""
     iterations: Annotated[int | None, arg(metavar="N", help_behavior_hint=QUALITY_DECIDES)] = None
     """Photos that training sees, each of them many times. More give sharper results, with diminishing

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from cocogs.errors import InputError, listed
+from cocogs.errors import InputError, counted, listed
 from cocogs.io.photos import (
     KINDS,
     PICTURE_SUFFIXES,
@@ -137,8 +137,8 @@ def find_mask(data: Path, name: str, listings: Listings | None = None) -> Path |
 
     Masks lie in masks/ or mask/, or beside the photo. For a photo a.jpg they are called a.png, a.jpg.png
     (COLMAP), a.jpg.mask.png or a.mask.png (RealityScan), or a_mask.png, with any suffix of a picture, in
-    capitals or not; beside the photo only the last three count. Of a photo outside the dataset, only the file
-    name counts, not its folder.
+    capitals or not; beside the photo only the last three count. For a photo outside the dataset, only the
+    file name counts, not its folder.
 
     Args:
         listings: what folders were found to hold, for the next photo.
@@ -205,9 +205,9 @@ def usage_line(data: Path, used: Collection[Path]) -> str:
     """One line for the user: how many of the photos in a dataset are used, and which are not.
 
     Counted are the files below the folders that the photos come from (all of `data` where that is not
-    images/ or images_N/ alone), also those of kinds that cannot be read, such as JPEG XL. Of a photo in
-    several kinds, those that are not used are told apart; so are pictures in folders that are left out for
-    their names.
+    images/ or images_N/ alone), also those of kinds that cannot be read, such as JPEG XL. Other files of a
+    photo that is used (IMG_1.JPG beside IMG_1.CR2) are told apart, and so are pictures in folders that are
+    left out because of their names.
 
     Args:
         used: the photos' files.
@@ -221,7 +221,7 @@ def usage_line(data: Path, used: Collection[Path]) -> str:
         prefix = "" if folder == data else f"{folder.relative_to(data).as_posix()}/"
         for name, inner in list_left_out(folder).items():
             if count := sum(os.path.abspath(folder / file) not in files for file in inner):
-                left.append(f"{count} in {prefix}{name}/")
+                left.append(f"{counted(count, 'picture')} in {prefix}{name}/")
         readable = set(list_photos(folder, [os.path.relpath(path, folder) for path in files]))
         for name in sorted(list_files(folder)):
             path = os.path.abspath(folder / name)
@@ -233,9 +233,10 @@ def usage_line(data: Path, used: Collection[Path]) -> str:
             elif name in readable or suffix.lower() in _UNREAD:
                 unused.setdefault(_UNREAD.get(suffix.lower(), ""), []).append(prefix + name)
     total = len(files) + sum(map(len, unused.values()))
-    said = f" Of {len(twins)} the {_kinds(by_stem[stem.lower()] for stem in twins)} is used, not the "
+    used_kinds = _kinds(by_stem[stem.lower()] for stem in twins)
+    said = f" For {counted(len(twins), 'photo')} the {used_kinds} is used, not the "
     told = f"{said}{_kinds(twins.values())}." if twins else ""
-    told += f" Left out, for what their folders are called: {listed(left)}." if left else ""
+    told += f" Left out because of the folder's name: {listed(left)}." if left else ""
     if not unused:
         return f"All {total} photos in {data} are used.{told}"
     groups = [

@@ -96,8 +96,8 @@ def list_photos(folder: Path, named: Collection[str] = ()) -> list[str]:
     """Sorted names of the photos in `folder` and its subfolders ("left/000.png").
 
     Left out are hidden files and folders, smaller copies (images_4/), masks, depths, and what programs keep
-    beside photos, such as a run folder. Of a photo that lies there in several kinds (IMG_1.CR2, IMG_1.JPG),
-    one file is taken: RAW before HEIC or AVIF before the others, but a kind that all photos have before one
+    beside photos, such as a run folder. If a photo lies there in several kinds (IMG_1.CR2, IMG_1.JPG), one
+    file is taken: RAW before HEIC or AVIF before the others, but a kind that all photos have before one
     that only some have.
 
     Args:

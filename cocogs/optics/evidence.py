@@ -19,7 +19,7 @@ from cocogs.scene.overlap import covering, seen_by
 
 MOST_POINTS = 5_000
 MOST_COMPARED = 150  # photos; comparing takes the longer the more there are, and these tell the lens as well
-BLUR_POINTS = 400  # of a photo that is not read in full, at which its blur is looked at
+BLUR_POINTS = 400  # of a photo that is not read in full, at which its blur is measured
 FEW_POINTS = 20  # with fewer in a photo nothing is concluded about its focus
 
 
@@ -58,11 +58,11 @@ def measure_photos(
 ) -> tuple[Evidence, Float[Tensor, "V P"]]:
     """What the training photos show of the scene's points: detail, and blur by `blur_map`.
 
-    Of more than `MOST_COMPARED` photos, so many are read and compared that see all points between them. Of
-    the others only the surroundings of the points are read, for the detail there.
+    At most `MOST_COMPARED` photos are read in full and compared: where there are more, a choice that sees all
+    points. For the others only the surroundings of the points are read, for the detail there.
 
     Args:
-        every: also look at the blur of these others, at `BLUR_POINTS` of their points. Else it stays NaN.
+        every: also measure the blur of these others, at `BLUR_POINTS` of their points. Else it stays NaN.
 
     Raises:
         InputError: none sees any: cameras and points do not fit.
@@ -140,8 +140,8 @@ def glance_at_photo(
 
     Args:
         photo, mask: as stored.
-        blur_points: at so many points at most, evenly spread over their order, the blur is looked at; NaN at
-            the others.
+        blur_points: the blur is measured at up to so many points, evenly spread over their order; it is NaN
+            at the others.
     """
     x, y, z, inside = where_seen(
         camera, None if mask is None else torch.from_numpy(mask.copy()), points.cpu()

@@ -23,7 +23,8 @@ EXPLAINED = 0.25  # from this part of its scatter explained by depth on, a photo
 def find_lens(evidence: Evidence, blurs: Float[Tensor, "V P"]) -> tuple[Float[Tensor, " V"], float, str]:
     """Focus distances, K in px x scene unit, and by which method: "compared", "each alone" or "none".
 
-    Of many photos some tell the lens (`Evidence.compared`); each of the others is then compared with them.
+    With many photos, some of them tell the lens (`Evidence.compared`). Each of the others is then compared
+    with these.
 
     Where the photos differ they are compared, point by point: texture then cancels out. Where they do not,
     they are sharp or blurred alike, and only each photo by itself can tell which. Where each photo by itself
@@ -199,7 +200,8 @@ def huber(residual: Tensor, turn: float = 0.7) -> Tensor:
 
 def variation(evidence: Evidence) -> float:
     """How differently photos show the same points: median over the points of log energy, from the photo of
-    middle sharpness to the sharper ones (85th percentile). Of photos focused alike, or sharp: about 0.3."""
+    middle sharpness to the sharper ones (85th percentile). About 0.3 for photos that are sharp or focused
+    alike."""
     detail = (evidence.energies + DETAIL_FLOOR).log()
     detail = detail[:, (~detail.isnan()).sum(0) >= 4]
     if detail.shape[1] == 0:
