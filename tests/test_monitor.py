@@ -13,7 +13,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tiny_run import HEIGHT, WIDTH, tiny_run
 
 from cocogs.run import Run, load_run
-from cocogs.train.monitor import Monitor, peak_memory, picture_psnr, psnr, some_of, strip
+from cocogs.train.memory import peak_memory
+from cocogs.train.monitor import Monitor, picture_psnr, psnr, some_of, strip
 
 
 @pytest.fixture(scope="module", params=["lens", "paper", "full", "3dgs"])

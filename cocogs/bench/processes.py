@@ -17,6 +17,7 @@ from typing import Any, NoReturn
 
 from cocogs.errors import InputError
 from cocogs.signals import handled
+from cocogs.train.memory import RSS_UNIT
 
 
 @dataclass(frozen=True)
@@ -65,13 +66,12 @@ class Processes:
             log.seek(start)
             printed, complaint = output.read(), log.read().strip()
             log.write(printed)
-        unit = 1 if sys.platform == "darwin" else 1024  # macOS counts bytes, Linux KiB
         return Usage(
             output=printed,
             error=reason(process.returncode, complaint) if process.returncode else None,
             cpu_seconds=used.ru_utime + used.ru_stime,
             wall_seconds=time.monotonic() - began,
-            peak_bytes=used.ru_maxrss * unit,
+            peak_bytes=used.ru_maxrss * RSS_UNIT,
         )
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> None:

@@ -1,5 +1,7 @@
 """Does a training fit into the memory? Asked before its first step: the last part of a run needs the most."""
 
+import sys
+
 import torch
 
 from cocogs.compiled import cpu_module
@@ -8,6 +10,8 @@ from cocogs.errors import InputError
 from cocogs.optics.lens_models import LENS_MODELS
 from cocogs.scene import Scene
 
+RSS_UNIT = 1 if sys.platform == "darwin" else 1024
+"""Bytes in the unit of `ru_maxrss`: macOS counts bytes, Linux KiB."""
 BYTES_PER_SPLAT = 2_000  # parameters, gradients, Adam's memory, copies and what a render keeps of them
 
 
@@ -52,3 +56,12 @@ def free_memory(device: torch.device) -> int:
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     return cpu_module().available_memory()
+
+
+def peak_memory() -> int:
+    """Largest resident size of this process so far, in bytes; 0 on Windows, which is not asked."""
+    try:
+        import resource
+    except ImportError:
+        return 0
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * RSS_UNIT

@@ -3,7 +3,6 @@
 Nothing here draws random numbers or keeps a gradient: watching does not change the result, not by a bit.
 """
 
-import sys
 from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,6 +18,7 @@ from cocogs.optics.maps import colored_coc
 from cocogs.optics.model import DefocusModel
 from cocogs.scene import Scene
 from cocogs.train.losses import picture_psnr, psnr
+from cocogs.train.memory import peak_memory
 
 READ_EVERY = 20  # photos; reading a tensor waits for the device, so not at every step
 PSNR_STEPS = 100  # the PSNR shown is the mean over so many steps
@@ -134,13 +134,3 @@ def strip(model: DefocusModel, scene: Scene, index: int) -> Tensor:
         coc = model.lens.coc_map(sharp.depths[0], camera, index)
         pictures.append(colored_coc(coc, sharp.alphas[0]))
     return torch.cat([picture.cpu().clamp(0, 1) for picture in pictures], dim=2)
-
-
-def peak_memory() -> int:
-    """Largest resident size of this process so far, in bytes; 0 on Windows, which is not asked."""
-    try:
-        import resource
-    except ImportError:
-        return 0
-    size = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return size if sys.platform == "darwin" else size * 1024  # macOS counts bytes, Linux KiB
