@@ -168,6 +168,7 @@ class DataConfig:
     test_every: int | None = count(None, least=2)
     test: str | None = None
     frames: int | None = count(None, least=3)
+    panoramas: bool = False
 
 
 T = TypeVar("T")

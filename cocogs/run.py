@@ -79,6 +79,7 @@ def open_data(
         test_every=data.test_every,
         test=data.test,
         frames=data.frames,
+        panoramas=data.panoramas,
         seed=seed,
         settled=settled or is_trained(run),
         say=say,

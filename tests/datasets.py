@@ -47,11 +47,11 @@ def take_photo(camera: Camera) -> np.ndarray:
         hit = (distance > 0) & (distance < nearest)
         nearest = np.where(hit, distance, nearest)
         where = position + np.where(hit, distance, 0)[..., None] * rays
-        picture[hit] = _texture(number, np.delete(where, axis, axis=-1)[hit])
+        picture[hit] = wall_texture(number, np.delete(where, axis, axis=-1)[hit])
     return picture.astype(np.uint8)
 
 
-def _texture(number: int, where: np.ndarray) -> np.ndarray:
+def wall_texture(number: int, where: np.ndarray) -> np.ndarray:
     """(P, 3) colours in [0, 255] of a wall at (P, 2) places, bilinear in a random pattern."""
     pattern = _pattern(number)
     place = (where * 60) % (len(pattern) - 1)

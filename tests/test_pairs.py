@@ -45,8 +45,10 @@ def test_the_first_of_equally_alike_photos_are_chosen() -> None:
 
 
 def test_frames_of_a_film_are_matched_with_those_that_follow() -> None:
-    assert following(4, 2) == {(0, 1), (0, 2), (1, 2), (1, 3), (2, 3)}
-    assert following(3, 10) == {(0, 1), (0, 2), (1, 2)}
+    assert following(np.arange(4), 2) == {(0, 1), (0, 2), (1, 2), (1, 3), (2, 3)}
+    assert following(np.arange(3), 10) == {(0, 1), (0, 2), (1, 2)}
+    faces = np.array([0, 0, 1, 2, 2])  # of panoramas that follow each other
+    assert following(faces, 1) == {(0, 2), (1, 2), (2, 3), (2, 4)}
 
 
 def test_groups_are_joined_by_their_most_alike_pairs() -> None:
@@ -167,9 +169,25 @@ def test_pairs_of_a_film(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in {"FOLLOWING": 2, "LOOP_APART": 4, "LOOPS": 1}.items():
         monkeypatch.setattr(pairs, name, value)
     chosen = set(choose_pairs(job, _names(), sequential=True))
-    loops = chosen - following(COUNT, 2)
-    assert following(COUNT, 2) <= chosen
+    loops = chosen - following(np.arange(COUNT), 2)
+    assert following(np.arange(COUNT), 2) <= chosen
     assert loops and all(other - one > 4 for one, other in loops) and len(loops) <= COUNT
+
+
+@pytest.mark.parametrize("many", [False, True])
+@pytest.mark.parametrize("sequential", [False, True])
+def test_faces_of_one_panorama_are_never_matched(
+    job: Job, many: bool, sequential: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if many:
+        monkeypatch.setattr(pairs, "EXHAUSTIVE", 5)
+        monkeypatch.setattr(pairs, "WORDS", 16)
+    (job.work / "chosen_pairs.json").unlink(missing_ok=True)
+    stations = [index // 2 for index in range(COUNT)]
+    chosen = choose_pairs(job, _names(), sequential=sequential, stations=stations)
+    (job.work / "chosen_pairs.json").unlink()
+    assert len(chosen) > COUNT
+    assert all(stations[one] < stations[other] for one, other in chosen)
 
 
 def test_chosen_pairs_are_read_again(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:

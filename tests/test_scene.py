@@ -515,7 +515,7 @@ def test_photos_for_testing_are_named(data: Path) -> None:
 
 
 def test_a_name_with_brackets_means_itself() -> None:
-    names = ["img[2].png", "img2.png", "z.png"]
+    names = {name: name for name in ("img[2].png", "img2.png", "z.png")}
     assert named(names, " img[2].png", Path("photos")) == {"img[2].png"}
     assert named(names, "img[12].png", Path("photos")) == {"img2.png"}
 

@@ -355,6 +355,20 @@ def test_masks_hide_what_does_not_move_with_the_scene(tmp_path: Path) -> None:
         sfm.reconstruct(photos, names, tmp_path / "cache", 0, said.append, masks=masks)
 
 
+def test_photos_without_a_mask_beside_masked_ones_have_features(tmp_path: Path) -> None:
+    names = write_photos(tmp_path, make_cameras(2))
+    job = matching.Job(tmp_path, 0, lambda line: None)
+    left = np.arange(240) < 120
+    with matching.quiet():
+        matching.enter_photos(job, [(names, pycolmap.ImageReaderOptions())])
+        matching.write_mask(job, names[0], np.broadcast_to(left, (180, 240)))
+        matching.extract_features(job, names)
+        with pycolmap.Database.open(job.database) as database:
+            across = [database.read_keypoints(number)[:, 0] for number in (1, 2)]
+    assert len(across[0]) > 50 and across[0].max() <= 120
+    assert len(across[1]) > 100 and across[1].max() > 200
+
+
 def test_a_group_that_overlaps_too_little_is_named_as_such(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -484,11 +498,3 @@ def test_impossible_lenses_are_told(focal: float, distortion: float, problem: st
     model.add_camera_with_trivial_rig(lens)
     model.add_image_with_trivial_frame(pycolmap.Image(name="a", camera_id=1, image_id=1), pycolmap.Rigid3d())
     assert sfm_checks.impossible_lens(model) == problem
-
-
-def test_panoramas_are_refused(tmp_path: Path) -> None:
-    xmp = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><GPano:ProjectionType>equirectangular</GPano:ProjectionType>'
-    for name in ("a.jpg", "b.jpg", "c.jpg"):
-        Image.new("RGB", (64, 32)).save(tmp_path / name, xmp=xmp if name == "b.jpg" else b"")
-    with pytest.raises(InputError, match=r"b\.jpg is a 360-degree photo"):
-        sfm.reconstruct(tmp_path, ["a.jpg", "b.jpg", "c.jpg"], tmp_path / "cache", 0, lambda line: None)

@@ -65,6 +65,8 @@ class Inspect:
     """Shrink the photos N times first, as for training."""
     frames: Annotated[int | None, arg(metavar="N", help_behavior_hint="(default: by its motion)")] = None
     """Use so many frames of a video, as for training."""
+    panoramas: bool = False
+    """Photos that are twice as wide as high show all around, as for training."""
     test_every: Annotated[int | None, arg(metavar="N", help_behavior_hint=DATA_DECIDES)] = None
     """Leave every Nth photo out, as for training."""
     test: Annotated[str | None, arg(metavar="A,B,...", help_behavior_hint=DATA_DECIDES)] = None
@@ -89,6 +91,7 @@ class Inspect:
                 test_every=self.test_every,
                 test=self.test,
                 frames=self.frames,
+                panoramas=self.panoramas,
                 settled=self.out is not None and is_trained(self.out),
                 say=console.print,
             )

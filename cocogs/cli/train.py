@@ -57,6 +57,9 @@ class Train:
     """Shrink the photos N times before training."""
     frames: Annotated[int | None, arg(metavar="N", help_behavior_hint="(default: by its motion)")] = None
     """Use so many frames of a video: the sharpest, spread over the camera's way."""
+    panoramas: bool = False
+    """Photos or frames that are twice as wide as high show all around (360 degrees): for those whose metadata
+    do not say so."""
     test_every: Annotated[int | None, arg(metavar="N", help_behavior_hint=DATA_DECIDES)] = None
     """Keep every Nth photo (by name) out of training, to measure the result with `cocogs eval`; only if those
     photos are sharp."""
@@ -231,6 +234,7 @@ class Train:
         data = replace(
             data,
             frames=data.frames if self.frames is None else self.frames,
+            panoramas=data.panoramas or self.panoramas,
             downscale=data.downscale if self.downscale is None else self.downscale,
             test_every=data.test_every if self.test_every is None else self.test_every,
             test=data.test if self.test is None else self.test,

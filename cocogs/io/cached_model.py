@@ -22,7 +22,7 @@ from cocogs.io.source import Source
 
 _WORK, _STAMP = ".work", "stamp.json"
 # Raise it when the same photos give another model than before, or the work folder looks different.
-_VERSION = 3
+_VERSION = 4
 
 
 @contextmanager

@@ -19,10 +19,13 @@ SNAPSHOT = 50
 
 
 def place_cameras(job: Job, count: int) -> list[pycolmap.Reconstruction]:
-    """Cameras of the photos in the database, `count` of them; the model with the most photos comes first.
+    """Cameras of the photos in the database; the model with the most photos comes first.
 
     Where an interrupted run has saved an unfinished model, that one is completed, and no others are made of
     photos that have too little in common with it.
+
+    Args:
+        count: how many photos there are; the faces of a panorama count as one.
     """
     options = pycolmap.IncrementalPipelineOptions()
     options.random_seed = job.seed
@@ -30,6 +33,7 @@ def place_cameras(job: Job, count: int) -> list[pycolmap.Reconstruction]:
     options.mapper.abs_pose_min_num_inliers = FEWEST_INLIERS
     # More threads would sum in an order that changes from run to run.
     options.num_threads = 1
+    options.constant_rigs, options.constant_cameras = fixed_rigs(job)
     snapshots = job.work / "snapshots"
     snapshots.mkdir(exist_ok=True)
     options.snapshot_path, options.snapshot_frames_freq = snapshots, SNAPSHOT
@@ -61,10 +65,17 @@ def place_cameras(job: Job, count: int) -> list[pycolmap.Reconstruction]:
     return sorted(models.values(), key=lambda model: -model.num_reg_images())
 
 
+def fixed_rigs(job: Job) -> tuple[set[int], set[int]]:
+    """Rigs of several cameras in the database, and these cameras: what is known of them stays as it is."""
+    with pycolmap.Database.open(job.database) as database:
+        rigs = [rig for rig in database.read_all_rigs() if rig.num_sensors() > 1]
+    return {rig.rig_id for rig in rigs}, {sensor.id for rig in rigs for sensor in rig.sensor_ids()}
+
+
 def _placed(snapshot: Path) -> int:
     """Photos in an unfinished model; 0 where the run was interrupted while it saved it."""
     try:
-        return pycolmap.Reconstruction(snapshot).num_reg_images()
+        return pycolmap.Reconstruction(snapshot).num_reg_frames()
     except (RuntimeError, ValueError):
         return 0
 

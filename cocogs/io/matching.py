@@ -93,17 +93,22 @@ def write_mask(job: Job, name: str, mask: np.ndarray) -> None:
         name: the photo's file name in the work folder.
         mask: (H, W) bool of the photo's size, True = use.
     """
-    job.masks.mkdir(exist_ok=True)
-    with whole(job.masks / f"{name}.png") as unfinished:
+    target = job.masks / f"{name}.png"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with whole(target) as unfinished:
         Image.fromarray(np.where(mask, 255, 0).astype(np.uint8)).save(unfinished)
 
 
-def enter_photos(job: Job, groups: Iterable[tuple[list[str], pycolmap.ImageReaderOptions]]) -> None:
+Group = tuple[list[str], pycolmap.ImageReaderOptions]
+"""File names in the work folder of photos that share a camera, and how pycolmap reads them."""
+
+
+def enter_photos(job: Job, groups: Iterable[Group], rigs: Sequence[pycolmap.RigConfig] = ()) -> None:
     """Photos into a new database, unless an interrupted run has entered them.
 
     Args:
-        groups: file names in the work folder of photos that share a camera, and how pycolmap reads them (each
-            group with options of its own, which are changed).
+        groups: each with options of its own, which are changed.
+        rigs: which photos were taken by cameras that are fixed to each other (`cocogs.io.rigs`).
     """
     if job.database.exists():
         return
@@ -122,6 +127,9 @@ def enter_photos(job: Job, groups: Iterable[tuple[list[str], pycolmap.ImageReade
                 assert first is not None
                 reader.existing_camera_id = first.camera_id
             progress.add(len(batch))
+    if rigs:
+        with pycolmap.Database.open(unfinished) as database:
+            pycolmap.apply_rig_config(rigs, database)
     unfinished.rename(job.database)
 
 
@@ -130,18 +138,23 @@ def extract_features(job: Job, names: Sequence[str]) -> None:
     options = pycolmap.FeatureExtractionOptions()
     options.max_image_size = FEATURE_SIZE
     options.sift.max_num_features = FEATURES
-    reader = pycolmap.ImageReaderOptions()
-    if job.masks.is_dir():
-        reader.mask_path = job.masks
+    plain, masked = pycolmap.ImageReaderOptions(), pycolmap.ImageReaderOptions()
+    masked.mask_path = job.masks
     with pycolmap.Database.open(job.database) as database:
         numbers = image_ids(database)
         left = [name for name in names if not database.exists_descriptors(numbers[name])]
     progress = Progress("Finding features", len(names), job.say, start=len(names) - len(left))
     for batch in batches(left, FEATURE_BATCH):
         check_room(job, len(batch) * FEATURE_BYTES)
-        pycolmap.extract_features(
-            job.database, job.work, batch, pycolmap.CameraMode.SINGLE, reader, extraction_options=options
-        )
+        with_mask = {name for name in batch if (job.masks / f"{name}.png").is_file()}
+        # Among photos with masks, pycolmap finds no feature in one without.
+        for reader, chosen in ((masked, with_mask), (plain, set(batch) - with_mask)):
+            if chosen:
+                some = [name for name in batch if name in chosen]
+                mode = pycolmap.CameraMode.SINGLE
+                pycolmap.extract_features(
+                    job.database, job.work, some, mode, reader, extraction_options=options
+                )
         progress.add(len(batch))
 
 

@@ -48,7 +48,11 @@ SAMPLE = 50_000
 
 
 def choose_pairs(
-    job: Job, names: Sequence[str], places: np.ndarray | None = None, sequential: bool = False
+    job: Job,
+    names: Sequence[str],
+    places: np.ndarray | None = None,
+    sequential: bool = False,
+    stations: Sequence[int] | None = None,
 ) -> list[Pair]:
     """The pairs of photos to match, sorted; read from the work folder where an interrupted run chose them.
 
@@ -57,6 +61,8 @@ def choose_pairs(
         places: (P, 3) where the photos were taken, all in one unit; rows that nobody knows are NaN. By
             default what their EXIF says by GPS.
         sequential: the photos are frames of a video, in their order.
+        stations: for each photo, the number of the place it was taken from, ascending, if several are faces
+            of one panorama. Those of one station are never matched: they show nothing twice.
     """
     chosen = job.work / "chosen_pairs.json"
     if chosen.exists():
@@ -64,15 +70,17 @@ def choose_pairs(
     looks = _looks(job, names)
     everything = len(names) <= EXHAUSTIVE
     apart = LOOP_APART if sequential else 0
+    order = np.arange(len(names)) if stations is None else np.asarray(stations)
     if everything:
         candidates = combinations(range(len(names)), 2)
     else:
         known = _places_by_gps(job, names) if places is None else places
-        candidates = _candidates(job, looks, known, apart)
-    likeness = _compare(job, looks, [pair for pair in candidates if pair[1] - pair[0] > apart])
+        candidates = _candidates(job, looks, known, order, apart)
+    far = [(one, other) for one, other in candidates if order[other] - order[one] > apart]
+    likeness = _compare(job, looks, far)
     pairs = set(most_alike(len(names), likeness, LOOPS if sequential else NEIGHBOURS))
     if sequential:
-        pairs |= following(len(names), FOLLOWING)
+        pairs |= following(order, FOLLOWING)
     if not everything:
         pairs |= joining(len(names), likeness)
     with whole(chosen) as unfinished:
@@ -90,9 +98,11 @@ def most_alike(count: int, likeness: Mapping[Pair, float], each: int) -> list[Pa
     return sorted({_pair(one, other) for one, other in chosen})
 
 
-def following(count: int, steps: int) -> set[Pair]:
-    """Each of `count` photos with the `steps` that follow."""
-    return {(one, one + step) for step in range(1, steps + 1) for one in range(count - step)}
+def following(stations: np.ndarray, steps: int) -> set[Pair]:
+    """Each photo with all of the `steps` stations that follow its own, by (P,) ascending numbers of these."""
+    first, last = (np.searchsorted(stations, stations + step, "right") for step in (0, steps))
+    ends = enumerate(zip(first.tolist(), last.tolist(), strict=True))
+    return {(one, other) for one, (start, stop) in ends for other in range(start, stop)}
 
 
 def joining(count: int, likeness: Mapping[Pair, float]) -> set[Pair]:
@@ -116,8 +126,10 @@ def joining(count: int, likeness: Mapping[Pair, float]) -> set[Pair]:
 # --- Candidates of many photos --------------------------------------------------------------------------
 
 
-def _candidates(job: Job, looks: list[Tensor], places: np.ndarray, apart: int) -> list[Pair]:
-    """Pairs of many photos that deserve a quick look, sorted; none of photos at most `apart` places apart."""
+def _candidates(
+    job: Job, looks: list[Tensor], places: np.ndarray, stations: np.ndarray, apart: int
+) -> list[Pair]:
+    """Pairs of many photos that deserve a quick look, sorted."""
     known = int(np.isfinite(places).all(axis=1).sum())
     by_gps = f" and with the {NEAREST} taken nearest to it ({known} photos say where)" if known else ""
     job.say(
@@ -126,9 +138,10 @@ def _candidates(job: Job, looks: list[Tensor], places: np.ndarray, apart: int) -
     )
     with torch_on_one():
         vectors = signatures(looks, job.seed)
-    found = nearest_by_signature(vectors, CANDIDATES, apart)
+    found = nearest_by_signature(vectors, CANDIDATES, apart, torch.from_numpy(stations))
     pairs = {_pair(one, other) for one, others in enumerate(found.tolist()) for other in others}
-    return sorted(pairs | nearest_by_place(places, NEAREST))
+    each = -(-len(stations) // len(np.unique(stations)))  # photos of a station, all at its place
+    return sorted(pairs | nearest_by_place(places, NEAREST * each))
 
 
 def signatures(looks: Sequence[Tensor], seed: int) -> Tensor:
@@ -157,19 +170,23 @@ def signatures(looks: Sequence[Tensor], seed: int) -> Tensor:
     return normal(normal(sums, dim=2).flatten(1), dim=1)
 
 
-def nearest_by_signature(vectors: Tensor, count: int, apart: int = 0) -> Tensor:
+def nearest_by_signature(
+    vectors: Tensor, count: int, apart: int = 0, stations: Tensor | None = None
+) -> Tensor:
     """(P, <= count) int64: of each photo, those with the largest products of signatures, itself left out.
 
     All photos are compared with each other, by blocks: about 2 microseconds a pair, where a quick look takes
     16 milliseconds.
 
     Args:
-        apart: photos that are at most so many places before or behind do not count.
+        apart: photos that are at most so many stations before or behind do not count.
+        stations: (P,) numbers of the photos' stations; by default each has one of its own.
     """
     order, found = torch.arange(len(vectors)), []
+    stations = order if stations is None else stations
     for rows in order.split(512):
         products = vectors[rows] @ vectors.T
-        products[(order[rows, None] - order).abs() <= apart] = -2.0
+        products[(stations[rows, None] - stations).abs() <= apart] = -2.0
         found.append(products.topk(min(count, len(vectors) - 1)).indices)
     return torch.cat(found)
 

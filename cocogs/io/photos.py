@@ -55,6 +55,7 @@ _COMPANION = re.compile(r"(.+)[._](mask|depth|normal|alpha)([._]\d+)?$", re.IGNO
 _NOT_PHOTOS = re.compile(r"masks?|thumbnails?|thumbs|images_\d+|colmap|@eadir", re.IGNORECASE)
 # Folders that are as often, but that somebody may call so who keeps photos there: the user is told.
 _HARDLY_PHOTOS = re.compile(r"depths?|normals?|segmentations?|cache|sparse|dense|distorted", re.IGNORECASE)
+_GPANO = re.compile(r"""(?<!/)\bGPano:(\w+)\s*(?:=\s*["']|>)\s*([^"'<]*?)\s*["'<]""")
 # The EXIF orientations that undo these; the other six undo themselves.
 _TURN_BACK = {6: 8, 8: 6}
 
@@ -72,7 +73,7 @@ class PhotoHeader:
         bytes_per_value: 1, or 2 for files of more than 8 bits per channel.
         is_plain: COLMAP can read the file.
         says_white: False for a RAW file without the camera's white balance.
-        is_panorama: a 360-degree photo, by its metadata.
+        gpano: Google's Photo Sphere metadata, which 360-degree cameras write: names without "GPano:", values.
     """
 
     width: int
@@ -85,7 +86,7 @@ class PhotoHeader:
     bytes_per_value: int = 1
     is_plain: bool = True
     says_white: bool = True
-    is_panorama: bool = False
+    gpano: tuple[tuple[str, str], ...] = ()
 
     def size(self, upright: bool) -> tuple[int, int]:
         """(width, height) in px, of the turned or of the stored picture."""
@@ -202,14 +203,15 @@ def read_header(path: Path) -> PhotoHeader:
         lens = read_lens_facts(exif, image.info.get("exif") or b"")
         transparent, depth = decoding.has_alpha(image), decoding.bytes_per_value(image)
         is_plain = image.format in ("JPEG", "MPO", "PNG", "TIFF") and path.suffix.lower() in _PLAIN_SUFFIXES
-        is_panorama = _says_panorama(image.info.get("xmp") or b"")
+        gpano = _read_gpano(image.info.get("xmp") or b"")
     facts = (orientation, transparent, lens, depth, is_plain)
-    return PhotoHeader(*_upright(stored, orientation), *stored, *facts, is_panorama=is_panorama)
+    return PhotoHeader(*_upright(stored, orientation), *stored, *facts, gpano=gpano)
 
 
-def _says_panorama(xmp: bytes | str) -> bool:
-    """Google's Photo Sphere metadata, which 360-degree cameras write, names the projection."""
-    return b"equirectangular" in (xmp.encode() if isinstance(xmp, str) else xmp)
+def _read_gpano(xmp: bytes | str) -> tuple[tuple[str, str], ...]:
+    """XMP holds them as attributes, GPano:NAME="VALUE", or as elements."""
+    text = xmp if isinstance(xmp, str) else xmp.decode("utf-8", "replace")
+    return tuple(_GPANO.findall(text))
 
 
 def _read_raw_header(path: Path) -> PhotoHeader:

@@ -4,8 +4,8 @@ Points for known cameras are in `cocogs.io.triangulation`; both share `cocogs.io
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 
@@ -16,8 +16,10 @@ from PIL import Image
 
 from cocogs.errors import InputError, counted, listed, reason_of
 from cocogs.io import cached_model, colmap, sfm_checks
+from cocogs.io.faces import Face
 from cocogs.io.mapping import FEWEST_PHOTOS, place_cameras
 from cocogs.io.matching import (
+    Group,
     Job,
     enter_photos,
     extract_features,
@@ -39,9 +41,45 @@ from cocogs.io.photos import (
 )
 from cocogs.io.prepare import Picture, fit_mask
 from cocogs.io.progress import Progress, Say
+from cocogs.io.rigs import face_groups, place_in_rig, rig_configs
 from cocogs.io.source import Intrinsics, Shot, Source
 
 NO_MASKS: Mapping[str, Path] = MappingProxyType({})
+
+
+@dataclass(frozen=True)
+class _Input:
+    """A picture that gets a camera: a photo, or a face of a panorama.
+
+    Args:
+        name: what it is called.
+        path: its file.
+        mask: its mask, where there is one.
+        photo: the name of the photo or of the panorama.
+        station: the number of the photo or panorama in name order.
+        face: the face, where it is one.
+        header: what its file says.
+    """
+
+    name: str
+    path: Path
+    mask: Path | None
+    photo: str
+    station: int
+    face: Face | None
+    header: PhotoHeader
+
+    @property
+    def plain(self) -> str:
+        """Its file name in the work folder."""
+        if self.face is not None:
+            return place_in_rig(self.face, self.station)
+        return f"{self.station:06d}{self.path.suffix.lower() if self.is_usable else '.jpg'}"
+
+    @property
+    def is_usable(self) -> bool:
+        """pycolmap ignores the EXIF orientation, and does not read all files."""
+        return self.header.orientation == 1 and self.header.is_plain
 
 
 def reconstruct(
@@ -53,6 +91,7 @@ def reconstruct(
     settled: bool = False,
     masks: Mapping[str, Path] = NO_MASKS,
     sequential: bool = False,
+    faces: Sequence[Face] = (),
 ) -> Source:
     """Find the cameras of photos. Photos that cannot be placed are left out, and named.
 
@@ -68,6 +107,8 @@ def reconstruct(
         settled: take the cached model as it is, even if the photos have changed: a scene was trained with it.
         masks: mask files by the photos' names; features are only searched where a mask is white.
         sequential: the photos are frames of a video, in the order of `names`.
+        faces: of the panoramas among `names`, which are not used themselves. The faces of one panorama get
+            one centre.
 
     Raises:
         InputError: too few photos, unreadable ones, crops, too few that show the same things, photos from one
@@ -77,29 +118,46 @@ def reconstruct(
     if settled and model.is_dir():
         return _upright(colmap.read_model(model))
     _check_names(folder, names)
-    headers = {name: read_header(folder / name) for name in names}
-    if panorama := next((name for name, header in headers.items() if header.is_panorama), None):
-        raise InputError(
-            f"{folder / panorama} is a 360-degree photo, for which cameras are not found yet: cut it into "
-            "perspective pictures and give their cameras, as COLMAP's or nerfstudio's tools do."
-        )
-    groups = _camera_groups(folder, headers)
-    stamp = cached_model.stamp({name: folder / name for name in names}, masks, seed)
+    inputs = _inputs(folder, names, masks, faces)
+    groups = _camera_groups(folder, {one.name: one.header for one in inputs if one.face is None})
+    masked = {one.name: one.mask for one in inputs if one.mask is not None}
+    stamp = cached_model.stamp({one.name: one.path for one in inputs}, masked, seed)
     stamp["sequential"] = sequential
     source = cached_model.read(model, stamp)
     if source is None:
         with cached_model.work_folder(cache, stamp) as work, quiet():
             job = Job(work, seed, say)
-            plain = _gather(folder, headers, job)
-            for name, mask in masks.items():
-                write_mask(job, plain[name], _read_mask(folder / name, headers[name], mask))
-            models = _run(job, [[plain[name] for name in group] for group in groups], folder, sequential)
+            _gather(inputs, job)
+            plain = {one.name: one.plain for one in inputs}
+            plain_groups: list[Group] = [
+                ([plain[name] for name in group], pycolmap.ImageReaderOptions()) for group in groups
+            ]
+            models = _run(job, inputs, plain_groups, folder, sequential)
+            notes = _notes(models, {one.plain: one.photo for one in inputs})
             names_of = {number: name for name, number in plain.items()}
-            notes = _notes(models, names_of)
             cached_model.save(models[0], names_of, model, stamp, work, notes)
         source = colmap.read_model(model)
-    _report(source, names, cached_model.read_notes(model), say)
+    placed = {one.name for one in inputs} & {shot.name for shot in source.shots}
+    _report({one.photo for one in inputs if one.name in placed}, names, cached_model.read_notes(model), say)
     return _upright(source)
+
+
+def _inputs(
+    folder: Path, names: Sequence[str], masks: Mapping[str, Path], faces: Sequence[Face]
+) -> list[_Input]:
+    """What gets a camera, in the order of the photos' names."""
+    faces_of = defaultdict(list)
+    for face in faces:
+        faces_of[face.panorama].append(face)
+    inputs = []
+    for station, name in enumerate(names):
+        for face in faces_of[name]:
+            header = read_header(face.path)
+            inputs.append(_Input(face.name, face.path, face.mask, name, station, face, header))
+        if not faces_of[name]:
+            path = folder / name
+            inputs.append(_Input(name, path, masks.get(name), name, station, None, read_header(path)))
+    return inputs
 
 
 def _check_names(folder: Path, names: list[str]) -> None:
@@ -129,6 +187,8 @@ def _camera_groups(folder: Path, headers: dict[str, PhotoHeader]) -> list[list[s
         name: (header.lens.camera_model, header.lens.focal_length_mm, header.lens.focal_length_35mm)
         for name, header in headers.items()
     }
+    if not headers:
+        return []
     usual, _ = Counter(sizes.values()).most_common(1)[0]
     usual_lenses = {lenses[name] for name, size in sizes.items() if sorted(size) == sorted(usual)}
     odd = [
@@ -149,21 +209,21 @@ def _camera_groups(folder: Path, headers: dict[str, PhotoHeader]) -> list[list[s
     return [groups[key] for key in sorted(groups)]
 
 
-def _gather(folder: Path, headers: dict[str, PhotoHeader], job: Job) -> dict[str, str]:
-    """Put all photos upright into the work folder, numbered; returns the numbered names by the photos' names.
+def _gather(inputs: Sequence[_Input], job: Job) -> None:
+    """Put all photos upright into the work folder, numbered, and their masks.
 
-    pycolmap ignores the EXIF orientation and cannot match files with spaces in their names. Every photo is
-    decoded once, as a check.
+    pycolmap cannot match files with spaces in their names. Every photo is decoded once, as a check.
     """
-    plain = {}
-    progress = Progress("Checking photos", len(headers), job.say, patience=2)
-    for number, (name, header) in enumerate(headers.items()):
-        is_usable = header.orientation == 1 and header.is_plain
-        plain[name] = f"{number:06d}{Path(name).suffix.lower() if is_usable else '.jpg'}"
-        if not (job.work / plain[name]).exists():  # else an interrupted run has put it there
-            _put(folder / name, job.work / plain[name], is_usable)
+    progress = Progress("Checking photos", len(inputs), job.say, patience=2)
+    for one in inputs:
+        target = job.work / one.plain
+        if not target.exists():  # else an interrupted run has put it there
+            target.parent.mkdir(exist_ok=True)
+            _put(one.path, target, one.is_usable)
         progress.add(1)
-    return plain
+    for one in inputs:
+        if one.mask is not None:
+            write_mask(job, one.plain, _read_mask(one.path, one.header, one.mask))
 
 
 def _put(photo: Path, target: Path, is_usable: bool) -> None:
@@ -189,33 +249,42 @@ def _read_mask(photo: Path, header: PhotoHeader, mask: Path) -> np.ndarray:
     return read_mask(mask)
 
 
-def _run(job: Job, groups: list[list[str]], folder: Path, sequential: bool) -> list[pycolmap.Reconstruction]:
-    """Features, matches, cameras; returns the models found, the one with the most photos first."""
-    names = sorted(name for group in groups for name in group)
+def _run(
+    job: Job, inputs: Sequence[_Input], groups: list[Group], folder: Path, sequential: bool
+) -> list[pycolmap.Reconstruction]:
+    """Features, matches, cameras; returns the models found, the one with the most photos first.
+
+    Args:
+        groups: of the photos that are no faces of panoramas.
+    """
+    faces = [(one.face, one.plain) for one in inputs if one.face is not None]
+    groups = groups + face_groups(faces)
+    names, stations = [one.plain for one in inputs], [one.station for one in inputs]
+    count = stations[-1] + 1
     try:
-        enter_photos(job, [(group, pycolmap.ImageReaderOptions()) for group in groups])
-        extract_features(job, [name for group in groups for name in group])
-        match_features(job, names, choose_pairs(job, names, sequential=sequential))
+        enter_photos(job, groups, rig_configs(face.size for face, _ in faces))
+        extract_features(job, [name for group, _ in groups for name in group])
+        match_features(job, names, choose_pairs(job, names, sequential=sequential, stations=stations))
         if sfm_checks.turns_in_one_place(job):
             raise InputError(
                 f"{folder}: the photos show hardly any parallax, as if the camera only turned in one place: "
                 f"{sfm_checks.MOVE_SIDEWAYS}."
             )
-        models = place_cameras(job, len(names))
+        models = place_cameras(job, count)
     except (RuntimeError, ValueError, LookupError, MemoryError) as error:
         raise InputError(
             f"{folder}: finding the cameras failed ({reason_of(error)}): check the photos and free disk "
             "space."
         ) from error
-    placed = models[0].num_reg_images() if models else 0
+    placed = models[0].num_reg_frames() if models else 0
     if placed < FEWEST_PHOTOS:
         raise InputError(
-            f"{folder}: only {placed} of {counted(len(names), 'photo')} could be placed: "
+            f"{folder}: only {placed} of {counted(count, 'photo')} could be placed: "
             "take more photos that overlap by two thirds, with texture in focus, moving sideways in between."
         )
     if problem := sfm_checks.impossible_lens(models[0]):
         raise InputError(
-            f"{folder}: {placed} of {counted(len(names), 'photo')} were placed, but with an impossible lens "
+            f"{folder}: {placed} of {counted(count, 'photo')} were placed, but with an impossible lens "
             f"({problem}): mask what does not move with the scene, or take more photos that overlap by two "
             "thirds."
         )
@@ -223,10 +292,14 @@ def _run(job: Job, groups: list[list[str]], folder: Path, sequential: bool) -> l
 
 
 def _notes(models: list[pycolmap.Reconstruction], names_of: Mapping[str, str]) -> dict:
-    """What the report says beyond the model itself: photos of other models, and of other focal lengths."""
+    """What the report says beyond the model itself: photos of other models, and of other focal lengths.
+
+    Args:
+        names_of: the photos' names by the names in the models.
+    """
     used, groups = _placed(models[0]), []
     for model in models[1:]:
-        if apart := sorted(names_of[name] for name in _placed(model) - used):
+        if apart := sorted({names_of[name] for name in _placed(model) - used}):
             groups.append(apart)
         used |= _placed(model)
     odd, usual = sfm_checks.odd_focal_lengths(models[0])
@@ -238,9 +311,8 @@ def _placed(model: pycolmap.Reconstruction) -> set[str]:
     return {model.images[number].name for number in model.reg_image_ids()}
 
 
-def _report(source: Source, names: list[str], notes: dict, say: Say) -> None:
+def _report(placed: set[str], names: list[str], notes: dict, say: Say) -> None:
     """Say which photos have cameras, and why the others have none."""
-    placed = {shot.name for shot in source.shots}
     say(f"Cameras found for {len(placed)} of {len(names)} photos.")
     missing = [name for name in names if name not in placed]
     for group in notes.get("apart", []):

@@ -77,6 +77,7 @@ class Shot:
         upright: True where the camera belongs to the picture turned as its EXIF orientation says,
             False where it belongs to the pixels as they are stored. A hint: the picture's shape decides.
         mask: the mask that the dataset names for the photo (white = use); None where it names none.
+        panorama: the name of the 360-degree photo whose face this is; None where it is a photo by itself.
     """
 
     name: str
@@ -84,6 +85,12 @@ class Shot:
     cam_from_world: Tensor
     upright: bool = True
     mask: Path | None = None
+    panorama: str | None = None
+
+    @property
+    def photo(self) -> str:
+        """The name of the photo as the user took it."""
+        return self.name if self.panorama is None else self.panorama
 
 
 def is_file_name(name: str) -> bool:

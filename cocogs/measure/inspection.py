@@ -200,7 +200,7 @@ def inspect_scene(scene: Scene) -> Inspection:
         )
         for v, view in enumerate(views)
     ]
-    names = {view.name for view in scene.views}
+    names = {view.panorama or view.name for view in scene.views}
     unplaced = [name for name in list_photos(folder, names) if name not in names] if folder.is_dir() else []
     exif = compare_with_exif(found, K, scene)
     steps = depth_steps(evidence, focus, K)

@@ -99,8 +99,14 @@ def refuse_photos(run: Run, out: Path, frames: list[Frame]) -> None:
         InputError: `out` is a folder of the photos or masks that the run was trained on, or a picture would
             overwrite one.
     """
-    files = [path for view in run.scene.views for path in (view.original.path, view.mask_path) if path]
+    source = run.scene.source
+    files = [
+        path
+        for view in run.scene.views
+        for path in (view.original.path, view.file_in(source), view.mask_path)
+        if path
+    ]
     taken = {place.resolve() for path in files for place in (path, path.parent)}
     names = [f"{frame.name}{what}.{kind}" for frame in frames for what in PARTS for kind in ("png", "exr")]
     if not taken.isdisjoint(path.resolve() for path in (out, *(out / name for name in names))):
-        raise InputError(f"{out} would overwrite photos of {run.scene.source}: give another `out`.")
+        raise InputError(f"{out} would overwrite photos of {source}: give another `out`.")

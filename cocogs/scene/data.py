@@ -13,6 +13,7 @@ from torch import Tensor
 
 from cocogs.camera import Camera
 from cocogs.io import photos, prepare
+from cocogs.io.folders import photo_folder
 from cocogs.io.photos import LensFacts
 from cocogs.io.prepare import Picture
 from cocogs.scene.frame import size_of
@@ -35,6 +36,7 @@ class View:
         is_test: kept out of the training.
         lens: what the photo's EXIF says.
         original: the photo as found, with its real lens.
+        panorama: the name of the 360-degree photo whose face this is; None where it is a photo by itself.
     """
 
     name: str
@@ -44,6 +46,11 @@ class View:
     is_test: bool
     lens: LensFacts
     original: Picture
+    panorama: str | None = None
+
+    def file_in(self, data: Path) -> Path:
+        """The file that the user took: of a face, the panorama in the dataset's folder."""
+        return self.original.path if self.panorama is None else photo_folder(data) / self.panorama
 
 
 class Recent:

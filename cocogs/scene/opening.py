@@ -15,13 +15,14 @@ import torch
 from cocogs.camera import position_of
 from cocogs.config import DataConfig, limits_of
 from cocogs.errors import InputError, check_number
-from cocogs.io import colmap, exports, folders, llff, nerfstudio, photos, prepare, sfm, undistort, video
+from cocogs.io import colmap, exports, folders, llff, nerfstudio, prepare, undistort, video
 from cocogs.io.prepare import Picture
 from cocogs.io.progress import Progress, Say
 from cocogs.io.sfm_checks import LEAST_PARALLAX, MOVE_SIDEWAYS
 from cocogs.io.source import Intrinsics, Source
 from cocogs.scene import frame
 from cocogs.scene.data import Scene, View
+from cocogs.scene.from_photos import find_cameras
 from cocogs.scene.points import find_points
 from cocogs.scene.split import names_for_testing
 
@@ -41,6 +42,7 @@ def open_scene(
     test_every: int | None = None,
     test: str | None = None,
     frames: int | None = None,
+    panoramas: bool = False,
     seed: int = 0,
     settled: bool = False,
     say: Say = print,
@@ -57,6 +59,8 @@ def open_scene(
         test_every: keep every Nth photo, from the first in name order, for testing; None: as a file hold=N
             or the dataset itself says, else no photo.
         frames: how many frames of a video to use; None: by how far the camera moves (io/video.py).
+        panoramas: photos without cameras that are twice as wide as high show all around, whatever their
+            metadata say.
         seed: for SfM and for seed points that are drawn at random.
         settled: a scene was trained with the cameras in the cache: they are not computed again.
         say: receives lines meant for the user.
@@ -72,7 +76,10 @@ def open_scene(
     if is_video:
         data = video.extract_frames(data, cache / "frames", frames, settled, say)
     size = folders.Size(longer_side, downscale)
-    source, pictures = _look(data, cache, size, seed, settled, say, is_video)
+    known = _look(data, size, say)
+    if known and panoramas:
+        raise InputError(f"`panoramas` is for photos without cameras, and {data} has cameras: leave it out.")
+    source, pictures = known or find_cameras(data, cache, seed, settled, say, is_video, panoramas)
     if len(source.shots) < 2:
         raise InputError(f"{data} has a single photo: give at least 3 photos from different places.")
     positions = torch.stack([position_of(shot.cam_from_world) for shot in source.shots])
@@ -104,7 +111,7 @@ def _check_request(data: Path, **settings: int | None) -> None:
 
 def _tell(scene: Scene, say: Say) -> None:
     """What the user must know about the scene as a whole."""
-    say(folders.usage_line(scene.source, [view.original.path for view in scene.views]))
+    say(folders.usage_line(scene.source, {view.file_in(scene.source) for view in scene.views}))
     if bool(scene.offset.any()):
         moved = ", ".join(f"{value:.12g}" for value in scene.offset.tolist())
         say(f"The origin is far from the cameras: the scene is moved by ({moved}), and exports move it back.")
@@ -116,10 +123,8 @@ def _tell(scene: Scene, say: Say) -> None:
         )
 
 
-def _look(
-    data: Path, cache: Path, size: folders.Size, seed: int, settled: bool, say: Say, is_video: bool
-) -> tuple[Source, folders.Pictures]:
-    """Read the cameras, by the kind of the dataset, and find the files of its photos."""
+def _look(data: Path, size: folders.Size, say: Say) -> tuple[Source, folders.Pictures] | None:
+    """Read the cameras, by the kind of the dataset, and find its photos; None where there are no cameras."""
     transforms, poses_bounds = nerfstudio.find_transforms(data), data / llff.FILE
     if models := colmap.find_models(data):
         model, *others = models
@@ -141,19 +146,7 @@ def _look(
         say(f"Cameras from {program.name}: {path}.")
         source = exports.read_export(program, path, data)
         return source, folders.find_pictures(data, [shot.name for shot in source.shots], size)
-    return _from_photos(data, cache, seed, settled, say, is_video)
-
-
-def _from_photos(
-    data: Path, cache: Path, seed: int, settled: bool, say: Say, is_video: bool
-) -> tuple[Source, folders.Pictures]:
-    folder = folders.photo_folder(data)
-    names = photos.list_photos(folder)
-    if not names:
-        raise folders.no_photos(folder)
-    masks = folders.find_masks(data, names)
-    source = sfm.reconstruct(folder, names, cache / "sfm", seed, say, settled, masks, is_video)
-    return source, folders.Pictures(folder, 1, {shot.name: folder / shot.name for shot in source.shots})
+    return None
 
 
 def _views(
@@ -189,6 +182,7 @@ def _views(
             is_test=shot.name in tests,
             lens=photo.header.lens,
             original=photo,
+            panorama=shot.panorama,
         )
 
     views = []

@@ -1,6 +1,7 @@
 """Which photos are kept for testing."""
 
 import fnmatch
+from collections.abc import Mapping
 from pathlib import Path
 
 from cocogs.errors import InputError
@@ -11,16 +12,20 @@ from cocogs.io.source import Source
 def names_for_testing(data: Path, source: Source, test_every: int | None, test: str | None) -> frozenset[str]:
     """Names of the test photos: by `test`, else `test_every`, else hold=N, else the dataset, else none.
 
+    All faces of a panorama are kept, or none: they show the scene from one place.
+
     Raises:
         InputError: no photo would be left to train on, or a name is not that of a photo.
     """
     names = [shot.name for shot in source.shots]
+    photos = {shot.name: shot.photo for shot in source.shots}
     if test is not None:
-        return named(names, test, data)
+        return named(photos, test, data)
     hold = folders.read_hold(data)
     every = hold if test_every is None else test_every
     if every is not None:
-        tests = frozenset(names[::every])
+        kept = set(list(dict.fromkeys(photos.values()))[::every])
+        tests = frozenset(name for name in names if photos[name] in kept)
         reason = f"`test_every` {test_every}" if test_every is not None else str(data / f"hold={hold}")
     else:
         tests = (source.test_names or frozenset()) & frozenset(names)
@@ -30,8 +35,13 @@ def names_for_testing(data: Path, source: Source, test_every: int | None, test: 
     return tests
 
 
-def named(names: list[str], test: str, data: Path) -> frozenset[str]:
-    """The photos that `test` names: names or patterns, with commas between."""
+def named(photos: Mapping[str, str], test: str, data: Path) -> frozenset[str]:
+    """The photos that `test` names: names or patterns, with commas between; with a panorama all its faces.
+
+    Args:
+        photos: for each photo or face its name, and that of the photo or panorama it is of.
+    """
+    names = sorted({*photos, *photos.values()})
     found: set[str] = set()
     for pattern in map(str.strip, test.split(",")):
         # A whole name first: editors number copies as a[1].jpg, which as a pattern means a1.jpg.
@@ -41,7 +51,8 @@ def named(names: list[str], test: str, data: Path) -> frozenset[str]:
                 f"`test` {pattern}: {data} has no photo of this name that has a camera: give names "
                 "of its photos, or * for any letters."
             )
-        found.update(matching)
-    if len(found) == len(names):
+        found.update(photos.get(name, name) for name in matching)
+    tests = frozenset(name for name, photo in photos.items() if photo in found)
+    if len(tests) == len(photos):
         raise InputError(f"`test` {test} leaves no photo to train on: keep fewer photos for testing.")
-    return frozenset(found)
+    return tests
