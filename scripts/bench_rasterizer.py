@@ -3,7 +3,7 @@
     python scripts/bench_rasterizer.py                  three scenes, one thread
     python scripts/bench_rasterizer.py --threads 1 2    and the speed-up of two
     python scripts/bench_rasterizer.py --sets 1 5       and five sets in one call
-    python scripts/bench_rasterizer.py --large          and a million Gaussians at 1600x1066
+    python scripts/bench_rasterizer.py --growth         instead: time per Gaussian from 100,000 to 5 million
     python scripts/bench_rasterizer.py --level avx2     as on a processor without AVX-512
     python scripts/bench_rasterizer.py --device cuda    on a GPU, up to 3 million Gaussians, beside gsplat
 
@@ -43,6 +43,8 @@ class Setup:
 
 SCENES = [Setup(150_000, 600, 400), Setup(50_000, 600, 400), Setup(30_000, 300, 200)]
 LARGE = Setup(1_000_000, 1600, 1066)
+GROWTH = [Setup(100_000, 490, 327), Setup(1_000_000, 1549, 1033), Setup(5_000_000, 3464, 2309)]
+"""As many Gaussians to a pixel, .62, and as large in px: the picture grows with their number."""
 CUDA_SCENES = [SCENES[0], LARGE, Setup(3_000_000, 3200, 2133)]
 
 
@@ -61,6 +63,14 @@ class Timing:
     @property
     def staged(self) -> float:
         return sum(self.stages.values())
+
+    @property
+    def passes(self) -> dict[str, float]:
+        """Nanoseconds per Gaussian, forward and backward; all is the whole call."""
+        each = 1e6 / self.setup.gaussians
+        forward = sum(self.stages[stage] for stage in STAGES[:3])
+        backward = sum(self.stages[stage] for stage in STAGES[3:])
+        return {"forward": each * forward, "backward": each * backward, "all": each * self.cpu}
 
 
 def random_scene(setup: Setup, sets: int, seed: int = 0) -> tuple[dict[str, Any], Camera]:
@@ -155,6 +165,15 @@ def row(timing: Timing) -> str:
     )
 
 
+def growth(timing: Timing, timings: list[Timing]) -> str:
+    """Time per Gaussian, and that over the first timing's of the same settings."""
+    settings = (timing.sets, timing.threads, timing.level)
+    first = next(t for t in timings if (t.sets, t.threads, t.level) == settings)
+    return ", ".join(
+        f"{name} {ns:.0f} ns ({ns / first.passes[name]:.2f} x)" for name, ns in timing.passes.items()
+    )
+
+
 def main_on_cuda(largest: int, as_json: bool, once: bool, beside_gsplat: bool) -> None:
     """Prints the table for a GPU; `once` draws one scene with its gradients, for a profiler."""
     import bench_cuda
@@ -192,7 +211,7 @@ def main() -> None:
     parser.add_argument("--sets", type=int, nargs="+", default=[1])
     parser.add_argument("--level", nargs="+", choices=cpu_module().levels(), default=[cpu_module().level()])
     parser.add_argument("--repeats", type=int, default=20)
-    parser.add_argument("--large", action="store_true", help="also a million Gaussians at 1600x1066")
+    parser.add_argument("--growth", action="store_true", help="time per Gaussian, up to 5 million of them")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--largest", type=int, default=3_000_000, help="cuda: leave out larger scenes")
@@ -208,11 +227,11 @@ def main() -> None:
         print(f"{'scene':16}{'sets':>5}{'threads':>8}  {'level':9}{header}{'stages':>9}{'all':>9}{'wall':>9}")
     for level in arguments.level:
         cpu_module().set_level(level)
-        for setup in [*SCENES, *([LARGE] if arguments.large else [])]:
+        for setup in GROWTH if arguments.growth else SCENES:
             for sets in arguments.sets:
                 for threads in arguments.threads:
-                    repeats = max(3, arguments.repeats // 2) if setup == LARGE else arguments.repeats
-                    timings.append(measure(setup, sets, threads, repeats))
+                    repeats = arguments.repeats * SCENES[0].gaussians // setup.gaussians
+                    timings.append(measure(setup, sets, threads, max(3, min(arguments.repeats, repeats))))
                     if not arguments.json:
                         print(row(timings[-1]), flush=True)
     peak = machine_peak()
@@ -221,10 +240,9 @@ def main() -> None:
         return
     for name, value in peak.items():
         print(f"{name}: {value:.1f}")
-    if arguments.large:
-        first, large = (next(t for t in timings if t.setup == s) for s in (SCENES[0], LARGE))
-        growth = large.cpu / large.setup.gaussians / (first.cpu / first.setup.gaussians)
-        print(f"per Gaussian, large against first: {growth:.2f}")
+    if arguments.growth:
+        for timing in timings:
+            print(f"{timing.setup}, {timing.sets} sets, per Gaussian: {growth(timing, timings)}")
 
 
 if __name__ == "__main__":
