@@ -4,6 +4,7 @@
     python scripts/bench_rasterizer.py --threads 1 2    and the speed-up of two
     python scripts/bench_rasterizer.py --sets 1 5       and five sets in one call
     python scripts/bench_rasterizer.py --growth         instead: time per Gaussian from 100,000 to 5 million
+    python scripts/bench_rasterizer.py --in-order       neighbours in space are neighbours in memory
     python scripts/bench_rasterizer.py --level avx2     as on a processor without AVX-512
     python scripts/bench_rasterizer.py --device cuda    on a GPU, up to 3 million Gaussians, beside gsplat
 
@@ -117,11 +118,26 @@ def random_scene(setup: Setup, sets: int, seed: int = 0) -> tuple[dict[str, Any]
     return tensors, Camera(intrinsics.double(), pose.double(), setup.width, setup.height)
 
 
-def measure(setup: Setup, sets: int, threads: int, repeats: int) -> Timing:
+def along_z_curve(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The same Gaussians, neighbours in space now neighbours in memory: a Z curve of 1024^3 cells."""
+    means = tensors["means"][0]
+    low, high = means.amin(0), means.amax(0)
+    cells = ((means - low) / (high - low) * 1023).long()
+    place = torch.zeros(len(means), dtype=torch.long)
+    for bit in range(10):
+        for axis in range(3):
+            place |= (cells[:, axis] >> bit & 1) << 3 * bit + axis
+    order, alike = place.argsort(stable=True), ("opacities", "sh0", "shN")  # in all sets
+    return {name: t[order] if name in alike else t[:, order] for name, t in tensors.items()}
+
+
+def measure(setup: Setup, sets: int, threads: int, repeats: int, in_order: bool = False) -> Timing:
     """Forward and backward pass, `repeats` times."""
     module = cpu_module()
     torch.set_num_threads(threads)
     tensors, camera = random_scene(setup, sets)
+    if in_order:
+        tensors = along_z_curve(tensors)
     leaves = {name: tensor.requires_grad_() for name, tensor in tensors.items()}
     v_colors = 1e-3 * torch.randn(sets, 3, setup.height, setup.width)
     timing = Timing(setup, sets, threads, module.level(), dict.fromkeys(STAGES, math.inf))
@@ -212,6 +228,7 @@ def main() -> None:
     parser.add_argument("--level", nargs="+", choices=cpu_module().levels(), default=[cpu_module().level()])
     parser.add_argument("--repeats", type=int, default=20)
     parser.add_argument("--growth", action="store_true", help="time per Gaussian, up to 5 million of them")
+    parser.add_argument("--in-order", action="store_true", help="Gaussians along a Z curve, not at random")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--largest", type=int, default=3_000_000, help="cuda: leave out larger scenes")
@@ -231,7 +248,8 @@ def main() -> None:
             for sets in arguments.sets:
                 for threads in arguments.threads:
                     repeats = arguments.repeats * SCENES[0].gaussians // setup.gaussians
-                    timings.append(measure(setup, sets, threads, max(3, min(arguments.repeats, repeats))))
+                    repeats = max(3, min(arguments.repeats, repeats))
+                    timings.append(measure(setup, sets, threads, repeats, arguments.in_order))
                     if not arguments.json:
                         print(row(timings[-1]), flush=True)
     peak = machine_peak()
