@@ -6,11 +6,12 @@ from collections.abc import Callable, Sequence
 from typing import ClassVar
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
 from cocogs.camera import is_rotation
 from cocogs.errors import InputError
+from cocogs.quantiles import quantiles
 from cocogs.rasterize.constants import SH_C0
 
 Activated = tuple[Float[Tensor, "N 3"], Float[Tensor, "N 4"], Float[Tensor, "N 3"], Float[Tensor, " N"]]
@@ -225,6 +226,18 @@ def keep_largest(values: Float[Tensor, " N"], count: int) -> Bool[Tensor, " N"]:
     mask = torch.zeros_like(values, dtype=torch.bool)
     mask[values.topk(min(count, len(values))).indices] = True
     return mask
+
+
+def z_curve_order(points: Float[Tensor, "N 3"]) -> Int64[Tensor, " N"]:
+    """Indices that put neighbours in space side by side: a Z curve (Morton 1966) of 1024^3 cells, outside of
+    which the farthest percent of the points may lie."""
+    low, high = torch.stack([quantiles(axis, 0.005, 0.995) for axis in points.T], dim=1)
+    cells = ((points - low) / (high - low).clamp_min(1e-30) * 1024).clamp(0, 1023).long()
+    place = torch.zeros(len(points), dtype=torch.long, device=points.device)
+    for bit in range(10):
+        for axis in range(3):
+            place |= (cells[:, axis] >> bit & 1) << 3 * bit + axis
+    return place.argsort(stable=True)
 
 
 def neighbour_distance(points: Float[Tensor, "N 3"], neighbours: int = 3) -> Float[Tensor, " N"]:

@@ -24,6 +24,7 @@ from torch import Tensor
 
 from cocogs.camera import Camera
 from cocogs.compiled import cpu_module
+from cocogs.gaussians import z_curve_order
 from cocogs.rasterize import rasterize
 
 STAGES = ("project", "sort, bin", "blend", "blend'", "sum", "project'")
@@ -119,15 +120,8 @@ def random_scene(setup: Setup, sets: int, seed: int = 0) -> tuple[dict[str, Any]
 
 
 def along_z_curve(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The same Gaussians, neighbours in space now neighbours in memory: a Z curve of 1024^3 cells."""
-    means = tensors["means"][0]
-    low, high = means.amin(0), means.amax(0)
-    cells = ((means - low) / (high - low) * 1023).long()
-    place = torch.zeros(len(means), dtype=torch.long)
-    for bit in range(10):
-        for axis in range(3):
-            place |= (cells[:, axis] >> bit & 1) << 3 * bit + axis
-    order, alike = place.argsort(stable=True), ("opacities", "sh0", "shN")  # in all sets
+    """The same Gaussians, neighbours in space now neighbours in memory."""
+    order, alike = z_curve_order(tensors["means"][0]), ("opacities", "sh0", "shN")  # in all sets
     return {name: t[order] if name in alike else t[:, order] for name, t in tensors.items()}
 
 

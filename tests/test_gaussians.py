@@ -11,7 +11,7 @@ from torch import Tensor
 
 from cocogs.camera import Camera
 from cocogs.errors import InputError
-from cocogs.gaussians import Gaussians, keep_largest, neighbour_distance
+from cocogs.gaussians import Gaussians, keep_largest, neighbour_distance, z_curve_order
 from cocogs.rasterize import rasterize
 from cocogs.rasterize.reference import eval_sh
 
@@ -84,6 +84,19 @@ def test_activations_keep_extreme_values_in_range() -> None:
     assert (opacities >= 0).all() and (opacities <= 1).all()
     torch.testing.assert_close(opacities[1].detach(), torch.tensor(0.5))
     torch.testing.assert_close(scales[1].detach(), torch.ones(3))
+
+
+def test_a_z_curve_visits_every_point_once_and_neighbours_soon() -> None:
+    points = torch.rand(5000, 3, generator=torch.Generator().manual_seed(0)) * torch.tensor([1.0, 5.0, 0.2])
+    points[0] = 1e6  # one far away squeezes nothing together
+    order = z_curve_order(points)
+    assert order.sort().values.tolist() == list(range(5000))
+
+    def step(path: Tensor) -> float:
+        return float((path[1:] - path[:-1]).norm(dim=1).median())
+
+    assert step(points[order]) < step(points) / 5
+    assert z_curve_order(torch.zeros(3, 3)).tolist() == [0, 1, 2]
 
 
 def test_neighbour_distance_on_a_grid_is_its_spacing() -> None:

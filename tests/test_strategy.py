@@ -6,7 +6,7 @@ from tiny_run import tiny_camera, tiny_gaussians
 from torch import Tensor
 
 from cocogs.config import ModelConfig, StrategyConfig
-from cocogs.gaussians import Gaussians
+from cocogs.gaussians import Gaussians, z_curve_order
 from cocogs.optics.lens_models import Start, make_lens
 from cocogs.optics.model import DefocusModel, Photo
 from cocogs.rasterize import Render
@@ -332,6 +332,18 @@ def test_kept_ones_come_in_their_new_order(gaussians: Gaussians, optimizers: Opt
     assert check_alignment(gaussians, optimizers).tolist() == [False] * 3 + [True] * 2
     assert optimizers["means"].param_groups[0]["lr"] == 0.25
     assert optimizers["means"].state[gaussians.means]["step"] == 1
+
+
+def test_many_splats_lie_in_memory_as_in_space(
+    gaussians: Gaussians, optimizers: Optimizers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cocogs.train.strategy.SORTED_FROM", COUNT)
+    before = means(gaussians)
+    assert densification().edit(STEP, gaussians, optimizers)
+    order = z_curve_order(before)
+    assert order.tolist() != list(range(COUNT))
+    assert torch.equal(means(gaussians), before[order])
+    check_alignment(gaussians, optimizers)
 
 
 def test_surgery_before_the_first_step(gaussians: Gaussians) -> None:
