@@ -227,6 +227,14 @@ def pose_from_opengl(
     return pose_at(torch.from_numpy(rotation * (1, -1, -1)).T, torch.from_numpy(position.copy()))
 
 
+def opengl_from_pose(cam_from_world: Float[Tensor, "4 4"]) -> Float64[Tensor, "4 4"]:
+    """World-from-camera with OpenGL's axes: what `transform_matrix` of transforms.json holds."""
+    matrix = torch.eye(4, dtype=torch.float64)
+    matrix[:3, :3] = cam_from_world[:3, :3].T * cam_from_world.new_tensor([1.0, -1.0, -1.0])
+    matrix[:3, 3] = position_of(cam_from_world)
+    return matrix
+
+
 def where_axes_meet(cameras: Sequence[Camera]) -> tuple[Float[Tensor, "3"], float]:
     """The point nearest to all optical axes, and the condition number of the least-squares problem.
 

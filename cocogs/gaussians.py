@@ -231,6 +231,8 @@ def keep_largest(values: Float[Tensor, " N"], count: int) -> Bool[Tensor, " N"]:
 def z_curve_order(points: Float[Tensor, "N 3"]) -> Int64[Tensor, " N"]:
     """Indices that put neighbours in space side by side: a Z curve (Morton 1966) of 1024^3 cells, outside of
     which the farthest percent of the points may lie."""
+    if len(points) < 2:
+        return torch.arange(len(points), device=points.device)
     low, high = torch.stack([quantiles(axis, 0.005, 0.995) for axis in points.T], dim=1)
     cells = ((points - low) / (high - low).clamp_min(1e-30) * 1024).clamp(0, 1023).long()
     place = torch.zeros(len(points), dtype=torch.long, device=points.device)

@@ -96,7 +96,7 @@ def test_a_z_curve_visits_every_point_once_and_neighbours_soon() -> None:
         return float((path[1:] - path[:-1]).norm(dim=1).median())
 
     assert step(points[order]) < step(points) / 5
-    assert z_curve_order(torch.zeros(3, 3)).tolist() == [0, 1, 2]
+    assert [z_curve_order(torch.zeros(n, 3)).tolist() for n in (0, 1, 3)] == [[], [0], [0, 1, 2]]
 
 
 def test_neighbour_distance_on_a_grid_is_its_spacing() -> None:

@@ -115,15 +115,28 @@ def undistort(picture: np.ndarray, lens: Intrinsics, flat: Intrinsics) -> np.nda
     Sampling is bicubic. Bilinear sampling, which COLMAP uses, takes a fifth of the contrast off stripes that
     are 4 px apart. Bicubic sampling may overshoot: a picture in [0, 1] can come out slightly outside.
     """
-    image = torch.from_numpy(np.ascontiguousarray(picture)).permute(2, 0, 1)[None]
+    image = torch.from_numpy(np.ascontiguousarray(picture)).permute(2, 0, 1)
     flattened = np.empty((flat.height, flat.width, picture.shape[2]), np.float32)
     is_small = flat.width * flat.height <= KEPT_GRID
     step = flat.height if is_small else max(1, KEPT_GRID // flat.width)
     for top in range(0, flat.height, step):
         rows = range(top, min(top + step, flat.height))
         grid = _kept_grid(lens, flat) if is_small else undistortion_grid(lens, flat, rows)
-        sampled = torch.nn.functional.grid_sample(
-            image, grid[None], mode="bicubic", padding_mode="border", align_corners=False
-        )
-        flattened[rows.start : rows.stop] = sampled[0].permute(1, 2, 0).numpy()
+        flattened[rows.start : rows.stop] = sampled(image, grid).permute(1, 2, 0).numpy()
     return flattened
+
+
+def sampled(picture: Tensor, grid: Tensor) -> Tensor:
+    """(C, h, w) bicubic samples of a (C, H, W) picture at the places of a (h, w, 2) grid; keeps gradients."""
+    options = {"mode": "bicubic", "padding_mode": "border", "align_corners": False}
+    return torch.nn.functional.grid_sample(picture[None], grid[None].to(picture), **options)[0]
+
+
+@lru_cache(maxsize=4)
+def distortion_grid(lens: Intrinsics, flat: Intrinsics) -> Tensor:
+    """Where each pixel of the distorted picture lies in the undistorted one; see `undistortion_grid`."""
+    centers = np.stack(np.meshgrid(np.arange(lens.width) + 0.5, np.arange(lens.height) + 0.5), axis=-1)
+    rays = np.asarray(as_pycolmap(lens).cam_from_img(centers.reshape(-1, 2)))
+    fx, fy, cx, cy = flat.params
+    pixels = (rays * (fx, fy) + (cx, cy)).reshape(lens.height, lens.width, 2)
+    return torch.from_numpy(pixels * (2 / flat.width, 2 / flat.height) - 1).float()

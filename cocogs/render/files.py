@@ -23,7 +23,7 @@ from cocogs.quantiles import quantiles
 from cocogs.rasterize import release_memory
 from cocogs.render.frames import Frame
 from cocogs.render.options import RenderOptions
-from cocogs.render.refocusing import refocus, sharp_depth
+from cocogs.render.refocusing import light_through, refocus, sharp_depth
 from cocogs.run import Run
 
 RECORD = ".cocogs-render.json"  # beside the pictures of a request that is not finished
@@ -83,7 +83,7 @@ class _Writer:
                 self.write_depth(depths, path)
             if self.options.coc:
                 self.write_coc(depths, frame, path)
-        picture = draw(self.run, frame, self.options.samples)
+        picture = draw(self.run, frame, self.options.samples, linear=self.kind == "exr")
         if self.kind == "exr":
             write_exr(linear_channels(picture), path, half=True)
         else:
@@ -112,11 +112,18 @@ class _Writer:
         write_png(colored_coc(coc, there.float()), _beside(path, "coc_color", ".png"))
 
 
-def draw(run: Run, frame: Frame, samples: int) -> Tensor:
-    """(3, H, W) sRGB of one frame."""
+def draw(run: Run, frame: Frame, samples: int, linear: bool = False) -> Tensor:
+    """(3, H, W) sRGB of one frame, or pixel values of the camera that takes it.
+
+    Args:
+        linear: the values stand for light, which a camera's response would hide.
+    """
     if frame.photo is not None:
         return run.model.defocused(frame.camera, frame.photo)
     lens = frame.lens or Lens(1.0, 0.0)
+    if frame.taken_by is not None:
+        light = light_through(run.model.gaussians, frame.camera, lens, samples)
+        return frame.taken_by.develop(light, frame.seed, linear).detach()
     return refocus(run.model.gaussians, frame.camera, lens, samples)
 
 
@@ -143,7 +150,8 @@ def _fingerprint(run: Run, frames: list[Frame], options: RenderOptions, kind: st
     for frame in frames:
         camera = frame.camera
         numbers = camera.intrinsics.tolist(), camera.cam_from_world.tolist(), camera.width, camera.height
-        digest.update(repr((frame.name, numbers, frame.lens, frame.photo)).encode())
+        own = None if frame.taken_by is None else (frame.taken_by.file, frame.seed)
+        digest.update(repr((frame.name, numbers, frame.lens, frame.photo, own)).encode())
     return digest.hexdigest()
 
 

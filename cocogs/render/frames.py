@@ -11,6 +11,7 @@ from cocogs.errors import InputError
 from cocogs.io.camera_path import CameraPath, PathFrame, read_camera_path
 from cocogs.io.pictures import picture_names
 from cocogs.optics.lens import Lens
+from cocogs.optics.physical_camera import PhysicalCamera
 from cocogs.render.lenses import check_aperture_alone, choose_lenses
 from cocogs.render.options import FPS, FRAMES, RenderOptions, choose_views, find_view, parse_size
 from cocogs.render.paths import orbit, spiral, through_photos
@@ -30,12 +31,16 @@ class Frame:
         camera: at the size to draw.
         lens: None = everything sharp.
         photo: number of the training photo whose own learned focus and blur are drawn instead, or None.
+        taken_by: the whole camera that takes the picture with this lens; None: none but the lens.
+        seed: of its noise.
     """
 
     name: str
     camera: Camera
     lens: Lens | None = None
     photo: int | None = None
+    taken_by: PhysicalCamera | None = None
+    seed: int = 0
 
 
 def plan(run: Run, options: RenderOptions) -> tuple[list[Frame], float]:

@@ -52,15 +52,28 @@ def refocus(
     Raises:
         InputError: `samples` or the lens is out of range.
     """
+    if samples == 0 or lens.aperture_diameter == 0:
+        return _at_once(gaussians, camera, lens, samples)
+    return response(
+        compress_highlights(light_through(gaussians, camera, lens, samples, check), lens.highlights)
+    )
+
+
+@torch.no_grad()
+def light_through(
+    gaussians: Gaussians,
+    camera: Camera,
+    lens: Lens,
+    samples: int = 0,
+    check: Callable[[], None] = lambda: None,
+) -> Float[Tensor, "3 H W"]:
+    """The same as linear light, with the highlights as bright as `lens.highlights` says."""
+    if samples == 0 or lens.aperture_diameter == 0:
+        return to_linear(_at_once(gaussians, camera, lens, samples))
     check_number("samples", samples, least=0, most=MOST_SAMPLES, whole=True)
     lens.check_range(camera)
-    seen_through = lens.of(camera)
-    if samples == 0 or lens.aperture_diameter == 0:
-        copies = widen(gaussians.activated(), camera, seen_through)
-        assert copies.blur is not None
-        return _render(gaussians, camera, copies.blur[0])
     overlap = min(OVERLAP, samples)
-    coc = seen_through.coc(camera.depths(gaussians.means))
+    coc = lens.of(camera).coc(camera.depths(gaussians.means))
     blur = blur_variance(coc * math.sqrt(overlap / samples))
     light = gaussians.means.new_zeros(3, camera.height, camera.width)
     points = lens_samples(samples, overlap, lens.blades, lens.blade_rotation, settled=True)
@@ -68,7 +81,16 @@ def refocus(
         check()
         shown = to_linear(_render(gaussians, seen_from(camera, lens, point), blur, index))
         light += expand_highlights(shown, lens.highlights)
-    return response(compress_highlights(light / samples, lens.highlights))
+    return light / samples
+
+
+def _at_once(gaussians: Gaussians, camera: Camera, lens: Lens, samples: int) -> Float[Tensor, "3 H W"]:
+    """One render, every splat widened: sRGB-encoded."""
+    check_number("samples", samples, least=0, most=MOST_SAMPLES, whole=True)
+    lens.check_range(camera)
+    copies = widen(gaussians.activated(), camera, lens.of(camera))
+    assert copies.blur is not None
+    return _render(gaussians, camera, copies.blur[0])
 
 
 def seen_from(camera: Camera, lens: Lens, point: Float[Tensor, "2"]) -> Camera:
