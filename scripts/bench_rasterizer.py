@@ -132,7 +132,7 @@ def measure(setup: Setup, sets: int, threads: int, repeats: int, in_order: bool 
     tensors, camera = random_scene(setup, sets)
     if in_order:
         tensors = along_z_curve(tensors)
-    leaves = {name: tensor.requires_grad_() for name, tensor in tensors.items()}
+    leaves: dict[str, Any] = {name: tensor.requires_grad_() for name, tensor in tensors.items()}
     v_colors = 1e-3 * torch.randn(sets, 3, setup.height, setup.width)
     timing = Timing(setup, sets, threads, module.level(), dict.fromkeys(STAGES, math.inf))
     for _ in range(repeats):
