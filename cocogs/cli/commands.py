@@ -8,6 +8,7 @@ from tyro.conf import FlagCreatePairsOff
 
 from cocogs import __version__
 from cocogs.cli.bench import Bench
+from cocogs.cli.calibrate import Calibrate
 from cocogs.cli.demo import Demo
 from cocogs.cli.export import Export
 from cocogs.cli.measure import Eval, Inspect
@@ -16,7 +17,7 @@ from cocogs.cli.simulate import Simulate
 from cocogs.cli.train import Train
 from cocogs.cli.view import View
 
-Command = Demo | Train | Eval | Render | Simulate | Export | View | Inspect | Bench
+Command = Demo | Train | Eval | Render | Simulate | Export | View | Inspect | Bench | Calibrate
 """Each is called as its class, in small letters."""
 GOES_ON = Train | Render | Simulate | Bench | Demo
 """Their files matter more than what they print: they continue when nobody reads their output any more."""

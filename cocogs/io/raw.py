@@ -111,6 +111,22 @@ def decode(path: Path, half: bool = False) -> np.ndarray:
     return _curve()[np.broadcast_to(light, (*light.shape[:2], 3))]
 
 
+def read_mosaic(path: Path) -> np.ndarray:
+    """(H, W) float32: what each pixel of the sensor gathered, behind its own colour filter. 0 is black, 1 is
+    the sensor's white level; noise goes below 0.
+
+    Raises:
+        InputError: as for `decode`; or the file has no mosaic.
+    """
+    with _opened(path) as file:
+        with _complaints() as complaints:
+            file.unpack()
+        if complaints or file.raw_type != rawpy.RawType.Flat:
+            raise _unreadable(path, complaints[0] if complaints else "its pixels are no mosaic")
+        black = np.array(file.black_level_per_channel, np.float32)[file.raw_colors_visible]
+        return (file.raw_image_visible - black) / (file.white_level - black)
+
+
 def _develop(file: rawpy.RawPy, **options: Any) -> np.ndarray:
     """(H, W, 1 or 3) uint16 linear light, in sRGB's primaries unless `options` say otherwise."""
     fixed: dict[str, Any] = dict(

@@ -1,0 +1,80 @@
+"""The page beside a camera.json: curves, residuals, and what could not be told apart."""
+
+from __future__ import annotations
+
+import math
+from html import escape
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from cocogs.io.page import page, section, table
+
+if TYPE_CHECKING:
+    from cocogs.calibrate import Calibration
+
+MEANINGS = {
+    "shot_gain": "shot gain (variance over mean; parts of white)",
+    "read_noise": "read noise (deviation; parts of white)",
+    "fixed_pattern": "fixed pattern (deviation; parts of white)",
+}
+COLOURS = ("red", "green", "blue")
+
+
+def calibration_page(found: Calibration, flats: int, darks: int) -> str:
+    """The HTML text.
+
+    Args:
+        flats, darks: how many frames of each were measured.
+    """
+    numbers = [
+        [
+            MEANINGS[name],
+            f"{one.value:.3g}",
+            "unknown" if math.isnan(one.deviation) else f"{one.deviation:.1g}",
+        ]
+        for name, one in found.noise.items()
+    ]
+    names = COLOURS if len(found.vignettes) == 3 else ("all colours",)
+    curves = [
+        [name, f"{one.corner:.3f}", f"{one.center[0]:+.3f}, {one.center[1]:+.3f}", f"{one.residual:.2%}"]
+        for name, one in zip(names, found.vignettes, strict=True)
+    ]
+    plots = "".join(curve(one.profile, name) for name, one in zip(names, found.vignettes, strict=True))
+    remarks = "".join(f"<li>{escape(remark)}</li>" for remark in found.remarks)
+    return page(
+        "Calibration of a camera",
+        [
+            section(
+                "Noise", f"From {flats} flats and {darks} darks.", table(["", "value", "deviation"], numbers)
+            ),
+            section(
+                "Vignetting",
+                "Dots: means of blocks. Line: the fit. The radius is 1 in the corners.",
+                table(["", "corner over middle", "centre (half diagonals)", "residual"], curves) + plots,
+            ),
+            section("What cannot be told apart", "", f"<ul>{remarks}</ul>"),
+        ],
+    )
+
+
+def curve(profile: np.ndarray, name: str) -> str:
+    """A plot of (radius, measured, fitted) rows, as SVG."""
+    profile = profile[profile[:, 0].argsort()]
+    low = min(0.9, float(profile[:, 1:].min()))
+    high = max(1.02, float(profile[:, 1:].max()))
+
+    def place(radius: float, value: float) -> str:
+        return f"{40 + 250 * radius / profile[-1, 0]:.1f} {270 - 250 * (value - low) / (high - low):.1f}"
+
+    dots = "".join(
+        '<circle cx="{}" cy="{}" r="1.5"/>'.format(*place(radius, value).split())
+        for radius, value, _ in profile[::3]
+    )
+    line = "L".join(place(radius, value) for radius, _, value in profile)
+    return f"""<svg viewBox="0 0 310 320" role="img" aria-label="vignette, {escape(name)}">
+<rect x="40" y="20" width="250" height="250" fill="none" stroke="currentColor" stroke-opacity=".4"/>
+<g fill="#d2601a">{dots}</g><path d="M{line}" fill="none" stroke="currentColor" stroke-width="1.5"/>
+<g fill="currentColor" font-size="12"><text x="165" y="305" text-anchor="middle">radius, {escape(name)}</text>
+<g text-anchor="end">
+<text x="36" y="30">{high:.2f}</text><text x="36" y="270">{low:.2f}</text></g></g></svg>"""

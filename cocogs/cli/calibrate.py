@@ -1,0 +1,46 @@
+"""`cocogs calibrate`."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+from tyro.conf import Positional, arg
+
+from cocogs.cli.words import speaker
+
+
+@dataclass
+class Calibrate:
+    """Measure a camera by frames of its own: noise and vignetting, into camera.json for `cocogs simulate`.
+
+    Flats show an even, evenly lit surface, out of focus; darks are taken with the cap on and the same ISO.
+    """
+
+    what: Annotated[Positional[Literal["camera"]], arg(metavar="camera")]
+    """What to calibrate."""
+    flats: Annotated[Path, arg(metavar="DIR")]
+    """Folder of at least 2 flats; 12 are good. RAW, or pictures of 8 to 16 bit."""
+    darks: Annotated[Path, arg(metavar="DIR")]
+    """Folder of at least 2 darks; 8 are good."""
+    out: Annotated[Path, arg(metavar="camera.json")]
+    """The file to write. A page of curves is written beside it."""
+    sensor_mm: Annotated[str | None, arg(metavar="WxH", help_behavior_hint="(default: see --camera)")] = None
+    """Size of the sensor in mm, such as 36x24."""
+    camera: Annotated[Path | None, arg(metavar="FILE", help_behavior_hint="(default: none)")] = None
+    """A camera.json whose other numbers are kept."""
+    response: Annotated[str, arg(metavar="srgb|linear|FILE")] = "srgb"
+    """How pixel values came from light. FILE is a camera.json with a response. RAW files are linear."""
+    per_colour: bool = False
+    """A vignette for each colour."""
+
+    def run(self) -> int:
+        from cocogs.calibrate import CalibrateOptions, calibrate
+
+        options = {name: value for name, value in vars(self).items() if name != "what"}
+        camera = calibrate(CalibrateOptions(**options), speaker(self))
+        assert camera.noise is not None
+        print(
+            f"Shot gain {camera.noise.shot_gain:.3g}, read noise {camera.noise.read_noise:.3g}, "
+            f"fixed pattern {camera.noise.fixed_pattern:.3g}: {self.out} and {self.out.with_suffix('.html')}"
+        )
+        return 0
