@@ -131,7 +131,7 @@ def test_garbage_leaves_no_traceback(viewer: Viewer, capfd: pytest.CaptureFixtur
         eventually(lambda: session.drawn is not None)
     eventually(lambda: not viewer.sessions)
     assert capfd.readouterr().err == ""
-    assert not [thread for thread in threading.enumerate() if thread.name == "cocogs-render"]
+    eventually(lambda: all(thread.name != "cocogs-render" for thread in threading.enumerate()))
 
 
 def eventually(condition: Any) -> None:
