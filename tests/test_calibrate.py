@@ -1,6 +1,7 @@
 """Noise and vignetting measured from frames whose truth is known, and frames that do not serve."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import torch
 from raw_files import BLACK, WHITE, write_dng
 
 from cocogs.calibrate import CalibrateOptions, calibrate
+from cocogs.calibrate.defocus import Chart, fit_lens
 from cocogs.calibrate.estimates import shot_gain, vignette
 from cocogs.calibrate.frames import linearise_by, read_frames
 from cocogs.cli import main
@@ -71,7 +73,7 @@ def test_above_a_black_level_read_noise_and_pattern_are_told_apart(tmp_path: Pat
             values = torch.from_numpy(0.05 + light + shot + read + pattern)
             write_png(values.float(), tmp_path / name / f"{number}.png", 16)
     out = tmp_path / "camera.json"
-    options = CalibrateOptions(folders[0], folders[1], out, "36x24", response="linear")
+    options = CalibrateOptions(out, folders[0], folders[1], sensor_mm="36x24", response="linear")
     found = calibrate(options, lambda line: None).noise
     assert found is not None
     assert found.read_noise == pytest.approx(NOISE.read_noise, rel=0.02)
@@ -87,7 +89,7 @@ def test_a_known_response_is_undone_and_other_numbers_are_kept(tmp_path: Path) -
     known = tmp_path / "known.json"
     found = calibrate(
         CalibrateOptions(
-            flats, darks, tmp_path / "new.json", camera=known, response=str(known), per_colour=True
+            tmp_path / "new.json", flats, darks, camera=known, response=str(known), per_colour=True
         ),
         lambda line: None,
     )
@@ -144,7 +146,7 @@ def test_the_size_of_the_sensor_must_be_told(
     frames: tuple[Path, Path], tmp_path: Path, size: str | None
 ) -> None:
     with pytest.raises(InputError, match="`sensor_mm` must be the size of the sensor in mm, such as 36x24"):
-        calibrate(CalibrateOptions(frames[0], frames[1], tmp_path / "camera.json", size), lambda line: None)
+        calibrate(CalibrateOptions(tmp_path / "camera.json", *frames, sensor_mm=size), lambda line: None)
 
 
 def test_the_spread_between_parts_is_the_error_of_a_number(frames: tuple[Path, Path]) -> None:
@@ -167,7 +169,9 @@ def test_raw_files_are_measured_pixel_by_pixel_of_the_sensor(tmp_path: Path) -> 
             noise = math.hypot(0.01, math.sqrt(0.002 * light)) * generator.normal(size=shape)
             counts = np.rint(BLACK + (light + noise) * (WHITE - BLACK)).clip(0).astype(np.uint16)
             write_dng(tmp_path / name / f"{number}.dng", counts, exif=FACTS)
-    options = CalibrateOptions(tmp_path / "flats", tmp_path / "darks", tmp_path / "camera.json", "36x24")
+    options = CalibrateOptions(
+        tmp_path / "camera.json", tmp_path / "flats", tmp_path / "darks", sensor_mm="36x24"
+    )
     found = calibrate(options, lambda line: None)
     assert found.noise is not None and found.vignetting is not None
     assert found.noise.read_noise == pytest.approx(0.01, rel=0.02)
@@ -176,3 +180,86 @@ def test_raw_files_are_measured_pixel_by_pixel_of_the_sensor(tmp_path: Path) -> 
     assert (found.sensor.width, found.sensor.height) == (120, 80)
     assert found.vignetting.f_number == pytest.approx(2.8)
     assert abs(sum((found.vignetting.wide_open or ((1.0,),))[0])) < 0.01, "evenly lit"
+
+
+def chart(seed: int = 0) -> torch.Tensor:
+    """(3, H, W) light with edges of every size."""
+    generator = torch.Generator().manual_seed(seed)
+    total = torch.zeros(1, 1, 160, 240)
+    for side in (2, 4, 10, 20):
+        cells = torch.rand(1, 1, 160 // side, 240 // side, generator=generator).round()
+        total += torch.nn.functional.interpolate(cells, scale_factor=side) / 8
+    return 0.1 + total[0].expand(3, -1, -1)
+
+
+def take_charts(folder: Path, distances: list[float], file: CameraFile) -> Path:
+    folder.mkdir()
+    wide, narrow = (PhysicalCamera(f) for f in (file, replace(file, f_number=32 * (file.f_number or 1))))
+    for number, distance in enumerate(distances):
+        for camera, suffix in ((wide, ""), (narrow, "_sharp")):
+            photo = camera.apply_to(chart(number), torch.full((160, 240), distance), seed=number).detach()
+            write_png(photo, folder / f"{distance:g}m{suffix}.png", 16)
+    return folder
+
+
+LENS = CameraFile(
+    Sensor(36.0, 24.0, 240, 160),
+    focal_length_mm=50.0,
+    f_number=1.4,
+    focus_distance_m=0.9,
+    noise=Noise(0.0005, 0.002),
+)
+
+
+@pytest.mark.parametrize("focus", [0.5, 0.9, 2.0])
+def test_charts_at_three_distances_tell_aperture_and_focus(tmp_path: Path, focus: float) -> None:
+    """Aperture within 5 %, focus within 2 %; a camera.json with another guess is corrected."""
+    true = replace(LENS, focus_distance_m=focus)
+    charts = take_charts(tmp_path / "charts", [0.6, 1.0, 1.6, 3.0], true)
+    write_camera_file(replace(LENS, f_number=4.0, focus_distance_m=None), tmp_path / "guess.json")
+    words = ["calibrate", "camera", "--defocus", str(charts), "--camera", str(tmp_path / "guess.json")]
+    assert main([*words, "--out", str(tmp_path / "camera.json")]) == 0
+    found = read_camera_file(tmp_path / "camera.json")
+    assert found.focus_distance_m == pytest.approx(focus, rel=0.02)
+    assert found.f_number == pytest.approx(1.4, rel=0.05)
+    assert "Aperture and focus" in (tmp_path / "camera.html").read_text()
+
+
+def test_the_runner_up_lies_on_the_other_side() -> None:
+    """Charts on one side of the focus are explained by a lens that is focused beyond them, nearly."""
+    charts = [Chart(z, abs(30 * (1 / z - 1 / 0.8)), 0.0) for z in (1.0, 1.5, 3.0)]
+    best, *others = fit_lens(charts)
+    assert best.focus_distance == pytest.approx(0.8, rel=1e-3) and best.K == pytest.approx(30, rel=1e-3)
+    assert all(other.error > 0.1 for other in others)
+
+
+@pytest.mark.parametrize("fault", ["name", "twin", "few", "flat", "size", "lens", "nothing", "half"])
+def test_charts_that_do_not_serve_are_one_sentence(
+    tmp_path: Path, fault: str, capsys: pytest.CaptureFixture
+) -> None:
+    charts = take_charts(tmp_path / "charts", [0.6, 1.0] if fault == "few" else [0.6, 1.0, 2.0], LENS)
+    write_camera_file(
+        replace(LENS, focal_length_mm=None if fault == "lens" else 50.0), tmp_path / "known.json"
+    )
+    if fault == "name":
+        (charts / "1m.png").rename(charts / "near.png")
+    if fault == "twin":
+        (charts / "1m_sharp.png").unlink()
+    if fault in ("flat", "size"):
+        side = 100 if fault == "size" else 240
+        write_png(chart()[..., :side] * (fault == "size") + 0.2, charts / "1m_sharp.png", 16)
+    options = {"nothing": [], "half": ["--flats", str(charts)]}.get(fault, ["--defocus", str(charts)])
+    words = ["calibrate", "camera", *options, "--camera", str(tmp_path / "known.json")]
+    assert main([*words, "--out", str(tmp_path / "camera.json")]) == 2
+    complaint = {
+        "name": "does not tell its distance: name it like 0.50m",
+        "twin": "has no twin for 1m.png",
+        "few": "charts at 2 distances: take 3 or more",
+        "flat": "has no detail",
+        "size": "has another size",
+        "lens": "--defocus needs the focal length: give --camera",
+        "nothing": "nothing to calibrate from",
+        "half": "--flats and --darks go together",
+    }[fault]
+    assert complaint in capsys.readouterr().err
+    assert not (tmp_path / "camera.json").exists()

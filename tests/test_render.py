@@ -139,6 +139,11 @@ def test_f_number_is_relative_to_the_photos(run: Run, monkeypatch: pytest.Monkey
     )
 
 
+def test_a_focus_in_metres(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(type(run.learned), "metres_per_unit", 0.25)
+    assert lens(run, focus="1.5m") == lens(run, focus=6.0) == lens(run, focus="6")
+
+
 @pytest.mark.parametrize(("place", "x", "y"), [("20,15", 20.5, 15.5), ("50%, 50%", 24.0, 18.0)])
 def test_focus_at_a_pixel_of_a_photo(run: Run, place: str, x: float, y: float) -> None:
     view = run.scene.views[2]
@@ -449,6 +454,12 @@ def test_a_path_of_another_scene(run: Run, tmp_path: Path) -> None:
         ({"aperture_sweep": "0:1"}, "`aperture_sweep` changes a refocused picture"),
         ({"focus": 0.0}, "`focus` must be a number above 0, not 0"),
         ({"focus": -1.0}, "`focus` must be a number above 0, not -1"),
+        (
+            {"focus": "1.2m"},
+            "cannot be known, for the photos' EXIF does not tell: give `focus` in scene units",
+        ),
+        ({"focus": "near"}, "`focus` must be a distance in scene units such as 3.4, in metres .* not near"),
+        ({"focus": "-1m"}, "`focus` must be a number above 0, not -1"),
         ({"focus": math.nan}, "`focus` must be a number above 0, not nan"),
         ({"focus": 1e-30}, "A focus distance of 1e-30 is out of range: what lies nearer than"),
         ({"focus": 4.0, "aperture": "1e30x"}, r"An aperture .* scene units wide is out of range"),

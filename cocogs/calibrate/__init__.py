@@ -1,4 +1,5 @@
-"""What a camera's own frames tell of it: noise and vignetting from flats and darks, into camera.json.
+"""What a camera's own photos tell of it, into camera.json: noise and vignetting from flats and darks,
+f-number and focus distance from charts.
 
 `docs/calibrate.md` tells how to take the frames, and what cannot be told apart.
 """
@@ -6,13 +7,23 @@
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from cocogs.calibrate.defocus import fit_lens, read_charts
 from cocogs.calibrate.estimates import Estimate, Vignette, fixed_pattern, read_noise, shot_gain, vignette
 from cocogs.calibrate.frames import exif_f_number, linearise_by, read_frames
-from cocogs.calibrate.report import calibration_page
+from cocogs.calibrate.report import calibration_page, chart_sections, frame_sections
 from cocogs.errors import InputError
 from cocogs.io.atomic import write_text
-from cocogs.io.camera_file import CameraFile, Noise, Sensor, Vignetting, read_camera_file, write_camera_file
+from cocogs.io.camera_file import (
+    NEAREST_AND_FARTHEST,
+    CameraFile,
+    Noise,
+    Sensor,
+    Vignetting,
+    read_camera_file,
+    write_camera_file,
+)
 from cocogs.io.progress import Say
+from cocogs.optics.physical_camera import PhysicalCamera
 
 LARGEST_SENSOR = 1000.0  # mm
 
@@ -21,9 +32,10 @@ LARGEST_SENSOR = 1000.0  # mm
 class CalibrateOptions:
     """What to calibrate from; cocogs/cli/calibrate.py describes every field for users."""
 
-    flats: Path
-    darks: Path
     out: Path
+    flats: Path | None = None
+    darks: Path | None = None
+    defocus: Path | None = None
     sensor_mm: str | None = None
     camera: Path | None = None
     response: str = "srgb"
@@ -32,16 +44,14 @@ class CalibrateOptions:
 
 @dataclass(frozen=True)
 class Calibration:
-    """What was measured.
+    """What was measured: the parts of the page, and what cannot be told apart.
 
     Args:
-        noise: by the names of `Noise`.
-        vignettes: one, or three for red, green and blue.
-        remarks: what cannot be told apart, for people.
+        camera: as it is known now.
     """
 
-    noise: dict[str, Estimate]
-    vignettes: list[Vignette]
+    camera: CameraFile
+    sections: list[str]
     remarks: list[str]
 
 
@@ -51,7 +61,26 @@ def calibrate(options: CalibrateOptions, say: Say = print) -> CameraFile:
     Raises:
         InputError: frames that do not serve, or a file that cannot be written.
     """
-    before = None if options.camera is None else read_camera_file(options.camera)
+    if (options.flats is None) != (options.darks is None):
+        raise InputError("`flats` and `darks` go together: give both.")
+    if options.flats is None and options.defocus is None:
+        raise InputError("There is nothing to calibrate from: give `flats` and `darks`, or `defocus`.")
+    camera = None if options.camera is None else read_camera_file(options.camera)
+    sections, remarks = [], []
+    for measure, is_wanted in ((_from_frames, options.flats), (_from_charts, options.defocus)):
+        if is_wanted is not None:
+            found = measure(options, camera, say)
+            camera, sections = found.camera, sections + found.sections
+            remarks = remarks + found.remarks
+    assert camera is not None
+    write_camera_file(camera, options.out)
+    write_text(options.out.with_suffix(".html"), calibration_page(sections, remarks))
+    return camera
+
+
+def _from_frames(options: CalibrateOptions, before: CameraFile | None, say: Say) -> Calibration:
+    """Noise and vignetting."""
+    assert options.flats is not None and options.darks is not None
     linearise = linearise_by(options.response)
     flats = read_frames(options.flats, linearise, evened=True, say=say)
     darks = read_frames(options.darks, linearise, evened=False, say=say)
@@ -60,9 +89,7 @@ def calibrate(options: CalibrateOptions, say: Say = print) -> CameraFile:
             f"{options.flats} and {options.darks} hold frames of different sizes or kinds: "
             "take both with one camera."
         )
-    camera = before or CameraFile(_sensor(options.sensor_mm, flats.size))
-    if (camera.sensor.width, camera.sensor.height) != flats.size:
-        camera = replace(camera, sensor=replace(camera.sensor, width=flats.size[0], height=flats.size[1]))
+    camera = _of_size(before, options, flats.size)
     f_number = exif_f_number(options.flats)
     noise = {
         "shot_gain": shot_gain(flats, darks),
@@ -70,12 +97,40 @@ def calibrate(options: CalibrateOptions, say: Say = print) -> CameraFile:
         "fixed_pattern": fixed_pattern(darks),
     }
     channels = range(3) if options.per_colour and len(flats.mean) == 3 else [None]
-    found = Calibration(noise, [vignette(flats, darks, channel) for channel in channels], _remarks(f_number))
-    camera = replace(camera, noise=_noise(noise, camera), vignetting=_vignetting(found.vignettes, f_number))
-    page = calibration_page(found, flats.count, darks.count)
-    write_camera_file(camera, options.out)
-    write_text(options.out.with_suffix(".html"), page)
-    return camera
+    vignettes = [vignette(flats, darks, channel) for channel in channels]
+    camera = replace(camera, noise=_noise(noise, camera), vignetting=_vignetting(vignettes, f_number))
+    return Calibration(camera, frame_sections(noise, vignettes, flats.count, darks.count), _remarks(f_number))
+
+
+def _from_charts(options: CalibrateOptions, before: CameraFile | None, say: Say) -> Calibration:
+    """f-number and focus distance."""
+    assert options.defocus is not None
+    if before is None or before.focal_length_mm is None:
+        raise InputError(
+            "`defocus` needs the focal length: give `camera`, a camera.json with focal_length_mm."
+        )
+    charts, size = read_charts(options.defocus, linearise_by(options.response), say)
+    fits = fit_lens(charts)
+    focus = min(fits[0].focus_distance, NEAREST_AND_FARTHEST[1])
+    camera = replace(_of_size(before, options, size), focus_distance_m=focus)
+    fx = float(PhysicalCamera(camera).focal_px.detach())
+    f_number = fx * before.focal_length_mm / 1000 / fits[0].K
+    remarks = [
+        "The sharp twins count as sharp: a lens stopped down to f/16 makes a lens of f/2 look about f/2.02."
+    ]
+    if len(fits) > 1:
+        other = fx * before.focal_length_mm / 1000 / fits[1].K
+        remarks.append(
+            f"Another lens fits the charts, with {fits[1].error:.2f} px instead of {fits[0].error:.2f}: "
+            f"f/{other:.3g}, focused at {fits[1].focus_distance:.3g} m."
+        )
+    return Calibration(replace(camera, f_number=f_number), chart_sections(charts, fits[0], f_number), remarks)
+
+
+def _of_size(before: CameraFile | None, options: CalibrateOptions, size: tuple[int, int]) -> CameraFile:
+    """The camera so far, with pictures of this size (width, height)."""
+    camera = before or CameraFile(_sensor(options.sensor_mm, size))
+    return replace(camera, sensor=replace(camera.sensor, width=size[0], height=size[1]))
 
 
 def _sensor(size_mm: str | None, size: tuple[int, int]) -> Sensor:

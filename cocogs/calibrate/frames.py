@@ -76,7 +76,7 @@ def read_frames(folder: Path, linearise: Linearise, evened: bool, say: Say) -> F
     black, level, goes_below = 0.0, 0.0, False
     with Progress(f"Reading {folder.name}", len(paths), say, patience=2) as progress:
         for number, path in enumerate(paths):
-            light = _read(path, linearise)
+            light = read_light(path, linearise)
             _check(light, total if number else light, path, paths[0])
             black += float((light == 0).mean()) / len(paths)
             goes_below |= bool((light < 0).any())
@@ -92,8 +92,12 @@ def read_frames(folder: Path, linearise: Linearise, evened: bool, say: Say) -> F
     return Frames(len(paths), size, total / len(paths), squares / (len(paths) - 1), black)
 
 
-def _read(path: Path, linearise: Linearise) -> np.ndarray:
-    """(C, H, W) float64 light."""
+def read_light(path: Path, linearise: Linearise) -> np.ndarray:
+    """(C, H, W) float64 light of a photo as stored; C is 1 for a RAW file's mosaic, else 3.
+
+    Raises:
+        InputError: the file cannot be read.
+    """
     if raw.is_raw(path):
         return raw.read_mosaic(path)[None].astype(np.float64)
     return linearise(to_float(photos.read_photo(path, upright=False)).astype(np.float64)).transpose(2, 0, 1)

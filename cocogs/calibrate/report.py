@@ -1,17 +1,13 @@
 """The page beside a camera.json: curves, residuals, and what could not be told apart."""
 
-from __future__ import annotations
-
 import math
 from html import escape
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from cocogs.calibrate.defocus import Chart, Fit
+from cocogs.calibrate.estimates import Estimate, Vignette
 from cocogs.io.page import page, section, table
-
-if TYPE_CHECKING:
-    from cocogs.calibrate import Calibration
 
 MEANINGS = {
     "shot_gain": "shot gain (variance over mean; parts of white)",
@@ -21,8 +17,18 @@ MEANINGS = {
 COLOURS = ("red", "green", "blue")
 
 
-def calibration_page(found: Calibration, flats: int, darks: int) -> str:
-    """The HTML text.
+def calibration_page(sections: list[str], remarks: list[str]) -> str:
+    """The HTML text."""
+    items = "".join(f"<li>{escape(remark)}</li>" for remark in remarks)
+    return page(
+        "Calibration of a camera", [*sections, section("What cannot be told apart", "", f"<ul>{items}</ul>")]
+    )
+
+
+def frame_sections(
+    noise: dict[str, Estimate], vignettes: list[Vignette], flats: int, darks: int
+) -> list[str]:
+    """Noise, by the names of `cocogs.io.camera_file.Noise`, and vignettes, of all colours or of each.
 
     Args:
         flats, darks: how many frames of each were measured.
@@ -33,29 +39,44 @@ def calibration_page(found: Calibration, flats: int, darks: int) -> str:
             f"{one.value:.3g}",
             "unknown" if math.isnan(one.deviation) else f"{one.deviation:.1g}",
         ]
-        for name, one in found.noise.items()
+        for name, one in noise.items()
     ]
-    names = COLOURS if len(found.vignettes) == 3 else ("all colours",)
+    names = COLOURS if len(vignettes) == 3 else ("all colours",)
     curves = [
         [name, f"{one.corner:.3f}", f"{one.center[0]:+.3f}, {one.center[1]:+.3f}", f"{one.residual:.2%}"]
-        for name, one in zip(names, found.vignettes, strict=True)
+        for name, one in zip(names, vignettes, strict=True)
     ]
-    plots = "".join(curve(one.profile, name) for name, one in zip(names, found.vignettes, strict=True))
-    remarks = "".join(f"<li>{escape(remark)}</li>" for remark in found.remarks)
-    return page(
-        "Calibration of a camera",
+    plots = "".join(curve(one.profile, name) for name, one in zip(names, vignettes, strict=True))
+    heads = ["", "corner over middle", "centre (half diagonals)", "residual"]
+    return [
+        section(
+            "Noise", f"From {flats} flats and {darks} darks.", table(["", "value", "deviation"], numbers)
+        ),
+        section(
+            "Vignetting",
+            "Dots: means of blocks. Line: the fit. The radius is 1 in the corners.",
+            table(heads, curves) + plots,
+        ),
+    ]
+
+
+def chart_sections(charts: list[Chart], fit: Fit, f_number: float) -> list[str]:
+    """The blur of charts, and the lens that explains it."""
+    rows = [
         [
-            section(
-                "Noise", f"From {flats} flats and {darks} darks.", table(["", "value", "deviation"], numbers)
-            ),
-            section(
-                "Vignetting",
-                "Dots: means of blocks. Line: the fit. The radius is 1 in the corners.",
-                table(["", "corner over middle", "centre (half diagonals)", "residual"], curves) + plots,
-            ),
-            section("What cannot be told apart", "", f"<ul>{remarks}</ul>"),
-        ],
+            f"{chart.distance:g} m",
+            f"{chart.diameter:.2f} px",
+            f"{abs(fit.K * (1 / chart.distance - 1 / fit.focus_distance)):.2f} px",
+            f"{chart.left:.1%}",
+        ]
+        for chart in charts
+    ]
+    text = (
+        f"f/{f_number:.3g}, focused at {fit.focus_distance:.4g} m; K = {fit.K:.4g} px m; "
+        f"off by {fit.error:.2f} px."
     )
+    heads = ["distance", "blur measured", "by the lens", "left unexplained"]
+    return [section("Aperture and focus", text, table(heads, rows))]
 
 
 def curve(profile: np.ndarray, name: str) -> str:

@@ -11,19 +11,23 @@ from cocogs.cli.words import speaker
 
 @dataclass
 class Calibrate:
-    """Measure a camera by frames of its own: noise and vignetting, into camera.json for `cocogs simulate`.
+    """Measure a camera by photos of its own, into camera.json for `cocogs simulate`: noise and vignetting
+    from flats and darks, f-number and focus distance from charts.
 
     Flats show an even, evenly lit surface, out of focus; darks are taken with the cap on and the same ISO.
     """
 
     what: Annotated[Positional[Literal["camera"]], arg(metavar="camera")]
     """What to calibrate."""
-    flats: Annotated[Path, arg(metavar="DIR")]
-    """Folder of at least 2 flats; 12 are good. RAW, or pictures of 8 to 16 bit."""
-    darks: Annotated[Path, arg(metavar="DIR")]
-    """Folder of at least 2 darks; 8 are good."""
     out: Annotated[Path, arg(metavar="camera.json")]
     """The file to write. A page of curves is written beside it."""
+    flats: Annotated[Path | None, arg(metavar="DIR", help_behavior_hint="(default: none)")] = None
+    """Folder of at least 2 flats; 12 are good. RAW, or pictures of 8 to 16 bit."""
+    darks: Annotated[Path | None, arg(metavar="DIR", help_behavior_hint="(default: none)")] = None
+    """Folder of at least 2 darks; 8 are good."""
+    defocus: Annotated[Path | None, arg(metavar="DIR", help_behavior_hint="(default: none)")] = None
+    """Folder of charts at 3 or more distances, each twice: 0.50m.png as the lens is to be measured, and
+    0.50m_sharp.png stopped down. Needs --camera with the focal length."""
     sensor_mm: Annotated[str | None, arg(metavar="WxH", help_behavior_hint="(default: see --camera)")] = None
     """Size of the sensor in mm, such as 36x24."""
     camera: Annotated[Path | None, arg(metavar="FILE", help_behavior_hint="(default: none)")] = None
@@ -38,9 +42,10 @@ class Calibrate:
 
         options = {name: value for name, value in vars(self).items() if name != "what"}
         camera = calibrate(CalibrateOptions(**options), speaker(self))
-        assert camera.noise is not None
-        print(
-            f"Shot gain {camera.noise.shot_gain:.3g}, read noise {camera.noise.read_noise:.3g}, "
-            f"fixed pattern {camera.noise.fixed_pattern:.3g}: {self.out} and {self.out.with_suffix('.html')}"
-        )
+        parts = []
+        if self.flats is not None and camera.noise is not None:
+            parts += [f"shot gain {camera.noise.shot_gain:.3g}", f"read noise {camera.noise.read_noise:.3g}"]
+        if self.defocus is not None:
+            parts += [f"f/{camera.f_number:.3g}", f"focused at {camera.focus_distance_m:.4g} m"]
+        print(f"{', '.join(parts).capitalize()}: {self.out} and {self.out.with_suffix('.html')}")
         return 0

@@ -33,8 +33,9 @@ class Render:
     full circle around the subject; needs photos from all sides; FILE.json: as `cocogs view` saved it."""
     defocused: bool = False
     """Use each photo's own learned focus and blur, to compare with the photo; training photos only."""
-    focus: Annotated[float | None, arg(metavar="Z", help_behavior_hint="(default: all sharp)")] = None
-    """Focus at this distance in scene units, inf for infinity (RUN/lens.json lists those of the photos)."""
+    focus: Annotated[str | None, arg(metavar="Z|1.2m", help_behavior_hint="(default: all sharp)")] = None
+    """Focus at this distance: in scene units (RUN/lens.json lists those of the photos), in metres where EXIF
+    tells how long a unit is, or at infinity: inf."""
     focus_at: Annotated[str | None, arg(metavar="X,Y", help_behavior_hint="(default: none)")] = None
     """Focus on what the photo --view shows at this point: pixels from the upper left corner of the picture as
     rendered without --size, or per cent such as 50%,40%."""

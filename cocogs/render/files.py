@@ -83,7 +83,7 @@ class _Writer:
                 self.write_depth(depths, path)
             if self.options.coc:
                 self.write_coc(depths, frame, path)
-        picture = draw(self.run, frame, self.options.samples, linear=self.kind == "exr")
+        picture = draw(self.run, frame, self.options.samples, self.kind == "exr")
         if self.kind == "exr":
             write_exr(linear_channels(picture), path, half=True)
         else:

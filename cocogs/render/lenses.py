@@ -2,7 +2,7 @@
 
 import math
 
-from cocogs.errors import InputError
+from cocogs.errors import InputError, check_number
 from cocogs.io.camera_path import PathFrame
 from cocogs.optics.lens import Lens, focus_between
 from cocogs.render.options import RenderOptions, find_view, parse_factor, parse_range
@@ -48,7 +48,7 @@ def _focus_distances(run: Run, options: RenderOptions, count: int) -> list[float
     if len(given) > 1:
         raise InputError("`focus`, `focus_at` and `focus_pull` exclude each other: give one.")
     if options.focus is not None:
-        return [options.focus] * count
+        return [_distance(run, options.focus)] * count
     if options.focus_at is not None:
         if options.view is None:
             raise InputError("`focus_at` is a point in a photo: name the photo with `view`.")
@@ -59,6 +59,38 @@ def _focus_distances(run: Run, options: RenderOptions, count: int) -> list[float
             raise InputError(f"`focus_pull` must be two distances above 0, not {options.focus_pull}.")
         return [focus_between(start, end, t) for t in _steps(count)]
     return None
+
+
+def _distance(run: Run, focus: float | str) -> float:
+    """In scene units, of a number of them or of metres such as 1.2m."""
+    text = str(focus).strip().lower()
+    try:
+        value = float(text.removesuffix("m"))
+    except ValueError as error:
+        raise InputError(
+            "`focus` must be a distance in scene units such as 3.4, in metres such as 1.2m, or inf, "
+            f"not {focus}."
+        ) from error
+    check_number("focus", value, above=0, infinite=True)
+    return value / metres_per_unit(run, "give `focus` in scene units") if text.endswith("m") else value
+
+
+def metres_per_unit(run: Run, remedy: str) -> float:
+    """Length of a scene unit.
+
+    Args:
+        remedy: what the user can do where EXIF does not tell.
+
+    Raises:
+        InputError: it cannot be known.
+    """
+    known = run.learned.metres_per_unit if run.has_lens else None
+    if known is None:
+        raise InputError(
+            f"How long a scene unit of {run.folder} is cannot be known, for the photos' EXIF does not tell: "
+            f"{remedy}."
+        )
+    return known
 
 
 def focus_at(run: Run, place: str, view: View) -> float:

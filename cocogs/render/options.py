@@ -32,7 +32,7 @@ class RenderOptions:
     view: str | None = None
     path: str | None = None
     defocused: bool = False
-    focus: float | None = None
+    focus: float | str | None = None
     focus_at: str | None = None
     focus_pull: str | None = None
     aperture: str | None = None
@@ -56,7 +56,6 @@ class RenderOptions:
 
     def check_numbers(self) -> None:
         """Raises InputError for a number out of its range."""
-        check_number("focus", self.focus, above=0, infinite=True)
         check_number("f_number", self.f_number, above=0, example="2.8")
         check_number("samples", self.samples, least=0, most=MOST_SAMPLES, whole=True)
         check_number("frames", self.frames, least=2, most=MOST_FRAMES, whole=True)

@@ -30,6 +30,7 @@ from cocogs.optics.physical_camera import PhysicalCamera
 from cocogs.render import refuse_photos
 from cocogs.render.files import write_pictures
 from cocogs.render.frames import Frame, plan
+from cocogs.render.lenses import metres_per_unit
 from cocogs.render.options import RenderOptions
 from cocogs.render.refocusing import light_through, sharp_depth
 from cocogs.run import Run
@@ -112,7 +113,7 @@ def simulate(run: Run, options: SimulateOptions, say: Say = print) -> list[Path]
     check_number("seed", options.seed, least=0, most=2**31, whole=True)
     check_number("metres_per_unit", options.metres_per_unit, least=1e-6, most=1e6)
     file = read_camera_file(options.camera)
-    metres = _metres(run, options)
+    metres = options.metres_per_unit or metres_per_unit(run, "give `metres_per_unit`")
     where = RenderOptions(options.out, options.views, options.view, options.path, frames=options.frames)
     drawing = replace(where, samples=options.samples, depth=True, coc=True)
     drawing.check_numbers()
@@ -187,19 +188,6 @@ def _frames(
             lens.check_range(pinhole)
             yield Frame(place.name + suffix, pinhole, lens, taken_by=camera, seed=seed)
             seed += 1
-
-
-def _metres(run: Run, options: SimulateOptions) -> float:
-    """In a scene unit."""
-    if options.metres_per_unit is not None:
-        return options.metres_per_unit
-    known = run.learned.metres_per_unit if run.has_lens else None
-    if known is None:
-        raise InputError(
-            f"How long a scene unit of {run.folder} is cannot be known, for the photos' EXIF does not tell: "
-            "give `metres_per_unit`."
-        )
-    return known
 
 
 def _write_transforms(frames: list[Frame], paths: list[Path], folder: Path) -> None:
