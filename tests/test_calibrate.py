@@ -61,6 +61,18 @@ def test_twelve_flats_and_eight_darks_tell_the_camera(frames: tuple[Path, Path],
     assert "cannot be told apart" in out.with_suffix(".html").read_text()
 
 
+def test_a_shot_gain_of_nothing_is_told(frames: tuple[Path, Path], tmp_path: Path) -> None:
+    """sRGB's steep beginning makes darks noisier than flats: read as linear, no shot noise is left."""
+    lines: list[str] = []
+    flats, darks = frames
+    options = CalibrateOptions(
+        flats=flats, darks=darks, out=tmp_path / "camera.json", sensor_mm="36x24", response="linear"
+    )
+    found = calibrate(options, lines.append)
+    assert found.noise is not None and found.noise.shot_gain == 0
+    assert any("shot noise cannot be measured: see whether `response` is right" in line for line in lines)
+
+
 def test_above_a_black_level_read_noise_and_pattern_are_told_apart(tmp_path: Path) -> None:
     generator, folders = np.random.default_rng(0), []
     pattern = generator.normal(0, NOISE.fixed_pattern, (3, HEIGHT, WIDTH))

@@ -87,7 +87,7 @@ def test_millimetres_become_the_k_of_the_thin_lens() -> None:
     assert float(PhysicalCamera(replace(FILE, focus_distance_m=None)).focal_px.detach()) == pytest.approx(
         50.0
     )
-    with pytest.raises(InputError, match="focal length is unknown: add it to camera"):
+    with pytest.raises(InputError, match="lacks focal_length_mm: add"):
         PhysicalCamera(CameraFile(SENSOR)).at(pose)
 
 

@@ -73,7 +73,7 @@ def test_files_hold_what_python_gives(run: Path, camera: Path, tmp_path: Path) -
     assert float((picture - taken.image).abs().max()) < 1 / 255
     there = taken.depth.isfinite()
     assert bool(there.any())
-    scale = json.loads((out / "depth.json").read_text())["scene units per step"]
+    scale = json.loads((out / "depth.json").read_text())["metres per step"]
     depth = torch.from_numpy(
         np.array(Image.open(out / first["file_path"].replace(".png", "_depth.png")))
     ).float()
@@ -166,3 +166,21 @@ def test_an_unknown_scale_or_camera_is_told(run: Path, camera: Path, tmp_path: P
     assert main(command(run, camera, tmp_path / "out")) == 2
     with pytest.raises(InputError, match="add f_number, shutter_s and iso"):
         list(settings(CameraFile(FILE.sensor), "exposure:-1:1:3"))
+
+
+def test_one_sentence_names_all_that_a_calibrated_camera_lacks(
+    run: Path, camera: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_camera_file(CameraFile(FILE.sensor, noise=FILE.noise), camera)
+    assert main(command(run, camera, tmp_path / "out")) == 2
+    assert "lacks focal_length_mm, f_number, focus_distance_m: add" in capsys.readouterr().err
+    assert main(command(run, tmp_path / "absent.json", tmp_path / "out")) == 2
+    assert "absent.json does not exist" in capsys.readouterr().err
+
+
+def test_one_picture_is_counted_as_one(
+    run: Path, camera: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = load_run(run).scene.test_views[0].name
+    assert main(command(run, camera, tmp_path / "out", "--view", name)) == 0
+    assert "1 picture in" in capsys.readouterr().out

@@ -96,6 +96,11 @@ def _from_frames(options: CalibrateOptions, before: CameraFile | None, say: Say)
         "read_noise": read_noise(darks),
         "fixed_pattern": fixed_pattern(darks),
     }
+    if noise["shot_gain"].value <= 0:
+        say(
+            f"Warning: {options.flats} vary no more than {options.darks}, so shot noise cannot be measured: "
+            "see whether `response` is right, and whether the camera smooths noise."
+        )
     channels = range(3) if options.per_colour and len(flats.mean) == 3 else [None]
     vignettes = [vignette(flats, darks, channel) for channel in channels]
     camera = replace(camera, noise=_noise(noise, camera), vignetting=_vignetting(vignettes, f_number))

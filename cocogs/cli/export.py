@@ -14,7 +14,8 @@ class Export:
     """Write a trained scene as 3D Gaussians for other viewers and editors, its cameras and lens beside it.
 
     The file's ending chooses the format: .ply (everything), .compressed.ply (a quarter of the size), .splat
-    (smallest; no view-dependent colour). The command also writes SCENE.lens.json beside it.
+    (smallest; no view-dependent colour). docs/exports.md tells how to get .spz and .sog. The command also
+    writes SCENE.lens.json beside it.
     """
 
     run_folder: Annotated[Positional[Path], arg(metavar="RUN")]

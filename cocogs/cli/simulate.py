@@ -7,6 +7,7 @@ from typing import Annotated
 from tyro.conf import Positional, arg
 
 from cocogs.cli.words import speaker
+from cocogs.errors import counted
 
 
 @dataclass
@@ -54,5 +55,5 @@ class Simulate:
 
         options = {name: value for name, value in vars(self).items() if name != "run_folder"}
         paths = simulate(load_run(self.run_folder), SimulateOptions(**options), speaker(self))
-        print(f"{len(paths)} pictures in {self.out}")
+        print(f"{counted(len(paths), 'picture')} in {self.out}")
         return 0

@@ -39,7 +39,10 @@ class Train:
     published. 3dgs: no lens, for comparison."""
     quality: Annotated[
         Literal["draft", "standard", "high", "max"] | None,
-        arg(help_behavior_hint="(default: standard on a CPU, high on a GPU)"),
+        arg(
+            metavar="draft|standard|high|max",
+            help_behavior_hint="(default: standard on a CPU, high on a GPU)",
+        ),
     ] = None
     """How large photos are (longer side), how many iterations training takes, and how many splats there are:
     draft 500 px, 1,500, 50,000; standard 800 px, 4,500, 150,000; high 1600 px, 15,000, a million; max 3200

@@ -132,6 +132,10 @@ def read_camera_file(path: Path) -> CameraFile:
     Raises:
         InputError: it is not such a file, or a number is missing or out of its range; the message names it.
     """
+    if not path.exists():
+        raise InputError(
+            f"{path} does not exist: give a camera file (docs/camera-json.md tells what it holds)."
+        )
     document = read_json(path, ADVICE)
     if not isinstance(document, dict) or document.get("schema") != SCHEMA:
         raise InputError(f"{path} is not a camera file of cocogs: {ADVICE}.")

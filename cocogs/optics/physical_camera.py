@@ -27,7 +27,12 @@ from cocogs.srgb import to_linear, to_srgb
 
 Length = TypeVar("Length", float, Tensor)
 
-DIFFERENTIABLE = ("focal_length", "f_number", "focus_distance", "shutter", "iso")
+FIELDS = {
+    "focal_length": "focal_length_mm", "f_number": "f_number", "focus_distance": "focus_distance_m",
+    "shutter": "shutter_s", "iso": "iso",
+}  # fmt: skip
+"""The parameters, and how camera.json names them."""
+DIFFERENTIABLE = tuple(FIELDS)
 
 
 class PhysicalCamera(nn.Module):
@@ -66,12 +71,11 @@ class PhysicalCamera(nn.Module):
         """The parameters of these names.
 
         Raises:
-            InputError: camera.json does not tell one of them.
+            InputError: camera.json does not tell some of them.
         """
         values = [getattr(self, name) for name in names]
-        for name, value in zip(names, values, strict=True):
-            if value is None:
-                raise InputError(f"The camera's {name.replace('_', ' ')} is unknown: add it to camera.json.")
+        if missing := [FIELDS[name] for name, value in zip(names, values, strict=True) if value is None]:
+            raise InputError(f"The camera lacks {', '.join(missing)}: add what is missing to camera.json.")
         return values
 
     @property

@@ -80,7 +80,7 @@ class _Writer:
         if self.options.depth or self.options.coc:
             depths = sharp_depth(self.run.model.gaussians, frame.camera)
             if self.options.depth:
-                self.write_depth(depths, path)
+                self.write_depth(depths, frame, path)
             if self.options.coc:
                 self.write_coc(depths, frame, path)
         picture = draw(self.run, frame, self.options.samples, self.kind == "exr")
@@ -89,14 +89,15 @@ class _Writer:
         else:
             write_png(picture, path, 16 if self.kind == "png16" else 8)
 
-    def write_depth(self, depths: Tensor, path: Path) -> None:
+    def write_depth(self, depths: Tensor, frame: Frame, path: Path) -> None:
         there = depths.isfinite()
         if self.kind == "exr":
             write_exr({"Z": depths}, _beside(path, "depth"))
         else:
             write_png(torch.where(there, depths / self.far, 0), _beside(path, "depth"), 16)
             if path.parent not in self.scaled:
-                scale = {"scene units per step": self.far / 65535, "nothing": 0}
+                unit = "scene units" if frame.taken_by is None else "metres"
+                scale = {f"{unit} per step": self.far / 65535, "nothing": 0}
                 _write_json(path.parent / "depth.json", scale)
                 self.scaled.add(path.parent)
         write_png(colored_depth(depths), _beside(path, "depth_color", ".png"))

@@ -184,7 +184,8 @@ def _frames(
         pose = place.camera.cam_from_world.clone()
         pose[:3, 3] *= metres
         for suffix, camera in cameras:
-            pinhole, lens = replace(camera.at(pose), near=place.camera.near * metres), camera.as_set()
+            lens = camera.as_set()  # first: it names all that the file lacks
+            pinhole = replace(camera.at(pose), near=place.camera.near * metres)
             lens.check_range(pinhole)
             yield Frame(place.name + suffix, pinhole, lens, taken_by=camera, seed=seed)
             seed += 1
