@@ -3,6 +3,7 @@
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -110,7 +111,7 @@ def blur_between(sharp: np.ndarray, blurred: np.ndarray) -> tuple[float, float]:
     costs = [left(diameter) for diameter in grid]
     best = int(np.argmin(costs))
     bounds = grid[max(best - 1, 0)], grid[min(best + 1, len(grid) - 1)]
-    found = minimize_scalar(left, bounds=bounds, method="bounded", options={"xatol": 1e-3})
+    found: Any = minimize_scalar(left, bounds=bounds, method="bounded", options={"xatol": 1e-3})
     return float(found.x), float(np.sqrt(found.fun / max(costs[0], 1e-30)))
 
 
@@ -137,8 +138,8 @@ def fit_lens(charts: list[Chart]) -> list[Fit]:
     for index in minima[np.argsort(costs[minima])]:
         bounds = grid[max(index - 1, 0)], grid[min(index + 1, VERGENCES - 1)]
         options = {"xatol": 1e-7}
-        found = minimize_scalar(lambda v: at(v)[0], bounds=bounds, method="bounded", options=options)
-        vergence = float(found.x)  # pyright: ignore[reportAttributeAccessIssue]
+        found: Any = minimize_scalar(lambda v: at(v)[0], bounds=bounds, method="bounded", options=options)
+        vergence = float(found.x)
         cost, K = at(vergence)
         distance = 1 / vergence if vergence > 1e-4 else np.inf
         if all(abs(1 / fit.focus_distance - vergence) > APART * inverse.max() for fit in fits):

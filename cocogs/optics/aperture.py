@@ -2,6 +2,7 @@
 
 import math
 from functools import cache
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -60,7 +61,8 @@ def sampled_disc(count: int) -> float:
         samples = torch.exp(-away / (2 * variance)).mean(1) / (2 * math.pi * variance)
         return float((samples - disc).square().sum())
 
-    return minimize_scalar(distance, bounds=(0.9, 1.3), method="bounded").x
+    found: Any = minimize_scalar(distance, bounds=(0.9, 1.3), method="bounded")
+    return found.x
 
 
 def _sunflower(count: int, blades: int) -> Float[Tensor, "{count} 2"]:
