@@ -92,6 +92,8 @@ def test_noise_is_the_seed_s_and_another_in_every_picture(run: Path, camera: Pat
         assert main(command(run, camera, tmp_path / name, "--seed", seed)) == 0
         taken.append([path.read_bytes() for path in sorted((tmp_path / name).glob("view_?.png"))])
     assert taken[0] == taken[1] and taken[0][0] != taken[2][0]
+    assert main(["render", str(run), "--out", str(tmp_path / "a")]) == 2, "they are not overwritten"
+    assert taken[0] == [path.read_bytes() for path in sorted((tmp_path / "a").glob("view_?.png"))]
     seeds = [f["seed"] for f in json.loads((tmp_path / "a/transforms.json").read_text())["frames"]]
     assert seeds == list(range(7, 7 + len(seeds))) and len(seeds) > 1
 

@@ -15,6 +15,7 @@ from cocogs.io.source import MAX_SIDE
 Part = TypeVar("Part")
 
 SCHEMA = "cocogs-camera/1"
+CAMERA = "camera.json"  # beside simulated pictures
 ADVICE = "write it again (docs/camera-json.md tells what it holds)"
 
 

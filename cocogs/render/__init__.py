@@ -8,6 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from cocogs.errors import InputError
+from cocogs.io.camera_file import CAMERA
 from cocogs.io.lock import alone_in
 from cocogs.io.pictures import check_speed, check_writer, write_film
 from cocogs.io.progress import Say
@@ -38,6 +39,8 @@ def render(run: Run, options: RenderOptions, say: Say = print) -> list[Path]:
     refuse_photos(run, options.out, frames)
     tell_lost_focus(run, frames, say)
     if kind not in FILMS:
+        if (options.out / CAMERA).is_file():
+            raise InputError(f"{options.out} holds pictures of a simulated camera: give another `out`.")
         with alone_in(options.out):
             return write_pictures(run, frames, options, options.out, kind, say)
     if options.depth or options.coc:

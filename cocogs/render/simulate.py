@@ -18,6 +18,7 @@ from cocogs.errors import InputError, check_number
 from cocogs.gaussians import Gaussians
 from cocogs.io.atomic import write_text
 from cocogs.io.camera_file import (
+    CAMERA,
     NEAREST_AND_FARTHEST,
     CameraFile,
     read_camera_file,
@@ -124,7 +125,7 @@ def simulate(run: Run, options: SimulateOptions, say: Say = print) -> list[Path]
     refuse_photos(run, options.out, frames)
     with alone_in(options.out):
         paths = write_pictures(run, frames, drawing, options.out, options.format, say)
-        write_camera_file(file, options.out / "camera.json")
+        write_camera_file(file, options.out / CAMERA)
         _write_transforms(frames, paths, options.out)
     return paths
 
