@@ -160,6 +160,14 @@ def test_misuse_is_one_sentence(
     assert not (tmp_path / "out").exists()
 
 
+def test_a_sensor_too_large_to_draw(
+    run: Path, camera: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    write_camera_file(replace(FILE, sensor=replace(FILE.sensor, width=10**6)), camera)
+    assert main(command(run, camera, tmp_path / "out")) == 2
+    assert "px a side, which cannot be drawn" in capsys.readouterr().err
+
+
 def test_an_unknown_scale_or_camera_is_told(run: Path, camera: Path, tmp_path: Path) -> None:
     words = ["simulate", str(run), "--out", str(tmp_path / "out")]
     assert main([*words, "--camera", str(camera)]) == 2, "the tiny photos have no EXIF"

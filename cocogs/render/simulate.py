@@ -24,6 +24,7 @@ from cocogs.io.camera_file import (
     read_camera_file,
     write_camera_file,
 )
+from cocogs.io.camera_path import LARGEST_DRAWN
 from cocogs.io.lock import alone_in
 from cocogs.io.progress import Say
 from cocogs.optics.lens import focus_between
@@ -114,6 +115,11 @@ def simulate(run: Run, options: SimulateOptions, say: Say = print) -> list[Path]
     check_number("seed", options.seed, least=0, most=2**31, whole=True)
     check_number("metres_per_unit", options.metres_per_unit, least=1e-6, most=1e6)
     file = read_camera_file(options.camera)
+    if max(file.sensor.width, file.sensor.height) > LARGEST_DRAWN:
+        raise InputError(
+            f"{options.camera} asks for pictures of more than {LARGEST_DRAWN} px a side, which cannot be drawn: "
+            "lower the sensor's width and height."
+        )
     metres = options.metres_per_unit or metres_per_unit(run, "give `metres_per_unit`")
     where = RenderOptions(options.out, options.views, options.view, options.path, frames=options.frames)
     drawing = replace(where, samples=options.samples, depth=True, coc=True)
