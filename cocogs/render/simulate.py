@@ -117,7 +117,7 @@ def simulate(run: Run, options: SimulateOptions, say: Say = print) -> list[Path]
     file = read_camera_file(options.camera)
     if max(file.sensor.width, file.sensor.height) > LARGEST_DRAWN:
         raise InputError(
-            f"{options.camera} asks for pictures of more than {LARGEST_DRAWN} px a side, which cannot be drawn: "
+            f"{options.camera} asks for more than {LARGEST_DRAWN} px a side, which cannot be drawn: "
             "lower the sensor's width and height."
         )
     metres = options.metres_per_unit or metres_per_unit(run, "give `metres_per_unit`")
