@@ -24,7 +24,7 @@ from cocogs.signals import handled
 T = TypeVar("T")
 
 PATIENCE = 1800.0  # seconds; a rank that takes longer to its next message is taken for lost
-GRACE = 5.0  # seconds that ranks wait for each other's last words
+GRACE = 10.0  # seconds that ranks wait for each other's last words
 LINGER = 1.0  # seconds that quiet ranks leave the one that speaks: once one has ended, torchrun ends all
 LARGE = 1 << 18  # numbers; smaller tensors are added up in one message
 
