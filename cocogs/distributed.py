@@ -24,7 +24,7 @@ from cocogs.signals import handled
 T = TypeVar("T")
 
 PATIENCE = 1800.0  # seconds; a rank that takes longer to its next message is taken for lost
-GRACE = 10.0  # seconds that ranks wait for each other's last words
+GRACE = 5.0  # seconds that ranks wait for each other's last words
 LINGER = 1.0  # seconds that quiet ranks leave the one that speaks: once one has ended, torchrun ends all
 LARGE = 1 << 18  # numbers; smaller tensors are added up in one message
 
@@ -266,8 +266,10 @@ def joined() -> Iterator[Ranks]:
         raise InputError(f"The ranks do not find each other ({error}): see docs/many-gpus.md.") from error
     try:
         yield ranks
-        ranks.in_turn(lambda: None)  # torchrun ends all once one has ended with a code that is not 0
-        ranks.leave()
+        # torchrun sends SIGTERM once one has ended with a code that is not 0; here all have done their work.
+        with handled(lambda number, frame: None):
+            ranks.any(False)
+            ranks.leave()
     except BaseException as error:
         with handled(lambda number, frame: None, signal.SIGINT):  # torchrun sends SIGTERM once one has ended
             ranks.leave()
