@@ -15,6 +15,7 @@ from cocogs.errors import InputError
 from cocogs.io.camera_file import (
     CameraFile,
     Distortion,
+    Noise,
     Reference,
     Sensor,
     Vignetting,
@@ -28,7 +29,7 @@ from cocogs.optics.layers import aperture_kernel, photograph_layers
 from cocogs.optics.lens import PhotoLens
 from cocogs.optics.photometry import Response, Vignette
 from cocogs.optics.physical_camera import PhysicalCamera
-from cocogs.optics.sensor import Noise
+from cocogs.optics.sensor import add_noise
 from cocogs.srgb import to_srgb
 
 SENSOR = Sensor(36.0, 24.0, 36, 24)
@@ -131,7 +132,7 @@ def test_responses_rise_from_0_to_1_and_can_be_undone() -> None:
 def test_noise_has_its_variance_and_its_seed() -> None:
     noise = Noise(shot_gain=0.01, read_noise=0.02, dark_current=0.5, fixed_pattern=0.03)
     even = torch.full((3, 200, 200), 0.4)
-    first, again, other = (noise(even, 0.1, seed) for seed in (1, 1, 2))
+    first, again, other = (add_noise(even, noise, 0.1, seed) for seed in (1, 1, 2))
     assert torch.equal(first, again)
     light = 0.4 + 0.5 * 0.1
     fresh = 0.01 * light + 0.02**2

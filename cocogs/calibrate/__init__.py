@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cocogs.calibrate.defocus import fit_lens, read_charts
-from cocogs.calibrate.estimates import Estimate, Vignette, fixed_pattern, read_noise, shot_gain, vignette
+from cocogs.calibrate.estimates import Estimate, VignetteFit, fixed_pattern, read_noise, shot_gain, vignette
 from cocogs.calibrate.frames import exif_f_number, linearise_by, read_frames
 from cocogs.calibrate.report import calibration_page, chart_sections, frame_sections
 from cocogs.errors import InputError
@@ -119,12 +119,11 @@ def _from_charts(options: CalibrateOptions, before: CameraFile | None, say: Say)
     focus = min(fits[0].focus_distance, NEAREST_AND_FARTHEST[1])
     camera = replace(_of_size(before, options, size), focus_distance_m=focus)
     fx = float(PhysicalCamera(camera).focal_px.detach())
-    f_number = fx * before.focal_length_mm / 1000 / fits[0].K
+    f_number, *others = (fx * before.focal_length_mm / 1000 / fit.K for fit in fits)
     remarks = [
         "The sharp twins count as sharp: a lens stopped down to f/16 makes a lens of f/2 look about f/2.02."
     ]
-    if len(fits) > 1:
-        other = fx * before.focal_length_mm / 1000 / fits[1].K
+    for other in others:
         remarks.append(
             f"Another lens fits the charts, with {fits[1].error:.2f} px instead of {fits[0].error:.2f}: "
             f"f/{other:.3g}, focused at {fits[1].focus_distance:.3g} m."
@@ -154,7 +153,7 @@ def _noise(noise: dict[str, Estimate], before: CameraFile) -> Noise:
     return Noise(**values, dark_current=before.noise.dark_current if before.noise else 0.0)
 
 
-def _vignetting(found: list[Vignette], f_number: float | None) -> Vignetting:
+def _vignetting(found: list[VignetteFit], f_number: float | None) -> Vignetting:
     coefficients = tuple(one.coefficients for one in found)
     center = tuple(sum(one.center[axis] for one in found) / len(found) for axis in (0, 1))
     if f_number is None:

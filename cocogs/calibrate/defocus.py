@@ -58,6 +58,24 @@ def read_charts(folder: Path, linearise: Linearise, say: Say) -> tuple[list[Char
     Raises:
         InputError: fewer than `FEWEST` pairs, other names, pictures of several sizes or without detail.
     """
+    pairs = _pairs(folder)
+    charts, size = [], None
+    with Progress("Measuring blur", len(pairs), say, patience=2) as progress:
+        for distance, files in pairs.items():
+            sharp, blurred = (read_light(files[kind], linearise).mean(0) for kind in (True, False))
+            size = size or sharp.shape
+            if not size == sharp.shape == blurred.shape:
+                raise InputError(f"{files[True]} has another size than the others: take all with one camera.")
+            if sharp.std() < FLAT * sharp.mean():
+                raise InputError(f"{files[True]} has no detail to be blurred: photograph a chart with edges.")
+            charts.append(Chart(distance, *blur_between(sharp, blurred)))
+            progress.add(1)
+    assert size is not None
+    return charts, (size[1], size[0])
+
+
+def _pairs(folder: Path) -> dict[float, dict[bool, Path]]:
+    """The charts' files by distance, nearest first; True for the sharp one."""
     pairs: dict[float, dict[bool, Path]] = {}
     names = photos.list_photos(folder) if folder.is_dir() else []
     for name in names:
@@ -76,19 +94,7 @@ def read_charts(folder: Path, linearise: Linearise, say: Say) -> tuple[list[Char
         raise InputError(
             f"{folder} holds charts at {counted(len(pairs), 'distance')}: take {FEWEST} or more."
         )
-    charts, size = [], None
-    with Progress("Measuring blur", len(pairs), say, patience=2) as progress:
-        for distance, files in sorted(pairs.items()):
-            sharp, blurred = (read_light(files[kind], linearise).mean(0) for kind in (True, False))
-            size = size or sharp.shape
-            if not size == sharp.shape == blurred.shape:
-                raise InputError(f"{files[True]} has another size than the others: take all with one camera.")
-            if sharp.std() < FLAT * sharp.mean():
-                raise InputError(f"{files[True]} has no detail to be blurred: photograph a chart with edges.")
-            charts.append(Chart(distance, *blur_between(sharp, blurred)))
-            progress.add(1)
-    assert size is not None
-    return charts, (size[1], size[0])
+    return dict(sorted(pairs.items()))
 
 
 def blur_between(sharp: np.ndarray, blurred: np.ndarray) -> tuple[float, float]:

@@ -9,6 +9,7 @@ from scipy.stats import norm
 
 from cocogs.calibrate.frames import Frames
 from cocogs.errors import InputError
+from cocogs.optics.photometry import falloff
 
 TILES = 4  # by 4: the spread between parts of the frames tells how sure a number is
 DIMMEST, BRIGHTEST = 0.02, 0.95  # of white: where the shot gain is measured
@@ -28,7 +29,7 @@ class Estimate:
 
 
 @dataclass(frozen=True)
-class Vignette:
+class VignetteFit:
     """The fitted vignette of one colour, or of all.
 
     Args:
@@ -114,7 +115,7 @@ def _dark_level(darks: Frames) -> tuple[np.ndarray | float, np.ndarray | float]:
     return darks.mean, darks.variance
 
 
-def vignette(flats: Frames, darks: Frames, channel: int | None = None) -> Vignette:
+def vignette(flats: Frames, darks: Frames, channel: int | None = None) -> VignetteFit:
     """c (1 + a1 r^2 + a2 r^4 + a3 r^6) around a free centre, fitted to the means of blocks.
 
     Args:
@@ -128,8 +129,7 @@ def vignette(flats: Frames, darks: Frames, channel: int | None = None) -> Vignet
     values, x, y = _blocks(light.mean(0) if channel is None else light[channel])
 
     def fitted(p: np.ndarray) -> np.ndarray:
-        squared = (x - p[4]) ** 2 + (y - p[5]) ** 2
-        return p[0] * (1 + squared * (p[1] + squared * (p[2] + squared * p[3])))
+        return p[0] * falloff((x - p[4]) ** 2 + (y - p[5]) ** 2, p[1:4])
 
     def misfit(p: np.ndarray) -> np.ndarray:
         return np.append(fitted(p) - values, CENTERED * p[4:])  # a flat without vignette has no centre
@@ -150,7 +150,7 @@ def vignette(flats: Frames, darks: Frames, channel: int | None = None) -> Vignet
         )
     radius = np.sqrt((x - cx) ** 2 + (y - cy) ** 2)
     profile = np.stack([radius, values / scale, fitted(found) / scale], 1)
-    return Vignette((a1, a2, a3), (cx, cy), 1 + a1 + a2 + a3, residual, profile)
+    return VignetteFit((a1, a2, a3), (cx, cy), 1 + a1 + a2 + a3, residual, profile)
 
 
 def _blocks(light: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -6,7 +6,7 @@ from html import escape
 import numpy as np
 
 from cocogs.calibrate.defocus import Chart, Fit
-from cocogs.calibrate.estimates import Estimate, Vignette
+from cocogs.calibrate.estimates import Estimate, VignetteFit
 from cocogs.io.page import page, section, table
 
 MEANINGS = {
@@ -26,7 +26,7 @@ def calibration_page(sections: list[str], remarks: list[str]) -> str:
 
 
 def frame_sections(
-    noise: dict[str, Estimate], vignettes: list[Vignette], flats: int, darks: int
+    noise: dict[str, Estimate], vignettes: list[VignetteFit], flats: int, darks: int
 ) -> list[str]:
     """Noise, by the names of `cocogs.io.camera_file.Noise`, and vignettes, of all colours or of each.
 

@@ -41,7 +41,17 @@ class Vignetting:
 
 @dataclass(frozen=True)
 class Noise:
-    """In parts of white; see `cocogs.optics.sensor.Noise`."""
+    """Of pixel values before the response, in parts of white.
+
+    A pixel that gathers E shows E + D t + n sqrt(g (E + D t)) + m r + F p: n, m and F are normal, n and m
+    anew in every picture, F the same in all.
+
+    Args:
+        shot_gain: g, variance over mean: 1 / the electrons that make white.
+        read_noise: r, standard deviation.
+        dark_current: D, per second of the shutter time t.
+        fixed_pattern: p, standard deviation.
+    """
 
     shot_gain: float = 0.0
     read_noise: float = 0.0

@@ -14,6 +14,7 @@ import torch
 
 from cocogs.io.photos import from_float, resize_area, to_float
 from cocogs.io.source import Intrinsics
+from cocogs.io.undistort import sampled
 
 # The (3, 3) rotation from the panorama's axes to the face's: its rows are the face's right, down and forward.
 FACES = {
@@ -94,14 +95,8 @@ def _sample(panorama: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     grid = np.empty((*x.shape, 2), np.float32)
     grid[..., 0] = (x - left) * (2 / (right - left)) - 1
     grid[..., 1] = (y - top) * (2 / (bottom - top)) - 1
-    sampled = torch.nn.functional.grid_sample(
-        torch.from_numpy(window).permute(2, 0, 1)[None],
-        torch.from_numpy(grid)[None],
-        mode="bicubic",
-        padding_mode="border",
-        align_corners=False,
-    )
-    return sampled[0].permute(1, 2, 0).numpy().clip(0, 1)
+    samples = sampled(torch.from_numpy(window).permute(2, 0, 1), torch.from_numpy(grid))
+    return samples.permute(1, 2, 0).numpy().clip(0, 1)
 
 
 def _window(panorama: np.ndarray, rows: range, columns: range) -> np.ndarray:

@@ -8,6 +8,7 @@ import math
 import struct
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -19,6 +20,13 @@ _BLOCK = 1 << 22
 def largest(pixels: np.ndarray) -> int:
     """The whole number that stands for 1: 255 or 65535."""
     return np.iinfo(pixels.dtype).max
+
+
+def keys_cubic(distance: Any) -> tuple[Any, Any]:
+    """Weights of cubic convolution (Keys 1981, a = -1/2) at distances of up to 1, and from 1 to 2 (px); of a
+    number, an array or a tensor."""
+    t = distance
+    return (1.5 * t - 2.5) * t * t + 1, ((2.5 - 0.5 * t) * t - 4) * t + 2
 
 
 def to_float(pixels: np.ndarray) -> np.ndarray:

@@ -20,6 +20,7 @@ import rawpy
 
 from cocogs.errors import InputError
 from cocogs.io.color import encode
+from cocogs.io.pixels import keys_cubic
 
 SUFFIXES = (
     *(".dng", ".cr2", ".cr3", ".crw", ".nef", ".nrw", ".arw", ".sr2", ".srf", ".raf", ".rw2", ".rwl", ".orf"),
@@ -170,7 +171,7 @@ def _shifted(values: np.ndarray, by: float) -> np.ndarray:
     total = np.zeros_like(values)
     for row in range(-2, 3):
         t = abs(row - by)
-        near, far = (1.5 * t - 2.5) * t * t + 1, ((2.5 - 0.5 * t) * t - 4) * t + 2
+        near, far = keys_cubic(t)
         if t < 2:
             total += np.float32(near if t <= 1 else far) * padded[row + 2 : row + 2 + len(values)]
     return total

@@ -5,7 +5,6 @@ Every step keeps gradients: by the picture, its depth, K and the focus distance.
 """
 
 import math
-from collections.abc import Callable
 from functools import cache
 
 import torch
@@ -14,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from cocogs.errors import InputError
+from cocogs.io.pixels import keys_cubic
 from cocogs.optics.aperture import lens_samples
 from cocogs.optics.lens import MIN_DEPTH, PhotoLens
 
@@ -32,7 +32,6 @@ def photograph_layers(
     lens: PhotoLens,
     blades: int = 0,
     blade_rotation: float = 0.0,
-    check: Callable[[], None] = lambda: None,
 ) -> Float[Tensor, "3 H W"]:
     """Linear light through the lens, from a sharp picture with depth.
 
@@ -40,7 +39,6 @@ def photograph_layers(
         light: linear, >= 0, of the sharp picture.
         depth: z-depth of each pixel, > 0, in the unit of `lens`; infinity is allowed.
         blades, blade_rotation: the aperture's shape, as in `Lens`.
-        check: called before each layer; may raise, to abandon the picture.
 
     Raises:
         InputError: a depth is not above 0, or the blur is wider than the picture.
@@ -61,7 +59,6 @@ def photograph_layers(
     shares = _shares(vergence, centers)
     shown, known = light.new_zeros(3, *depth.shape), torch.zeros_like(depth)
     for diameter, share in zip(diameters, shares, strict=True):
-        check()
         known = known + share
         layer = _completed(torch.cat([share * light, share[None]]), known)
         padded = F.pad(layer[None], (margin,) * 4, mode="replicate")[0]
@@ -109,8 +106,7 @@ def _points(count: int, blades: int, rotation: float) -> Float[Tensor, "{count} 
 
 
 def _keys(distance: Float[Tensor, "*P"]) -> Float[Tensor, "*P"]:
-    near = (1.5 * distance - 2.5) * distance.square() + 1
-    far = ((-0.5 * distance + 2.5) * distance - 4) * distance + 2
+    near, far = keys_cubic(distance)
     return torch.where(distance <= 1, near, torch.where(distance < 2, far, 0))
 
 

@@ -1,7 +1,8 @@
 """What a camera does to light behind its aperture: vignetting and the response curve. Differentiable."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -56,8 +57,13 @@ class Vignette(nn.Module):
             assert self.f_number is not None
             wide = 1.0 if f_number is None else (self.f_number / f_number).square().clamp_max(1)
             total = like + wide * self.wide_open
-        a1, a2, a3 = total[:, :, None, None].unbind(1)
-        return (1 + squared * (a1 + squared * (a2 + squared * a3))).clamp_min(DARKEST)
+        return falloff(squared, total[:, :, None, None].unbind(1)).clamp_min(DARKEST)
+
+
+def falloff(squared: Any, coefficients: Iterable[Any]) -> Any:
+    """1 + a1 r^2 + a2 r^4 + a3 r^6, of numpy's or torch's numbers r^2."""
+    a1, a2, a3 = coefficients
+    return 1 + squared * (a1 + squared * (a2 + squared * a3))
 
 
 class Response(nn.Module):

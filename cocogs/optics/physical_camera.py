@@ -1,6 +1,6 @@
 """A whole camera in a photographer's numbers: millimetres, f-number, seconds and ISO. Differentiable.
 
-Light passes distortion, lens, vignetting, exposure, noise and response, in this order. The lens is the thin
+Light passes lens, distortion, vignetting, exposure, noise and response, in this order. The lens is the thin
 lens of `optics/lens.py`; here millimetres become its K and focus distance.
 """
 
@@ -21,7 +21,7 @@ from cocogs.optics.copies import widen
 from cocogs.optics.layers import photograph_layers
 from cocogs.optics.lens import Lens, PhotoLens
 from cocogs.optics.photometry import Response, Vignette
-from cocogs.optics.sensor import Noise
+from cocogs.optics.sensor import add_noise
 from cocogs.rasterize import rasterize
 from cocogs.srgb import to_linear, to_srgb
 
@@ -32,7 +32,6 @@ FIELDS = {
     "shutter": "shutter_s", "iso": "iso",
 }  # fmt: skip
 """The parameters, and how camera.json names them."""
-DIFFERENTIABLE = tuple(FIELDS)
 
 
 class PhysicalCamera(nn.Module):
@@ -50,16 +49,14 @@ class PhysicalCamera(nn.Module):
     def __init__(self, file: CameraFile) -> None:
         super().__init__()
         self.file = file
-        values = (
-            None if file.focal_length_mm is None else file.focal_length_mm / 1000,
-            file.f_number, file.focus_distance_m, file.shutter_s, file.iso,
-        )  # fmt: skip
-        for name, value in zip(DIFFERENTIABLE, values, strict=True):
-            self.register_parameter(name, None if value is None else nn.Parameter(torch.tensor(float(value))))
+        for name, field in FIELDS.items():
+            value = getattr(file, field)
+            if value is not None:
+                value = nn.Parameter(torch.tensor(value / 1000 if field.endswith("_mm") else float(value)))
+            self.register_parameter(name, value)
         self.white_balance = nn.Parameter(torch.tensor(file.white_balance))
         self.vignette = Vignette() if file.vignetting is None else Vignette(**asdict(file.vignetting))
         self.response = Response(file.response) if file.response else Response()
-        self.noise = None if file.noise is None else Noise(**asdict(file.noise))
 
     focal_length: Float[Tensor, ""] | None
     f_number: Float[Tensor, ""] | None
@@ -158,9 +155,9 @@ class PhysicalCamera(nn.Module):
         """
         exposed = self.distorted(light) * self.vignette(light.shape[1:], self.f_number)
         exposed = exposed * self.exposure()[:, None, None]
-        if self.noise is not None and seed is not None:
-            shutter = self.known("shutter")[0] if self.noise.dark_current else 0.0
-            exposed = self.noise(exposed, shutter, seed)
+        if (noise := self.file.noise) is not None and seed is not None:
+            shutter = self.known("shutter")[0] if noise.dark_current else 0.0
+            exposed = add_noise(exposed, noise, shutter, seed)
         return to_srgb(exposed.clamp_min(0)) if linear else self.response(exposed)
 
     def exposure(self) -> Float[Tensor, "3"]:

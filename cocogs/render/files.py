@@ -23,7 +23,7 @@ from cocogs.quantiles import quantiles
 from cocogs.rasterize import release_memory
 from cocogs.render.frames import Frame
 from cocogs.render.options import RenderOptions
-from cocogs.render.refocusing import light_through, refocus, sharp_depth
+from cocogs.render.refocusing import coc_of, light_through, refocus, sharp_depth
 from cocogs.run import Run
 
 RECORD = ".cocogs-render.json"  # beside the pictures of a request that is not finished
@@ -105,7 +105,7 @@ class _Writer:
     def write_coc(self, depths: Tensor, frame: Frame, path: Path) -> None:
         assert frame.lens is not None
         there = depths.isfinite()
-        coc = torch.where(there, frame.lens.of(frame.camera).coc(depths), 0)
+        coc = coc_of(depths, frame.camera, frame.lens)
         if self.kind == "exr":
             write_exr({"Y": coc}, _beside(path, "coc"))
         else:

@@ -52,11 +52,10 @@ def refocus(
     Raises:
         InputError: `samples` or the lens is out of range.
     """
-    if samples == 0 or lens.aperture_diameter == 0:
-        return _at_once(gaussians, camera, lens, samples)
-    return response(
-        compress_highlights(light_through(gaussians, camera, lens, samples, check), lens.highlights)
-    )
+    if not _is_sampled(camera, lens, samples):
+        return _at_once(gaussians, camera, lens)
+    light = light_through(gaussians, camera, lens, samples, check)
+    return response(compress_highlights(light, lens.highlights))
 
 
 @torch.no_grad()
@@ -68,10 +67,8 @@ def light_through(
     check: Callable[[], None] = lambda: None,
 ) -> Float[Tensor, "3 H W"]:
     """The same as linear light, with the highlights as bright as `lens.highlights` says."""
-    if samples == 0 or lens.aperture_diameter == 0:
-        return to_linear(_at_once(gaussians, camera, lens, samples))
-    check_number("samples", samples, least=0, most=MOST_SAMPLES, whole=True)
-    lens.check_range(camera)
+    if not _is_sampled(camera, lens, samples):
+        return to_linear(_at_once(gaussians, camera, lens))
     overlap = min(OVERLAP, samples)
     coc = lens.of(camera).coc(camera.depths(gaussians.means))
     blur = blur_variance(coc * math.sqrt(overlap / samples))
@@ -84,10 +81,19 @@ def light_through(
     return light / samples
 
 
-def _at_once(gaussians: Gaussians, camera: Camera, lens: Lens, samples: int) -> Float[Tensor, "3 H W"]:
-    """One render, every splat widened: sRGB-encoded."""
+def _is_sampled(camera: Camera, lens: Lens, samples: int) -> bool:
+    """Whether points of the aperture are drawn.
+
+    Raises:
+        InputError: `samples` or the lens is out of range.
+    """
     check_number("samples", samples, least=0, most=MOST_SAMPLES, whole=True)
     lens.check_range(camera)
+    return samples > 0 and lens.aperture_diameter > 0
+
+
+def _at_once(gaussians: Gaussians, camera: Camera, lens: Lens) -> Float[Tensor, "3 H W"]:
+    """One render, every splat widened: sRGB-encoded."""
     copies = widen(gaussians.activated(), camera, lens.of(camera))
     assert copies.blur is not None
     return _render(gaussians, camera, copies.blur[0])
@@ -142,6 +148,11 @@ def sharp_depth(gaussians: Gaussians, camera: Camera) -> Float[Tensor, "H W"]:
     render = rasterize(*g.activated(), g.sh0, g.shN, camera, antialiased=g.antialiased, with_depth=True)
     assert render.depths is not None
     return torch.where(render.alphas[0] > SOLID, render.depths[0], math.inf).cpu()
+
+
+def coc_of(depths: Float[Tensor, "H W"], camera: Camera, lens: Lens) -> Float[Tensor, "H W"]:
+    """Signed diameter of the circle of confusion, px, at depths from `sharp_depth`; 0 where nothing is."""
+    return torch.where(depths.isfinite(), lens.of(camera).coc(depths), 0)
 
 
 @torch.no_grad()

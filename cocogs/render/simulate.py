@@ -6,6 +6,7 @@ Beside NAME.png lie NAME_depth and NAME_coc; transforms.json has the poses and t
 
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -34,7 +35,7 @@ from cocogs.render.files import write_pictures
 from cocogs.render.frames import Frame, plan
 from cocogs.render.lenses import metres_per_unit
 from cocogs.render.options import RenderOptions
-from cocogs.render.refocusing import light_through, sharp_depth
+from cocogs.render.refocusing import coc_of, light_through, sharp_depth
 from cocogs.run import Run
 
 FORMATS = ("png", "png16", "exr")
@@ -97,12 +98,11 @@ def photograph(
     pinhole, lens = camera.at(cam_from_world), camera.as_set()
     light = light_through(gaussians, pinhole, lens, samples)
     depth = sharp_depth(gaussians, pinhole)
-    coc = torch.where(depth.isfinite(), lens.of(pinhole).coc(depth), 0)
-    return Simulated(camera.develop(light, seed), depth, coc)
+    return Simulated(camera.develop(light, seed), depth, coc_of(depth, pinhole, lens))
 
 
 def simulate(run: Run, options: SimulateOptions, say: Say = print) -> list[Path]:
-    """Take the pictures that `options` ask for; the run's model is scaled to metres by it.
+    """Take the pictures that `options` ask for.
 
     Returns:
         The pictures.
@@ -125,15 +125,25 @@ def simulate(run: Run, options: SimulateOptions, say: Say = print) -> list[Path]
     drawing = replace(where, samples=options.samples, depth=True, coc=True)
     drawing.check_numbers()
     places, _ = plan(run, where)
-    origin, still = torch.zeros(3), torch.eye(3)
-    run.model.gaussians = run.model.gaussians.transformed(still, origin, metres)
     frames = list(_frames(places, list(settings(file, options.bracket)), metres, options.seed))
     refuse_photos(run, options.out, frames)
     with alone_in(options.out):
-        paths = write_pictures(run, frames, drawing, options.out, options.format, say)
+        with _in_metres(run, metres):
+            paths = write_pictures(run, frames, drawing, options.out, options.format, say)
         write_camera_file(file, options.out / CAMERA)
         _write_transforms(frames, paths, options.out)
     return paths
+
+
+@contextmanager
+def _in_metres(run: Run, metres: float) -> Iterator[None]:
+    """The run's scene is scaled to metres within the block."""
+    own = run.model.gaussians
+    run.model.gaussians = own.transformed(torch.eye(3), torch.zeros(3), metres)
+    try:
+        yield
+    finally:
+        run.model.gaussians = own
 
 
 def settings(file: CameraFile, bracket: str | None) -> Iterator[tuple[str, CameraFile]]:
