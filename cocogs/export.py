@@ -19,11 +19,12 @@ from cocogs.gaussians import Gaussians, cross_section, keep_largest, without_bad
 from cocogs.io import colmap
 from cocogs.io.atomic import replacing
 from cocogs.io.colmap_write import write_model
-from cocogs.io.lens_file import write_lens_file
+from cocogs.io.lens_file import LensFile, Metres, write_lens_file
 from cocogs.io.lock import alone_in
 from cocogs.io.ply import header_comments, write_ply
 from cocogs.io.progress import Say
 from cocogs.learned_lens import read_learned_lens
+from cocogs.metres import sentences
 from cocogs.run import Run, load_run
 
 COMPRESSED = ".compressed.ply"
@@ -41,12 +42,15 @@ class ExportOptions:
         max_splats: how many to keep, the most visible ones, at least 1.
         min_opacity: leave out fainter splats, in [0, 1].
         colmap: folder into which the cameras are also written, as a COLMAP model.
+        metres: write everything in metres instead of scene units: "exif" takes their length from the photos'
+            EXIF; a number is the length of a scene unit in m.
     """
 
     crop: tuple[float, float, float, float, float, float] | None = None
     max_splats: int | None = None
     min_opacity: float | None = None
     colmap: Path | None = None
+    metres: str | float | None = None
 
 
 def export(folder: Path, path: Path, options: ExportOptions, say: Say = print) -> list[Path]:
@@ -67,7 +71,9 @@ def export(folder: Path, path: Path, options: ExportOptions, say: Say = print) -
     """
     lens = path.with_name(path.name[: -len(ending_of(path))] + ".lens.json")
     gaussians = choose(load_gaussians(folder), options, say)
-    learned = read_learned_lens(folder)
+    learned, scale = in_metres(read_learned_lens(folder), options.metres, say)
+    if scale != 1:
+        gaussians = gaussians.transformed(torch.eye(3), torch.zeros(3), scale)
     offset = torch.tensor(learned.offset, dtype=torch.float64)
     with ExitStack() as locks:
         locks.enter_context(alone_in(path.parent, f".{lens.name}.lock", "give another `file`"))
@@ -77,10 +83,37 @@ def export(folder: Path, path: Path, options: ExportOptions, say: Say = print) -
             run = load_run(folder)
             keep_own_model(run, options.colmap)
             locks.enter_context(alone_in(options.colmap, advice="give another `colmap`"))
-            model = export_cameras(run, options.colmap)
+            model = export_cameras(run, options.colmap, scale)
         export_splats(gaussians, path, offset, say)
         write_lens_file(learned, lens)
     return [path, lens, *model]
+
+
+def in_metres(learned: LensFile, metres: str | float | None, say: Say = print) -> tuple[LensFile, float]:
+    """The lens file in metres, and the metres in a scene unit; as it is, and 1, where `metres` is None.
+
+    Args:
+        metres: as in `ExportOptions`.
+
+    Raises:
+        InputError: no such word or number, or EXIF does not tell the length of a unit.
+    """
+    if metres is None:
+        return learned, 1.0
+    if metres == "exif":
+        if learned.metres is None:
+            raise InputError(
+                "How long a scene unit is in metres is not known by EXIF (`cocogs eval` says why): measure a "
+                "length in the scene, and give the metres of a scene unit: `metres=0.62`."
+            )
+        say(sentences(learned.metres))
+        return learned.scaled(learned.metres.per_unit), learned.metres.per_unit
+    try:
+        scale = float(metres)
+    except ValueError as error:
+        raise InputError(f"`metres` must be exif, or the metres in a scene unit, not {metres}.") from error
+    check_number("metres", scale, least=1e-6, most=1e6)
+    return replace(learned, metres=Metres(scale)).scaled(scale), scale
 
 
 def export_splats(gaussians: Gaussians, path: Path, offset: Tensor | None = None, say: Say = print) -> None:
@@ -113,8 +146,11 @@ def keep_own_model(run: Run, folder: Path) -> None:
         raise InputError(f"{folder} holds the cameras that {run.folder} needs: give another `colmap`.")
 
 
-def export_cameras(run: Run, folder: Path) -> list[Path]:
+def export_cameras(run: Run, folder: Path, scale: float = 1.0) -> list[Path]:
     """Write the run's cameras and start points as a COLMAP model, in the source's coordinates.
+
+    Args:
+        scale: of the coordinates.
 
     Returns:
         The files written.
@@ -123,14 +159,14 @@ def export_cameras(run: Run, folder: Path) -> list[Path]:
         InputError: one cannot be written.
     """
     scene = run.scene
-    cameras = {view.name: moved(run.model.camera(view), scene.offset) for view in scene.views}
-    return write_model(folder, cameras, scene.points.double() + scene.offset, scene.point_colors)
+    cameras = {view.name: moved(run.model.camera(view), scene.offset, scale) for view in scene.views}
+    return write_model(folder, cameras, scale * (scene.points.double() + scene.offset), scene.point_colors)
 
 
-def moved(camera: Camera, offset: Tensor) -> Camera:
-    """The camera, moved in the world by (3,) scene units, in float64."""
+def moved(camera: Camera, offset: Tensor, scale: float = 1.0) -> Camera:
+    """The camera, moved in the world by (3,) scene units and the world scaled, in float64."""
     pose = camera.cam_from_world.double().clone()
-    pose[:3, 3] -= pose[:3, :3] @ offset.double()
+    pose[:3, 3] = scale * (pose[:3, 3] - pose[:3, :3] @ offset.double())
     return replace(camera, cam_from_world=pose)
 
 

@@ -11,7 +11,8 @@ from typing import Any
 from cocogs.camera import Camera
 from cocogs.errors import InputError
 from cocogs.io.camera_path import LensSetting
-from cocogs.io.lens_file import LensFile, LensPhoto, read_lens_file, write_lens_file
+from cocogs.io.lens_file import LensFile, LensPhoto, Metres, read_lens_file, write_lens_file
+from cocogs.metres import metres_by_exif, sentences, why_unknown
 from cocogs.optics.lens import Lens
 from cocogs.optics.model import DefocusModel
 from cocogs.scene import LensFacts, Scene, View
@@ -89,18 +90,29 @@ class LearnedLens:
         ]
         return geometric_mean(ratios) / self.typical.aperture_diameter if ratios else None
 
+    @cached_property
+    def metres(self) -> Metres | None:
+        """How long a scene unit is, by EXIF; None where it cannot be known."""
+        told = self._model.lens.aperture.is_told
+        return metres_by_exif(self._facts, self.focus_distances, self._lengths, told)
+
     @property
     def metres_per_unit(self) -> float | None:
-        """One scene unit in metres, by EXIF: at f-number N a lens of focal length f is f / N wide. None where
-        no photo tells both, and where K is no length (preset paper)."""
-        if not self._model.lens.is_physical:
-            return None
-        scales = [
-            facts.aperture_diameter / diameter
-            for facts, diameter in zip(self._facts, self.diameters, strict=True)
-            if facts.aperture_diameter is not None
-        ]
-        return geometric_mean(scales) if scales else None
+        """One scene unit in metres, by EXIF; None where it cannot be known."""
+        return None if self.metres is None else self.metres.per_unit
+
+    @property
+    def about_metres(self) -> str:
+        """For the user: how long a scene unit is, or why that cannot be known."""
+        if self.metres is not None:
+            return sentences(self.metres)
+        why = why_unknown(self._facts, self._lengths)
+        return f"How long a scene unit is in metres cannot be known: {why}."
+
+    @property
+    def _lengths(self) -> list[float] | None:
+        """The diameters, unless they are none (preset paper)."""
+        return self.diameters if self._model.lens.is_physical else None
 
 
 def lens_file(model: DefocusModel, scene: Scene) -> LensFile:
@@ -120,7 +132,7 @@ def lens_file(model: DefocusModel, scene: Scene) -> LensFile:
     if learned is None:
         return LensFile(None, None, None, photos, (x, y, z))
     aperture = learned.typical.aperture_diameter
-    return LensFile(aperture, learned.f_number, learned.metres_per_unit, photos, (x, y, z))
+    return LensFile(aperture, learned.f_number, learned.metres, photos, (x, y, z))
 
 
 def write_learned_lens(folder: Path, model: DefocusModel, scene: Scene) -> None:

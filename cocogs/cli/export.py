@@ -33,11 +33,14 @@ class Export:
     """Leave out splats with opacity below this, from 0 to 1."""
     colmap: Annotated[Path | None, arg(metavar="DIR", help_behavior_hint="(default: none)")] = None
     """Also write the cameras and start points as a COLMAP model into this folder."""
+    metres: Annotated[str | None, arg(metavar="exif|M", help_behavior_hint="(default: scene units)")] = None
+    """Write everything in metres. exif: as long as the photos' EXIF makes a scene unit; or give the metres in
+    a scene unit, where you have measured something."""
 
     def run(self) -> int:
         from cocogs.export import ExportOptions, export
 
-        options = ExportOptions(self.crop, self.max_splats, self.min_opacity, self.colmap)
+        options = ExportOptions(self.crop, self.max_splats, self.min_opacity, self.colmap, self.metres)
         for path in export(self.run_folder, self.file, options, speaker(self)):
             print(path)
         return 0

@@ -98,6 +98,7 @@ class Train:
         from cocogs.checkpoint import is_trained
         from cocogs.device import choose_device
         from cocogs.io.progress import duration
+        from cocogs.learned_lens import LearnedLens
         from cocogs.run import open_data, write_config
         from cocogs.train.monitor import Monitor
         from cocogs.train.trainer import Trainer
@@ -130,7 +131,10 @@ class Train:
         if not finished:
             print(f"Stopped and saved at step {trainer.step}. To continue: {self.resume_command()}")
             return 130
-        print(f"Done in {duration(time.monotonic() - began)}. {next_steps(self.out, bool(scene.test_views))}")
+        print(f"Done in {duration(time.monotonic() - began)}.")
+        if trainer.model.lens.has_lens:
+            print(LearnedLens(trainer.model, scene).about_metres)
+        print(next_steps(self.out, bool(scene.test_views)))
         return 0
 
     def check(self) -> None:

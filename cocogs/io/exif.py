@@ -2,6 +2,7 @@
 
 import io
 import logging
+import math
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,6 +16,12 @@ logging.getLogger("exifread").addHandler(logging.NullHandler())
 
 # Metres. Cameras write distances as 16-bit numbers of centimetres; the largest one means infinity.
 NEAREST, FARTHEST = 0.01, 655.35
+# mm; that of a 36 x 24 mm frame. Focal lengths "in 35 mm film" compare diagonals, as COLMAP's prior does.
+DIAGONAL_35MM = math.hypot(36, 24)
+# mm in a unit of FocalPlaneResolutionUnit: inch, cm, mm, micrometre (Exif 2.32 and TIFF/EP).
+_UNITS = {2: 25.4, 3: 10.0, 4: 1.0, 5: 1e-3}
+# mm; longer sides of sensors, from the smallest phone's to beyond medium format. Others are damage.
+_SENSORS = 2.0, 80.0
 # The numerator of SubjectDistance that means infinity (Exif 2.32, tag 0x9206).
 _INFINITE = 0xFFFFFFFF
 # A directory of an EXIF block counts its values in 32 bits; a larger block than this is damaged. RAW files
@@ -33,6 +40,8 @@ class LensFacts:
         camera_model: the maker's name of the camera.
         focus_distance: metres, between `NEAREST` and `FARTHEST`. From Canon's maker note, else from EXIF's
             SubjectDistance.
+        sensor_mm: longer and shorter side of the sensor, by the size in px that EXIF tells and
+            FocalPlaneXResolution. Programs that make photos smaller leave both as they were.
     """
 
     focal_length_mm: float | None = None
@@ -40,6 +49,7 @@ class LensFacts:
     f_number: float | None = None
     camera_model: str | None = None
     focus_distance: float | None = None
+    sensor_mm: tuple[float, float] | None = None
 
     @property
     def aperture_diameter(self) -> float | None:
@@ -47,6 +57,18 @@ class LensFacts:
         if self.focal_length_mm is None or self.f_number is None:
             return None
         return self.focal_length_mm / 1000 / self.f_number
+
+    def focal_px(self, width: int, height: int) -> float | None:
+        """The focal length in px of a picture of this size, of a lens focused at infinity.
+
+        A picture that is not of the sensor's shape counts as the largest part of it of that shape.
+        """
+        if self.focal_length_35mm is not None:
+            return self.focal_length_35mm / DIAGONAL_35MM * math.hypot(width, height)
+        if self.focal_length_mm is None or self.sensor_mm is None:
+            return None
+        sides = sorted((width, height), reverse=True)
+        return self.focal_length_mm * max(px / mm for px, mm in zip(sides, self.sensor_mm, strict=True))
 
 
 def read_exif(image: ImageFile.ImageFile) -> Image.Exif:
@@ -149,6 +171,7 @@ def read_lens_facts(exif: Image.Exif, block: bytes = b"") -> LensFacts:
         f_number=_positive(tags.get(ExifTags.Base.FNumber)),
         camera_model=str(model).strip("\0 ") or None if model else None,
         focus_distance=next((d for d in distances if d is not None and _plausible(d, focal_length)), None),
+        sensor_mm=_sensor(tags),
     )
 
 
@@ -181,6 +204,19 @@ def _subject_distance(tags: Mapping[int, object]) -> float | None:
     """Metres; None where EXIF does not know it (0) or calls it infinite."""
     value = tags.get(ExifTags.Base.SubjectDistance)
     return None if getattr(value, "numerator", None) == _INFINITE else _positive(value)
+
+
+def _sensor(tags: Mapping[int, object]) -> tuple[float, float] | None:
+    """Longer and shorter side in mm; None where EXIF does not tell, or tells what no sensor is."""
+    base = ExifTags.Base
+    pixels = _positive(tags.get(base.ExifImageWidth)), _positive(tags.get(base.ExifImageHeight))
+    x = _positive(tags.get(base.FocalPlaneXResolution))
+    y = _positive(tags.get(base.FocalPlaneYResolution)) or x
+    unit = _UNITS.get(tags.get(base.FocalPlaneResolutionUnit, 2))  # type: ignore[call-overload]
+    if pixels[0] is None or pixels[1] is None or x is None or y is None or unit is None:
+        return None
+    shorter, longer = sorted((pixels[0] / x * unit, pixels[1] / y * unit))
+    return (longer, shorter) if _SENSORS[0] <= longer <= _SENSORS[1] and shorter > longer / 4 else None
 
 
 def _plausible(distance: float, focal_length_mm: float | None) -> bool:

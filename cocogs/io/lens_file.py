@@ -6,7 +6,7 @@ A training writes RUN/lens.json. `cocogs export` writes SCENE.lens.json beside t
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import median_low
 from typing import Any
@@ -19,6 +19,8 @@ from cocogs.io.json_file import read_json
 from cocogs.io.source import MAX_SIDE
 
 SCHEMA = "cocogs-lens/1"
+APERTURE, FOCUS_DISTANCES, GIVEN = SOURCES = ("aperture", "focus_distances", "given")
+"""What tells the length of a scene unit: EXIF in two ways, or a user."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,45 @@ class LensPhoto:
     K: float | None = None
     softness_px: float | None = None
 
+    def scaled(self, factor: float) -> "LensPhoto":
+        """In other units, of which `factor` make one scene unit."""
+        pose = self.camera.cam_from_world.clone()
+        pose[:3, 3] *= factor
+        camera = replace(self.camera, cam_from_world=pose, near=factor * self.camera.near)
+        lens = None if self.lens is None else LensSetting(*(factor * length for length in self.lens))
+        return replace(self, camera=camera, lens=lens, K=None if self.K is None else factor * self.K)
+
+
+@dataclass(frozen=True)
+class Metres:
+    """How long a scene unit is, by EXIF (`cocogs.metres`) or by a user.
+
+    Args:
+        per_unit: metres in a scene unit.
+        error: of it, m; standard uncertainty; 0 where a user gave it.
+        by_aperture: metres in a unit by the aperture: EXIF's over the learned one; None where EXIF does not
+            tell.
+        by_focus_distances: by those in EXIF over the learned ones; None where too few photos have one.
+        photos: how many have one.
+        spread: of these photos' ratios, as a part of them; None where there is none.
+        source: which of the two `per_unit` is, "aperture" or "focus_distances", or "given".
+    """
+
+    per_unit: float
+    error: float = 0.0
+    by_aperture: float | None = None
+    by_focus_distances: float | None = None
+    photos: int = 0
+    spread: float | None = None
+    source: str = GIVEN
+
+    def scaled(self, factor: float) -> "Metres":
+        """For scene units of which `factor` make one of these."""
+        ways = (self.by_aperture, self.by_focus_distances)
+        by_aperture, by_focus_distances = (None if way is None else way / factor for way in ways)
+        per_unit, error = self.per_unit / factor, self.error / factor
+        return Metres(per_unit, error, by_aperture, by_focus_distances, self.photos, self.spread, self.source)
+
 
 @dataclass(frozen=True)
 class LensFile:
@@ -48,14 +89,14 @@ class LensFile:
 
     Args:
         aperture_diameter: typical diameter of the lens, scene units; None where none was learned.
-        f_number: of that aperture, and
+        f_number: of that aperture; None where EXIF does not tell.
         metres: in a scene unit; None where EXIF does not tell.
         offset: source coordinates = coordinates here + offset; scene units.
     """
 
     aperture_diameter: float | None
     f_number: float | None
-    metres: float | None
+    metres: Metres | None
     photos: Sequence[LensPhoto]
     offset: tuple[float, float, float] = (0.0, 0.0, 0.0)
 
@@ -67,6 +108,16 @@ class LensFile:
             return None
         return LensSetting(median_low(distances), self.aperture_diameter)
 
+    def scaled(self, factor: float) -> "LensFile":
+        """In other units, of which `factor` make one scene unit."""
+        return replace(
+            self,
+            aperture_diameter=None if self.aperture_diameter is None else factor * self.aperture_diameter,
+            metres=None if self.metres is None else self.metres.scaled(factor),
+            photos=[photo.scaled(factor) for photo in self.photos],
+            offset=(factor * self.offset[0], factor * self.offset[1], factor * self.offset[2]),
+        )
+
 
 def write_lens_file(file: LensFile, path: Path) -> None:
     """Raises InputError if it cannot be written."""
@@ -74,7 +125,8 @@ def write_lens_file(file: LensFile, path: Path) -> None:
         "schema": SCHEMA,
         "aperture_diameter": file.aperture_diameter,
         "f_number": file.f_number,
-        "metres_per_unit": file.metres,
+        "metres_per_unit": None if file.metres is None else file.metres.per_unit,
+        "metres": _without_unit(file.metres),
         "offset": list(file.offset),
         "photos": [
             {
@@ -109,10 +161,28 @@ def read_lens_file(path: Path, advice: str = "export again, or delete it") -> Le
     return LensFile(
         aperture_diameter=_positive(document, "aperture_diameter", str(path)),
         f_number=_positive(document, "f_number", str(path)),
-        metres=_positive(document, "metres_per_unit", str(path)),
+        metres=_metres(document, str(path)),
         photos=[_photo(entry, f"{path}, photo {index}") for index, entry in enumerate(entries)],
         offset=_offset(document, str(path)),
     )
+
+
+def _without_unit(metres: Metres | None) -> dict[str, Any] | None:
+    """The object "metres" of the file; its length of a unit stands beside it."""
+    return None if metres is None else {k: v for k, v in asdict(metres).items() if k != "per_unit"}
+
+
+def _metres(document: dict, place: str) -> Metres | None:
+    per_unit, entry = _positive(document, "metres_per_unit", place), document.get("metres")
+    if per_unit is None:
+        return None
+    if not isinstance(entry, dict) or entry.get("source") not in SOURCES:
+        raise InputError(f'{place}: "metres" is damaged: write it again.')
+    names = ("by_aperture", "by_focus_distances")
+    by_aperture, by_focus_distances = (_positive(entry, name, place) for name in names)
+    spread = None if entry.get("spread") is None else number(entry, "spread", place)
+    error, photos = number(entry, "error", place), int(number(entry, "photos", place))
+    return Metres(per_unit, error, by_aperture, by_focus_distances, photos, spread, entry["source"])
 
 
 def _photo(entry: Any, place: str) -> LensPhoto:

@@ -15,6 +15,7 @@ import pycolmap
 from PIL import Image
 
 from cocogs.io.atomic import NoRoom
+from cocogs.io.photos import PhotoHeader
 from cocogs.io.progress import Progress, Say
 
 # Photos are searched for features at most at this size (longer side, px).
@@ -101,6 +102,21 @@ def write_mask(job: Job, name: str, mask: np.ndarray) -> None:
 
 Group = tuple[list[str], pycolmap.ImageReaderOptions]
 """File names in the work folder of photos that share a camera, and how pycolmap reads them."""
+
+
+def reader_of(header: PhotoHeader) -> pycolmap.ImageReaderOptions:
+    """How pycolmap reads photos of one lens, of which one has this header: where the focal length starts.
+
+    COLMAP takes it from EXIF's 35 mm equivalent, else from FocalPlaneXResolution, else from its own table of
+    sensors by make and model. With FocalPlaneXResolution it takes the photo for one of full size: a photo
+    made five times smaller starts with five times its focal length. There the start is ours.
+    """
+    reader, (width, height) = pycolmap.ImageReaderOptions(), header.size(upright=True)
+    focal = header.lens.focal_px(width, height)
+    if header.lens.focal_length_35mm is None and focal is not None:
+        reader.camera_model = "SIMPLE_RADIAL"
+        reader.camera_params = f"{focal},{width / 2},{height / 2},0"
+    return reader
 
 
 def enter_photos(job: Job, groups: Iterable[Group], rigs: Sequence[pycolmap.RigConfig] = ()) -> None:

@@ -26,6 +26,7 @@ from cocogs.io.matching import (
     link,
     match_features,
     quiet,
+    reader_of,
     whole,
     write_mask,
 )
@@ -129,8 +130,9 @@ def reconstruct(
             job = Job(work, seed, say)
             _gather(inputs, job)
             plain = {one.name: one.plain for one in inputs}
+            headers = {one.name: one.header for one in inputs}
             plain_groups: list[Group] = [
-                ([plain[name] for name in group], pycolmap.ImageReaderOptions()) for group in groups
+                ([plain[name] for name in group], reader_of(headers[group[0]])) for group in groups
             ]
             models = _run(job, inputs, plain_groups, folder, sequential)
             notes = _notes(models, {one.plain: one.photo for one in inputs})

@@ -33,12 +33,16 @@ class Evaluation:
     """Facts about a run and its scores.
 
     Args:
-        facts: run, preset, step, seed, gaussians, K (px x scene unit; None where the run has no lens).
+        facts: run, preset, step, seed, gaussians, K (px x scene unit; None where the run has no lens),
+            metres_per_unit (None where EXIF does not tell).
         views: of each test view: name, masked (bool), and one float per measure (a key of `MEASURES`).
+        about_metres: a sentence for the user: how long a scene unit is, or why that cannot be known; empty
+            where the run has no lens.
     """
 
     facts: dict[str, str | int | float | None]
     views: list[dict[str, str | bool | float]]
+    about_metres: str = ""
 
     @property
     def measures(self) -> list[str]:
@@ -102,8 +106,9 @@ def evaluate_run(run: Run, lpips: Lpips | None = None) -> Evaluation:
         "seed": run.config.seed,
         "gaussians": len(run.model.gaussians),
         "K": run.learned.Ks[0] if run.has_lens else None,
+        "metres_per_unit": run.learned.metres_per_unit if run.has_lens else None,
     }
-    return Evaluation(facts, views)
+    return Evaluation(facts, views, run.learned.about_metres if run.has_lens else "")
 
 
 def compare(
@@ -184,5 +189,6 @@ def print_evaluation(evaluation: Evaluation, console: Console) -> None:
         rows.append([name, *(format(float(view[m]), MEASURES[m].format) for m in measures)])
     heads = ["sharp test view", *(MEASURES[m].title for m in measures)]
     print_table(heads, rows, console, last_is_mean=True)
-    for note in evaluation.notes:
-        console.print(note)
+    for note in (*evaluation.notes, evaluation.about_metres):
+        if note:
+            console.print(note)

@@ -11,11 +11,14 @@ from itertools import pairwise
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from cocogs.errors import InputError
 from cocogs.io import folders
+from cocogs.io.lens_file import Metres
 from cocogs.io.photos import LensFacts, list_photos
+from cocogs.metres import FEWEST, OWN_LENS, SEARCHED_K, metres_by_exif, sentences
 from cocogs.optics.evidence import Evidence, measure_photos
 from cocogs.optics.lens import coc_diameter, depth_of_field
 from cocogs.optics.search import IN_FOCUS, find_lens, variation
@@ -75,15 +78,13 @@ class ExifAgreement:
         focal_length: EXIF's focal length in px, divided by that of the cameras (median).
         f_numbers: the different f-numbers of the photos, sorted.
         focus_correlation: correlation between the focus distances found and EXIF's.
-        metres_per_unit: median ratio of EXIF's focus distances to those found.
-        K_ratio: K as found, in metres by that scale, divided by K by EXIF's focal length and f-number.
+        metres: in a scene unit, by the lens found.
     """
 
     focal_length: float | None
     f_numbers: list[float]
     focus_correlation: float | None
-    metres_per_unit: float | None
-    K_ratio: float | None
+    metres: Metres | None
 
     @property
     def sentence(self) -> str:
@@ -93,11 +94,12 @@ class ExifAgreement:
             facts.append(f"its focal length is {self.focal_length:.2f} of the cameras'")
         if self.focus_correlation is not None:
             facts.append(f"its focus distances correlate by {self.focus_correlation:.2f} with those found")
-        if self.metres_per_unit is not None:
-            facts.append(f"by them one unit is {self.metres_per_unit:.3g} m")
-        if self.K_ratio is not None:
-            facts.append(f"the aperture found is {self.K_ratio:.2f} of its own")
-        return f"EXIF: {', '.join(facts)}." if facts else ""
+        told = [f"EXIF: {', '.join(facts)}."] if facts else []
+        if self.focal_length is not None and abs(self.focal_length - 1) > OWN_LENS:
+            told.append("The photos are cropped, or were taken through another lens than EXIF tells.")
+        if self.metres is not None:
+            told.append(sentences(self.metres))
+        return " ".join(told)
 
 
 @dataclass(frozen=True)
@@ -185,7 +187,8 @@ def inspect_scene(scene: Scene) -> Inspection:
     views = scene.train_views
     evidence, blurs = measure_photos(scene, every=True)
     focus, K, method = find_lens(evidence, blurs)
-    near, far = in_focus_range(focus, evidence.K_per_photo(K)[:, 0])
+    Ks = evidence.K_per_photo(K)[:, 0]
+    near, far = in_focus_range(focus, Ks)
     softest = sharpest_blurs(blurs)
     folder = folders.photo_folder(scene.source)
     found = [
@@ -202,7 +205,7 @@ def inspect_scene(scene: Scene) -> Inspection:
     ]
     names = {view.panorama or view.name for view in scene.views}
     unplaced = [name for name in list_photos(folder, names) if name not in names] if folder.is_dir() else []
-    exif = compare_with_exif(found, K, scene)
+    exif = compare_with_exif(found, Ks, scene, method == "compared")
     steps = depth_steps(evidence, focus, K)
     glanced = 0 if evidence.compared is None else len(views) - len(evidence.compared)
     return Inspection(
@@ -257,27 +260,27 @@ def depth_steps(evidence: Evidence, focus: Tensor, K: float) -> list[DepthStep]:
     return steps
 
 
-def compare_with_exif(photos: list[PhotoFocus], K: float, scene: Scene) -> ExifAgreement:
+def compare_with_exif(
+    photos: list[PhotoFocus], Ks: Float[Tensor, " V"], scene: Scene, told: bool
+) -> ExifAgreement:
     """How well EXIF and what was found agree.
 
     Args:
         photos: in the order of the scene's training views.
-        K: of the first photo, px x scene unit.
+        Ks: as found, px x scene unit.
+        told: whether the photos tell K, by their differences.
     """
     cameras = [view.camera for view in scene.train_views]
-    ratios = [
-        p.lens.focal_length_35mm / 36 * max(camera.width, camera.height) / camera.fx
-        for p, camera in zip(photos, cameras, strict=True)
-        if p.lens.focal_length_35mm
-    ]
-    f_numbers = sorted({p.lens.f_number for p in photos if p.lens.f_number})
-    pairs = [(p.focus_distance, p.lens.focus_distance) for p in photos if p.lens.focus_distance]
-    correlation = unit = relative = None
-    if len(pairs) >= 3:
+    facts, focus = [p.lens for p in photos], [p.focus_distance for p in photos]
+    in_px = [one.focal_px(camera.width, camera.height) for one, camera in zip(facts, cameras, strict=True)]
+    ratios = [px / camera.fx for px, camera in zip(in_px, cameras, strict=True) if px is not None]
+    f_numbers = sorted({one.f_number for one in facts if one.f_number})
+    pairs = [(z, one.focus_distance) for z, one in zip(focus, facts, strict=True) if one.focus_distance]
+    correlation = None
+    if len(pairs) >= FEWEST:
         ours, theirs = np.array(pairs).T
         if ours.std() > 0 and theirs.std() > 0:
             correlation = float(np.corrcoef(ours, theirs)[0, 1])
-        unit = float(np.median(theirs / ours))
-        diameter = photos[0].lens.aperture_diameter
-        relative = K / cameras[0].fx * unit / diameter if diameter else None
-    return ExifAgreement(float(np.median(ratios)) if ratios else None, f_numbers, correlation, unit, relative)
+    diameters = [K / camera.fx for K, camera in zip(Ks.tolist(), cameras, strict=True)]
+    metres = metres_by_exif(facts, focus, diameters, told, SEARCHED_K)
+    return ExifAgreement(float(np.median(ratios)) if ratios else None, f_numbers, correlation, metres)

@@ -98,18 +98,24 @@ class Aperture(PerPhoto):
         self.log_K = nn.Parameter(torch.full((len(ratios) if per_photo else 1,), start))
         self.register_buffer("log_start", torch.tensor(start))
         self.register_buffer("ratios", ratios.float())
-        self.register_buffer("held", torch.tensor(float(held or per_photo)))
+        self.register_buffer("held", torch.tensor(float(held)))
 
     log_start: Float[Tensor, ""]
     ratios: Float[Tensor, " V"]
     held: Float[Tensor, ""]
+
+    @property
+    def is_told(self) -> bool:
+        """Whether the photos tell K: those that differ little in focus leave it where it started."""
+        return not self.held
 
     def K(self, index: int) -> Float[Tensor, ""]:
         own = len(self.log_K) > 1
         return self.log_K[index if own else 0].exp() * self.ratios[index]
 
     def price(self, optim: OptimConfig, index: int) -> Tensor | float:
-        return optim.K_prior * self.held * (self.log_K - self.log_start).square().mean()
+        held = self.held if len(self.log_K) == 1 else 1.0
+        return optim.K_prior * held * (self.log_K - self.log_start).square().mean()
 
     def shown(self) -> dict[str, list[float]]:
         return {"K": self.log_K.exp().tolist()}

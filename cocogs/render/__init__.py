@@ -37,6 +37,7 @@ def render(run: Run, options: RenderOptions, say: Say = print) -> list[Path]:
     frames, fps = plan(run, options)
     check_effects(options, frames, kind)
     refuse_photos(run, options.out, frames)
+    tell_metres(run, frames, options, say)
     tell_lost_focus(run, frames, say)
     if kind not in FILMS:
         if (options.out / CAMERA).is_file():
@@ -77,6 +78,13 @@ def check_effects(options: RenderOptions, frames: list[Frame], kind: str) -> Non
         raise InputError("`blade_rotation` turns the blades: give `blades`, such as 6, with it.")
     if options.fps is not None and kind not in FILMS:
         raise InputError("`fps` is the speed of a video: let `out` end in .mp4 or .gif, or leave `fps` out.")
+
+
+def tell_metres(run: Run, frames: list[Frame], options: RenderOptions, say: Say) -> None:
+    """Say what a focus in metres is in scene units, and how sure that is."""
+    lens = frames[0].lens
+    if lens is not None and str(options.focus).strip().lower().endswith("m"):
+        say(f"Focus {options.focus} is {lens.focus_distance:.4g} scene units. {run.learned.about_metres}")
 
 
 def tell_lost_focus(run: Run, frames: list[Frame], say: Say) -> None:

@@ -84,13 +84,11 @@ def metres_per_unit(run: Run, remedy: str) -> float:
     Raises:
         InputError: it cannot be known.
     """
-    known = run.learned.metres_per_unit if run.has_lens else None
-    if known is None:
-        raise InputError(
-            f"How long a scene unit of {run.folder} is cannot be known, for the photos' EXIF does not tell: "
-            f"{remedy}."
-        )
-    return known
+    if not run.has_lens:
+        raise InputError(f"{run.folder} has no lens that would tell how long a scene unit is: {remedy}.")
+    if run.learned.metres_per_unit is None:
+        raise InputError(f"{run.folder}: {run.learned.about_metres.removesuffix('.')}; {remedy}.")
+    return run.learned.metres_per_unit
 
 
 def focus_at(run: Run, place: str, view: View) -> float:

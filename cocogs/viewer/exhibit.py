@@ -12,8 +12,9 @@ from torch import Tensor
 from cocogs.camera import Camera, intrinsics_matrix
 from cocogs.errors import InputError
 from cocogs.gaussians import Gaussians, z_curve_order
-from cocogs.io.lens_file import LensFile, read_lens_file
+from cocogs.io.lens_file import LensFile, Metres, read_lens_file
 from cocogs.io.ply import read_ply
+from cocogs.metres import sentences
 from cocogs.optics.lens import Lens
 from cocogs.quantiles import quantiles
 from cocogs.render.refocusing import depth_at, refocus, sharp_depth
@@ -23,6 +24,7 @@ from cocogs.scene.frame import near_plane
 START_SIZE = (640, 426)  # px; of the pictures of a scene without photos
 START_FOCAL_LENGTH = 600.0  # px; the view then spans 56 degrees
 START_OPENING = 0.03  # aperture / focus distance: that of a 50 mm lens at f/1.7, focused at 1 m
+UNKNOWN_LENGTH = "How long a scene unit is in metres is not known."
 GLANCE = 96  # px; width of the small renders that measure the depth of a scene
 
 
@@ -58,7 +60,8 @@ class Exhibit:
         depth_range: smallest and largest depth of the scene, scene units.
         focal_length: of the lens that took the photos, in scene units: f-number = focal_length / aperture
             diameter. None where the photos' EXIF has no f-number.
-        metres: one scene unit in metres; None where EXIF has no focal length.
+        metres: one scene unit in metres; None where EXIF does not tell.
+        about_metres: a sentence for the user: how long a scene unit is, or that it cannot be known.
     """
 
     title: str
@@ -72,6 +75,7 @@ class Exhibit:
     depth_range: tuple[float, float]
     focal_length: float | None = None
     metres: float | None = None
+    about_metres: str = UNKNOWN_LENGTH
 
     @property
     def shows_photos(self) -> bool:
@@ -107,10 +111,12 @@ def exhibit_run(run: Run) -> Exhibit:
         )
         for view in run.scene.views
     ]
-    known = (
-        (run.lens(), run.learned.f_number, run.learned.metres_per_unit) if has_lens else (None, None, None)
-    )
-    return exhibit_photographed(run.model.gaussians, run.folder.resolve().name, photos, *known)
+    gaussians, title = run.model.gaussians, run.folder.resolve().name
+    if not has_lens:
+        return exhibit_photographed(gaussians, title, photos)
+    learned = run.learned
+    shown = exhibit_photographed(gaussians, title, photos, run.lens(), learned.f_number, learned.metres)
+    return replace(shown, about_metres=learned.about_metres)
 
 
 def exhibit_gaussians(gaussians: Gaussians, title: str, file: LensFile | None = None) -> Exhibit:
@@ -144,15 +150,15 @@ def exhibit_gaussians(gaussians: Gaussians, title: str, file: LensFile | None = 
 
 
 def exhibit_photographed(
-    gaussians: Gaussians, title: str, photos: Sequence[Photo], lens: Lens | None, f_number: float | None,
-    metres: float | None,
+    gaussians: Gaussians, title: str, photos: Sequence[Photo], lens: Lens | None = None,
+    f_number: float | None = None, metres: Metres | None = None,
 ) -> Exhibit:  # fmt: skip
     """A scene with the cameras of its photos.
 
     Args:
         lens: the typical one; None where none was learned.
         f_number: of the aperture of `lens`; None where it is unknown.
-        metres: one scene unit in metres; None where it is unknown.
+        metres: in a scene unit; None where it is unknown.
     """
     cameras = [photo.camera for photo in photos]
     depths = seen_depths(gaussians, cameras[:: math.ceil(len(cameras) / 8)])
@@ -165,7 +171,8 @@ def exhibit_photographed(
         lens=lens or guess_lens(depths),
         depth_range=depth_range(depths, [p.lens.focus_distance for p in photos if p.lens]),
         focal_length=None if lens is None or f_number is None else f_number * lens.aperture_diameter,
-        metres=metres,
+        metres=None if metres is None else metres.per_unit,
+        about_metres=UNKNOWN_LENGTH if metres is None else sentences(metres),
     )
 
 

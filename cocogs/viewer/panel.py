@@ -88,6 +88,7 @@ class Panel:
         scene, camera = self._scene_dials(), self._camera_dials()
         self._dials = scene + camera + [self._add_blades(), self._add_highlights()]
         self._sharp_range = gui.add_markdown("")
+        gui.add_markdown(self._exhibit.about_metres)
         if camera:
             self._add_units(scene, camera)
         self.click_focuses = gui.add_checkbox("Click focuses", True, hint="What you click becomes sharp.")
@@ -201,9 +202,9 @@ class Panel:
         coc = SHARP_ENOUGH * camera.width
         near, far = depth_of_field(lens.focus_distance, lens.aperture_diameter * camera.fx, coc)
         metres = self._session.metres or 1.0
-        unit = "" if self._session.metres is None else " m"
-        end = "infinity" if math.isinf(far) else f"{far * metres:.3g}{unit}"
-        return f"Sharp from {near * metres:.3g} to {end}."
+        unit = " scene units" if self._session.metres is None else " m"
+        end = f"{unit} to infinity" if math.isinf(far) else f" to {far * metres:.3g}{unit}"
+        return f"Sharp from {near * metres:.3g}{end}."
 
     def _add_photos(self) -> None:
         gui, photos, session = self._gui, self._exhibit.photos, self._session
