@@ -17,6 +17,7 @@ from torch import Tensor
 
 from cocogs.camera import Camera
 from cocogs.cli import main
+from cocogs.io.lens_file import Metres
 from cocogs.io.truth_file import read_truth
 from cocogs.measure.alignment import align
 from cocogs.measure.inspection import (
@@ -329,7 +330,7 @@ def test_lost_ranges_join_neighbours_and_gaps_without_points() -> None:
         return DepthStep(near, near + 1, 9, None if coc is None else 0, coc)
 
     steps = [step(1, 5.0), step(2, None), step(3, 4.0), step(4, 0.5), step(5, 9.0)]
-    agreement = ExifAgreement(None, [2.0, 2.8], None, None, None)
+    agreement = ExifAgreement(None, [2.0, 2.8], None, None)
     found = Inspection("x", 1.0, "compared", 1.0, [], steps, [], agreement)
     assert found.lost_ranges == [(1, 4), (5, 6)]
     assert found.warnings[-1] == (
@@ -339,8 +340,10 @@ def test_lost_ranges_join_neighbours_and_gaps_without_points() -> None:
 
 
 def test_how_far_exif_agrees_is_told() -> None:
-    assert ExifAgreement(None, [2.0], None, None, None).sentence == ""
-    assert ExifAgreement(1.02, [2.0], 0.8, 0.53, 0.25).sentence == (
+    assert ExifAgreement(None, [2.0], None, None).sentence == ""
+    told = ExifAgreement(1.02, [2.0], 0.8, Metres(0.53, 0.0265, source="aperture")).sentence
+    assert told == (
         "EXIF: its focal length is 1.02 of the cameras', its focus distances correlate by 0.80 with those "
-        "found, by them one unit is 0.53 m, the aperture found is 0.25 of its own."
+        "found. One scene unit is 0.53 m ±5%, by the f-number and focal length in EXIF."
     )
+    assert "The photos are cropped" in ExifAgreement(0.66, [2.0], None, None).sentence
