@@ -456,7 +456,7 @@ def test_a_path_of_another_scene(run: Run, tmp_path: Path) -> None:
         ({"focus": -1.0}, "`focus` must be a number above 0, not -1"),
         (
             {"focus": "1.2m"},
-            "cannot be known, for the photos' EXIF does not tell: give `focus` in scene units",
+            "cannot be known: the photos' EXIF lacks.*; give `focus` in scene units",
         ),
         ({"focus": "near"}, "`focus` must be a distance in scene units such as 3.4, in metres .* not near"),
         ({"focus": "-1m"}, "`focus` must be a number above 0, not -1"),
