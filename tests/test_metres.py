@@ -26,6 +26,7 @@ from cocogs.learned_lens import lens_file, write_learned_lens
 from cocogs.measure.evaluate import evaluate_run
 from cocogs.metres import disagree, metres_by_exif, sentences
 from cocogs.render import render
+from cocogs.render.frames import plan
 from cocogs.render.options import RenderOptions
 from cocogs.run import Run, load_run
 from cocogs.viewer.exhibit import exhibit_run, open_exhibit
@@ -206,6 +207,17 @@ def test_metres_are_told_wherever_the_run_is_summed_up(run: Run, tmp_path: Path)
     assert said[0] == f"Focus 1.2m is {1.2 / metres.per_unit:.4g} scene units. {told}"
 
 
+def test_a_focus_pull_in_metres(run: Run) -> None:
+    with_exif(run, focal_length_mm=50.0, f_number=2.0)
+    unit = run.learned.metres_per_unit
+    assert unit is not None
+    frames, _ = plan(run, RenderOptions(Path("out"), focus_pull="0.5m:2M", frames=3))
+    moving = [frame.lens.focus_distance for frame in frames if frame.lens is not None]
+    assert moving == pytest.approx([0.5 / unit, 0.8 / unit, 2 / unit])
+    with pytest.raises(InputError, match=r"`focus_pull` must be two numbers, such as 1.5:4, not 0.5m:2"):
+        plan(run, RenderOptions(Path("out"), focus_pull="0.5m:2", frames=3))
+
+
 def test_training_ends_with_it(
     tmp_path_factory: pytest.TempPathFactory, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -276,3 +288,18 @@ def test_metres_that_cannot_be_exported(run: Run, tmp_path: Path, metres: str, m
     with pytest.raises(InputError, match=message):
         export(run.folder, tmp_path / "a.ply", ExportOptions(metres=metres))
     assert not (tmp_path / "a.ply").exists()
+
+
+@pytest.mark.slow
+def test_metres_of_a_scene_of_known_truth(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The bundled scene, whose photos are given EXIF (docs/benchmarks.md has three more)."""
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "scripts"))
+    from check_metres import measure
+
+    demo = Path(__file__).parents[1] / "data" / "demo"
+    options = ["--preset", "lens", "--iterations", "1500", "--max-gaussians", "60000"]
+    ratio, lens = measure(demo, tmp_path, True, options)
+    assert ratio == pytest.approx(1, abs=0.05)
+    by_focus, by_aperture = lens["metres"]["by_focus_distances"], lens["metres"]["by_aperture"]
+    assert by_focus / by_aperture * ratio == pytest.approx(1, abs=0.02)
+    assert lens["metres"]["photos"] == 20 and lens["metres"]["spread"] < 0.02

@@ -40,7 +40,7 @@ class Render:
     """Focus on what the photo --view shows at this point: pixels from the upper left corner of the picture as
     rendered without --size, or per cent such as 50%,40%."""
     focus_pull: Annotated[str | None, arg(metavar="A:B", help_behavior_hint="(default: none)")] = None
-    """Move the focus from distance A to B over the frames."""
+    """Move the focus from distance A to B over the frames: scene units, or metres such as 0.5m:2m."""
     aperture: Annotated[str | None, arg(metavar="1.5x", help_behavior_hint="(default: 1x)")] = None
     """How far to open the lens: a factor of the learned aperture; 0x makes everything sharp."""
     f_number: Annotated[float | None, arg(metavar="N", help_behavior_hint="(default: as the photos)")] = None

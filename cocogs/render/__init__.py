@@ -14,7 +14,7 @@ from cocogs.io.pictures import check_speed, check_writer, write_film
 from cocogs.io.progress import Say
 from cocogs.render.files import PARTS, RECORD, write_pictures
 from cocogs.render.frames import Frame, plan
-from cocogs.render.lenses import without_focus
+from cocogs.render.lenses import is_in_metres, without_focus
 from cocogs.render.options import FILMS, RenderOptions, choose_format
 from cocogs.run import Run
 
@@ -82,9 +82,11 @@ def check_effects(options: RenderOptions, frames: list[Frame], kind: str) -> Non
 
 def tell_metres(run: Run, frames: list[Frame], options: RenderOptions, say: Say) -> None:
     """Say what a focus in metres is in scene units, and how sure that is."""
-    lens = frames[0].lens
-    if lens is not None and str(options.focus).strip().lower().endswith("m"):
-        say(f"Focus {options.focus} is {lens.focus_distance:.4g} scene units. {run.learned.about_metres}")
+    asked = options.focus or options.focus_pull
+    lenses = [frame.lens for frame in (frames[0], frames[-1]) if frame.lens is not None]
+    if lenses and is_in_metres(asked):
+        ends = " to ".join(dict.fromkeys(f"{lens.focus_distance:.4g}" for lens in lenses))
+        say(f"Focus {asked} is {ends} scene units. {run.learned.about_metres}")
 
 
 def tell_lost_focus(run: Run, frames: list[Frame], say: Say) -> None:

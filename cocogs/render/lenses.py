@@ -54,9 +54,14 @@ def _focus_distances(run: Run, options: RenderOptions, count: int) -> list[float
             raise InputError("`focus_at` is a point in a photo: name the photo with `view`.")
         return [focus_at(run, options.focus_at, find_view(run, options.view))] * count
     if options.focus_pull is not None:
-        start, end = parse_range("focus_pull", options.focus_pull)
+        in_metres = all(is_in_metres(end) for end in options.focus_pull.split(":"))
+        numbers = options.focus_pull.lower().replace("m", "") if in_metres else options.focus_pull
+        start, end = parse_range("focus_pull", numbers)
         if not (start > 0 and end > 0):
             raise InputError(f"`focus_pull` must be two distances above 0, not {options.focus_pull}.")
+        if in_metres:
+            metres = metres_per_unit(run, "give `focus_pull` in scene units")
+            start, end = start / metres, end / metres
         return [focus_between(start, end, t) for t in _steps(count)]
     return None
 
@@ -72,7 +77,12 @@ def _distance(run: Run, focus: float | str) -> float:
             f"not {focus}."
         ) from error
     check_number("focus", value, above=0, infinite=True)
-    return value / metres_per_unit(run, "give `focus` in scene units") if text.endswith("m") else value
+    return value / metres_per_unit(run, "give `focus` in scene units") if is_in_metres(text) else value
+
+
+def is_in_metres(focus: float | str | None) -> bool:
+    """Whether a distance is given as 1.2m is."""
+    return str(focus).strip().lower().endswith("m")
 
 
 def metres_per_unit(run: Run, remedy: str) -> float:
