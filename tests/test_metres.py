@@ -3,6 +3,7 @@
 import json
 import math
 import shutil
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -31,13 +32,16 @@ from cocogs.render.options import RenderOptions
 from cocogs.run import Run, load_run
 from cocogs.viewer.exhibit import exhibit_run, open_exhibit
 
+FAST = LensFacts(focal_length_mm=50.0, f_number=2.0)
 FOCUS = [2.0, 3.0, 4.0, 5.0]
 BASE = ExifTags.Base
 
 
-def facts(distances: list[float | None] | None = None, f_number: float | None = 2.0) -> list[LensFacts]:
+UNKNOWN = (None, None, None, None)
+
+
+def facts(distances: Sequence[float | None] = UNKNOWN, f_number: float | None = 2.0) -> list[LensFacts]:
     """50 mm at f/2: an aperture of 25 mm."""
-    distances = distances or [None] * len(FOCUS)
     return [LensFacts(50.0, None, f_number, "Camera X", d) for d in distances]
 
 
@@ -170,8 +174,8 @@ def run(tmp_path_factory: pytest.TempPathFactory, tmp_path: Path) -> Run:
     return load_run(shutil.copytree(trained, tmp_path / "copied run"))
 
 
-def with_exif(run: Run, told: bool = True, **values: float) -> Run:
-    run.scene.views = [replace(view, lens=LensFacts(**values)) for view in run.scene.views]
+def with_exif(run: Run, lens: LensFacts, told: bool = True) -> Run:
+    run.scene.views = [replace(view, lens=lens) for view in run.scene.views]
     run.model.lens.aperture.held.fill_(float(not told))
     return run
 
@@ -188,12 +192,12 @@ def test_a_run_without_exif_says_that_metres_cannot_be_known(run: Run, tmp_path:
 
 
 def test_why_an_aperture_does_not_tell(run: Run) -> None:
-    held = with_exif(run, told=False, focal_length_mm=50.0, f_number=2.0)
+    held = with_exif(run, FAST, told=False)
     assert "the photos differ too little in focus to tell the aperture" in held.learned.about_metres
 
 
 def test_metres_are_told_wherever_the_run_is_summed_up(run: Run, tmp_path: Path) -> None:
-    with_exif(run, focal_length_mm=50.0, f_number=2.0)
+    with_exif(run, FAST)
     metres = run.learned.metres
     assert metres is not None
     assert metres.per_unit * run.lens().aperture_diameter == pytest.approx(0.025, rel=1e-5)
@@ -208,7 +212,7 @@ def test_metres_are_told_wherever_the_run_is_summed_up(run: Run, tmp_path: Path)
 
 
 def test_a_focus_pull_in_metres(run: Run) -> None:
-    with_exif(run, focal_length_mm=50.0, f_number=2.0)
+    with_exif(run, FAST)
     unit = run.learned.metres_per_unit
     assert unit is not None
     frames, _ = plan(run, RenderOptions(Path("out"), focus_pull="0.5m:2M", frames=3))
@@ -229,7 +233,7 @@ def test_training_ends_with_it(
 
 
 def test_the_lens_file_keeps_it(run: Run, tmp_path: Path) -> None:
-    with_exif(run, focal_length_mm=50.0, f_number=2.0, focus_distance=1.5)
+    with_exif(run, replace(FAST, focus_distance=1.5))
     file = lens_file(run.model, run.scene)
     write_lens_file(file, tmp_path / "lens.json")
     assert read_lens_file(tmp_path / "lens.json").metres == file.metres == run.learned.metres
@@ -245,7 +249,7 @@ def test_the_lens_file_keeps_it(run: Run, tmp_path: Path) -> None:
 
 
 def test_everything_is_exported_in_metres(run: Run, tmp_path: Path) -> None:
-    with_exif(run, focal_length_mm=50.0, f_number=2.0)
+    with_exif(run, FAST)
     write_learned_lens(run.folder, run.model, run.scene)
     metres = run.learned.metres_per_unit
     assert metres is not None
@@ -294,7 +298,7 @@ def test_metres_that_cannot_be_exported(run: Run, tmp_path: Path, metres: str, m
 def test_metres_of_a_scene_of_known_truth(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The bundled scene, whose photos are given EXIF (docs/benchmarks.md has three more)."""
     monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "scripts"))
-    from check_metres import measure
+    from check_metres import measure  # pyright: ignore[reportMissingImports]
 
     demo = Path(__file__).parents[1] / "data" / "demo"
     options = ["--preset", "lens", "--iterations", "1500", "--max-gaussians", "60000"]
