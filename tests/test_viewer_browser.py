@@ -238,7 +238,7 @@ def test_the_lens_is_set_as_on_a_camera_and_in_scene_units(walls: Visit) -> None
     walls.page.get_by_label("Units").click()
     walls.page.get_by_role("option", name="Scene units").click()
     eventually(lambda: [float(walls.number(i).input_value()) for i in (0, 1)] == [6, APERTURE / 2])
-    assert not walls.page.get_by_text("Sharp from").inner_text().endswith(" m.")
+    assert walls.page.get_by_text("Sharp from").inner_text().endswith(" scene units.")
     walls.page.get_by_label("Units").click()
     walls.page.get_by_role("option", name="As on a camera").click()
     walls.button("Reset").click()
