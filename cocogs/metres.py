@@ -88,7 +88,7 @@ def sentences(metres: Metres) -> str:
         return f"{length}, as was given by hand."
     distances = f"the focus distances in the EXIF of {metres.photos} photos"
     if metres.spread is not None:
-        distances += f" (they scatter by {metres.spread:.0%})"
+        distances += f" (they scatter by {100 * metres.spread:.2g} %)"
     if metres.source == FOCUS_DISTANCES:
         text = f"{length}, by {distances}."
         if metres.by_aperture is not None:
@@ -113,7 +113,7 @@ DISAGREEMENT = (
 
 def in_words(metres: Metres) -> str:
     """Such as 0.62 m ±6 %."""
-    uncertainty = f" ±{metres.error / metres.per_unit:.0%}" if metres.error else ""
+    uncertainty = f" ±{100 * metres.error / metres.per_unit:.0f} %" if metres.error else ""
     return f"{metres.per_unit:.3g} m{uncertainty}"
 
 

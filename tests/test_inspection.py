@@ -344,6 +344,6 @@ def test_how_far_exif_agrees_is_told() -> None:
     told = ExifAgreement(1.02, [2.0], 0.8, Metres(0.53, 0.0265, source="aperture")).sentence
     assert told == (
         "EXIF: its focal length is 1.02 of the cameras', its focus distances correlate by 0.80 with those "
-        "found. One scene unit is 0.53 m ±5%, by the f-number and focal length in EXIF."
+        "found. One scene unit is 0.53 m ±5 %, by the f-number and focal length in EXIF."
     )
     assert "The photos are cropped" in ExifAgreement(0.66, [2.0], None, None).sentence
