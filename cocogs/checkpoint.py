@@ -13,6 +13,7 @@ from cocogs.gaussians import Gaussians
 from cocogs.io.atomic import replacing
 from cocogs.optics.lens_models import Start
 from cocogs.optics.model import DefocusModel
+from cocogs.optics.photometric import Taken
 from cocogs.scene import Scene
 
 CHECKPOINT = "checkpoint.pt"
@@ -89,7 +90,7 @@ def restore_model(state: dict[str, Any], config: Config, scene: Scene, folder: P
     values: dict[str, Any] = state["model"]
     start = Start.unknown(len(scene.train_views))
     try:
-        model = DefocusModel.starting(_gaussians(values), config.model, start)
+        model = DefocusModel.starting(_gaussians(values), config.model, start, Taken.of(scene.train_views))
         model.load_state_dict(values)
     except UNFIT as error:
         raise InputError(

@@ -58,8 +58,8 @@ class ModelConfig:
     """Learn an aperture for every photo instead of one for the camera."""
     antialiased: bool = False
     """Pixels average over what they cover, instead of widening every splat as 3DGS and the paper do."""
-    exposure: bool = False
-    """Learn how bright and of what tint every photo is: cameras change exposure and white balance."""
+    photometric: bool = False
+    """Learn exposure and white balance of every photo, vignetting and response of every camera."""
     ablation: Ablation = field(default_factory=Ablation)
     """Parts of the model to leave out (paper)."""
 
@@ -95,6 +95,14 @@ class OptimConfig:
     """What a px^2 of it costs in the loss: photos that need none get none."""
     exposure: float = weight(1.1e-2)
     """Log gains on the light of the photos; falls like that of positions."""
+    exposure_prior: float = weight(5e-2)
+    """Weight of (log gain - EXIF's)^2 in the loss, where EXIF tells the exposure of every photo."""
+    vignette: float = weight(1e-3)
+    """Coefficients of the fall-off towards the corners; this and the next fall like that of positions."""
+    response: float = weight(1e-3)
+    """Coefficients of the response curve."""
+    response_price: float = weight(1e-3)
+    """What the square of them costs in the loss."""
     sh_interval: int = count(500)
     """One more band of spherical harmonics every so many photos seen, up to degree 3."""
     K_prior: float = weight(5e-3)
@@ -216,14 +224,14 @@ def limits_of(kind: type, name: str) -> dict[str, Any]:
 
 PRESETS = {
     "3dgs": Config("3dgs", ModelConfig(lens="pinhole")),
-    "lens": Config("lens", ModelConfig(lens="widened", antialiased=True, exposure=True)),
+    "lens": Config("lens", ModelConfig(lens="widened", antialiased=True, photometric=True)),
     "paper": Config(
         "paper",
         ModelConfig(lens="paper", copies=4, blend_channels=64),
         # Its 1,500 steps of plain 3DGS are 5 % of its run; of so short a run as ours that is too little.
         OptimConfig(ssim_weight=0.3, sets_from=0.2, K_prior=0.0, sharp_coc=1e9),
     ),
-    "full": Config("full", ModelConfig(lens="sampled", antialiased=True, exposure=True)),
+    "full": Config("full", ModelConfig(lens="sampled", antialiased=True, photometric=True)),
 }
 DEFAULT_PRESET = "full"  # docs/presets.md says why
 

@@ -95,11 +95,12 @@ def test_evidence_is_read_where_the_point_is_seen() -> None:
     x, z = torch.tensor([-0.8, 0.8, -1.43, 30.0, 0.0]), torch.tensor([3.0, 3.0, 3.0, 3.0, -3.0])
     points = torch.stack([x, torch.zeros(5), z], dim=-1)
     for camera in cameras:
-        depths, energies, blurs = measure_photo(camera, photo, None, points)
+        depths, energies, blurs, colors = measure_photo(camera, photo, None, points)
         assert depths.isnan().tolist() == energies.isnan().tolist() == [False, False, True, True, True]
         assert blurs.isnan().tolist() == [True, False, True, True, True]  # no texture, no blur
         torch.testing.assert_close(depths[:2], camera.depths(points)[:2])
-        assert float(energies[0]) == 0
+        assert float(energies[0]) == 0 and colors[0].tolist() == [0.5] * 3
+        assert colors.isnan().any(1).tolist() == depths.isnan().tolist()
         [x, y] = camera.project(points[1])[0].tolist()
         assert energies[1] == gradient_energy(photo)[int(y), int(x)]
         assert blurs[1] == blur_map(photo)[int(y), int(x)]
@@ -112,10 +113,11 @@ def test_masked_points_are_no_evidence() -> None:
     mask = (torch.arange(camera.width) < camera.width // 2).float().expand(camera.height, -1)
     points = torch.tensor([[-0.8, 0.0, 3.0], [0.8, 0.0, 3.0], [30.0, 0.0, 3.0]])
     masked, whole = (measure_photo(camera, photo, m, points) for m in (mask, None))
-    for some, all_of_them in zip(masked, whole, strict=True):
+    for some, all_of_them in zip(masked[:3], whole[:3], strict=True):
         assert some.isnan().tolist() == [False, True, True]
         assert all_of_them.isnan().tolist() == [False, False, True]
         assert some[0] == all_of_them[0]
+    assert masked[3].isnan().any(1).tolist() == [False, True, True]
 
 
 def test_one_photo_is_in_memory_at_a_time(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -145,10 +147,11 @@ def test_a_glance_finds_the_same_detail_as_the_whole_photo(tmp_path: Path) -> No
         whole = measure_photo(
             view.camera, scene.photo(view), None if mask is None else torch.from_numpy(mask).float(), points
         )
-        depths, energies, blurs = glance_at_photo(view.camera, pixels, mask, points, blur_points=len(points))
+        depths, energies, blurs, colors = glance_at_photo(view.camera, pixels, mask, points, len(points))
         torch.testing.assert_close(depths, whole[0], equal_nan=True)
         torch.testing.assert_close(energies, whole[1], equal_nan=True, rtol=1e-4, atol=1e-9)
         torch.testing.assert_close(blurs, whole[2], equal_nan=True, rtol=1e-2, atol=1e-3)
+        torch.testing.assert_close(colors, whole[3], equal_nan=True)
         some = glance_at_photo(view.camera, pixels, mask, points, blur_points=50)[2]
         assert 10 < int((~some.isnan()).sum()) <= 50
         assert 100 < int((~depths.isnan()).sum()) < len(points)

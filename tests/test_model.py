@@ -13,7 +13,7 @@ from cocogs.config import PRESETS, Ablation, ModelConfig, preset
 from cocogs.errors import InputError
 from cocogs.gaussians import Gaussians
 from cocogs.optics.aperture import sampled_disc
-from cocogs.optics.exposure import Exposure
+from cocogs.optics.photometric import PhotometricCamera, Taken
 from cocogs.optics.lens import DISC_SIGMA, Lens, coc_diameter
 from cocogs.optics.lens_models import LENS_MODELS, Start, make_lens
 from cocogs.optics.model import DefocusModel
@@ -373,7 +373,8 @@ def test_photo_does_not_depend_on_the_unit_of_the_scene() -> None:
         FOCUS_DISTANCES * scale, APERTURE * scale, torch.ones(3), 4.0 * scale, CAMERA.fx, True,
         CENTER * scale, EXTENT * scale,
     )  # fmt: skip
-    large = DefocusModel(large_gaussians, make_lens(preset("full").model, start), Exposure(3))
+    photometric = PhotometricCamera(Taken.alike(3))
+    large = DefocusModel(large_gaussians, make_lens(preset("full").model, start), photometric)
     for learned, copied in zip(networks(small), networks(large), strict=True):
         frame = ("encode.center", "encode.extent")
         weights = {k: v for k, v in learned.state_dict().items() if k not in frame}

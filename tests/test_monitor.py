@@ -111,9 +111,9 @@ def test_evaluation_draws_curves_and_strips(run: Run, tmp_path: Path) -> None:
     is_paper = run.config.model.lens == "paper"  # which knows no softness
     per_photo = ("focus_distance",) if is_paper else ("focus_distance", "softness_px")
     lens = {"K", *(f"{name}/{view.name}" for view in views for name in per_photo)}
-    gains = {f"gain/{view.name}" for view in views}
+    gains = {"corner", *(f"gain/{view.name}" for view in views)}
     is_pinhole = run.config.model.lens == "pinhole"
-    expected = (set() if is_pinhole else lens) | (gains if run.config.model.exposure else set())
+    expected = (set() if is_pinhole else lens) | (gains if run.config.model.photometric else set())
     assert set(tags["scalars"]) == {"test/psnr"} | expected
     assert len(tags["images"]) == 2
     with torch.no_grad():

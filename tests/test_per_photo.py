@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from cocogs.config import OptimConfig
-from cocogs.optics.exposure import Exposure
+from cocogs.optics.photometric import Exposure
 from cocogs.optics.per_photo import Aperture, Focus, PerPhoto, Softness
 
 OPTIM = OptimConfig()

@@ -19,6 +19,7 @@ from cocogs.optics.model import DefocusModel
 from cocogs.run import load_run, open_data
 from cocogs.scene import LensFacts, Scene
 from cocogs.train.monitor import Monitor
+from cocogs.optics.evidence import measure_photos
 from cocogs.train.start import exif_K, start_lens
 from cocogs.train.trainer import Trainer
 
@@ -120,7 +121,7 @@ def test_the_lens_is_found_on_a_gpu_as_on_a_cpu(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
     scene = open_tiny_scene(tmp_path_factory)
-    one, other = (make_lens(preset("full").model, start_lens(scene, device)) for device in ("cpu", "cuda"))
+    one, other = (make_lens(preset("full").model, start_lens(scene, *measure_photos(scene, device))) for device in ("cpu", "cuda"))
     for name, value in one.state_dict().items():
         torch.testing.assert_close(other.state_dict()[name], value, rtol=1e-3, atol=1e-6)
 
@@ -180,12 +181,12 @@ def test_cameras_of_two_focal_lengths_have_one_opening(tmp_path_factory: pytest.
     camera = scene.views[-1].camera
     longer = replace(camera, intrinsics=camera.intrinsics * torch.tensor([[2.0], [2.0], [1.0]]))
     mixed = replace(scene, views=[*scene.views[:-1], replace(scene.views[-1], camera=longer)])
-    lens = make_lens(preset("lens").model, start_lens(mixed))
+    lens = make_lens(preset("lens").model, start_lens(mixed, *measure_photos(mixed)))
     first, last = (lens.aperture.K(index) for index in (0, len(mixed.train_views) - 1))
     assert float((last / first).detach()) == pytest.approx(2)
     last.backward()
     assert lens.aperture.log_K.grad is not None and float(lens.aperture.log_K.grad) > 0
-    paper = make_lens(preset("paper").model, start_lens(mixed))  # there it is a length in the scene
+    paper = make_lens(preset("paper").model, start_lens(mixed, *measure_photos(mixed)))  # there it is a length in the scene
     first, last = (paper.aperture.K(index) for index in (0, len(mixed.train_views) - 1))
     assert float(first.detach()) == float(last.detach())
 
@@ -229,7 +230,7 @@ def test_training_starts_with_the_aperture_of_exif(tmp_path_factory: pytest.Temp
 
     def start(facts: LensFacts) -> float:
         told = replace(scene, views=[replace(view, lens=facts) for view in scene.views])
-        return start_lens(told).K
+        return start_lens(told, *measure_photos(told)).K
 
     by_exif = start(LensFacts(50.0, None, 2.0, None, 2.0))
     assert by_exif != pytest.approx(start(LensFacts()), rel=0.05)
@@ -245,7 +246,7 @@ def test_every_lens_starts_where_the_search_for_it_ends(
     found = torch.linspace(2.0, 7.0, len(scene.train_views))
     monkeypatch.setattr("cocogs.train.start.find_lens", lambda evidence, blurs: (found, 20.0, "compared"))
     for name in ("lens", "full", "paper"):
-        lens = make_lens(preset(name).model, start_lens(scene))
+        lens = make_lens(preset(name).model, start_lens(scene, *measure_photos(scene)))
         torch.testing.assert_close(lens.focus.distances.detach(), found)
         # In the paper's units K is a length in the scene at the typical depth, and not px.
         fx, typical = scene.train_views[0].camera.fx, float(lens.focus.typical_depth)

@@ -33,6 +33,7 @@ class Evidence:
         width: of the first photo, px.
         ratios: K of each photo over that of the first, to which the K of a search belongs; None: all alike.
         compared: the photos that are compared with each other to find the lens; None: all.
+        colors: mean pixel values of 8x8 px around the points, NaN likewise; None where nobody asks for them.
     """
 
     depths: Float[Tensor, "V P"]
@@ -40,6 +41,7 @@ class Evidence:
     width: int
     ratios: Float[Tensor, " V"] | None = None
     compared: Sequence[int] | None = None
+    colors: Float[Tensor, "V P 3"] | None = None
 
     def of(self, photos: Sequence[int]) -> "Evidence":
         """That of some photos alone."""
@@ -81,11 +83,11 @@ def measure_photos(
             rows.append(
                 glance_at_photo(view.camera, *scene.stored(view), points, BLUR_POINTS if every else 0)
             )
-    depths, energies, blurs = (torch.stack(row) for row in zip(*rows, strict=True))
+    depths, energies, blurs, colors = (torch.stack(row) for row in zip(*rows, strict=True))
     if depths.isnan().all():
         raise InputError(f"No photo of {scene.source} sees its points: give cameras and points of one model.")
     ratios = K_ratios(views).to(depths.device)
-    return Evidence(depths, energies, views[0].camera.width, ratios, compared), blurs
+    return Evidence(depths, energies, views[0].camera.width, ratios, compared, colors), blurs
 
 
 def K_ratios(views: Sequence[View]) -> Float[Tensor, " V"]:
@@ -111,8 +113,8 @@ def measure_photo(
     photo: Float[Tensor, "3 H W"],
     mask: Float[Tensor, "H W"] | None,
     points: Float[Tensor, "P 3"],
-) -> tuple[Float[Tensor, " P"], Float[Tensor, " P"], Float[Tensor, " P"]]:
-    """Depth of every point, how much detail surrounds it in the photo, and how blurred that is.
+) -> tuple[Float[Tensor, " P"], Float[Tensor, " P"], Float[Tensor, " P"], Float[Tensor, "P 3"]]:
+    """Depth of every point, how much detail surrounds it in the photo, how blurred that is, and its colour.
 
     NaN where the photo does not show it: points outside the mask, which marks what to reconstruct, do not
     count. Where there is no texture the blur is NaN too.
@@ -126,7 +128,10 @@ def measure_photo(
 
     energies = gradient_energy(photo)
     blurs = blur_by_energies(energies, gradient_energy(gaussian_blur(photo, REBLUR)))
-    return torch.where(inside, z, math.nan), at_points(energies), at_points(blurs)
+    colors = torch.full((len(z), 3), math.nan, device=z.device)
+    rows, columns = (_around(at[inside], size) for at, size in ((y, camera.height), (x, camera.width)))
+    colors[inside] = photo[:, rows[:, :, None], columns[:, None, :]].mean((2, 3)).T
+    return torch.where(inside, z, math.nan), at_points(energies), at_points(blurs), colors
 
 
 def glance_at_photo(
@@ -135,8 +140,8 @@ def glance_at_photo(
     mask: np.ndarray | None,
     points: Float[Tensor, "P 3"],
     blur_points: int = 0,
-) -> tuple[Float[Tensor, " P"], Float[Tensor, " P"], Float[Tensor, " P"]]:
-    """Depth, detail and blur as by `measure_photo`, reading 8x8 px around each point, 14x14 px for its blur.
+) -> tuple[Float[Tensor, " P"], Float[Tensor, " P"], Float[Tensor, " P"], Float[Tensor, "P 3"]]:
+    """Depth, detail, blur and colour as by `measure_photo`, reading 8x8 px around each point, 14x14 px for its blur.
 
     Args:
         photo, mask: as stored.
@@ -148,25 +153,30 @@ def glance_at_photo(
     )
 
     def around(places: Tensor, reach: int) -> np.ndarray:
-        """(K, side, side) brightness around K points; borders repeated."""
-        steps = np.arange(-3 - reach, 5 + reach)
+        """(3, K, side, side) pixel values around K points; borders repeated."""
         rows, columns = (
-            (at[places].numpy()[:, None] + steps).clip(0, size - 1)
-            for at, size in ((y, camera.height), (x, camera.width))
+            _around(at[places], size, reach).numpy() for at, size in ((y, camera.height), (x, camera.width))
         )
-        return to_float(photo[:, rows[:, :, None], columns[:, None, :]]).mean(0)
+        return to_float(photo[:, rows[:, :, None], columns[:, None, :]])
 
     places = inside.nonzero()[:, 0]
     energies, blurs = torch.full_like(z, math.nan), torch.full_like(z, math.nan)
-    energies[places] = _energy(around(places, 0))
+    near, colors = around(places, 0), torch.full((len(z), 3), math.nan)
+    energies[places] = _energy(near.mean(0))
+    colors[places] = torch.from_numpy(near.mean((2, 3)).T)
     if blur_points and len(places):
         places = places[:: math.ceil(len(places) / blur_points)]
         reach = math.ceil(3 * REBLUR)
-        after = gaussian_blur(torch.from_numpy(around(places, reach)), REBLUR)
+        after = gaussian_blur(torch.from_numpy(around(places, reach).mean(0)), REBLUR)
         after = _energy(after[:, reach:-reach, reach:-reach].numpy())
         blurs[places] = blur_by_energies(energies[places], after)
     depths = torch.where(inside, z, math.nan)
-    return depths.to(points.device), energies.to(points.device), blurs.to(points.device)
+    return tuple(part.to(points.device) for part in (depths, energies, blurs, colors))
+
+
+def _around(at: Int[Tensor, " K"], size: int, reach: int = 0) -> Int[Tensor, "K side"]:
+    """Pixels around some, along a side of the picture; its border repeated."""
+    return (at[:, None] + torch.arange(-3 - reach, 5 + reach, device=at.device)).clamp(0, size - 1)
 
 
 def _energy(around: Float[np.ndarray, "K 8 8"]) -> Float[Tensor, " K"]:

@@ -1,32 +1,146 @@
 """The one way of the light from renders to a picture: renders add up as light, exposure scales the light, the
 response curve comes last (docs/method.md, "From linear light to photo").
 
-Splats carry sRGB-encoded colours, as a standard .ply does. Their renders become linear light here, and
-nothing but `response` turns light back into pixel values.
+Splats carry pixel values, as a standard .ply does. Their renders become linear light here, and nothing but
+`ResponseCurve.encode` turns light back into pixel values.
 """
 
+from functools import cached_property, lru_cache
+
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor
 
-from cocogs.srgb import slope_to_linear, to_linear, to_srgb
+from cocogs.srgb import to_linear
 
 Weights = Float[Tensor, "S 1 H W"] | float
 
+STEPS = 1024  # of a table, from 0 to 1; what it is off by is below a hundredth of an 8-bit step
+BRIGHTEST = 4  # pixel value at which tables end; beyond it they go on straight
+ROWS = 4  # every so many-th row of a picture tells how the coefficients of a response move
+TERMS = 3  # coefficients of a response
 
-def add_up_light(renders: Float[Tensor, "S 3 H W"], weights: Weights) -> Float[Tensor, "3 H W"]:
+
+class ResponseCurve:
+    """How a camera turns linear light into pixel values, and back: s(v) is the sRGB-encoded light of v,
+
+        s(v) = v + v (1 - v) (c0 + c1 x + c2 (2 x^2 - 1)),  x = 2 v - 1,
+
+    so that black and white stay where they are. Beyond white it goes on straight. Both ways are looked up in
+    tables, which is quicker than the powers of the sRGB curve.
+
+    Args:
+        coefficients: (c0, c1, c2); all 0 is sRGB. They get gradients from every `ROWS`-th row of pictures.
+    """
+
+    def __init__(self, coefficients: Float[Tensor, " 3"]) -> None:
+        self.coefficients = coefficients
+
+    @cached_property
+    @torch.no_grad()
+    def light(self) -> "Table":
+        """Light of pixel values."""
+        values = torch.linspace(0, BRIGHTEST, BRIGHTEST * STEPS + 1).to(self.coefficients)
+        return Table(to_linear(bent(values, self.coefficients)), STEPS)
+
+    @cached_property
+    @torch.no_grad()
+    def values(self) -> "Table":
+        """Pixel values of the roots of light: of light itself they rise too steeply from 0."""
+        light = self.light.values
+        roots = torch.linspace(0, float(BRIGHTEST), BRIGHTEST * STEPS + 1).to(light)
+        wanted = roots.square()
+        upper = torch.searchsorted(light, wanted).clamp(1, len(light) - 1)
+        below, above = light[upper - 1], light[upper]
+        return Table((upper - 1 + (wanted - below) / (above - below)) / STEPS, STEPS)
+
+    def decode(self, values: Float[Tensor, "3 H W"]) -> Float[Tensor, "3 H W"]:
+        """Linear light of pixel values >= 0."""
+        return add_up_light(values[None], 1.0, self)
+
+    def encode(self, light: Float[Tensor, "3 H W"]) -> Float[Tensor, "3 H W"]:
+        """Pixel values of linear light >= 0, not clipped at white."""
+        return _Encode.apply(light, self.coefficients, self.values)  # pyright: ignore[reportReturnType]
+
+
+class Table:
+    """A function at even steps from 0 on, straight between them and beyond the last.
+
+    Args:
+        values: of the function.
+        steps: how many there are from 0 to 1.
+    """
+
+    def __init__(self, values: Float[Tensor, " n"], steps: int) -> None:
+        self.values, self.steps = values, steps
+        self.rises = values.diff()
+
+    def __call__(self, x: Float[Tensor, "*P"]) -> Float[Tensor, "*P"]:
+        place, index = self._place(x)
+        value = self._at(self.rises, index).mul_(place.sub_(index))
+        return value.add_(self._at(self.values, index))
+
+    def slope(self, x: Float[Tensor, "*P"]) -> Float[Tensor, "*P"]:
+        return self._at(self.rises, self._place(x)[1]).mul_(self.steps)
+
+    def _place(self, x: Float[Tensor, "*P"]) -> tuple[Float[Tensor, "*P"], Int64[Tensor, "*P"]]:
+        place = x * self.steps
+        return place, place.long().clamp_(0, len(self.rises) - 1)
+
+    @staticmethod
+    def _at(values: Float[Tensor, " n"], index: Int64[Tensor, "*P"]) -> Float[Tensor, "*P"]:
+        return values.index_select(0, index.view(-1)).view(index.shape)
+
+
+@lru_cache
+def srgb_curve(like: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> ResponseCurve:
+    """The response of sRGB itself."""
+    return ResponseCurve(torch.zeros(TERMS, dtype=like, device=device))
+
+
+def terms(values: Float[Tensor, "*P"]) -> list[Float[Tensor, "*P"]]:
+    """What the coefficients of a `ResponseCurve` are factors of."""
+    x, hump = 2 * values - 1, values * (1 - values)
+    return [hump, hump * x, hump * (2 * x.square() - 1)]
+
+
+def slopes_of_terms(values: Float[Tensor, "*P"]) -> list[Float[Tensor, "*P"]]:
+    """Their derivatives."""
+    x, hump = 2 * values - 1, values * (1 - values)
+    return [-x, 2 * hump - x * x, 8 * hump * x - x * (2 * x.square() - 1)]
+
+
+def bent(values: Float[Tensor, "*P"], coefficients: Float[Tensor, " 3"]) -> Float[Tensor, "*P"]:
+    """s(v) of `ResponseCurve`."""
+    inner = values.clamp(max=1)
+    curved = inner + sum(c * term for c, term in zip(coefficients, terms(inner), strict=True))
+    return curved + (values - inner) * (1 - coefficients.sum())
+
+
+def slope_of_bent(values: Float[Tensor, "*P"], coefficients: Float[Tensor, " 3"]) -> Float[Tensor, "*P"]:
+    """Derivative of s(v), for v in [0, 1]."""
+    return 1 + sum(c * slope for c, slope in zip(coefficients, slopes_of_terms(values), strict=True))
+
+
+def add_up_light(
+    renders: Float[Tensor, "S 3 H W"], weights: Weights, curve: ResponseCurve | None = None
+) -> Float[Tensor, "3 H W"]:
     """Linear light of S renders.
 
     A lens adds up light, not pixel values. Where a fine pattern is blurred, the mean of pixel values is too
     dark: by .02 to .03 on a ray-traced scene (docs/lab/samples.md).
 
     Args:
-        renders: sRGB-encoded, >= 0.
+        renders: pixel values >= 0.
         weights: per pixel, or one number for all; they sum to 1 over the renders.
+        curve: how pixel values came from light; None: sRGB.
     """
+    curve = curve or srgb_curve(renders.dtype, renders.device)
     if isinstance(weights, float):
         weights = renders.new_full((1, 1, 1, 1), weights).expand(len(renders), 1, *renders.shape[2:])
-    return _AddUpLight.apply(renders, weights)  # pyright: ignore[reportReturnType]
+    return _AddUpLight.apply(  # pyright: ignore[reportReturnType]
+        renders, weights, curve.coefficients, curve.light
+    )
 
 
 def add_up_values(renders: Float[Tensor, "S 3 H W"], weights: Weights) -> Float[Tensor, "3 H W"]:
@@ -34,31 +148,62 @@ def add_up_values(renders: Float[Tensor, "S 3 H W"], weights: Weights) -> Float[
     return renders[0] if len(renders) == 1 else (renders * weights).sum(0)
 
 
-def response(light: Float[Tensor, "3 H W"]) -> Float[Tensor, "3 H W"]:
-    """Pixel values of linear light >= 0: the sRGB curve."""
-    return to_srgb(light)
-
-
 class _AddUpLight(torch.autograd.Function):
     """Set by set, so that no intermediate is as large as all renders together."""
 
     @staticmethod
-    def forward(ctx, renders: Tensor, weights: Tensor) -> Tensor:
-        ctx.save_for_backward(renders, weights)
+    def forward(ctx, renders: Tensor, weights: Tensor, coefficients: Tensor, table: Table) -> Tensor:
+        ctx.save_for_backward(renders, weights, coefficients)
+        ctx.table = table
         light = torch.zeros_like(renders[0])
         for render, weight in zip(renders, weights, strict=True):
-            light += to_linear(render) * weight
+            light += table(render).mul_(weight)
         return light
 
     @staticmethod
-    def backward(ctx, v_light: Tensor) -> tuple[Tensor | None, Tensor | None]:  # pyright: ignore
-        renders, weights = ctx.saved_tensors
-        wants_renders, wants_weights = ctx.needs_input_grad
+    def backward(ctx, v_light: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore
+        renders, weights, coefficients = ctx.saved_tensors
+        wants_renders, wants_weights, wants_curve, _ = ctx.needs_input_grad
         v_renders = torch.empty_like(renders) if wants_renders else None
         v_weights = torch.empty_like(weights) if wants_weights else None
+        v_curve = torch.zeros_like(coefficients) if wants_curve else None
         for s, (render, weight) in enumerate(zip(renders, weights, strict=True)):
             if v_renders is not None:
-                torch.mul(v_light * weight, slope_to_linear(render), out=v_renders[s])
+                torch.mul(v_light * weight, ctx.table.slope(render), out=v_renders[s])
             if v_weights is not None:
-                torch.sum(v_light * to_linear(render), 0, keepdim=True, out=v_weights[s])
-        return v_renders, v_weights
+                torch.sum(v_light * ctx.table(render), 0, keepdim=True, out=v_weights[s])
+            if v_curve is not None:
+                some = render[:, ::ROWS]
+                pull = (v_light * weight)[:, ::ROWS] * ctx.table.slope(some)
+                v_curve += _pulls(pull, some, coefficients)
+        return v_renders, v_weights, v_curve, None
+
+
+class _Encode(torch.autograd.Function):
+    """Pixel values of light."""
+
+    @staticmethod
+    def forward(ctx, light: Tensor, coefficients: Tensor, table: Table) -> Tensor:
+        root = light.clamp_min(1e-10).sqrt_()
+        values = table(root)
+        ctx.save_for_backward(root, values, coefficients)
+        ctx.table = table
+        return values
+
+    @staticmethod
+    def backward(ctx, v_values: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore
+        root, values, coefficients = ctx.saved_tensors
+        v_light = v_curve = None
+        if ctx.needs_input_grad[0]:
+            v_light = ctx.table.slope(root).mul_(v_values).div_(root).mul_(0.5)
+        if ctx.needs_input_grad[1]:
+            v_curve = -_pulls(v_values[:, ::ROWS], values[:, ::ROWS], coefficients)
+        return v_light, v_curve, None
+
+
+def _pulls(v_values: Tensor, values: Tensor, coefficients: Tensor) -> Tensor:
+    """Gradients of the coefficients: a change of s(v) is as good as one of v by the slope of s. Pixels beyond
+    white tell nothing."""
+    inner = values.clamp(0, 1)
+    pull = ROWS * v_values / slope_of_bent(inner, coefficients)
+    return torch.stack([(pull * term).sum() for term in terms(inner)])

@@ -1,4 +1,4 @@
-"""The whole model in one screen: base Gaussians, lens, exposure -> a defocused photo; without them -> a sharp
+"""The whole model in one screen: base Gaussians, lens, photometric camera -> a defocused photo; without them -> a sharp
 view."""
 
 from dataclasses import dataclass
@@ -11,13 +11,12 @@ from cocogs.camera import Camera
 from cocogs.config import ModelConfig
 from cocogs.gaussians import Gaussians
 from cocogs.optics.copies import Copies, as_they_are
-from cocogs.optics.exposure import Exposure
 from cocogs.optics.lens_models import LensModel, Start, make_lens
-from cocogs.optics.light import add_up_light, add_up_values, response
+from cocogs.optics.light import add_up_light, add_up_values, srgb_curve
 from cocogs.optics.per_photo import PerPhoto
+from cocogs.optics.photometric import PhotometricCamera, Taken
 from cocogs.rasterize import Render, rasterize
 from cocogs.scene import View
-from cocogs.srgb import to_linear
 
 
 @dataclass
@@ -40,18 +39,28 @@ class DefocusModel(nn.Module):
     Args:
         gaussians: the base Gaussians.
         lens: how they become the photo that a lens takes of them.
-        exposure: how bright and of what tint each photo is; None where all photos are alike.
+        photometric: what cameras did to the light behind the lens; None where all photos are alike.
     """
 
-    def __init__(self, gaussians: Gaussians, lens: LensModel, exposure: Exposure | None = None) -> None:
+    def __init__(
+        self, gaussians: Gaussians, lens: LensModel, photometric: PhotometricCamera | None = None
+    ) -> None:
         super().__init__()
-        self.gaussians, self.lens, self.exposure = gaussians, lens, exposure
+        self.gaussians, self.lens, self.photometric = gaussians, lens, photometric
 
     @classmethod
-    def starting(cls, gaussians: Gaussians, config: ModelConfig, start: Start) -> "DefocusModel":
-        """The model that the settings ask for, at its start."""
-        exposure = Exposure(len(start.focus_distances)) if config.exposure else None
-        return cls(gaussians, make_lens(config, start), exposure)
+    def starting(
+        cls, gaussians: Gaussians, config: ModelConfig, start: Start, taken: Taken | None = None
+    ) -> "DefocusModel":
+        """The model that the settings ask for, at its start.
+
+        Args:
+            taken: what is known of the cameras; None: the photos are of one.
+        """
+        taken = taken or Taken.alike(len(start.focus_distances))
+        return cls(
+            gaussians, make_lens(config, start), PhotometricCamera(taken) if config.photometric else None
+        )
 
     @property
     def per_photo(self) -> list[PerPhoto]:
@@ -83,20 +92,22 @@ class DefocusModel(nn.Module):
         probe = self.gaussians.means.new_zeros(len(copies.means), len(self.gaussians), 2)
         probe.requires_grad_(probed and torch.is_grad_enabled())
         render = self._render(copies, camera, sh_degree, self.lens.is_physical, probe)
-        return Photo(self._developed(render.colors, index), render, probe, self._coc(render, camera, index))
+        return Photo(self._developed(render.colors, camera, index), render, probe, self._coc(render, camera, index))
 
-    def _developed(self, renders: Float[Tensor, "S 3 H W"], index: int) -> Float[Tensor, "3 H W"]:
-        """From linear light to photo: the lens adds up renders, exposure scales their light, the response is
-        last."""
-        weights = self.lens.weights(renders)
-        if self.lens.in_light:
-            light = add_up_light(renders, weights)
-        else:  # published models stay with pixel values
-            values = add_up_values(renders, weights)
-            if self.exposure is None:
-                return values
-            light = to_linear(values)
-        return response(light if self.exposure is None else self.exposure(light, index))
+    def _developed(
+        self, renders: Float[Tensor, "S 3 H W"], camera: Camera, index: int
+    ) -> Float[Tensor, "3 H W"]:
+        """From linear light to photo: the lens adds up renders, the camera behind it does what it does to
+        their light, the response is last."""
+        weights, taken_by = self.lens.weights(renders), self.photometric
+        if not self.lens.in_light:  # published models stay with pixel values
+            renders, weights = add_up_values(renders, weights)[None], 1.0
+            if taken_by is None:
+                return renders[0]
+        if taken_by is None:
+            return srgb_curve(renders.dtype, renders.device).encode(add_up_light(renders, weights))
+        common, own = taken_by.curves(index)
+        return taken_by.develop(add_up_light(renders, weights, common), camera, index, own)
 
     @torch.no_grad()
     def Ks(self, cameras: list[Camera]) -> list[float]:

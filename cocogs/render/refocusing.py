@@ -19,10 +19,9 @@ from cocogs.gaussians import Gaussians, cross_section
 from cocogs.optics.aperture import lens_samples
 from cocogs.optics.copies import widen
 from cocogs.optics.lens import Lens, blur_variance
-from cocogs.optics.light import response
 from cocogs.rasterize import rasterize
 from cocogs.rasterize.constants import ALPHA_MIN, SH_C0, pixel_filter
-from cocogs.srgb import compress_highlights, expand_highlights, to_linear
+from cocogs.srgb import compress_highlights, expand_highlights, to_linear, to_srgb
 
 OVERLAP = 2.0  # of the sub-apertures: at 1, highlights far out of focus show the separate samples
 FAINT = 4 / 255  # blurred opacity below which only some of the splats are drawn
@@ -55,7 +54,7 @@ def refocus(
     if not _is_sampled(camera, lens, samples):
         return _at_once(gaussians, camera, lens)
     light = light_through(gaussians, camera, lens, samples, check)
-    return response(compress_highlights(light, lens.highlights))
+    return to_srgb(compress_highlights(light, lens.highlights))
 
 
 @torch.no_grad()

@@ -7,6 +7,8 @@ from torch import Tensor
 
 from cocogs.ssim import ssim_map
 
+CLIPPED = 0.998  # pixel value that may have been brighter
+
 
 def photometric_loss(
     image: Float[Tensor, "3 H W"], photo: Float[Tensor, "3 H W"], ssim_weight: float
@@ -16,6 +18,11 @@ def photometric_loss(
     D-SSIM is (1 - SSIM) / 2 by definition. 3DGS (Kerbl et al. 2023) leaves out the half, and so do we.
     """
     return (1 - ssim_weight) * (image - photo).abs() + ssim_weight * (1 - ssim_map(image, photo))
+
+
+def clipped_as(image: Float[Tensor, "3 H W"], photo: Float[Tensor, "3 H W"]) -> Float[Tensor, "3 H W"]:
+    """The image, clipped where the photo is: what was brighter than the photo could show is no error."""
+    return image.minimum(photo.masked_fill(photo < CLIPPED, math.inf))
 
 
 def masked_mean(values: Float[Tensor, "*C H W"], mask: Float[Tensor, "H W"] | None) -> Float[Tensor, ""]:

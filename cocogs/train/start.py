@@ -9,9 +9,11 @@ from torch import Tensor
 
 from cocogs.config import Config
 from cocogs.gaussians import Gaussians
-from cocogs.optics.evidence import mean_depths, measure_photos
+from cocogs.optics.evidence import Evidence, mean_depths, measure_photos
 from cocogs.optics.lens_models import LENS_MODELS, Start
 from cocogs.optics.model import DefocusModel
+from cocogs.optics.photometric import Taken
+from cocogs.optics.photometric_search import find_photometric
 from cocogs.optics.search import find_lens, unknown_lens
 from cocogs.scene import Scene, View
 from cocogs.train.start_points import add_start_points
@@ -32,19 +34,20 @@ def start_model(config: Config, scene: Scene, device: torch.device | str = "cpu"
     extra = min(config.strategy.extra_points, cap - len(points))
     points, colors = add_start_points(scene, points, colors, extra)
     gaussians = Gaussians.from_points(points, colors, config.model.antialiased)
-    has_lens = LENS_MODELS[config.model.lens].has_lens
-    start = start_lens(scene, device) if has_lens else Start.unknown(len(scene.train_views))
-    return DefocusModel.starting(gaussians, config.model, start)
+    views, start, evidence = scene.train_views, Start.unknown(len(scene.train_views)), None
+    if LENS_MODELS[config.model.lens].has_lens or config.model.photometric:
+        evidence, blurs = measure_photos(scene, device)
+        start = start_lens(scene, evidence, blurs)
+    model = DefocusModel.starting(gaussians, config.model, start, Taken.of(views))
+    if model.photometric is not None and evidence is not None and not scene.drawn:
+        find_photometric(model.photometric, scene, evidence)
+        model.photometric.cpu()
+    return model
 
 
-def start_lens(scene: Scene, device: torch.device | str = "cpu") -> Start:
-    """Where the lens starts, after a search on `device`.
-
-    Raises:
-        InputError: no training photo sees a point: cameras and points do not fit.
-    """
+def start_lens(scene: Scene, evidence: Evidence, blurs: Float[Tensor, "V P"]) -> Start:
+    """Where the lens starts, after a search."""
     views = scene.train_views
-    evidence, blurs = measure_photos(scene, device)
     if scene.drawn:  # random points tell nothing of the lens
         distances, K, method = *unknown_lens(evidence), "none"
     else:

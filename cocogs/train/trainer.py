@@ -31,7 +31,7 @@ from cocogs.rasterize import release_memory
 from cocogs.scene import Scene
 from cocogs.threads import torch_on_one
 from cocogs.train.interrupt import stop_on_interrupt
-from cocogs.train.losses import focus_weight, masked_mean, photometric_loss
+from cocogs.train.losses import clipped_as, focus_weight, masked_mean, photometric_loss
 from cocogs.train.memory import check_memory
 from cocogs.train.monitor import Monitor
 from cocogs.train.photo_store import PhotoStore
@@ -230,7 +230,8 @@ class Trainer:
         view = self.views[index]
         truth, mask = self.photos[view]
         photo = self.model.photo(self.model.camera(view), index, sh_degree, expanded, probed)
-        per_pixel = photometric_loss(photo.image, truth, self.config.optim.ssim_weight)
+        image = photo.image if self.model.photometric is None else clipped_as(photo.image, truth)
+        per_pixel = photometric_loss(image, truth, self.config.optim.ssim_weight)
         weight = focus_weight(photo.coc, mask, self.config.optim.sharp_coc)
         loss = masked_mean(per_pixel * weight, mask)
         prices = sum(part.price(self.config.optim, index) for part in self.model.per_photo)

@@ -10,7 +10,7 @@ from test_training import Losses
 from tiny_run import write_tiny_scene
 
 from cocogs.config import DataConfig, preset
-from cocogs.optics.exposure import Exposure
+from cocogs.optics.photometric import Exposure
 from cocogs.run import load_run, open_data, write_config
 from cocogs.train.trainer import Trainer
 

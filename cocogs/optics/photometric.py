@@ -1,0 +1,260 @@
+"""What the cameras of the photos do to light behind the lens: exposure and white balance per photo, vignetting
+and a response curve per camera. All are learned, and start as nothing."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from cocogs.camera import Camera
+from cocogs.config import OptimConfig
+from cocogs.optics.light import TERMS, ResponseCurve, slope_of_bent, terms
+from cocogs.optics.per_photo import PerPhoto
+from cocogs.optics.photometry import DARKEST, falloff
+from cocogs.scene import View
+
+KNOTS = (1 / 3, 2 / 3, 1.0)  # squared radii, at which a learned vignette is kept
+DIMMEST = 0.05  # that a learned vignette may become
+FLATTEST = 0.1  # that a learned response may become: its least slope
+
+
+@dataclass(frozen=True)
+class Taken:
+    """Which cameras took V photos, and with which settings.
+
+    Photos are of one camera where EXIF names the same model and their sides are as long, in either order.
+
+    Args:
+        names: of the C cameras.
+        camera: of every photo, an index.
+        f_number: of every photo, by EXIF; None where it does not tell.
+        stops: (V,) exposures by EXIF, log2(t ISO / N^2), mean 0; None where some photo does not tell.
+    """
+
+    names: list[tuple[str, int, int]]
+    camera: list[int]
+    f_number: list[float | None]
+    stops: Float[Tensor, " V"] | None
+
+    @classmethod
+    def of(cls, views: Sequence[View]) -> "Taken":
+        keys = [camera_name(view) for view in views]
+        names = sorted(set(keys))
+        stops = [view.lens.stops for view in views]
+        known = None if None in stops else torch.tensor(stops)
+        return cls(
+            names,
+            [names.index(key) for key in keys],
+            [view.lens.f_number for view in views],
+            None if known is None else known - known.mean(),
+        )
+
+    @classmethod
+    def alike(cls, photos: int) -> "Taken":
+        """Of one camera whose settings nobody knows."""
+        return cls([("", 0, 0)], [0] * photos, [None] * photos, None)
+
+    def widest(self, camera: int) -> float | None:
+        """The smallest f-number of a camera's photos; None where they do not differ, or some are unknown."""
+        numbers = [n for n, c in zip(self.f_number, self.camera, strict=True) if c == camera]
+        known = [n for n in numbers if n is not None]
+        return min(known) if len(known) == len(numbers) and len(set(known)) > 1 else None
+
+
+def camera_name(view: View) -> tuple[str, int, int]:
+    """What tells cameras apart."""
+    sides = sorted((view.camera.width, view.camera.height))
+    return view.lens.camera_model or "", sides[1], sides[0]
+
+
+class Exposure(PerPhoto):
+    """A gain on the light of every training photo, per colour; the geometric mean over the photos is 1.
+
+    A camera left to itself changes exposure and white balance from photo to photo. Both scale light. Where
+    nothing but a gain tells photos apart, the scene takes their mean exposure.
+
+    Where EXIF tells the exposures and the photos agree (optics/photometric_search.py), they stay near to that.
+    """
+
+    name = "exposure"
+
+    def __init__(self, photos: int) -> None:
+        super().__init__()
+        self.log_gains = nn.Parameter(torch.zeros(photos, 3))
+        self.register_buffer("told", torch.zeros(photos))
+        self.register_buffer("is_told", torch.tensor(False))
+
+    told: Float[Tensor, " V"]
+    """Log gains by EXIF, mean 0."""
+    is_told: Bool[Tensor, ""]
+    """Whether EXIF tells and the photos agree."""
+
+    def rate(self, optim: OptimConfig, progress: float) -> float:
+        """Falls like that of positions, to 1 %; exposures may move from the first step on."""
+        return optim.exposure * 0.01**progress
+
+    def price(self, optim: OptimConfig, index: int) -> Tensor | float:
+        return optim.exposure_prior * self.is_told * self.off().square().mean()
+
+    def off(self) -> Float[Tensor, " V"]:
+        """By how much the log gains differ from what EXIF tells."""
+        off = self.log_gains.mean(1) - self.told
+        return off - off.mean()
+
+    @torch.no_grad()
+    def keep_possible(self) -> None:
+        """The mean stays 0."""
+        self.log_gains -= self.log_gains.mean(0)
+
+    def gains(self) -> Float[Tensor, "V 3"]:
+        """Factors on red, green and blue light."""
+        return (self.log_gains - self.log_gains.mean(0)).exp()
+
+    def shown(self) -> dict[str, list[float]]:
+        return {"gain": self.gains().mean(1).tolist()}
+
+
+class Vignettes(PerPhoto):
+    """How much darker than its middle every camera's picture gets towards the corners: 1 + A(r) + s B(r), as in
+    `photometry.Vignette`, about the principal point. B is 0 for a camera whose photos have one f-number."""
+
+    name = "vignette"
+
+    def __init__(self, taken: Taken) -> None:
+        super().__init__()
+        cameras = len(taken.names)
+        self.widest = [taken.widest(camera) for camera in range(cameras)]
+        self.losses = nn.Parameter(torch.zeros(cameras, 2, 3))
+        rows = torch.tensor([[r, r**2, r**3] for r in KNOTS])
+        self.register_buffer("polynomials", torch.linalg.inv(rows.double()).float(), persistent=False)
+
+    polynomials: Float[Tensor, "3 3"]
+
+    @property
+    def coefficients(self) -> Float[Tensor, "C 2 3"]:
+        """Of A and B."""
+        return self.losses @ self.polynomials.T
+
+    def rate(self, optim: OptimConfig, progress: float) -> float:
+        return 0.0 if progress < optim.lens_from else optim.vignette * 0.01**progress
+
+    def opening(self, camera: int, f_number: float | None) -> float:
+        """How far a photo's lens is open: s above."""
+        widest = self.widest[camera]
+        return 0.0 if widest is None else min(1.0, (widest / (f_number or widest)) ** 2)
+
+    def falloff(
+        self, camera: int, squared: Float[Tensor, "*P"], opening: Float[Tensor, "*P"] | float
+    ) -> Float[Tensor, "*P"]:
+        """Factors on light at squared radii, in photos of camera `camera`."""
+        lens, wide_open = self.coefficients[camera]
+        return falloff(squared, [a + opening * b for a, b in zip(lens, wide_open, strict=True)]).clamp_min(DARKEST)
+
+    @torch.no_grad()
+    def keep_possible(self) -> None:
+        """No corner gets darker than `DIMMEST`: coefficients shrink until that is so."""
+        total = self.coefficients.sum(1)
+        least = torch.stack([falloff(r, total.unbind(1)) for r in (0.25, 0.5, 0.75, 1.0)]).amin(0)
+        shrink = ((1 - DIMMEST) / (1 - least).clamp_min(1e-6)).clamp_max(1)
+        self.losses *= shrink[:, None, None]
+
+    def shown(self) -> dict[str, list[float]]:
+        corners = 1 + self.coefficients.detach().sum((1, 2))
+        return {"corner": [float(corners.mean())]}
+
+
+class Responses(PerPhoto):
+    """The coefficients of every camera's `ResponseCurve`."""
+
+    name = "response"
+
+    def __init__(self, taken: Taken) -> None:
+        super().__init__()
+        self.coefficients = nn.Parameter(torch.zeros(len(taken.names), TERMS))
+        self.register_buffer("shares", torch.bincount(torch.tensor(taken.camera)) / len(taken.camera))
+
+        values = torch.linspace(0, 1, 1001)[1:]
+        power = torch.stack([(values * values.log() * term).sum() for term in terms(values)])
+        self.register_buffer("power", power / power.norm(), persistent=False)
+        self.register_buffer("is_anchored", torch.tensor(False))
+
+    shares: Float[Tensor, " C"]
+    power: Float[Tensor, " 3"]
+    """The direction of coefficients in which light becomes a power of itself."""
+    is_anchored: Bool[Tensor, ""]
+    """Whether EXIF's exposures tell which power is right. Else none is: photos of all exposures look the same
+    where light, gains and vignette are all taken to one power, and the coefficients keep out of it."""
+
+    def rate(self, optim: OptimConfig, progress: float) -> float:
+        return 0.0 if progress < optim.lens_from else optim.response * 0.01**progress
+
+    def price(self, optim: OptimConfig, index: int) -> Tensor | float:
+        return optim.response_price * self.coefficients.square().sum(1).mean()
+
+    def of(self, camera: int) -> ResponseCurve:
+        return ResponseCurve(self.coefficients[camera])
+
+    def common(self) -> ResponseCurve:
+        """The mean over the photos: splats carry pixel values of that, and so keep the photos' mean colours."""
+        return ResponseCurve(self.shares @ self.coefficients)
+
+    @torch.no_grad()
+    def keep_possible(self) -> None:
+        """No curve gets flatter than `FLATTEST`: coefficients shrink until that is so."""
+        values = torch.linspace(0, 1, 17).to(self.coefficients)
+        power = (self.coefficients.mean(0) @ self.power) * self.power
+        self.coefficients -= torch.where(self.is_anchored, 0, power)
+        least = torch.stack([slope_of_bent(values, own).amin() for own in self.coefficients])
+        self.coefficients *= ((1 - FLATTEST) / (1 - least).clamp_min(1e-6)).clamp_max(1)[:, None]
+
+    def shown(self) -> dict[str, list[float]]:
+        return {}
+
+
+class PhotometricCamera(nn.Module):
+    """All of it: what cameras did to the light of V training photos."""
+
+    def __init__(self, taken: Taken) -> None:
+        super().__init__()
+        self.taken = taken
+        self.exposure = Exposure(len(taken.camera))
+        self.vignette, self.response = Vignettes(taken), Responses(taken)
+
+    def develop(
+        self, light: Float[Tensor, "3 H W"], camera: Camera, index: int, curve: ResponseCurve
+    ) -> Float[Tensor, "3 H W"]:
+        """Pixel values of training photo `index` of linear light behind the lens.
+
+        Args:
+            curve: the photo's, of `curves`.
+        """
+        gains = self.exposure.gains()[index][:, None, None]
+        return curve.encode(light * (gains * self.falloff(camera, index)))
+
+    def falloff(self, camera: Camera, index: int) -> Float[Tensor, "H W"]:
+        """Factors on the light of training photo `index`, by its vignette."""
+        own = self.taken.camera[index]
+        opening = self.vignette.opening(own, self.taken.f_number[index])
+        return self.vignette.falloff(own, squared_radii(camera, self.vignette.losses), opening)
+
+    def curves(self, index: int) -> tuple[ResponseCurve, ResponseCurve]:
+        """How splats carry light, and how training photo `index` does."""
+        common = self.response.common()
+        return common, common if len(self.taken.names) == 1 else self.response.of(self.taken.camera[index])
+
+
+def squared_radii(camera: Camera, like: Tensor) -> Float[Tensor, "H W"]:
+    """Squared distance of pixels from the principal point, in half diagonals of the picture."""
+    half = math.hypot(camera.width, camera.height) / 2
+    x = (torch.arange(camera.width).to(like) + 0.5 - camera.cx) / half
+    y = (torch.arange(camera.height).to(like) + 0.5 - camera.cy) / half
+    return x.square()[None] + y.square()[:, None]
+
+
+def squared_radius(camera: Camera, pixels: Float[Tensor, "P 2"]) -> Float[Tensor, " P"]:
+    """The same of some places."""
+    half = math.hypot(camera.width, camera.height) / 2
+    return ((pixels - pixels.new_tensor([camera.cx, camera.cy])) / half).square().sum(-1)
