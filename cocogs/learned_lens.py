@@ -118,21 +118,25 @@ class LearnedLens:
 def lens_file(model: DefocusModel, scene: Scene) -> LensFile:
     """Cameras and lenses of all photos; of a pinhole the cameras alone."""
     learned = LearnedLens(model, scene) if model.lens.has_lens else None
-    rows: Iterator[dict[str, Any]] = iter(())
+    rows: Iterator[dict[str, Any]] = iter({} for view in scene.train_views)
     if learned is not None:
         lenses = map(LensSetting, learned.focus_distances, learned.diameters)
         columns = zip(lenses, learned.Ks, learned.softness_px, strict=True)
         rows = ({"lens": lens, "K": K, "softness_px": softness} for lens, K, softness in columns)
-    photos = []
+    photos, cameras = [], []
+    if (taken_by := model.photometric) is not None:
+        cameras = taken_by.cameras()
+        gains = zip(taken_by.exposure.gains().tolist(), taken_by.taken.camera, strict=True)
+        rows = ({**row, "gains": tuple(g), "taken_by": c} for row, (g, c) in zip(rows, gains, strict=True))
     for view in scene.views:
-        known: dict[str, Any] = {} if view.is_test else next(rows, {})
+        known: dict[str, Any] = {} if view.is_test else next(rows)
         known |= {"f_number": view.lens.f_number, "focal_length_mm": view.lens.focal_length_mm}
         photos.append(LensPhoto(view.name, view.is_test, model.camera(view), **known))
     x, y, z = scene.offset.tolist()
     if learned is None:
-        return LensFile(None, None, None, photos, (x, y, z))
+        return LensFile(None, None, None, photos, (x, y, z), cameras)
     aperture = learned.typical.aperture_diameter
-    return LensFile(aperture, learned.f_number, learned.metres, photos, (x, y, z))
+    return LensFile(aperture, learned.f_number, learned.metres, photos, (x, y, z), cameras)
 
 
 def write_learned_lens(folder: Path, model: DefocusModel, scene: Scene) -> None:

@@ -13,10 +13,10 @@ from cocogs.config import PRESETS, Ablation, ModelConfig, preset
 from cocogs.errors import InputError
 from cocogs.gaussians import Gaussians
 from cocogs.optics.aperture import sampled_disc
-from cocogs.optics.photometric import PhotometricCamera, Taken
 from cocogs.optics.lens import DISC_SIGMA, Lens, coc_diameter
 from cocogs.optics.lens_models import LENS_MODELS, Start, make_lens
 from cocogs.optics.model import DefocusModel
+from cocogs.optics.photometric import PhotometricCamera, Taken
 from cocogs.rasterize import rasterize
 from cocogs.rasterize.constants import SH_C0
 from cocogs.render.refocusing import refocus

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from cocogs.config import OptimConfig
-from cocogs.optics.photometric import Exposure
 from cocogs.optics.per_photo import Aperture, Focus, PerPhoto, Softness
+from cocogs.optics.photometric import Exposure
 
 OPTIM = OptimConfig()
 

@@ -12,14 +12,13 @@ from torch import Tensor
 
 from cocogs.config import PRESETS, DataConfig, preset
 from cocogs.errors import InputError
-from cocogs.optics.evidence import K_ratios
+from cocogs.optics.evidence import K_ratios, measure_photos
 from cocogs.optics.lens_models import make_lens
 from cocogs.optics.lens_models.base import ThinLens
 from cocogs.optics.model import DefocusModel
 from cocogs.run import load_run, open_data
 from cocogs.scene import LensFacts, Scene
 from cocogs.train.monitor import Monitor
-from cocogs.optics.evidence import measure_photos
 from cocogs.train.start import exif_K, start_lens
 from cocogs.train.trainer import Trainer
 
@@ -121,7 +120,10 @@ def test_the_lens_is_found_on_a_gpu_as_on_a_cpu(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
     scene = open_tiny_scene(tmp_path_factory)
-    one, other = (make_lens(preset("full").model, start_lens(scene, *measure_photos(scene, device))) for device in ("cpu", "cuda"))
+    one, other = (
+        make_lens(preset("full").model, start_lens(scene, *measure_photos(scene, device)))
+        for device in ("cpu", "cuda")
+    )
     for name, value in one.state_dict().items():
         torch.testing.assert_close(other.state_dict()[name], value, rtol=1e-3, atol=1e-6)
 
@@ -186,7 +188,9 @@ def test_cameras_of_two_focal_lengths_have_one_opening(tmp_path_factory: pytest.
     assert float((last / first).detach()) == pytest.approx(2)
     last.backward()
     assert lens.aperture.log_K.grad is not None and float(lens.aperture.log_K.grad) > 0
-    paper = make_lens(preset("paper").model, start_lens(mixed, *measure_photos(mixed)))  # there it is a length in the scene
+    paper = make_lens(
+        preset("paper").model, start_lens(mixed, *measure_photos(mixed))
+    )  # there it is a length in the scene
     first, last = (paper.aperture.K(index) for index in (0, len(mixed.train_views) - 1))
     assert float(first.detach()) == float(last.detach())
 

@@ -153,7 +153,7 @@ def read_camera_file(path: Path) -> CameraFile:
     entries = {name: value for name, value in document.items() if name != "schema"}
     if not isinstance(entries.get("sensor"), dict):
         raise InputError(f'{path}: "sensor" is missing: {ADVICE}.')
-    file = _part(CameraFile, entries, str(path))
+    file = part(CameraFile, entries, str(path))
     if problem := _problem(file):
         raise InputError(f"{path}: {problem}: {ADVICE}.")
     return file
@@ -174,7 +174,7 @@ def _problem(file: CameraFile) -> str | None:
     return None
 
 
-def _part(kind: type[Part], entries: dict, place: str) -> Part:
+def part(kind: type[Part], entries: dict, place: str) -> Part:
     """An object of the file. What is null is as good as absent."""
     known = {field.name: field for field in fields(kind)}  # pyright: ignore[reportArgumentType]
     if unknown := next((name for name in entries if name not in known), None):
@@ -192,9 +192,9 @@ def _value(name: str, value: Any, place: str) -> Any:
     if name in PARTS:
         if not isinstance(value, dict):
             raise InputError(f'{place}: "{name}" is not an object: {ADVICE}.')
-        return _part(PARTS[name], value, f'{place}, "{name}"')
+        return part(PARTS[name], value, f'{place}, "{name}"')
     if name in LISTS:
-        return _list(name, value, place)
+        return list_of(name, value, place)
     low, high = RANGES[name]
     found = number({name: value}, name, place)
     if not low <= found <= high or (name in WHOLE and not found.is_integer()):
@@ -205,7 +205,7 @@ def _value(name: str, value: Any, place: str) -> Any:
     return int(found) if name in WHOLE else found
 
 
-def _list(name: str, value: Any, place: str) -> tuple:
+def list_of(name: str, value: Any, place: str) -> tuple:
     """A list of numbers, or for polynomials of lists of three, one or three of them."""
     if not isinstance(value, list):
         raise InputError(f'{place}: "{name}" is not a list: {ADVICE}.')

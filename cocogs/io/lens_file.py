@@ -14,6 +14,7 @@ from typing import Any
 from cocogs.camera import Camera
 from cocogs.errors import InputError
 from cocogs.io.atomic import write_text
+from cocogs.io.camera_file import Vignetting, list_of, part
 from cocogs.io.camera_path import FARTHEST, LensSetting, camera_from_values, camera_values, number
 from cocogs.io.json_file import read_json
 from cocogs.io.source import MAX_SIDE
@@ -32,6 +33,8 @@ class LensPhoto:
         f_number, focal_length_mm: by EXIF.
         K: learned; px x scene unit, > 0.
         softness_px: learned; standard deviation of what blurs all of the photo alike, >= 0.
+        gains: learned; factors on red, green and blue light, over their geometric mean over all photos.
+        taken_by: the camera's place in `LensFile.cameras`.
     """
 
     name: str
@@ -42,6 +45,8 @@ class LensPhoto:
     focal_length_mm: float | None = None
     K: float | None = None
     softness_px: float | None = None
+    gains: tuple[float, ...] | None = None
+    taken_by: int | None = None
 
     def scaled(self, factor: float) -> "LensPhoto":
         """In other units, of which `factor` make one scene unit."""
@@ -50,6 +55,21 @@ class LensPhoto:
         camera = replace(self.camera, cam_from_world=pose, near=factor * self.camera.near)
         lens = None if self.lens is None else LensSetting(*(factor * length for length in self.lens))
         return replace(self, camera=camera, lens=lens, K=None if self.K is None else factor * self.K)
+
+
+@dataclass(frozen=True)
+class LensCamera:
+    """What a camera does to the light behind its lens; learned.
+
+    Args:
+        name: its model by EXIF; empty where EXIF does not tell.
+        vignetting: about the principal point of each photo.
+        response: as in camera.json.
+    """
+
+    name: str
+    vignetting: Vignetting
+    response: tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -92,6 +112,7 @@ class LensFile:
         f_number: of that aperture; None where EXIF does not tell.
         metres: in a scene unit; None where EXIF does not tell.
         offset: source coordinates = coordinates here + offset; scene units.
+        cameras: that took the photos; none where nothing was learned of them.
     """
 
     aperture_diameter: float | None
@@ -99,6 +120,7 @@ class LensFile:
     metres: Metres | None
     photos: Sequence[LensPhoto]
     offset: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    cameras: Sequence[LensCamera] = ()
 
     @property
     def typical(self) -> LensSetting | None:
@@ -128,6 +150,7 @@ def write_lens_file(file: LensFile, path: Path) -> None:
         "metres_per_unit": None if file.metres is None else file.metres.per_unit,
         "metres": _without_unit(file.metres),
         "offset": list(file.offset),
+        "cameras": [asdict(camera) for camera in file.cameras],
         "photos": [
             {
                 "name": photo.name,
@@ -138,6 +161,8 @@ def write_lens_file(file: LensFile, path: Path) -> None:
                 "softness_px": photo.softness_px,
                 "f_number": photo.f_number,
                 "focal_length_mm": photo.focal_length_mm,
+                "gains": photo.gains,
+                "camera": photo.taken_by,
             }
             for photo in file.photos
         ],
@@ -164,6 +189,7 @@ def read_lens_file(path: Path, advice: str = "export again, or delete it") -> Le
         metres=_metres(document, str(path)),
         photos=[_photo(entry, f"{path}, photo {index}") for index, entry in enumerate(entries)],
         offset=_offset(document, str(path)),
+        cameras=[_camera(entry, str(path)) for entry in document.get("cameras") or []],
     )
 
 
@@ -185,6 +211,13 @@ def _metres(document: dict, place: str) -> Metres | None:
     return Metres(per_unit, error, by_aperture, by_focus_distances, photos, spread, entry["source"])
 
 
+def _camera(entry: Any, place: str) -> LensCamera:
+    if not isinstance(entry, dict) or not isinstance(entry.get("vignetting"), dict):
+        raise InputError(f'{place}: "cameras" is damaged: write it again.')
+    response = list_of("response", entry.get("response"), place)
+    return LensCamera(str(entry.get("name", "")), part(Vignetting, entry["vignetting"], place), response)
+
+
 def _photo(entry: Any, place: str) -> LensPhoto:
     camera = camera_from_values(entry, place, MAX_SIDE)
     focus, aperture = (_positive(entry, name, place) for name in LensSetting._fields)
@@ -194,7 +227,11 @@ def _photo(entry: Any, place: str) -> LensPhoto:
     values = {name: _positive(entry, name, place) for name in ("f_number", "focal_length_mm", "K")}
     name, is_test = str(entry.get("name", "")), bool(entry.get("test"))
     softness = None if entry.get("softness_px") is None else number(entry, "softness_px", place)
-    return LensPhoto(name, is_test, camera, lens, **values, softness_px=softness)
+    gains = None if entry.get("gains") is None else list_of("white_balance", entry["gains"], place)
+    taken_by = None if entry.get("camera") is None else int(number(entry, "camera", place))
+    return LensPhoto(
+        name, is_test, camera, lens, **values, softness_px=softness, gains=gains, taken_by=taken_by
+    )
 
 
 def _offset(document: dict, place: str) -> tuple[float, float, float]:

@@ -96,7 +96,7 @@ def evaluate_run(run: Run, lpips: Lpips | None = None) -> Evaluation:
         mask = run.scene.mask(view)
         if mask is not None and not (mask > 0.5).any():
             raise InputError(f"The mask of {view.name} is all black: make white what is to be measured.")
-        render = run.model.sharp(run.model.camera(view)).colors[0].clamp(0, 1).cpu()
+        render = run.model.sharp_photo(view).clamp(0, 1).cpu()
         scores = compare(render, run.scene.photo(view), mask, lpips)
         views.append({"name": view.name, "masked": mask is not None, **scores})
     facts = {

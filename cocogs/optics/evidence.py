@@ -141,7 +141,8 @@ def glance_at_photo(
     points: Float[Tensor, "P 3"],
     blur_points: int = 0,
 ) -> tuple[Float[Tensor, " P"], Float[Tensor, " P"], Float[Tensor, " P"], Float[Tensor, "P 3"]]:
-    """Depth, detail, blur and colour as by `measure_photo`, reading 8x8 px around each point, 14x14 px for its blur.
+    """Depth, detail, blur and colour as by `measure_photo`, reading 8x8 px around each point, 14x14 px for
+    its blur.
 
     Args:
         photo, mask: as stored.

@@ -89,7 +89,7 @@ class Table:
 
     @staticmethod
     def _at(values: Float[Tensor, " n"], index: Int64[Tensor, "*P"]) -> Float[Tensor, "*P"]:
-        return values.index_select(0, index.view(-1)).view(index.shape)
+        return values.index_select(0, index.reshape(-1)).view(index.shape)
 
 
 @lru_cache

@@ -1,5 +1,5 @@
-"""The whole model in one screen: base Gaussians, lens, photometric camera -> a defocused photo; without them -> a sharp
-view."""
+"""The whole model in one screen: base Gaussians, lens, photometric camera -> a defocused photo; without them
+-> a sharp view."""
 
 from dataclasses import dataclass
 
@@ -75,6 +75,12 @@ class DefocusModel(nn.Module):
         """The scene without its lens: base Gaussians alone, S = 1."""
         return self._render(as_they_are(self.gaussians.activated()), camera, sh_degree, with_depth)
 
+    def sharp_photo(self, view: View) -> Float[Tensor, "3 H W"]:
+        """The scene as the camera of a view would show it with everything in focus, at the mean exposure of
+        the training photos."""
+        values = self.sharp(self.camera(view)).colors[0]
+        return values if self.photometric is None else self.photometric.shown(values, view)
+
     def defocused(self, camera: Camera, index: int) -> Float[Tensor, "3 H W"]:
         """What training photo `index`'s lens and exposure show from `camera`."""
         return self.photo(camera, index).image
@@ -92,7 +98,9 @@ class DefocusModel(nn.Module):
         probe = self.gaussians.means.new_zeros(len(copies.means), len(self.gaussians), 2)
         probe.requires_grad_(probed and torch.is_grad_enabled())
         render = self._render(copies, camera, sh_degree, self.lens.is_physical, probe)
-        return Photo(self._developed(render.colors, camera, index), render, probe, self._coc(render, camera, index))
+        return Photo(
+            self._developed(render.colors, camera, index), render, probe, self._coc(render, camera, index)
+        )
 
     def _developed(
         self, renders: Float[Tensor, "S 3 H W"], camera: Camera, index: int

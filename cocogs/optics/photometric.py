@@ -1,5 +1,6 @@
-"""What the cameras of the photos do to light behind the lens: exposure and white balance per photo, vignetting
-and a response curve per camera. All are learned, and start as nothing."""
+"""What the cameras of the photos do to light behind the lens: exposure and white balance per photo,
+vignetting and response curve per camera. All are learned.
+"""
 
 import math
 from collections.abc import Sequence
@@ -11,13 +12,17 @@ from torch import Tensor, nn
 
 from cocogs.camera import Camera
 from cocogs.config import OptimConfig
+from cocogs.io.camera_file import Vignetting
+from cocogs.io.lens_file import LensCamera
 from cocogs.optics.light import TERMS, ResponseCurve, slope_of_bent, terms
 from cocogs.optics.per_photo import PerPhoto
 from cocogs.optics.photometry import DARKEST, falloff
 from cocogs.scene import View
+from cocogs.srgb import to_linear
 
 KNOTS = (1 / 3, 2 / 3, 1.0)  # squared radii, at which a learned vignette is kept
 DIMMEST = 0.05  # that a learned vignette may become
+KNOTS_OF_RESPONSE = 33  # that lens.json gets
 FLATTEST = 0.1  # that a learned response may become: its least slope
 
 
@@ -76,7 +81,7 @@ class Exposure(PerPhoto):
     A camera left to itself changes exposure and white balance from photo to photo. Both scale light. Where
     nothing but a gain tells photos apart, the scene takes their mean exposure.
 
-    Where EXIF tells the exposures and the photos agree (optics/photometric_search.py), they stay near to that.
+    Where EXIF tells the exposures and the photos agree (optics/photometric_search.py), they stay near those.
     """
 
     name = "exposure"
@@ -118,8 +123,11 @@ class Exposure(PerPhoto):
 
 
 class Vignettes(PerPhoto):
-    """How much darker than its middle every camera's picture gets towards the corners: 1 + A(r) + s B(r), as in
-    `photometry.Vignette`, about the principal point. B is 0 for a camera whose photos have one f-number."""
+    """How much darker than in the middle every camera's picture is towards the corners: 1 + A(r) + s B(r), as
+    in `photometry.Vignette`, about the principal point. B is 0 for a camera whose photos have one f-number.
+
+    Kept are the losses at the squared radii `KNOTS`: polynomials move badly by their coefficients.
+    """
 
     name = "vignette"
 
@@ -151,7 +159,9 @@ class Vignettes(PerPhoto):
     ) -> Float[Tensor, "*P"]:
         """Factors on light at squared radii, in photos of camera `camera`."""
         lens, wide_open = self.coefficients[camera]
-        return falloff(squared, [a + opening * b for a, b in zip(lens, wide_open, strict=True)]).clamp_min(DARKEST)
+        return falloff(squared, [a + opening * b for a, b in zip(lens, wide_open, strict=True)]).clamp_min(
+            DARKEST
+        )
 
     @torch.no_grad()
     def keep_possible(self) -> None:
@@ -198,7 +208,7 @@ class Responses(PerPhoto):
         return ResponseCurve(self.coefficients[camera])
 
     def common(self) -> ResponseCurve:
-        """The mean over the photos: splats carry pixel values of that, and so keep the photos' mean colours."""
+        """The mean over the photos. Splats carry pixel values of it, and so keep the photos' mean colours."""
         return ResponseCurve(self.shares @ self.coefficients)
 
     @torch.no_grad()
@@ -236,8 +246,32 @@ class PhotometricCamera(nn.Module):
 
     def falloff(self, camera: Camera, index: int) -> Float[Tensor, "H W"]:
         """Factors on the light of training photo `index`, by its vignette."""
-        own = self.taken.camera[index]
-        opening = self.vignette.opening(own, self.taken.f_number[index])
+        return self._falloff(camera, self.taken.camera[index], self.taken.f_number[index])
+
+    @torch.no_grad()
+    def cameras(self) -> list[LensCamera]:
+        """What was learned of the cameras, for lens.json."""
+        found = []
+        for own, name in enumerate(self.taken.names):
+            lens, wide_open = (tuple(numbers) for numbers in self.vignette.coefficients[own].tolist())
+            widest = self.vignette.widest[own]
+            vignetting = Vignetting((lens,), None if widest is None else (wide_open,), widest)
+            light = to_linear(torch.linspace(0, 1, KNOTS_OF_RESPONSE).to(self.response.coefficients))
+            knots = self.response.of(own).encode(light[None, None].expand(3, -1, -1))[0, 0].clamp(0, 1)
+            found.append(LensCamera(name[0], vignetting, (0.0, *knots[1:-1].tolist(), 1.0)))
+        return found
+
+    def shown(self, values: Float[Tensor, "3 H W"], view: View) -> Float[Tensor, "3 H W"]:
+        """A sharp render as the camera of a view shows it, at the mean exposure of the training photos: with
+        its vignette and response. A camera that took none of these shows it as it is."""
+        if (name := camera_name(view)) not in self.taken.names:
+            return values
+        own = self.taken.names.index(name)
+        light = self.response.common().decode(values) * self._falloff(view.camera, own, view.lens.f_number)
+        return self.response.of(own).encode(light)
+
+    def _falloff(self, camera: Camera, own: int, f_number: float | None) -> Float[Tensor, "H W"]:
+        opening = self.vignette.opening(own, f_number)
         return self.vignette.falloff(own, squared_radii(camera, self.vignette.losses), opening)
 
     def curves(self, index: int) -> tuple[ResponseCurve, ResponseCurve]:

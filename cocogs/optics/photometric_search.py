@@ -1,8 +1,8 @@
-"""The search for exposures, vignettes and responses before training: from the colours of the scene's points.
+"""The search for exposures, vignettes and responses before training: from colours of the scene's points.
 
-Once splats have view-dependent colours these explain a vignette too; points of one colour do not. Every point
-has one light L, and photo i shows it as response(gain_i * vignette(r) * L). All are fitted at once to the pixel
-values, robustly, because other things hide some of the points.
+View-dependent colours of splats can explain a vignette as well, and once they have, training does not find
+it. So every point gets a single light L here, and photo i shows it as response(gain_i * vignette(r) * L). All
+are fitted at once to the pixel values, robustly, because other things hide some of the points.
 """
 
 import math
@@ -23,7 +23,7 @@ STEPS = 200
 AGREED = 0.3  # stops (root mean square) by which photos may differ from EXIF
 VARIED = 0.15  # stops by which exposures must vary (standard deviation), for EXIF to tell anything
 PLAIN = 0.02  # weight of the squared coefficients of responses, which photos of one exposure do not tell
-FIRM = 0.02  # weight of EXIF's exposures, of squared log gains
+FIRM = 0.3  # weight of EXIF's exposures, of squared log gains
 
 
 def find_photometric(camera: PhotometricCamera, scene: Scene, evidence: Evidence) -> None:
@@ -88,9 +88,13 @@ def _fit(camera: PhotometricCamera, seen: Seen) -> None:
         for group, rate in zip(optimizer.param_groups, rates, strict=True):
             group["lr"] = rate * 0.05 ** (step / STEPS)
         loss = sum(_misfit(camera, seen, log_light, index, which) for index, which in enumerate(groups))
-        loss = loss / (3 * seen.count) + PLAIN * camera.response.coefficients.square().sum()
-        loss = loss + FIRM * camera.exposure.is_told * camera.exposure.off().square().sum()
-        loss.backward()
+        told = camera.exposure.is_told
+        price = torch.where(
+            told,
+            FIRM * camera.exposure.off().square().sum(),
+            PLAIN * camera.response.coefficients.square().sum(),
+        )
+        (loss / (3 * seen.count) + price).backward()
         optimizer.step()
         optimizer.zero_grad()
         for part in parts:

@@ -97,7 +97,7 @@ class Monitor:
         """Add the PSNR of the test views, the lens and the exposures to the curves; of many, of some."""
         scores = []
         for view in some_of(scene.test_views, TEST_VIEWS):
-            render = model.sharp(model.camera(view)).colors[0].cpu()
+            render = model.sharp_photo(view).cpu()
             scores.append(picture_psnr(render, scene.photo(view), scene.mask(view)))
         if scores:
             self.curves.add_number("test/psnr", sum(scores) / len(scores), step)
