@@ -2,7 +2,6 @@
 
 import ast
 import json
-import math
 import re
 from pathlib import Path
 from typing import Any
