@@ -11,7 +11,8 @@ from cocogs.cli.words import speaker
 
 @dataclass
 class Mesh:
-    """Write a trained scene as a triangle mesh, in metres where EXIF tells them, for simulators and engines.
+    """Write a trained scene as triangles with a sharp texture, in metres where EXIF tells them, for
+    simulators and engines.
 
     The file's ending chooses the format: .glb (all in one file), .obj or .ply. Facts about it go into
     NAME.mesh.json beside it (docs/mesh.md).
@@ -21,8 +22,10 @@ class Mesh:
     """The folder that `cocogs train --out` wrote."""
     file: Annotated[Positional[Path], arg(metavar="OUT.glb|OUT.obj|OUT.ply")]
     """The file to write."""
-    faces: Annotated[int, arg(metavar="N")] = 50_000
+    faces: Annotated[int, arg(metavar="N")] = 30_000
     """About how many triangles at most."""
+    steps: Annotated[int, arg(metavar="N")] = 300
+    """How many photos the texture is fitted to, one after the other; 0 leaves it a mean of the photos."""
     crop: Annotated[
         tuple[float, float, float, float, float, float] | None,
         arg(metavar="X Y Z X Y Z", help_behavior_hint="(default: all but a far background)"),
@@ -33,8 +36,7 @@ class Mesh:
         from cocogs.mesh import MeshOptions, make_mesh
         from cocogs.run import load_run
 
-        for path in make_mesh(
-            load_run(self.run_folder), self.file, MeshOptions(self.faces, self.crop), speaker(self)
-        ):
+        options = MeshOptions(self.faces, self.steps, self.crop)
+        for path in make_mesh(load_run(self.run_folder), self.file, options, speaker(self)):
             print(path)
         return 0

@@ -1,6 +1,7 @@
 """`make_mesh`: from a run to a textured mesh in metres, for robots' simulators, game engines and CAD.
 
-Depth of many views of the splats is fused in a volume; its surface becomes triangles.
+Depth of many views of the splats is fused in a volume; its surface becomes triangles. The photos give them a
+texture, fitted through the lens that took them.
 """
 
 import json
@@ -12,23 +13,29 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from cocogs import __version__
 from cocogs.errors import InputError, check_number
 from cocogs.io.atomic import write_text
 from cocogs.io.lock import alone_in
 from cocogs.io.mesh_file import MeshFile, check_ending, write_mesh
 from cocogs.io.progress import Progress, Say
+from cocogs.mesh.atlas import Atlas, unwrapped, unwrapper
 from cocogs.mesh.depth import SurfaceView, rays, surface_view
 from cocogs.mesh.fusion import SPREAD_LIMIT, fuse
+from cocogs.mesh.shots import Shots
 from cocogs.mesh.surface import Mesh, mesh_of, simplifier
+from cocogs.mesh.texture import Texture, baked, finished, fitted
 from cocogs.mesh.views import places
 from cocogs.render.lenses import metres_per_unit
 from cocogs.run import Run
 from cocogs.threads import torch_on_one
 
 FEWEST_FACES, MOST_FACES = 100, 2_000_000
+MOST_STEPS = 1_000_000
 VIEWS = 64
 LONGEST = 640  # px of the longer side of a view
 VOXEL = 2.0  # of the footprint of a view's pixel at the median depth
+TEXEL = 0.75  # of the footprint of a photo's pixel at the median depth
 FARTHEST = 5.0  # median depths from the middle of the cameras: what is farther is background, and cut off
 
 Wanted = Callable[[Float[Tensor, "P 3"]], Bool[Tensor, " P"]]
@@ -40,10 +47,12 @@ class MeshOptions:
 
     Args:
         faces: at most about so many.
+        steps: photos that the texture is fitted to, one after the other; 0 leaves it as it is baked.
         crop: corners of the box to keep: x, y, z of one, then of the other, scene units.
     """
 
-    faces: int = 50_000
+    faces: int = 30_000
+    steps: int = 300
     crop: tuple[float, float, float, float, float, float] | None = None
 
 
@@ -59,19 +68,25 @@ def make_mesh(run: Run, path: Path, options: MeshOptions, say: Say = print) -> l
     """
     check_ending(path)
     check_number("faces", options.faces, least=FEWEST_FACES, most=MOST_FACES, whole=True)
+    check_number("steps", options.steps, least=0, most=MOST_STEPS, whole=True)
     simplifier()
+    unwrapper()
     if not path.parent.is_dir():
         raise InputError(f"{path.parent} is no folder: make it first, or give another place.")
-    with (
-        alone_in(path.parent, f".{path.stem}.mesh.lock", "give another file"),
-        torch_on_one(),
-        torch.no_grad(),
-    ):
-        mesh = surface(run, options, say)
-        metres = _metres(run, say)
-        up = _up(run)
-        file = MeshFile((mesh.vertices * (metres or 1.0)).numpy(), mesh.faces.numpy(), up=up)
+    lock = f".{path.stem}.mesh.lock"
+    with alone_in(path.parent, lock, "give another file"), torch_on_one(), torch.no_grad():
+        mesh, texel = scene_surface(run, options, say)
+        say(f"The surface has {len(mesh.faces):,} faces; they are laid out in a texture.")
+        atlas = unwrapped(mesh, texel)
+        texture, through = _textured(run, atlas, options, say)
+        metres, up = _metres(run, say), _up(run)
+        pixels = (texture.pixels * 255).round().byte().numpy()
+        shape = (atlas.mesh.vertices * (metres or 1.0)).numpy(), atlas.mesh.faces.numpy()
+        size = torch.tensor([atlas.width, atlas.height])
+        file = MeshFile(*shape, pixels, (atlas.places / size).numpy(), up)
+        written = write_mesh(path, file)
         facts = {
+            "cocogs": __version__,
             "run": str(run.folder),
             "source": str(run.scene.source),
             "unit": "metre" if metres else "scene unit",
@@ -79,16 +94,31 @@ def make_mesh(run: Run, path: Path, options: MeshOptions, say: Say = print) -> l
             "up": up,
             "offset": run.scene.offset.tolist(),
             "faces": len(mesh.faces),
-            "vertices": len(mesh.vertices),
+            "bounds": [shape[0].min(0).tolist(), shape[0].max(0).tolist()],
+            "texture": [atlas.width, atlas.height],
+            "texture_fitted_through": through,
+            "texture_steps": options.steps,
+            "invented_texels": round(texture.invented, 4),
+            "generative": False,
         }
-        written = write_mesh(path, file)
-        beside = path.with_suffix(".mesh.json")
-        write_text(beside, json.dumps(facts, indent=2) + "\n")
+        write_text(beside := path.with_suffix(".mesh.json"), json.dumps(facts, indent=2) + "\n")
     return [*written, beside]
 
 
-def surface(run: Run, options: MeshOptions, say: Say = print) -> Mesh:
-    """The scene's surface as triangles.
+def _textured(run: Run, atlas: Atlas, options: MeshOptions, say: Say) -> tuple[Texture, str]:
+    """The texture, and the kind of camera that it was fitted through."""
+    through_lens = run.has_lens and run.model.lens.is_physical
+    if not through_lens:
+        say(f"{run.folder} has no thin lens: the photos count as sharp, and their blur stays in the texture.")
+    shots = Shots(run, atlas, through_lens)
+    light, seen = baked(shots)
+    with Progress("Fitting the texture", options.steps, say, patience=2) as progress:
+        light = fitted(shots, light, options.steps, run.config.seed, progress.add)
+    return finished(atlas, light, seen), "lens" if through_lens else "pinhole"
+
+
+def scene_surface(run: Run, options: MeshOptions, say: Say = print) -> tuple[Mesh, float]:
+    """The scene's surface as triangles, and the side of a texel that suits the photos, scene units.
 
     Raises:
         InputError: `crop` is no box, or there is no surface.
@@ -106,7 +136,8 @@ def surface(run: Run, options: MeshOptions, say: Say = print) -> Mesh:
     voxel = VOXEL * depth / max(view.camera.fx for view in views)
     with Progress("Fusing the views", len(views), say, patience=2) as progress:
         volume = fuse(views, voxel, wanted, progress.add)
-    return mesh_of(volume, options.faces, wanted)
+    texel = TEXEL * depth / max(run.model.camera(view).fx for view in run.scene.train_views)
+    return mesh_of(volume, options.faces, wanted), texel
 
 
 def _typical_depth(views: list[SurfaceView]) -> float:

@@ -48,7 +48,7 @@ def surface_view(gaussians: Gaussians, camera: Camera) -> SurfaceView:
     spread = (square - mean.square()).clamp_min(0).sqrt() / mean.clamp_min(1e-20)
     q = first / alpha.clamp_min(SOLID)
     solid = solid & ((q * rays(camera).to(q)).sum(0) > 0)
-    return SurfaceView(camera, torch.where(solid, q, 0), torch.where(solid, spread, torch.inf))
+    return SurfaceView(camera, torch.where(solid, q, 0).cpu(), torch.where(solid, spread, torch.inf).cpu())
 
 
 def rays(camera: Camera) -> Float[Tensor, "3 H W"]:

@@ -15,7 +15,7 @@ from cocogs.mesh.depth import SurfaceView, rays
 SIDE = 8  # voxels of a block
 MOST_BLOCKS = 40_000  # 20 million voxels, 160 MB; where more are needed, voxels become larger
 GROWTH = 1.2  # of the voxels, at each try
-BAND = 6.0  # voxels on each side of the surface that are kept
+BAND = 4.0  # voxels on each side of the surface that are kept
 SURE = 0.03  # spread of a view (see `SurfaceView`) at which it counts a quarter
 SPREAD_LIMIT = 0.2  # spread from which a view tells nothing: an edge, or haze
 GRAZING = 0.1  # cosine of the angle between ray and normal at which a view still tells something

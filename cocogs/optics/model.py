@@ -83,9 +83,13 @@ class DefocusModel(nn.Module):
         probe = self.gaussians.means.new_zeros(len(copies.means), len(self.gaussians), 2)
         probe.requires_grad_(probed and torch.is_grad_enabled())
         render = self._render(copies, camera, sh_degree, self.lens.is_physical, probe)
-        return Photo(self._developed(render.colors, index), render, probe, self._coc(render, camera, index))
+        return Photo(
+            self._developed(render.colors, camera, index), render, probe, self._coc(render, camera, index)
+        )
 
-    def _developed(self, renders: Float[Tensor, "S 3 H W"], index: int) -> Float[Tensor, "3 H W"]:
+    def _developed(
+        self, renders: Float[Tensor, "S 3 H W"], camera: Camera, index: int
+    ) -> Float[Tensor, "3 H W"]:
         """From linear light to photo: the lens adds up renders, exposure scales their light, the response is
         last."""
         weights = self.lens.weights(renders)
@@ -96,6 +100,14 @@ class DefocusModel(nn.Module):
             if self.exposure is None:
                 return values
             light = to_linear(values)
+        return self.develop(light, camera, index)
+
+    def develop(self, light: Float[Tensor, "3 H W"], camera: Camera, index: int) -> Float[Tensor, "3 H W"]:
+        """Pixel values of the linear light behind the lens, as training photo `index` was taken.
+
+        Args:
+            camera: of the photo, at the size of `light`.
+        """
         return response(light if self.exposure is None else self.exposure(light, index))
 
     @torch.no_grad()
