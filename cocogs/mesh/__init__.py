@@ -69,6 +69,7 @@ def make_mesh(run: Run, path: Path, options: MeshOptions, say: Say = print) -> l
     check_ending(path)
     check_number("faces", options.faces, least=FEWEST_FACES, most=MOST_FACES, whole=True)
     check_number("steps", options.steps, least=0, most=MOST_STEPS, whole=True)
+    _box(options)
     simplifier()
     unwrapper()
     if not path.parent.is_dir():
@@ -121,7 +122,7 @@ def scene_surface(run: Run, options: MeshOptions, say: Say = print) -> tuple[Mes
     """The scene's surface as triangles, and the side of a texel that suits the photos, scene units.
 
     Raises:
-        InputError: `crop` is no box, or there is no surface.
+        InputError: there is none.
     """
     gaussians, views = run.model.gaussians, []
     cameras = places([run.model.camera(view) for view in run.scene.views], VIEWS)
@@ -156,19 +157,26 @@ def _typical_depth(views: list[SurfaceView]) -> float:
     return float(seen.median())
 
 
-def _chosen(run: Run, options: MeshOptions, depth: float) -> Wanted:
-    """Which world points the mesh is to show: those of the box, or those that are not background.
+def _box(options: MeshOptions) -> tuple[Float[Tensor, "3"], Float[Tensor, "3"]] | None:
+    """The lowest and the highest corner of `crop`.
 
     Raises:
-        InputError: the box is none.
+        InputError: it is no box.
     """
     if options.crop is None:
-        middle = torch.stack([run.model.camera(view).position for view in run.scene.views]).mean(0)
-        return lambda points: (points - middle.to(points)).norm(dim=1) <= FARTHEST * depth
+        return None
     low, high = torch.tensor(options.crop).view(2, 3).sort(0).values
     if not (low.isfinite().all() and high.isfinite().all() and (low < high).all()):
         raise InputError("`crop` takes six finite numbers: two opposite corners of the box to keep.")
-    return lambda points: ((points >= low.to(points)) & (points <= high.to(points))).all(1)
+    return low, high
+
+
+def _chosen(run: Run, options: MeshOptions, depth: float) -> Wanted:
+    """Which world points the mesh is to show: those of the box, or those that are not background."""
+    if (box := _box(options)) is not None:
+        return lambda points: ((points >= box[0]) & (points <= box[1])).all(1)
+    middle = torch.stack([run.model.camera(view).position for view in run.scene.views]).mean(0)
+    return lambda points: (points - middle.to(points)).norm(dim=1) <= FARTHEST * depth
 
 
 def _metres(run: Run, say: Say) -> float | None:

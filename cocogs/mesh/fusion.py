@@ -83,9 +83,11 @@ class _Told:
         length = view.planes.norm(dim=0).clamp_min(1e-20)
         cosine = (view.planes * r).sum(0) / (length * r.norm(dim=0))
         sure = (view.spread < SPREAD_LIMIT) & (cosine > GRAZING)
-        weight = torch.where(sure, (SURE / (SURE + view.spread)).square() * cosine, 0)
-        rows = [*(view.planes / (length * band)), 1 / (length * band), weight]
-        self.table = torch.stack(rows, -1).view(-1, 5)
+        weight = torch.where(sure, (SURE / (SURE + view.spread) * cosine).square(), 0)
+        # Along a ray that grazes a ball, the band behind its tangent plane would reach out of the ball again.
+        last = 1 / (view.planes * r).sum(0).clamp_min(1e-20) + band
+        rows = [*(view.planes / (length * band)), 1 / (length * band), weight, last]
+        self.table = torch.stack(rows, -1).view(-1, len(rows))
 
     def of(
         self, x: Float[Tensor, "K P"], y: Float[Tensor, "K P"], z: Float[Tensor, "K P"]
@@ -97,9 +99,9 @@ class _Told:
         row = (y / z * camera.fy + camera.cy).nan_to_num(-1).clamp(-1, camera.height).floor().int()
         inside = (column >= 0) & (column < camera.width) & (row >= 0) & (row < camera.height)
         inside &= z > camera.near
-        a, b, c, d, weight = self.table[torch.where(inside, row * camera.width + column, 0)].unbind(-1)
+        a, b, c, d, weight, last = self.table[torch.where(inside, row * camera.width + column, 0)].unbind(-1)
         distance = d - a * x - b * y - c * z
-        return distance.clamp(-1, 1), weight * (inside & (distance > -1))
+        return distance.clamp(-1, 1), weight * (inside & (distance > -1) & (z < last))
 
 
 def fuse(
