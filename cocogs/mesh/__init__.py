@@ -15,6 +15,7 @@ from torch import Tensor
 
 from cocogs import __version__
 from cocogs.errors import InputError, check_number
+from cocogs.gaussians import without_bad_ones
 from cocogs.io.atomic import write_text
 from cocogs.io.lock import alone_in
 from cocogs.io.mesh_file import MeshFile, check_ending, write_mesh
@@ -124,7 +125,7 @@ def scene_surface(run: Run, options: MeshOptions, say: Say = print) -> tuple[Mes
     Raises:
         InputError: there is none.
     """
-    gaussians, views = run.model.gaussians, []
+    gaussians, views = without_bad_ones(run.model.gaussians, run.folder, say), []
     cameras = places([run.model.camera(view) for view in run.scene.views], VIEWS)
     with Progress("Looking at the scene", len(cameras), say, patience=2) as progress:
         for camera in cameras:

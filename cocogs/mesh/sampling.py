@@ -55,7 +55,8 @@ class Sampling:
     def picture(self, light: Float[Tensor, "T 3"]) -> Float[Tensor, "3 H W"]:
         """What the texels show; black where there is no mesh."""
         numbers, shares = self.texels()
-        color = sum((light[n] * s[..., None]).sum(1) for n, s in zip(numbers, shares, strict=True))
+        points = zip(numbers, shares, strict=True)
+        color = torch.stack([(light[n] * s[..., None]).sum(1) for n, s in points]).sum(0)
         return color.T.reshape(3, *self.depth.shape)
 
     def spread(self, picture: Float[Tensor, "C H W"], texels: Float[Tensor, "T C"]) -> None:

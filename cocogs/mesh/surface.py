@@ -15,7 +15,7 @@ from cocogs.errors import InputError
 from cocogs.mesh.fusion import SIDE, Volume, packed
 
 BRICK = 8  # blocks along each side of a part that marching cubes take at once
-LEAST_WEIGHT = 0.1  # of all views together, below which a voxel counts as unseen
+LEAST_WEIGHT = 0.05  # of all views together, below which a voxel counts as unseen
 SMOOTHINGS = 30
 LESS, MORE = 0.5, -0.53  # Taubin, A signal processing approach to fair surface design, 1995
 SMALL = 0.005  # of the whole area: smaller pieces are dropped
@@ -72,8 +72,8 @@ def simplified(
     points: Float[np.ndarray, "V 3"], corners: Int64[np.ndarray, "F 3"], faces: int
 ) -> tuple[Float[np.ndarray, "W 3"], Int64[np.ndarray, "G 3"]]:
     """Fewer triangles with nearly the same shape (Garland and Heckbert, quadric error metrics, 1997)."""
-    points, corners = simplifier()(points, corners, target_count=faces)
-    return without_unused(points.astype(np.float64), _whole(corners.astype(np.int64)))
+    fewer = simplifier()(points, corners, target_count=faces)
+    return without_unused(fewer[0].astype(np.float64), _whole(fewer[1].astype(np.int64)))
 
 
 def smoothed(points: Float[np.ndarray, "V 3"], corners: Int64[np.ndarray, "F 3"]) -> Float[np.ndarray, "V 3"]:

@@ -4,6 +4,7 @@ camera that took them. Where no photo saw the mesh, it is filled in."""
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from scipy.ndimage import distance_transform_edt
@@ -107,6 +108,7 @@ def finished(atlas: Atlas, light: Float[Tensor, "T 3"], seen: Float[Tensor, " T"
         _, near = KDTree(places[known].numpy()).query(places[missing].numpy(), k=NEIGHBOURS)
         colors = colors.index_put((missing,), colors[known][torch.from_numpy(near)].mean(1))
     outside = ~covered.view(atlas.height, atlas.width).numpy()
-    rows, columns = distance_transform_edt(outside, return_distances=False, return_indices=True)
-    colors = colors.view(atlas.height, atlas.width, 3)[torch.from_numpy(rows), torch.from_numpy(columns)]
+    nearest = np.asarray(distance_transform_edt(outside, return_distances=False, return_indices=True))
+    rows, columns = torch.from_numpy(nearest)
+    colors = colors.view(atlas.height, atlas.width, 3)[rows, columns]
     return Texture(to_srgb(colors), int(missing.sum()) / max(1, int(covered.sum())))
