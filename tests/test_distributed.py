@@ -62,7 +62,9 @@ def assert_same(found: dict[str, Any], expected: dict[str, Any]) -> None:
         one, other = found["model"][name], expected["model"][name]
         assert one.shape == other.shape
         assert (one - other).abs().max() <= tolerance, name
-    assert torch.equal(found["densification"]["seen"], expected["densification"]["seen"])
+    # A splat at the edge of what counts as seen may fall to either side.
+    seen = found["densification"]["seen"] - expected["densification"]["seen"]
+    assert seen.abs().max() <= 1 and seen.abs().sum() <= 2
     means = (found["model"]["gaussians.means"] - expected["model"]["gaussians.means"]).abs()
     assert means.median() < 1e-3
 

@@ -138,7 +138,7 @@ def test_the_curve_of_the_test_views_leaves_out_what_is_masked(run: Run, tmp_pat
     with Monitor(tmp_path, 0, 100, print) as monitor:
         monitor.evaluate(100, run.model, scene)
     with torch.no_grad():
-        render = run.model.sharp(view.camera).colors[0].clamp(0, 1)
+        render = run.model.sharp_photo(view).clamp(0, 1)
     expected = picture_psnr(render, run.scene.photo(view), scene.mask(masked))
     assert expected != pytest.approx(picture_psnr(render, run.scene.photo(view)), abs=0.01)
     [point] = curves(tmp_path).Scalars("test/psnr")

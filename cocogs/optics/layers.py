@@ -62,7 +62,7 @@ def photograph_layers(
         known = known + share
         layer = _completed(torch.cat([share * light, share[None]]), known)
         padded = F.pad(layer[None], (margin,) * 4, mode="replicate")[0]
-        kernel = aperture_kernel(diameter, wide, blades, blade_rotation)
+        kernel = soften(aperture_kernel(diameter, wide, blades, blade_rotation), wide, lens.softness)
         blurred = torch.fft.irfft2(torch.fft.rfft2(padded) * kernel, s=wide)
         color, alpha = blurred[:, margin:-margin, margin:-margin].split([3, 1])
         shown = shown * (1 - alpha.clamp(0, 1)) + color
@@ -92,6 +92,17 @@ def aperture_kernel(
     weights = y[:, :, None] * x[:, None, :] / len(points)
     kernel = weights.new_zeros(size[0] * size[1]).index_add(0, place.flatten(), weights.flatten())
     return torch.fft.rfft2(kernel.reshape(size))
+
+
+def soften(
+    kernel: Complex[Tensor, "h w"], size: tuple[int, ...], softness: Float[Tensor, ""] | float
+) -> Complex[Tensor, "h w"]:
+    """The kernel, blurred by a Gaussian of this variance (px^2) more."""
+    if float(softness) == 0:
+        return kernel
+    rows = torch.fft.fftfreq(size[0]).to(kernel.device)[:, None]
+    frequency = rows.square() + torch.fft.rfftfreq(size[1]).to(kernel.device).square()
+    return kernel * torch.exp(-2 * math.pi**2 * softness * frequency)
 
 
 def _rounded(count: int) -> int:

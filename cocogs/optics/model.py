@@ -12,7 +12,7 @@ from cocogs.config import ModelConfig
 from cocogs.gaussians import Gaussians
 from cocogs.optics.copies import Copies, as_they_are
 from cocogs.optics.lens_models import LensModel, Start, make_lens
-from cocogs.optics.light import add_up_light, add_up_values, srgb_curve
+from cocogs.optics.light import ResponseCurve, add_up_light, add_up_values, srgb_curve
 from cocogs.optics.per_photo import PerPhoto
 from cocogs.optics.photometric import PhotometricCamera, Taken
 from cocogs.rasterize import Render, rasterize
@@ -112,10 +112,21 @@ class DefocusModel(nn.Module):
             renders, weights = add_up_values(renders, weights)[None], 1.0
             if taken_by is None:
                 return renders[0]
-        if taken_by is None:
-            return srgb_curve(renders.dtype, renders.device).encode(add_up_light(renders, weights))
-        common, own = taken_by.curves(index)
-        return taken_by.develop(add_up_light(renders, weights, common), camera, index, own)
+        common, own = (None, None) if taken_by is None else taken_by.curves(index)
+        return self.develop(add_up_light(renders, weights, common), camera, index, own)
+
+    def develop(
+        self, light: Float[Tensor, "3 H W"], camera: Camera, index: int, curve: ResponseCurve | None = None
+    ) -> Float[Tensor, "3 H W"]:
+        """Pixel values of the linear light behind the lens, as training photo `index` was taken.
+
+        Args:
+            camera: of the photo, at the size of `light`.
+            curve: the photo's response, where it is at hand.
+        """
+        if self.photometric is None:
+            return srgb_curve(light.dtype, light.device).encode(light)
+        return self.photometric.develop(light, camera, index, curve or self.photometric.curves(index)[1])
 
     @torch.no_grad()
     def Ks(self, cameras: list[Camera]) -> list[float]:
