@@ -42,6 +42,8 @@ class LensFacts:
             SubjectDistance.
         sensor_mm: longer and shorter side of the sensor, by the size in px that EXIF tells and
             FocalPlaneXResolution. Programs that make photos smaller leave both as they were.
+        shutter_s: the exposure time in s.
+        iso: the sensitivity.
     """
 
     focal_length_mm: float | None = None
@@ -50,6 +52,8 @@ class LensFacts:
     camera_model: str | None = None
     focus_distance: float | None = None
     sensor_mm: tuple[float, float] | None = None
+    shutter_s: float | None = None
+    iso: float | None = None
 
     @property
     def aperture_diameter(self) -> float | None:
@@ -172,6 +176,8 @@ def read_lens_facts(exif: Image.Exif, block: bytes = b"") -> LensFacts:
         camera_model=str(model).strip("\0 ") or None if model else None,
         focus_distance=next((d for d in distances if d is not None and _plausible(d, focal_length)), None),
         sensor_mm=_sensor(tags),
+        shutter_s=_positive(tags.get(ExifTags.Base.ExposureTime)),
+        iso=_positive(_first(tags.get(ExifTags.Base.ISOSpeedRatings))),
     )
 
 
@@ -222,6 +228,11 @@ def _sensor(tags: Mapping[int, object]) -> tuple[float, float] | None:
 def _plausible(distance: float, focal_length_mm: float | None) -> bool:
     """A lens cannot focus on what is nearer than its focal length."""
     return max(NEAREST, (focal_length_mm or 0) / 1000) <= distance < FARTHEST
+
+
+def _first(value: object) -> object:
+    """Some cameras write several values of ISO."""
+    return value[0] if isinstance(value, tuple) and value else value
 
 
 def _positive(value: object) -> float | None:
