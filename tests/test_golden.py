@@ -174,7 +174,7 @@ def test_lens(name: str, tmp_path: Path) -> None:
 
 FALL, EXPOSURES = (-1.2, 0.4), (-1.0, 0.0, 0.5)
 """Vignetting 1 - 1.2 r^2 + .4 r^4, r = 1 in the corners; stops. Measured, in the order of `ALIKE`:
-a stop darker 49.9, 49.8 and 45.6; as they are 47.1, 47.0 and 43.0; half a stop brighter 45.8, 45.7 and 41.7."""
+a stop darker 49.9, 49.8 and 45.6; as they are 47.1, 47.0 and 43.0; half a stop brighter 45.8, 45.7, 41.7."""
 
 
 def as_a_camera_of_this_lens(lens: Lens, stops: float) -> PhysicalCamera:
