@@ -11,7 +11,14 @@ from cocogs.calibrate.defocus import fit_lens, read_charts
 from cocogs.calibrate.estimates import Estimate, VignetteFit, fixed_pattern, read_noise, shot_gain, vignette
 from cocogs.calibrate.exposures import fit_response, read_exposures
 from cocogs.calibrate.frames import Linearise, exif_f_number, linearise_by, read_frames, undone
-from cocogs.calibrate.report import calibration_page, chart_sections, frame_sections, response_section
+from cocogs.calibrate.known_lenses import known_lens
+from cocogs.calibrate.report import (
+    calibration_page,
+    chart_sections,
+    frame_sections,
+    known_section,
+    response_section,
+)
 from cocogs.errors import InputError
 from cocogs.io.atomic import write_text
 from cocogs.io.camera_file import (
@@ -38,6 +45,7 @@ class CalibrateOptions:
     darks: Path | None = None
     defocus: Path | None = None
     exposures: Path | None = None
+    lens: Path | None = None
     sensor_mm: str | None = None
     camera: Path | None = None
     response: str | None = None
@@ -65,17 +73,20 @@ def calibrate(options: CalibrateOptions, say: Say = print) -> CameraFile:
     """
     if (options.flats is None) != (options.darks is None):
         raise InputError("`flats` and `darks` go together: give both.")
-    if options.flats is None and options.defocus is None and options.exposures is None:
+    if not (options.flats or options.defocus or options.exposures or options.lens):
         raise InputError(
-            "There is nothing to calibrate from: give `flats` and `darks`, `defocus`, or `exposures`."
+            "There is nothing to calibrate from: give `flats` and `darks`, `defocus`, `exposures`, or `lens`."
         )
     if options.exposures is not None and options.response is not None:
         raise InputError("`exposures` measure the response: leave out `response`.")
     camera = None if options.camera is None else read_camera_file(options.camera)
     linearise = linearise_by(options.response or "srgb")
     steps = (
-        (_from_exposures, options.exposures), (_from_frames, options.flats), (_from_charts, options.defocus)
-    )  # fmt: skip
+        (_from_database, options.lens),
+        (_from_exposures, options.exposures),
+        (_from_frames, options.flats),
+        (_from_charts, options.defocus),
+    )
     sections, remarks = [], []
     for measure, is_wanted in steps:
         if is_wanted is not None:
@@ -87,6 +98,35 @@ def calibrate(options: CalibrateOptions, say: Say = print) -> CameraFile:
     write_camera_file(camera, options.out)
     write_text(options.out.with_suffix(".html"), calibration_page(sections, remarks))
     return camera
+
+
+def _from_database(
+    options: CalibrateOptions, before: CameraFile | None, linearise: Linearise, say: Say
+) -> Calibration:
+    """Vignetting and distortion as others measured them, of a lens of this kind."""
+    assert options.lens is not None
+    known = known_lens(options.lens)
+    fields = (
+        "vignetting",
+        "distortion",
+        "focal_length_mm",
+        "f_number",
+        "focus_distance_m",
+        "shutter_s",
+        "iso",
+    )
+    told = {name: value for name in fields if (value := getattr(known.camera, name)) is not None}
+    camera = replace(before or known.camera, **told)
+    camera = replace(
+        camera,
+        sensor=replace(camera.sensor, width=known.camera.sensor.width, height=known.camera.sensor.height),
+    )
+    say(f"lensfun knows this lens as {known.name}.")
+    remarks = [
+        "lensfun's numbers were measured on another lens of this kind. Flats of your own are better.",
+        "The focal length is EXIF's, a rounded number, times lensfun's scale in the middle of the picture.",
+    ]
+    return Calibration(camera, [known_section(known)], remarks)
 
 
 def _from_exposures(

@@ -1,6 +1,7 @@
 """The page beside a camera.json: curves, residuals, and what could not be told apart."""
 
 import math
+from dataclasses import asdict
 from html import escape
 
 import numpy as np
@@ -8,6 +9,8 @@ import numpy as np
 from cocogs.calibrate.defocus import Chart, Fit
 from cocogs.calibrate.estimates import Estimate, VignetteFit
 from cocogs.calibrate.exposures import ResponseFit
+from cocogs.calibrate.known_lenses import KnownLens
+from cocogs.io.camera_file import Vignetting
 from cocogs.io.page import page, section, table
 
 MEANINGS = {
@@ -78,6 +81,25 @@ def chart_sections(charts: list[Chart], fit: Fit, f_number: float) -> list[str]:
     )
     heads = ["distance", "blur measured", "by the lens", "left unexplained"]
     return [section("Aperture and focus", text, table(heads, rows))]
+
+
+def known_section(known: KnownLens) -> str:
+    """A lens by lensfun's database."""
+    distortion, vignetting = known.camera.distortion, known.camera.vignetting
+    numbers = [[name, f"{value:.4g}"] for name, value in asdict(distortion).items() if value]
+    numbers.append(["off lensfun's distortion by, px at most", f"{known.off_px:.2f}"])
+    if vignetting is None or vignetting.wide_open is None:
+        return section("Lens by lensfun", f"{known.name}; no vignetting known.", table(["", ""], numbers))
+    numbers.append([f"corner over middle at f/{vignetting.f_number:g}", f"{_corner(vignetting, 1.0):.3f}"])
+    numbers.append(["corner over middle, far stopped down", f"{_corner(vignetting, 0.0):.3f}"])
+    numbers.append(["off lensfun's vignetting by at most", f"{known.off_light:.3f}"])
+    return section("Lens by lensfun", known.name, table(["", ""], numbers))
+
+
+def _corner(vignetting: Vignetting, wide: float) -> float:
+    """Light in the corners over that in the middle."""
+    assert vignetting.wide_open is not None
+    return 1 + sum(vignetting.coefficients[0]) + wide * sum(vignetting.wide_open[0])
 
 
 def response_section(fit: ResponseFit, times: np.ndarray) -> str:

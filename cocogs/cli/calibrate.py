@@ -31,6 +31,9 @@ class Calibrate:
     exposures: Annotated[Path | None, arg(metavar="DIR", help_behavior_hint="(default: none)")] = None
     """Folder of photos of one still scene, in which nothing but the shutter time differs; with EXIF. Needs
     OpenCV: pip install 'cocogs[calibrate]'."""
+    lens: Annotated[Path | None, arg(metavar="PHOTO", help_behavior_hint="(default: none)")] = None
+    """A photo whose EXIF names camera and lens, as a start: its settings, and what lensfun's database knows
+    of the lens's vignetting and distortion. Needs lensfunpy: pip install 'cocogs[calibrate]'."""
     sensor_mm: Annotated[str | None, arg(metavar="WxH", help_behavior_hint="(default: see --camera)")] = None
     """Size of the sensor in mm, such as 36x24."""
     camera: Annotated[Path | None, arg(metavar="FILE", help_behavior_hint="(default: none)")] = None
@@ -47,7 +50,8 @@ class Calibrate:
 
         options = {name: value for name, value in vars(self).items() if name != "what"}
         camera = calibrate(CalibrateOptions(**options), speaker(self))
-        parts = [] if self.exposures is None else ["response curve"]
+        parts = [] if self.lens is None else ["lens by lensfun"]
+        parts += [] if self.exposures is None else ["response curve"]
         if self.flats is not None and camera.noise is not None:
             parts += [f"shot gain {camera.noise.shot_gain:.3g}", f"read noise {camera.noise.read_noise:.3g}"]
         if self.defocus is not None:
