@@ -280,6 +280,7 @@ class Driver:
 
     def plan(self) -> None:
         """The cheapest path: through what stands on the ground it costs most, close to it much."""
+        assert self.goal is not None
         blocked = (self.map > 1).astype(np.uint8)
         away = cv2.distanceTransform(1 - blocked, cv2.DIST_L2, 5) * CELL
         cost = (
@@ -335,8 +336,8 @@ def drive(scene: Scene, start: np.ndarray, goal: np.ndarray, seconds: float = 20
             state.ctrl[:] = driver.wheels()
         for _ in range(round(1 / RATE / model.opt.timestep)):
             mujoco.mj_step(model, state)
-            rolled = state.qvel[joints] * WHEEL * model.opt.timestep
-            driver.roll(*map(float, rolled), float(state.sensor("gyro").data[2]) * model.opt.timestep)
+            left, right = (float(state.qvel[joint]) * WHEEL * model.opt.timestep for joint in joints)
+            driver.roll(left, right, float(state.sensor("gyro").data[2]) * model.opt.timestep)
             touched |= any(body in contact.geom for contact in state.contact)
     return Drive(driver.arrived(), np.array(track), touched, float(state.time), frames)
 

@@ -201,7 +201,7 @@ def _windows(clear: np.ndarray, exposures: Exposures) -> Iterator[tuple[np.ndarr
     for first in range(len(stops) - 1):
         last = max(first + 1, int(np.searchsorted(stops, stops[first] + WINDOW, "right")) - 1)
         window = slice(first, last + 1)
-        blocks = [np.flatnonzero(one) for one in clear[window].all(0).T]
+        blocks = [np.flatnonzero(one) for one in np.asarray(clear[window].all(0)).T]
         if last in ends or not all(map(len, blocks)):  # one that begins later and ends there shows less
             continue
         ends.add(last)

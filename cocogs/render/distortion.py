@@ -1,6 +1,7 @@
 """Pictures as a real lens distorts them: what training takes out of photos, put back."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -33,7 +34,9 @@ MARGIN = 2  # px around what a picture shows: bicubic samples take them
 ALIKE = 0.01  # relative difference between the shapes of pictures that count as one
 
 
-def choose_distortion(run: Run, views: list[View | None], options: RenderOptions) -> list[Intrinsics | None]:
+def choose_distortion(
+    run: Run, views: Sequence[View | None], options: RenderOptions
+) -> list[Intrinsics | None]:
     """The lens that shapes each picture, for its size in px; None: the pinhole stays.
 
     Args:
