@@ -14,13 +14,14 @@ stands on the ground, by stereo (OpenCV). It keeps a map of that, plans a path o
 """
 
 import argparse
+import importlib
 import json
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import cv2  # pyright: ignore[reportMissingImports]
-import mujoco  # pyright: ignore[reportMissingImports]
 import numpy as np
 import torch
 from PIL import Image, ImageDraw
@@ -35,6 +36,8 @@ from cocogs.io.pictures import to_picture, write_film
 from cocogs.optics.physical_camera import PhysicalCamera
 from cocogs.rasterize.constants import SH_C0
 from cocogs.render.simulate import photograph
+
+mujoco: Any = importlib.import_module("mujoco")  # its functions are compiled, without types
 
 CAMERA = CameraFile(
     Sensor(4.8, 3.6, 240, 180), focal_length_mm=4.0, f_number=2.0, focus_distance_m=0.3, shutter_s=0.01,
@@ -144,7 +147,7 @@ def with_ball(gaussians: Gaussians, place: np.ndarray) -> Gaussians:
     return Gaussians.joined([gaussians, ball])
 
 
-def physics(scene: Scene, start: np.ndarray) -> mujoco.MjModel:
+def physics(scene: Scene, start: np.ndarray) -> Any:
     """The scene and the car at a place of the ground, looking along y."""
     rows, columns = scene.heights.shape
     half = np.array([columns, rows]) * CELL / 2

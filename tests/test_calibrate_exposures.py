@@ -55,7 +55,7 @@ def take(
 
 def save(photo: torch.Tensor, path: Path, time: float | None, f_number: float = 4.0, iso: int = 100) -> None:
     exif = Image.Exif()
-    values = {ExifTags.Base.FNumber: f_number, ExifTags.Base.ISOSpeedRatings: iso}
+    values: dict[int, float] = {ExifTags.Base.FNumber: f_number, ExifTags.Base.ISOSpeedRatings: iso}
     if time is not None:
         values[ExifTags.Base.ExposureTime] = time
     exif.get_ifd(ExifTags.IFD.Exif).update(values)
