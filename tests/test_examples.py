@@ -1,4 +1,4 @@
-"""Every example runs on a tiny run, and writes what it says."""
+"""Every numbered example runs on a tiny run, and writes what it says."""
 
 import runpy
 import sys
@@ -9,7 +9,7 @@ from tiny_run import tiny_run
 
 import cocogs
 
-EXAMPLES = sorted((Path(cocogs.__file__).parents[1] / "examples").glob("*.py"))
+EXAMPLES = sorted((Path(cocogs.__file__).parents[1] / "examples").glob("[0-9]*.py"))
 PICTURES = {
     "01_load_and_render": ["sharp.png"],
     "02_refocus": ["final.png", "quick.png"],

@@ -21,11 +21,13 @@ from torch import Tensor
 
 from cocogs.camera import Camera
 from cocogs.gaussians import Gaussians
+from cocogs.io.camera_file import CameraFile, Reference, Sensor, Vignetting
 from cocogs.io.photos import read_photo, to_float
 from cocogs.io.pictures import write_png
 from cocogs.optics.lens import Lens, coc_diameter
+from cocogs.optics.physical_camera import PhysicalCamera
 from cocogs.rasterize.constants import SH_C0
-from cocogs.render.refocusing import refocus
+from cocogs.render.refocusing import light_through, refocus
 from cocogs.srgb import to_linear, to_srgb
 from cocogs.train.losses import picture_psnr
 
@@ -168,6 +170,54 @@ def test_lens(name: str, tmp_path: Path) -> None:
     picture = refocus(shells(true.balls), camera(), true.lens, SAMPLES)
     with shown(tmp_path, picture, true.picture):
         assert picture_psnr(picture, true.picture) > ALIKE[name]
+
+
+FALL, EXPOSURES = (-1.2, 0.4), (-1.0, 0.0, 0.5)
+"""Vignetting 1 - 1.2 r^2 + .4 r^4, r = 1 in the corners; stops. Measured, in the order of `ALIKE`:
+a stop darker 49.9, 49.8 and 45.6; as they are 47.1, 47.0 and 43.0; half a stop brighter 45.8, 45.7, 41.7."""
+
+
+def as_a_camera_of_this_lens(lens: Lens, stops: float) -> PhysicalCamera:
+    """A camera whose numbers come to the golden pictures' lens and angle of view, with a vignette."""
+    f = 0.1
+    pitch = f / (1 - f / lens.focus_distance) / camera().fx * 1000  # mm
+    width, height = camera().width, camera().height
+    return PhysicalCamera(
+        CameraFile(
+            Sensor(width * pitch, height * pitch, width, height),
+            focal_length_mm=1000 * f,
+            f_number=f / lens.aperture_diameter,
+            focus_distance_m=lens.focus_distance,
+            shutter_s=0.01 * 2**stops,
+            iso=100.0,
+            blades=lens.blades,
+            blade_rotation=lens.blade_rotation,
+            reference=Reference(f / lens.aperture_diameter, 0.01, 100.0),
+            vignetting=Vignetting(((*FALL, 0.0),)),
+        )
+    )
+
+
+@pytest.mark.parametrize("name", ["round", "bladed", "hidden"])
+def test_simulated(name: str, tmp_path: Path) -> None:
+    """A camera in millimetres and f-numbers that vignettes and exposes shows what the ray tracer's light
+    becomes by the same. A stop brighter multiplies what is left by 2^(1/2.4): 2.5 dB less."""
+    true = golden(name)
+    middle = as_a_camera_of_this_lens(true.lens, 0.0).at(camera().cam_from_world)
+    assert middle.fx == pytest.approx(camera().fx, rel=1e-5)
+    where = replace(middle, intrinsics=camera().intrinsics)  # the golden principal point is off the middle
+    lens = as_a_camera_of_this_lens(true.lens, 0.0).as_set()
+    light = light_through(shells(true.balls), where, lens, SAMPLES)
+    x = (np.arange(64) - 31.5) / math.hypot(32, 32)
+    squared = torch.from_numpy(x**2 + x[:, None] ** 2).float()
+    for stops in EXPOSURES:
+        picture = as_a_camera_of_this_lens(true.lens, stops).develop(light, seed=None).detach()
+        factors = (1 + FALL[0] * squared + FALL[1] * squared**2) * 2**stops
+        expected = to_srgb((to_linear(true.picture) * factors).clamp(max=1))
+        with shown(tmp_path, picture, expected):
+            assert picture_psnr(picture, expected) > ALIKE[name]
+            without = picture_psnr(picture, true.picture)
+            assert without < picture_psnr(picture, expected) - 3, "what gives the check its worth"
 
 
 WRONG = {

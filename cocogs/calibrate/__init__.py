@@ -1,5 +1,5 @@
-"""What a camera's own photos tell of it, into camera.json: noise and vignetting from flats and darks,
-f-number and focus distance from charts.
+"""What a camera's own photos tell of it, into camera.json: the response from several exposures, noise and
+vignetting from flats and darks, f-number and focus distance from charts.
 
 `docs/calibrate.md` tells how to take the frames, and what cannot be told apart.
 """
@@ -9,8 +9,16 @@ from pathlib import Path
 
 from cocogs.calibrate.defocus import fit_lens, read_charts
 from cocogs.calibrate.estimates import Estimate, VignetteFit, fixed_pattern, read_noise, shot_gain, vignette
-from cocogs.calibrate.frames import exif_f_number, linearise_by, read_frames
-from cocogs.calibrate.report import calibration_page, chart_sections, frame_sections
+from cocogs.calibrate.exposures import fit_response, read_exposures
+from cocogs.calibrate.frames import Linearise, exif_f_number, linearise_by, read_frames, undone
+from cocogs.calibrate.known_lenses import known_lens
+from cocogs.calibrate.report import (
+    calibration_page,
+    chart_sections,
+    frame_sections,
+    known_section,
+    response_section,
+)
 from cocogs.errors import InputError
 from cocogs.io.atomic import write_text
 from cocogs.io.camera_file import (
@@ -36,9 +44,11 @@ class CalibrateOptions:
     flats: Path | None = None
     darks: Path | None = None
     defocus: Path | None = None
+    exposures: Path | None = None
+    lens: Path | None = None
     sensor_mm: str | None = None
     camera: Path | None = None
-    response: str = "srgb"
+    response: str | None = None
     per_colour: bool = False
 
 
@@ -63,25 +73,84 @@ def calibrate(options: CalibrateOptions, say: Say = print) -> CameraFile:
     """
     if (options.flats is None) != (options.darks is None):
         raise InputError("`flats` and `darks` go together: give both.")
-    if options.flats is None and options.defocus is None:
-        raise InputError("There is nothing to calibrate from: give `flats` and `darks`, or `defocus`.")
+    if not (options.flats or options.defocus or options.exposures or options.lens):
+        raise InputError(
+            "There is nothing to calibrate from: give `flats` and `darks`, `defocus`, `exposures`, or `lens`."
+        )
+    if options.exposures is not None and options.response is not None:
+        raise InputError("`exposures` measure the response: leave out `response`.")
     camera = None if options.camera is None else read_camera_file(options.camera)
+    linearise = linearise_by(options.response or "srgb")
+    steps = (
+        (_from_database, options.lens),
+        (_from_exposures, options.exposures),
+        (_from_frames, options.flats),
+        (_from_charts, options.defocus),
+    )
     sections, remarks = [], []
-    for measure, is_wanted in ((_from_frames, options.flats), (_from_charts, options.defocus)):
+    for measure, is_wanted in steps:
         if is_wanted is not None:
-            found = measure(options, camera, say)
+            found = measure(options, camera, linearise, say)
             camera, sections = found.camera, sections + found.sections
             remarks = remarks + found.remarks
+            linearise = undone(camera.response) if options.exposures is not None else linearise
     assert camera is not None
     write_camera_file(camera, options.out)
     write_text(options.out.with_suffix(".html"), calibration_page(sections, remarks))
     return camera
 
 
-def _from_frames(options: CalibrateOptions, before: CameraFile | None, say: Say) -> Calibration:
+def _from_database(
+    options: CalibrateOptions, before: CameraFile | None, linearise: Linearise, say: Say
+) -> Calibration:
+    """Vignetting and distortion as others measured them, of a lens of this kind."""
+    assert options.lens is not None
+    known = known_lens(options.lens)
+    fields = (
+        "vignetting",
+        "distortion",
+        "focal_length_mm",
+        "f_number",
+        "focus_distance_m",
+        "shutter_s",
+        "iso",
+    )
+    told = {name: value for name in fields if (value := getattr(known.camera, name)) is not None}
+    camera = replace(before or known.camera, **told)
+    camera = replace(
+        camera,
+        sensor=replace(camera.sensor, width=known.camera.sensor.width, height=known.camera.sensor.height),
+    )
+    say(f"lensfun knows this lens as {known.name}.")
+    remarks = [
+        "lensfun's numbers were measured on another lens of this kind. Flats of your own are better.",
+        "The focal length is EXIF's, a rounded number, times lensfun's scale in the middle of the picture.",
+    ]
+    return Calibration(camera, [known_section(known)], remarks)
+
+
+def _from_exposures(
+    options: CalibrateOptions, before: CameraFile | None, linearise: Linearise, say: Say
+) -> Calibration:
+    """The response."""
+    assert options.exposures is not None
+    taken = read_exposures(options.exposures, say)
+    fit = fit_response(taken)
+    camera = replace(_of_size(before, options, taken.size), response=fit.knots)
+    remarks = [
+        "A factor on the light of all photos and the light of white cannot be told apart: white is light 1.",
+        f"Pixel values from {fit.seen[0]:.0%} to {fit.seen[1]:.0%} of white were seen in several photos. The "
+        "curve outside of them is continued smoothly.",
+        "The shutter times are EXIF's. Cameras round them, 1/64 s to 1/60 s; the curve is as wrong.",
+    ]
+    return Calibration(camera, [response_section(fit, taken.times)], remarks)
+
+
+def _from_frames(
+    options: CalibrateOptions, before: CameraFile | None, linearise: Linearise, say: Say
+) -> Calibration:
     """Noise and vignetting."""
     assert options.flats is not None and options.darks is not None
-    linearise = linearise_by(options.response)
     flats = read_frames(options.flats, linearise, evened=True, say=say)
     darks = read_frames(options.darks, linearise, evened=False, say=say)
     if flats.mean.shape != darks.mean.shape:
@@ -107,14 +176,16 @@ def _from_frames(options: CalibrateOptions, before: CameraFile | None, say: Say)
     return Calibration(camera, frame_sections(noise, vignettes, flats.count, darks.count), _remarks(f_number))
 
 
-def _from_charts(options: CalibrateOptions, before: CameraFile | None, say: Say) -> Calibration:
+def _from_charts(
+    options: CalibrateOptions, before: CameraFile | None, linearise: Linearise, say: Say
+) -> Calibration:
     """f-number and focus distance."""
     assert options.defocus is not None
     if before is None or before.focal_length_mm is None:
         raise InputError(
             "`defocus` needs the focal length: give `camera`, a camera.json with focal_length_mm."
         )
-    charts, size = read_charts(options.defocus, linearise_by(options.response), say)
+    charts, size = read_charts(options.defocus, linearise, say)
     fits = fit_lens(charts)
     focus = min(fits[0].focus_distance, NEAREST_AND_FARTHEST[1])
     camera = replace(_of_size(before, options, size), focus_distance_m=focus)

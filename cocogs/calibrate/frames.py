@@ -52,8 +52,12 @@ def linearise_by(response: str) -> Linearise:
     """
     if response == "linear":
         return lambda values: values
-    file = None if response == "srgb" else read_camera_file(Path(response))
-    curve = Response(file.response) if file is not None and file.response else Response()
+    return undone(() if response == "srgb" else read_camera_file(Path(response)).response)
+
+
+def undone(response: Sequence[float]) -> Linearise:
+    """From pixel values to light, by the response of a camera.json; () is sRGB."""
+    curve = Response(response) if response else Response()
     return lambda values: curve.inverse(torch.from_numpy(values)).numpy()
 
 

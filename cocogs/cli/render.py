@@ -63,6 +63,11 @@ class Render:
     """Pictures per second of a video."""
     size: Annotated[str | None, arg(metavar="W|WxH", help_behavior_hint="(default: as trained)")] = None
     """Size of the pictures in px."""
+    camera: Annotated[
+        str | None, arg(metavar="photos|camera.json", help_behavior_hint="(default: no distortion)")
+    ] = None
+    """Put a lens's distortion back. photos: that which was taken out of the photos, so that pictures lie
+    over them; camera.json: also its angle of view and size (docs/camera-json.md)."""
     format: Annotated[
         str | None,
         arg(metavar="png|png16|exr|mp4|gif", help_behavior_hint="(default: png, or as --out ends)"),

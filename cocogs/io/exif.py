@@ -44,6 +44,7 @@ class LensFacts:
             FocalPlaneXResolution. Programs that make photos smaller leave both as they were.
         shutter_s: the exposure time in s.
         iso: the sensitivity.
+        camera_maker, lens_model: by the maker's names.
     """
 
     focal_length_mm: float | None = None
@@ -54,6 +55,8 @@ class LensFacts:
     sensor_mm: tuple[float, float] | None = None
     shutter_s: float | None = None
     iso: float | None = None
+    camera_maker: str | None = None
+    lens_model: str | None = None
 
     @property
     def stops(self) -> float | None:
@@ -171,7 +174,6 @@ def read_lens_facts(exif: Image.Exif, block: bytes = b"") -> LensFacts:
         block: the EXIF as the file holds it, for the maker note; empty where it is not at hand.
     """
     tags = exif.get_ifd(ExifTags.IFD.Exif)
-    model = exif.get(ExifTags.Base.Model)
     focal_length = _positive(tags.get(ExifTags.Base.FocalLength))
     distances = [_subject_distance(tags)]
     if str(exif.get(ExifTags.Base.Make, "")).strip("\0 ") == "Canon" and ExifTags.Base.MakerNote in tags:
@@ -180,11 +182,13 @@ def read_lens_facts(exif: Image.Exif, block: bytes = b"") -> LensFacts:
         focal_length_mm=focal_length,
         focal_length_35mm=_positive(tags.get(ExifTags.Base.FocalLengthIn35mmFilm)),
         f_number=_positive(tags.get(ExifTags.Base.FNumber)),
-        camera_model=str(model).strip("\0 ") or None if model else None,
+        camera_model=_name(exif.get(ExifTags.Base.Model)),
         focus_distance=next((d for d in distances if d is not None and _plausible(d, focal_length)), None),
         sensor_mm=_sensor(tags),
         shutter_s=_positive(tags.get(ExifTags.Base.ExposureTime)),
         iso=_positive(_first(tags.get(ExifTags.Base.ISOSpeedRatings))),
+        camera_maker=_name(exif.get(ExifTags.Base.Make)),
+        lens_model=_name(tags.get(ExifTags.Base.LensModel)),
     )
 
 
@@ -235,6 +239,10 @@ def _sensor(tags: Mapping[int, object]) -> tuple[float, float] | None:
 def _plausible(distance: float, focal_length_mm: float | None) -> bool:
     """A lens cannot focus on what is nearer than its focal length."""
     return max(NEAREST, (focal_length_mm or 0) / 1000) <= distance < FARTHEST
+
+
+def _name(value: object) -> str | None:
+    return str(value).strip("\0 ") or None if value else None
 
 
 def _first(value: object) -> object:

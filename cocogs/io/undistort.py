@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from cocogs.camera import Camera, intrinsics_matrix
+from cocogs.errors import InputError
 from cocogs.io.source import Intrinsics, fits_float32, is_size
 
 # Focal lengths, and how far the principal point may lie from the corner, in picture sizes. A lens of 2 m
@@ -126,17 +127,36 @@ def undistort(picture: np.ndarray, lens: Intrinsics, flat: Intrinsics) -> np.nda
     return flattened
 
 
-def sampled(picture: Tensor, grid: Tensor) -> Tensor:
-    """(C, h, w) bicubic samples of a (C, H, W) picture at the places of a (h, w, 2) grid; keeps gradients."""
-    options = {"mode": "bicubic", "padding_mode": "border", "align_corners": False}
+def sampled(picture: Tensor, grid: Tensor, mode: str = "bicubic") -> Tensor:
+    """(C, h, w) samples of a (C, H, W) picture at the places of a (h, w, 2) grid; keeps gradients."""
+    options = {"mode": mode, "padding_mode": "border", "align_corners": False}
     return torch.nn.functional.grid_sample(picture[None], grid[None].to(picture), **options)[0]
 
 
 @lru_cache(maxsize=4)
 def distortion_grid(lens: Intrinsics, flat: Intrinsics) -> Tensor:
-    """Where each pixel of the distorted picture lies in the undistorted one; see `undistortion_grid`."""
+    """Where each pixel of the distorted picture lies in the undistorted one; see `undistortion_grid`.
+
+    Raises:
+        InputError: some pixels lie nowhere.
+    """
     centers = np.stack(np.meshgrid(np.arange(lens.width) + 0.5, np.arange(lens.height) + 0.5), axis=-1)
-    rays = np.asarray(as_pycolmap(lens).cam_from_img(centers.reshape(-1, 2)))
+    rays = slopes(lens, centers.reshape(-1, 2))
     fx, fy, cx, cy = flat.params
     pixels = (rays * (fx, fy) + (cx, cy)).reshape(lens.height, lens.width, 2)
     return torch.from_numpy(pixels * (2 / flat.width, 2 / flat.height) - 1).float()
+
+
+def slopes(lens: Intrinsics, pixels: np.ndarray) -> np.ndarray:
+    """(P, 2) float64 x/z and y/z of the rays that meet (P, 2) pixels of the distorted picture.
+
+    Raises:
+        InputError: no ray meets some of them.
+    """
+    rays = np.asarray(as_pycolmap(lens).cam_from_img(pixels))
+    if not np.isfinite(rays).all():
+        raise InputError(
+            f"The distortion ({lens.model} {lens.params[4:]}) reaches no ray for some pixels of "
+            f"{lens.width}x{lens.height}: see whether its numbers and the focal length belong to this camera."
+        )
+    return rays

@@ -15,7 +15,7 @@ from cocogs.camera import Camera, intrinsics_matrix
 from cocogs.errors import InputError
 from cocogs.gaussians import Gaussians
 from cocogs.io.camera_file import CameraFile, Distortion, Sensor
-from cocogs.io.source import opencv_lens
+from cocogs.io.source import Intrinsics, opencv_lens
 from cocogs.io.undistort import distortion_grid, sampled
 from cocogs.optics.copies import widen
 from cocogs.optics.layers import photograph_layers
@@ -172,17 +172,20 @@ class PhysicalCamera(nn.Module):
     def distorted(self, picture: Float[Tensor, "C H W"]) -> Float[Tensor, "C H W"]:
         """The pinhole's picture as the distorting lens shows it; its border is continued beyond it.
         Distortion stays that of the file's focal length."""
-        k, sensor = self.file.distortion, self.file.sensor
-        if k == Distortion():
+        if self.file.distortion == Distortion():
             return picture
+        lens = self.distorting()
+        flat = opencv_lens((lens.width, lens.height), self._intrinsics(lens.params[0]))
+        return sampled(picture, distortion_grid(lens, flat))
+
+    def distorting(self) -> Intrinsics:
+        """The distorting lens at the file's focal length and focus, for pictures of the sensor's size."""
+        k, sensor = self.file.distortion, self.file.sensor
         self.known("focal_length")
         assert self.file.focal_length_mm is not None
         fx = _focal_px(self.file.focal_length_mm / 1000, self.file.focus_distance_m, sensor)
-        pinhole = self._intrinsics(fx)
         size = sensor.width, sensor.height
-        lens = opencv_lens(size, pinhole, (k.k1, k.k2, k.k3), (k.p1, k.p2))
-        flat = opencv_lens(size, pinhole)
-        return sampled(picture, distortion_grid(lens, flat))
+        return opencv_lens(size, self._intrinsics(fx), (k.k1, k.k2, k.k3), (k.p1, k.p2))
 
     def _intrinsics(self, fx: float) -> tuple[float, float, float, float]:
         """fx, fy, cx, cy of the pinhole, px."""

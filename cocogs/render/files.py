@@ -21,6 +21,7 @@ from cocogs.optics.lens import Lens
 from cocogs.optics.maps import colored_coc, colored_depth
 from cocogs.quantiles import quantiles
 from cocogs.rasterize import release_memory
+from cocogs.render.distortion import distorted
 from cocogs.render.frames import Frame
 from cocogs.render.options import RenderOptions
 from cocogs.render.refocusing import coc_of, light_through, refocus, sharp_depth
@@ -79,6 +80,8 @@ class _Writer:
     def write(self, frame: Frame, path: Path) -> None:
         if self.options.depth or self.options.coc:
             depths = sharp_depth(self.run.model.gaussians, frame.camera)
+            if frame.distorted_by is not None:
+                depths = distorted(depths, frame.distorted_by, frame.camera, "nearest")
             if self.options.depth:
                 self.write_depth(depths, frame, path)
             if self.options.coc:
@@ -125,7 +128,10 @@ def draw(run: Run, frame: Frame, samples: int, linear: bool = False) -> Tensor:
     if frame.taken_by is not None:
         light = light_through(run.model.gaussians, frame.camera, lens, samples)
         return frame.taken_by.develop(light, frame.seed, linear).detach()
-    return refocus(run.model.gaussians, frame.camera, lens, samples)
+    picture = refocus(run.model.gaussians, frame.camera, lens, samples)
+    if frame.distorted_by is None:
+        return picture
+    return distorted(picture, frame.distorted_by, frame.camera).clamp_min(0)
 
 
 def _beside(path: Path, what: str, ending: str | None = None) -> Path:
@@ -152,7 +158,7 @@ def _fingerprint(run: Run, frames: list[Frame], options: RenderOptions, kind: st
         camera = frame.camera
         numbers = camera.intrinsics.tolist(), camera.cam_from_world.tolist(), camera.width, camera.height
         own = None if frame.taken_by is None else (frame.taken_by.file, frame.seed)
-        digest.update(repr((frame.name, numbers, frame.lens, frame.photo, own)).encode())
+        digest.update(repr((frame.name, numbers, frame.lens, frame.photo, own, frame.distorted_by)).encode())
     return digest.hexdigest()
 
 

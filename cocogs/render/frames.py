@@ -10,8 +10,10 @@ from cocogs.camera import Camera
 from cocogs.errors import InputError
 from cocogs.io.camera_path import CameraPath, PathFrame, read_camera_path
 from cocogs.io.pictures import picture_names
+from cocogs.io.source import Intrinsics
 from cocogs.optics.lens import Lens
 from cocogs.optics.physical_camera import PhysicalCamera
+from cocogs.render.distortion import choose_distortion, covering
 from cocogs.render.lenses import check_aperture_alone, choose_lenses
 from cocogs.render.options import FPS, FRAMES, RenderOptions, choose_views, find_view, parse_size
 from cocogs.render.paths import orbit, spiral, through_photos
@@ -33,6 +35,7 @@ class Frame:
         photo: number of the training photo whose own learned focus and blur are drawn instead, or None.
         taken_by: the whole camera that takes the picture with this lens; None: none but the lens.
         seed: of its noise.
+        distorted_by: the lens as which the pinhole's picture is shown, with the size of the picture.
     """
 
     name: str
@@ -41,6 +44,7 @@ class Frame:
     photo: int | None = None
     taken_by: PhysicalCamera | None = None
     seed: int = 0
+    distorted_by: Intrinsics | None = None
 
 
 def plan(run: Run, options: RenderOptions) -> tuple[list[Frame], float]:
@@ -58,21 +62,28 @@ def plan(run: Run, options: RenderOptions) -> tuple[list[Frame], float]:
             raise InputError("`path` moves the camera: leave out `view` and `views` with it.")
         path, own_fps = _path(run, options)
         places, fps = _numbered(path), options.fps or own_fps
+        views = [None] * len(places)
     elif options.is_moving:
-        views = _chosen(run, options)
-        if options.views is not None and len(views) > 1:
+        first, *others = _chosen(run, options)
+        if options.views is not None and others:
             raise InputError("`focus_pull` and `aperture_sweep` film one view: name it with `view`.")
-        places = _numbered([PathFrame(run.model.camera(views[0]))] * (options.frames or FRAMES))
+        places = _numbered([PathFrame(run.model.camera(first))] * (options.frames or FRAMES))
+        views = [first] * len(places)
     else:
-        places = [(name, PathFrame(run.model.camera(view))) for name, view in _stills(run, options)]
+        stills = _stills(run, options)
+        places = [(name, PathFrame(run.model.camera(view))) for name, view in stills]
+        views = [view for _, view in stills]
     lenses = choose_lenses(run, [place for _, place in places], options)
+    shapes = choose_distortion(run, views, options)
     size = None if options.size is None else parse_size(options.size)
     frames = []
-    for (name, place), lens in zip(places, lenses, strict=True):
+    for (name, place), lens, shape in zip(places, lenses, shapes, strict=True):
         camera = place.camera if size is None else sized(place.camera, size)
+        if shape is not None:
+            camera = covering(shape, place.camera)
         if lens is not None:
             lens.check_range(camera)
-        frames.append(Frame(name, camera, lens))
+        frames.append(Frame(name, camera, lens, distorted_by=shape))
     return frames, fps
 
 
@@ -144,8 +155,10 @@ def _defocused(run: Run, options: RenderOptions) -> list[Frame]:
     """Every photo with its own learned focus and blur."""
     if any(v is not None for v in (options.focus, options.focus_at, options.focus_pull)):
         raise InputError("`defocused` keeps the own focus of each photo: leave it out, or leave out `focus`.")
-    if options.path is not None or options.size is not None or options.is_moving:
-        raise InputError("`defocused` draws the photos as they are: leave out `path`, `size` and sweeps.")
+    if options.path or options.size or options.camera or options.is_moving:
+        raise InputError(
+            "`defocused` draws photos as training sees them: leave out `path`, `size`, `camera` and sweeps."
+        )
     check_aperture_alone(options)
     stills = _stills(run, options)
     if any(view.is_test for _, view in stills):

@@ -45,6 +45,7 @@ class RenderOptions:
     frames: int | None = None
     fps: float | None = None
     size: str | None = None
+    camera: str | None = None
     format: str | None = None
     depth: bool = False
     coc: bool = False
