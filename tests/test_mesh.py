@@ -31,10 +31,10 @@ from cocogs.optics.layers import photograph_layers
 from cocogs.optics.lens import PhotoLens
 from cocogs.optics.lens_models import Start
 from cocogs.optics.lens_models.pinhole import Pinhole
-from cocogs.optics.light import response
 from cocogs.optics.model import DefocusModel
 from cocogs.render.paths import looking
 from cocogs.run import Run, load_run
+from cocogs.srgb import to_srgb
 
 WIDTH, HEIGHT, FX = 60, 40, 50.0
 
@@ -195,7 +195,7 @@ class GivenShots(Shots):
         return self.shots[index]
 
     def developed(self, light: Tensor, shot: Shot) -> Tensor:
-        return response(light)
+        return to_srgb(light)
 
 
 def given_shots(atlas: Atlas, light: Tensor, through_lens: bool) -> GivenShots:
@@ -204,7 +204,7 @@ def given_shots(atlas: Atlas, light: Tensor, through_lens: bool) -> GivenShots:
     for index, (x, distance) in enumerate([(-0.6, 2.5), (0.0, 3.0), (0.5, 2.2), (0.9, 2.8)]):
         camera = camera_at(x)
         sampling, lens = sampling_of(atlas, camera), PhotoLens(torch.tensor(distance), torch.tensor(25.0))
-        photo = response(photograph_layers(sampling.picture(light), sampling.depth, lens)).clamp(0, 1)
+        photo = to_srgb(photograph_layers(sampling.picture(light), sampling.depth, lens)).clamp(0, 1)
         there = (sampling.there > 0.999).float()
         shot = Shot(index, camera, sampling, photo, torch.zeros_like(photo), sampling.depth, there, lens)
         shots.append(shot if through_lens else replace(shot, lens=None))
@@ -217,13 +217,13 @@ def test_a_texture_fitted_through_the_lens_is_sharper() -> None:
     cells = torch.rand(3, 15, 15)
     light = torch.nn.functional.interpolate(cells[None], size=(120, 120))[0].flatten(1).T.contiguous()
     held_out = sampling_of(atlas, camera_at(0.2))
-    truth = response(held_out.picture(light))
+    truth = to_srgb(held_out.picture(light))
     score = {}
     for through_lens in (True, False):
         shots = given_shots(atlas, light, through_lens)
         start, _ = baked(shots)
         for name, texels in (("baked", start), ("fitted", fitted(shots, start, 20))):
-            error = (response(held_out.picture(texels)) - truth)[:, held_out.there > 0.999]
+            error = (to_srgb(held_out.picture(texels)) - truth)[:, held_out.there > 0.999]
             score[name, through_lens] = -10 * math.log10(float(error.square().mean()))
     assert score["fitted", True] > score["fitted", False] + 3
     assert score["fitted", True] > score["baked", True] + 3
@@ -237,7 +237,7 @@ def test_what_no_photo_saw_is_filled_in_and_counted() -> None:
     light[:, 30:] = 0
     texture = finished(atlas, light.view(-1, 3), seen.flatten())
     assert texture.invented == pytest.approx(0.25)
-    torch.testing.assert_close(texture.pixels, response(torch.full((3, 40, 40), 0.5)).permute(1, 2, 0))
+    torch.testing.assert_close(texture.pixels, to_srgb(torch.full((3, 40, 40), 0.5)).permute(1, 2, 0))
 
 
 @pytest.fixture(scope="module")

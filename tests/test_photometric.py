@@ -57,6 +57,12 @@ def test_a_response_is_undone_by_its_inverse_and_is_srgb_without_coefficients() 
     assert (curve.encode(light) - to_srgb(light)).abs().max() > 0.03
 
 
+def test_gradients_at_black_are_those_of_srgb() -> None:
+    light = torch.tensor([0.0, 1e-9, 1e-7, 1e-6]).expand(3, 1, 4).contiguous().requires_grad_()
+    srgb_curve().encode(light).sum().backward()
+    assert light.grad is not None and (light.grad / 12.92 - 1).abs().max() < 0.6
+
+
 def test_gradients_of_a_response_are_those_of_finite_differences() -> None:
     row = torch.rand(3, 1, 40) * 0.9 + 0.05
     values, weights = (

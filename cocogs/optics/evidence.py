@@ -172,7 +172,8 @@ def glance_at_photo(
         after = _energy(after[:, reach:-reach, reach:-reach].numpy())
         blurs[places] = blur_by_energies(energies[places], after)
     depths = torch.where(inside, z, math.nan)
-    return tuple(part.to(points.device) for part in (depths, energies, blurs, colors))
+    device = points.device
+    return depths.to(device), energies.to(device), blurs.to(device), colors.to(device)
 
 
 def _around(at: Int[Tensor, " K"], size: int, reach: int = 0) -> Int[Tensor, "K side"]:

@@ -119,7 +119,10 @@ def bent(values: Float[Tensor, "*P"], coefficients: Float[Tensor, " 3"]) -> Floa
 
 def slope_of_bent(values: Float[Tensor, "*P"], coefficients: Float[Tensor, " 3"]) -> Float[Tensor, "*P"]:
     """Derivative of s(v), for v in [0, 1]."""
-    return 1 + sum(c * slope for c, slope in zip(coefficients, slopes_of_terms(values), strict=True))
+    slope = torch.ones_like(values)
+    for c, own in zip(coefficients, slopes_of_terms(values), strict=True):
+        slope = slope + c * own
+    return slope
 
 
 def add_up_light(
@@ -195,7 +198,8 @@ class _Encode(torch.autograd.Function):
         root, values, coefficients = ctx.saved_tensors
         v_light = v_curve = None
         if ctx.needs_input_grad[0]:
-            v_light = ctx.table.slope(root).mul_(v_values).div_(root).mul_(0.5)
+            # In the first step of the table, the slope is that of its middle.
+            v_light = ctx.table.slope(root).mul_(v_values).div_(root.clamp_min(0.5 / STEPS)).mul_(0.5)
         if ctx.needs_input_grad[1]:
             v_curve = -_pulls(v_values[:, ::ROWS], values[:, ::ROWS], coefficients)
         return v_light, v_curve, None
