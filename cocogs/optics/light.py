@@ -40,7 +40,7 @@ class ResponseCurve:
     @torch.no_grad()
     def light(self) -> "Table":
         """Light of pixel values."""
-        values = torch.linspace(0, BRIGHTEST, BRIGHTEST * STEPS + 1).to(self.coefficients)
+        values = even(BRIGHTEST, BRIGHTEST * STEPS + 1, self.coefficients)
         return Table(to_linear(bent(values, self.coefficients)), STEPS)
 
     @cached_property
@@ -48,7 +48,7 @@ class ResponseCurve:
     def values(self) -> "Table":
         """Pixel values of the roots of light: of light itself they rise too steeply from 0."""
         light = self.light.values
-        roots = torch.linspace(0, float(BRIGHTEST), BRIGHTEST * STEPS + 1).to(light)
+        roots = even(BRIGHTEST, BRIGHTEST * STEPS + 1, light)
         wanted = roots.square()
         upper = torch.searchsorted(light, wanted).clamp(1, len(light) - 1)
         below, above = light[upper - 1], light[upper]
@@ -90,6 +90,11 @@ class Table:
     @staticmethod
     def _at(values: Float[Tensor, " n"], index: Int64[Tensor, "*P"]) -> Float[Tensor, "*P"]:
         return values.index_select(0, index.reshape(-1)).view(index.shape)
+
+
+def even(most: float, count: int, like: Tensor) -> Float[Tensor, " count"]:
+    """Even steps from 0 to `most`, on the device of a tensor: a recording of steps may copy nothing to it."""
+    return torch.linspace(0, most, count, dtype=like.dtype, device=like.device)
 
 
 @lru_cache

@@ -14,7 +14,7 @@ from cocogs.camera import Camera
 from cocogs.config import OptimConfig
 from cocogs.io.camera_file import Vignetting
 from cocogs.io.lens_file import LensCamera
-from cocogs.optics.light import TERMS, ResponseCurve, slope_of_bent, terms
+from cocogs.optics.light import TERMS, ResponseCurve, even, slope_of_bent, terms
 from cocogs.optics.per_photo import PerPhoto
 from cocogs.optics.photometry import DARKEST, falloff
 from cocogs.scene import View
@@ -214,7 +214,7 @@ class Responses(PerPhoto):
     @torch.no_grad()
     def keep_possible(self) -> None:
         """No curve gets flatter than `FLATTEST`: coefficients shrink until that is so."""
-        values = torch.linspace(0, 1, 17).to(self.coefficients)
+        values = even(1, 17, self.coefficients)
         power = (self.coefficients.mean(0) @ self.power) * self.power
         self.coefficients -= torch.where(self.is_anchored, 0, power)
         least = torch.stack([slope_of_bent(values, own).amin() for own in self.coefficients])
@@ -283,8 +283,10 @@ class PhotometricCamera(nn.Module):
 def squared_radii(camera: Camera, like: Tensor) -> Float[Tensor, "H W"]:
     """Squared distance of pixels from the principal point, in half diagonals of the picture."""
     half = math.hypot(camera.width, camera.height) / 2
-    x = (torch.arange(camera.width).to(like) + 0.5 - camera.cx) / half
-    y = (torch.arange(camera.height).to(like) + 0.5 - camera.cy) / half
+    x, y = (
+        torch.arange(side, dtype=like.dtype, device=like.device) for side in (camera.width, camera.height)
+    )
+    x, y = (x + 0.5 - camera.cx) / half, (y + 0.5 - camera.cy) / half
     return x.square()[None] + y.square()[:, None]
 
 
