@@ -33,7 +33,7 @@ def find_photometric(camera: PhotometricCamera, scene: Scene, evidence: Evidence
         return
     _fit(camera, seen)
     stops = camera.taken.stops
-    if stops is None or stops.std() < VARIED:
+    if stops is None or stops.std(correction=0) < VARIED:
         return
     told = stops.to(camera.exposure.told) * math.log(2)
     found = camera.exposure.gains().detach().log().mean(1)
