@@ -163,7 +163,7 @@ def test_the_search_finds_what_cameras_did(exif: str, scene: Scene) -> None:
     for index, view in enumerate(views):
         pixels, _ = view.camera.project(places)
         inside = view.camera.shows(pixels, margin=4)
-        shade = falloff(squared_radius(view.camera, pixels.float()), VIGNETTE)
+        shade = falloff(squared_radius(view.camera, *pixels.float().unbind(-1)), VIGNETTE)
         exposed = light * 2 ** stops[index] * shade[:, None]
         exposed = torch.where(torch.rand(1500, 1, generator=random) < 0.15, exposed * 0.4, exposed)
         values = ResponseCurve(CURVE).encode(exposed.T[:, :, None])[:, :, 0].T.clamp(0, 1)

@@ -1,5 +1,5 @@
 """What the cameras of the photos do to light behind the lens: exposure and white balance per photo,
-vignetting and response curve per camera. All are learned.
+vignetting and response curve per camera. All of these are learned.
 """
 
 import math
@@ -76,12 +76,11 @@ def camera_name(view: View) -> tuple[str, int, int]:
 
 
 class Exposure(PerPhoto):
-    """A gain on the light of every training photo, per colour; the geometric mean over the photos is 1.
+    """A gain on the light of every training photo, per colour; the geometric mean over the photos is 1, so
+    that the scene takes their mean exposure.
 
     A camera left to itself changes exposure and white balance from photo to photo. Both scale light. Where
-    nothing but a gain tells photos apart, the scene takes their mean exposure.
-
-    Where EXIF tells the exposures and the photos agree (optics/photometric_search.py), they stay near those.
+    EXIF tells the exposures and the photos agree with it (optics/photometric_search.py), gains stay near it.
     """
 
     name = "exposure"
@@ -123,10 +122,10 @@ class Exposure(PerPhoto):
 
 
 class Vignettes(PerPhoto):
-    """How much darker than in the middle every camera's picture is towards the corners: 1 + A(r) + s B(r), as
-    in `photometry.Vignette`, about the principal point. B is 0 for a camera whose photos have one f-number.
+    """How much light of every camera is left towards the corners: 1 + A(r) + s B(r), as in
+    `photometry.Vignette`, about the principal point. B is 0 for a camera whose photos have one f-number.
 
-    Kept are the losses at the squared radii `KNOTS`: polynomials move badly by their coefficients.
+    The parameters are the losses at the squared radii `KNOTS`: polynomials train badly by their coefficients.
     """
 
     name = "vignette"
@@ -150,7 +149,7 @@ class Vignettes(PerPhoto):
         return 0.0 if progress < optim.lens_from else optim.vignette * 0.01**progress
 
     def opening(self, camera: int, f_number: float | None) -> float:
-        """How far a photo's lens is open: s above."""
+        """How far a photo's lens is open: s of `Vignettes`."""
         widest = self.widest[camera]
         return 0.0 if widest is None else min(1.0, (widest / (f_number or widest)) ** 2)
 
@@ -195,8 +194,8 @@ class Responses(PerPhoto):
     power: Float[Tensor, " 3"]
     """The direction of coefficients in which light becomes a power of itself."""
     is_anchored: Bool[Tensor, ""]
-    """Whether EXIF's exposures tell which power is right. Else none is: photos of all exposures look the same
-    where light, gains and vignette are all taken to one power, and the coefficients keep out of it."""
+    """Whether EXIF's exposures tell which power is right. Without them any power of light, gains and vignette
+    together explains the photos equally well, so the coefficients keep out of that direction."""
 
     def rate(self, optim: OptimConfig, progress: float) -> float:
         return 0.0 if progress < optim.lens_from else optim.response * 0.01**progress
@@ -225,7 +224,7 @@ class Responses(PerPhoto):
 
 
 class PhotometricCamera(nn.Module):
-    """All of it: what cameras did to the light of V training photos."""
+    """Exposure, vignette and response together: what the cameras of V training photos did to their light."""
 
     def __init__(self, taken: Taken) -> None:
         super().__init__()
@@ -245,7 +244,7 @@ class PhotometricCamera(nn.Module):
         return curve.encode(light * (gains * self.falloff(camera, index)))
 
     def falloff(self, camera: Camera, index: int) -> Float[Tensor, "H W"]:
-        """Factors on the light of training photo `index`, by its vignette."""
+        """Factors of the vignette on the light of training photo `index`."""
         return self._falloff(camera, self.taken.camera[index], self.taken.f_number[index])
 
     @torch.no_grad()
@@ -271,8 +270,13 @@ class PhotometricCamera(nn.Module):
         return self.response.of(own).encode(light)
 
     def _falloff(self, camera: Camera, own: int, f_number: float | None) -> Float[Tensor, "H W"]:
-        opening = self.vignette.opening(own, f_number)
-        return self.vignette.falloff(own, squared_radii(camera, self.vignette.losses), opening)
+        like = self.vignette.losses
+        x, y = (
+            torch.arange(side, dtype=like.dtype, device=like.device) + 0.5
+            for side in (camera.width, camera.height)
+        )
+        squared = squared_radius(camera, x[None], y[:, None])
+        return self.vignette.falloff(own, squared, self.vignette.opening(own, f_number))
 
     def curves(self, index: int) -> tuple[ResponseCurve, ResponseCurve]:
         """How splats carry light, and how training photo `index` does."""
@@ -280,17 +284,9 @@ class PhotometricCamera(nn.Module):
         return common, common if len(self.taken.names) == 1 else self.response.of(self.taken.camera[index])
 
 
-def squared_radii(camera: Camera, like: Tensor) -> Float[Tensor, "H W"]:
-    """Squared distance of pixels from the principal point, in half diagonals of the picture."""
+def squared_radius(
+    camera: Camera, x: Float[Tensor, "*#P"], y: Float[Tensor, "*#P"]
+) -> Float[Tensor, "*P"]:
+    """Squared distance of places (px) from the principal point, in half diagonals of the picture."""
     half = math.hypot(camera.width, camera.height) / 2
-    x, y = (
-        torch.arange(side, dtype=like.dtype, device=like.device) for side in (camera.width, camera.height)
-    )
-    x, y = (x + 0.5 - camera.cx) / half, (y + 0.5 - camera.cy) / half
-    return x.square()[None] + y.square()[:, None]
-
-
-def squared_radius(camera: Camera, pixels: Float[Tensor, "P 2"]) -> Float[Tensor, " P"]:
-    """The same of some places."""
-    half = math.hypot(camera.width, camera.height) / 2
-    return ((pixels - pixels.new_tensor([camera.cx, camera.cy])) / half).square().sum(-1)
+    return ((x - camera.cx) / half).square() + ((y - camera.cy) / half).square()

@@ -66,7 +66,8 @@ class Seen:
         places = thin_out(scene.points).to(colors.device)
         squared = torch.zeros_like(evidence.depths)
         for index, view in enumerate(scene.train_views):
-            squared[index] = squared_radius(view.camera, view.camera.project(places)[0]).to(squared)
+            x, y = view.camera.project(places)[0].unbind(-1)
+            squared[index] = squared_radius(view.camera, x, y).to(squared)
         self.squared = squared[self.photo, point]
         known, self.point = point.unique(return_inverse=True)
         light = torch.where(fine[..., None], to_linear(colors), math.nan)[:, known]
