@@ -124,9 +124,9 @@ def lens_file(model: DefocusModel, scene: Scene) -> LensFile:
         columns = zip(lenses, learned.Ks, learned.softness_px, strict=True)
         rows = ({"lens": lens, "K": K, "softness_px": softness} for lens, K, softness in columns)
     photos, cameras = [], []
-    if (taken_by := model.photometric) is not None:
-        cameras = taken_by.cameras()
-        gains = zip(taken_by.exposure.gains().tolist(), taken_by.taken.camera, strict=True)
+    if (photometric := model.photometric) is not None:
+        cameras = photometric.cameras()
+        gains = zip(photometric.exposure.gains().tolist(), photometric.taken.camera, strict=True)
         rows = ({**row, "gains": tuple(g), "taken_by": c} for row, (g, c) in zip(rows, gains, strict=True))
     for view in scene.views:
         known: dict[str, Any] = {} if view.is_test else next(rows)

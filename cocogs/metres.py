@@ -9,16 +9,19 @@ from cocogs.io.lens_file import APERTURE, FOCUS_DISTANCES, GIVEN, Metres
 
 FEWEST = 3
 """Photos with a focus distance; fewer tell no spread."""
-# Standard uncertainties, as parts of the value. The first two are the deviations of even distributions.
-NAMED_F_NUMBER = (2 ** (1 / 12) - 1) / math.sqrt(
-    3
-)  # f-numbers go in thirds of a stop: half a step off at most
-NAMED_FOCAL_LENGTH = 0.05 / math.sqrt(3)  # lenses are up to 5 per cent off what is written on them
+# Standard uncertainties, as parts of the value. The first two are the deviations of even distributions:
+# f-numbers go in thirds of a stop, so half a step off at most; lenses are up to 5 % off what is
+# written on them.
+NAMED_F_NUMBER = (2 ** (1 / 12) - 1) / math.sqrt(3)
+NAMED_FOCAL_LENGTH = 0.05 / math.sqrt(3)
 LEARNED_K = 0.04  # on scenes of known truth, after training (docs/benchmarks.md)
 SEARCHED_K = 0.13  # before training, likewise
 NOTED_DISTANCE = 0.05  # from the sensor or the lens? and how finely the camera knows it; moldcape_f25
 FAR_APART = 2.0  # combined standard uncertainties between the two ways, from which on one must be wrong
-OWN_LENS = 0.1  # EXIF's focal length is that of the photos' cameras within so much
+OWN_LENS = 0.1  # by so much EXIF's focal length may differ from the cameras'
+DISAGREEMENT = (
+    "The two disagree by more than their uncertainty: trust neither until a length in the scene is measured."
+)
 
 
 def metres_by_exif(
@@ -104,11 +107,6 @@ def sentences(metres: Metres) -> str:
         f"{metres.by_focus_distances / metres.by_aperture:.2f} of that."
     )
     return f"{text} {DISAGREEMENT}" if disagree(metres) else text
-
-
-DISAGREEMENT = (
-    "The two disagree by more than their uncertainty: trust neither until a length in the scene is measured."
-)
 
 
 def in_words(metres: Metres) -> str:

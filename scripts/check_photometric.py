@@ -106,13 +106,13 @@ def psnr(run: Run) -> float:
 @torch.no_grad()
 def errors(run: Run, stops: dict[str, float]) -> dict[str, float]:
     """Of the exposures, in stops, of the vignette and of the response, on the way from 0 to 1."""
-    taken_by = run.model.photometric
-    assert taken_by is not None
+    learned = run.model.photometric
+    assert learned is not None
     truth = torch.tensor([stops[view.name] for view in run.scene.train_views])
-    off = taken_by.exposure.gains().log2().mean(1) - (truth - truth.mean())
+    off = learned.exposure.gains().log2().mean(1) - (truth - truth.mean())
     squared = torch.linspace(0, 1, 21)
-    vignette = taken_by.vignette.falloff(0, squared, 0.0) - falloff(squared, VIGNETTE)
-    values = ResponseCurve(taken_by.response.coefficients[0]).encode(
+    vignette = learned.vignette.falloff(0, squared, 0.0) - falloff(squared, VIGNETTE)
+    values = ResponseCurve(learned.response.coefficients[0]).encode(
         to_linear(torch.linspace(0, 1, 65)).expand(3, 1, 65)
     )
     curve = values[0, 0] - torch.tensor(response())

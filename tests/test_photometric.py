@@ -31,13 +31,13 @@ VIGNETTE = (-0.3, -0.1, 0.02)
 
 
 def test_starts_at_the_photo_as_it_is_and_keeps_the_mean() -> None:
-    taken_by, values = PhotometricCamera(Taken.alike(3)), torch.rand(3, 6, 5)
-    common, own = taken_by.curves(1)
+    photometric, values = PhotometricCamera(Taken.alike(3)), torch.rand(3, 6, 5)
+    common, own = photometric.curves(1)
     light = common.decode(values)
     torch.testing.assert_close(
-        taken_by.develop(light, replace(tiny_camera(0), width=5, height=6), 1, own), values, atol=1e-5, rtol=0
+        photometric.develop(light, replace(tiny_camera(0), width=5, height=6), 1, own), values, atol=1e-5, rtol=0
     )
-    exposure = taken_by.exposure
+    exposure = photometric.exposure
     exposure.log_gains.data = torch.randn(3, 3)
     torch.testing.assert_close(exposure.gains().log().mean(0), torch.zeros(3), atol=1e-6, rtol=0)
     gains = exposure.gains()
@@ -105,21 +105,21 @@ def test_photos_of_one_opening_share_a_vignette_and_stopped_down_ones_lose_a_par
 def test_cameras_are_told_apart_by_model_and_size(scene: Scene) -> None:
     views = [taken(scene, 2.0, "A"), taken(scene, 2.0, "B"), taken(scene, 2.0, "A", upright=True)]
     assert Taken.of(views).camera == [0, 1, 0]
-    taken_by = PhotometricCamera(Taken.of(views))
-    taken_by.vignette.losses.data[0] = -0.2
+    photometric = PhotometricCamera(Taken.of(views))
+    photometric.vignette.losses.data[0] = -0.2
     values = torch.full((3, 48, 36), 0.5)
-    assert float(taken_by.shown(values, views[2])[0, 0, 0].detach()) < 0.46
+    assert float(photometric.shown(values, views[2])[0, 0, 0].detach()) < 0.46
     for other in (views[1], taken(scene, 2.0, "C")):
-        shown = taken_by.shown(torch.full((3, 36, 48), 0.5), other)
+        shown = photometric.shown(torch.full((3, 36, 48), 0.5), other)
         torch.testing.assert_close(shown.detach(), torch.full((3, 36, 48), 0.5), atol=1e-4, rtol=0)
 
 
 def test_splats_keep_the_mean_of_several_responses(scene: Scene) -> None:
-    taken_by = PhotometricCamera(
+    photometric = PhotometricCamera(
         Taken.of([taken(scene, 2.0, "A"), taken(scene, 2.0, "B"), taken(scene, 2.0, "B")])
     )
-    taken_by.response.coefficients.data = torch.tensor([[0.0, 0.3, 0.0], [0.0, 0.0, 0.3]])
-    torch.testing.assert_close(taken_by.response.common().coefficients, torch.tensor([0.0, 0.1, 0.2]))
+    photometric.response.coefficients.data = torch.tensor([[0.0, 0.3, 0.0], [0.0, 0.0, 0.3]])
+    torch.testing.assert_close(photometric.response.common().coefficients, torch.tensor([0.0, 0.1, 0.2]))
 
 
 def test_a_power_of_light_is_no_response_unless_exif_tells_it() -> None:
@@ -168,17 +168,17 @@ def test_the_search_finds_what_cameras_did(exif: str, scene: Scene) -> None:
         exposed = torch.where(torch.rand(1500, 1, generator=random) < 0.15, exposed * 0.4, exposed)
         values = ResponseCurve(CURVE).encode(exposed.T[:, :, None])[:, :, 0].T.clamp(0, 1)
         colors[index, inside] = values[inside]
-    taken_by = PhotometricCamera(Taken.of(views))
+    photometric = PhotometricCamera(Taken.of(views))
     evidence = Evidence(torch.ones(8, 1500), torch.ones(8, 1500), camera.width, colors=colors)
-    find_photometric(taken_by, scene, evidence)
-    assert bool(taken_by.exposure.is_told) == (exif == "true")
-    found = taken_by.exposure.gains().detach().log2().mean(1)
+    find_photometric(photometric, scene, evidence)
+    assert bool(photometric.exposure.is_told) == (exif == "true")
+    found = photometric.exposure.gains().detach().log2().mean(1)
     truth = stops - stops.mean()
     power = float(found @ truth / (truth @ truth))
     assert power == pytest.approx(1, abs=0.04 if exif == "true" else 0.15)
     assert (found / power - truth).abs().max() < 0.03
     for squared in (0.25, 0.5, 0.8):
-        shade = taken_by.vignette.falloff(0, torch.tensor(squared), 0.0).detach()
+        shade = photometric.vignette.falloff(0, torch.tensor(squared), 0.0).detach()
         assert float(shade) ** (1 / power) == pytest.approx(falloff(squared, VIGNETTE), abs=0.02)
 
 
@@ -192,12 +192,12 @@ def turned(camera: Camera, random: torch.Generator) -> Camera:
 
 
 def test_a_run_tells_what_it_learned_of_cameras(scene: Scene, tmp_path: Path) -> None:
-    taken_by = PhotometricCamera(Taken.of(scene.train_views))
-    taken_by.vignette.losses.data[:] = -0.1
-    taken_by.response.coefficients.data[:] = CURVE
-    taken_by.exposure.log_gains.data[0] = 0.3
+    photometric = PhotometricCamera(Taken.of(scene.train_views))
+    photometric.vignette.losses.data[:] = -0.1
+    photometric.response.coefficients.data[:] = CURVE
+    photometric.exposure.log_gains.data[0] = 0.3
     lens = make_lens(preset("lens").model, Start.unknown(len(scene.train_views)))
-    model = DefocusModel(tiny_gaussians(), lens, taken_by)
+    model = DefocusModel(tiny_gaussians(), lens, photometric)
     write_lens_file(lens_file(model, scene), tmp_path / "lens.json")
     file = read_lens_file(tmp_path / "lens.json")
     [camera] = file.cameras
@@ -205,7 +205,7 @@ def test_a_run_tells_what_it_learned_of_cameras(scene: Scene, tmp_path: Path) ->
     light = to_linear(torch.tensor(0.25)).expand(3, 1, 1)
     assert camera.response[8] == pytest.approx(float(ResponseCurve(CURVE).encode(light)[0, 0, 0]), abs=1e-4)
     first = next(photo for photo in file.photos if not photo.is_test)
-    assert first.gains == pytest.approx(taken_by.exposure.gains()[0].tolist()) and first.taken_by == 0
+    assert first.gains == pytest.approx(photometric.exposure.gains()[0].tolist()) and first.taken_by == 0
     assert all(photo.gains is None for photo in file.photos if photo.is_test)
 
 
@@ -248,9 +248,9 @@ def test_finds_how_photos_were_exposed(name: str, tmp_path: Path) -> None:
     write_config(tmp_path / "run", config, description)
     Trainer(config, scene, tmp_path / "run").train(Losses())
 
-    taken_by = load_run(tmp_path / "run").model.photometric  # and the checkpoint holds it
-    assert taken_by is not None
-    exposure = taken_by.exposure
+    photometric = load_run(tmp_path / "run").model.photometric  # and the checkpoint holds it
+    assert photometric is not None
+    exposure = photometric.exposure
     values = gains[:, None] * torch.where(torch.arange(8)[:, None] % 2 == 1, tints, 1.0)
     truth = 2.2 * values.log()  # factors on pixel values are powers of factors on light
     error = exposure.gains().detach().log() - (truth - truth.mean(0))

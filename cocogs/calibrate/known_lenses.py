@@ -15,13 +15,12 @@ import numpy as np
 from cocogs.errors import InputError
 from cocogs.io import photos
 from cocogs.io.camera_file import CameraFile, Distortion, Sensor, Vignetting
-from cocogs.io.exif import LensFacts
+from cocogs.io.exif import DIAGONAL_35MM, LensFacts
 
-DIAGONAL = math.hypot(36, 24)  # mm, of a sensor of crop factor 1
 FAR = 1000.0  # m, where EXIF tells no focus distance
 SIDE = 240  # px of the longer side of the picture that lensfun is asked about
-PREFERRED = 10.0  # weight of the photo's own f-number
-STOPPED_DOWN = 4.0  # f-numbers over the widest, beyond which vignetting stays
+PREFERRED = 10.0  # weight of the photo's own f-number in the fit; others have 1
+STOPPED_DOWN = 4.0  # times the smallest f-number; beyond it vignetting hardly changes
 
 
 @dataclass(frozen=True)
@@ -31,9 +30,9 @@ class KnownLens:
     Args:
         camera: of the photo's size and settings, as far as they are known.
         name: the lens, as lensfun calls it.
-        off_px: largest distance in px of the photo by which the distortion is off lensfun's.
+        off_px: largest difference of the distortion from lensfun's, px of the photo.
         off_light: largest difference of the vignette from lensfun's, as a part of the middle's light; None
-            where it knows none.
+            where lensfun knows no vignetting.
     """
 
     camera: CameraFile
@@ -56,7 +55,7 @@ def known_lens(photo: Path) -> KnownLens:
             f"{photo} does not name camera and focal length in its EXIF: give it as the camera wrote it."
         )
     body, lens = _found(lensfun, facts, photo)
-    mm_per_px = DIAGONAL / body.crop_factor / math.hypot(*size)
+    mm_per_px = DIAGONAL_35MM / body.crop_factor / math.hypot(*size)
     asked = tuple(max(2, round(side * SIDE / max(size))) for side in size)
 
     def modifier(f_number: float, flags: int) -> Any:
@@ -112,7 +111,7 @@ def _distortion(fetched: np.ndarray, f_px: float) -> tuple[float, Distortion, fl
         f_px: focal length, px of that picture.
 
     Returns:
-        The scale, which belongs to the focal length; the coefficients; what they are off, px.
+        The scale, which belongs to the focal length; the coefficients; their largest error, px.
     """
     height, width = fetched.shape[:2]
     x, y = np.arange(width) - (width - 1) / 2, np.arange(height)[:, None] - (height - 1) / 2
@@ -145,11 +144,12 @@ def _darkened(modifier: Any, size: tuple[int, ...]) -> np.ndarray | None:
 
 
 def _vignetting(shades: list[tuple[float, np.ndarray]], f_number: float | None) -> tuple[Vignetting, float]:
-    """A at every f-number and B that goes as the lens is stopped down, by pictures at several f-numbers;
-    and what they are off. Of one f-number, all goes.
+    """A and B of `photometry.Vignette`, fitted to pictures at several f-numbers, and their largest error.
+    With one f-number A is 0: all vignetting goes as the lens is stopped down.
 
     Args:
-        f_number: counts `PREFERRED` times as much as the others.
+        shades: f-numbers, the smallest first, and what the lens lets through at each, as by `_darkened`.
+        f_number: of the photo; counts `PREFERRED` times as much as the others.
     """
     widest = shades[0][0]
     height, width = shades[0][1].shape

@@ -84,15 +84,15 @@ def chart_sections(charts: list[Chart], fit: Fit, f_number: float) -> list[str]:
 
 
 def known_section(known: KnownLens) -> str:
-    """A lens by lensfun's database."""
+    """A lens, as lensfun's database knows it."""
     distortion, vignetting = known.camera.distortion, known.camera.vignetting
     numbers = [[name, f"{value:.4g}"] for name, value in asdict(distortion).items() if value]
-    numbers.append(["off lensfun's distortion by, px at most", f"{known.off_px:.2f}"])
+    numbers.append(["largest difference from lensfun's distortion, px", f"{known.off_px:.2f}"])
     if vignetting is None or vignetting.wide_open is None:
         return section("Lens by lensfun", f"{known.name}; no vignetting known.", table(["", ""], numbers))
     numbers.append([f"corner over middle at f/{vignetting.f_number:g}", f"{_corner(vignetting, 1.0):.3f}"])
     numbers.append(["corner over middle, far stopped down", f"{_corner(vignetting, 0.0):.3f}"])
-    numbers.append(["off lensfun's vignetting by at most", f"{known.off_light:.3f}"])
+    numbers.append(["largest difference from lensfun's vignetting", f"{known.off_light:.3f}"])
     return section("Lens by lensfun", known.name, table(["", ""], numbers))
 
 
@@ -120,7 +120,7 @@ def curve(profile: np.ndarray, name: str, low: float = 0.9) -> str:
 
     Args:
         name: what is across.
-        low: where the axis upwards begins at the latest.
+        low: where the upward axis begins, unless a value is lower.
     """
     profile = profile[profile[:, 0].argsort()]
     low = min(low, float(profile[:, 1:].min()))

@@ -15,9 +15,9 @@ from cocogs.srgb import to_linear
 
 Weights = Float[Tensor, "S 1 H W"] | float
 
-STEPS = 1024  # of a table, from 0 to 1; what it is off by is below a hundredth of an 8-bit step
+STEPS = 1024  # of a table, from 0 to 1; its error is below a hundredth of an 8-bit step
 BRIGHTEST = 4  # pixel value at which tables end; beyond it they go on straight
-ROWS = 4  # every so many-th row of a picture tells how the coefficients of a response move
+ROWS = 4  # one row in so many gives gradients to the coefficients of a response
 TERMS = 3  # coefficients of a response
 
 
@@ -30,7 +30,7 @@ class ResponseCurve:
     tables, which is quicker than the powers of the sRGB curve.
 
     Args:
-        coefficients: (c0, c1, c2); all 0 is sRGB. They get gradients from every `ROWS`-th row of pictures.
+        coefficients: (c0, c1, c2); all 0 is sRGB. They get gradients from one row in `ROWS`.
     """
 
     def __init__(self, coefficients: Float[Tensor, " 3"]) -> None:
@@ -98,9 +98,9 @@ def even(most: float, count: int, like: Tensor) -> Float[Tensor, " count"]:
 
 
 @lru_cache
-def srgb_curve(like: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> ResponseCurve:
+def srgb_curve(dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> ResponseCurve:
     """The response of sRGB itself."""
-    return ResponseCurve(torch.zeros(TERMS, dtype=like, device=device))
+    return ResponseCurve(torch.zeros(TERMS, dtype=dtype, device=device))
 
 
 def terms(values: Float[Tensor, "*P"]) -> list[Float[Tensor, "*P"]]:
@@ -211,7 +211,7 @@ class _Encode(torch.autograd.Function):
 
 
 def _pulls(v_values: Tensor, values: Tensor, coefficients: Tensor) -> Tensor:
-    """Gradients of the coefficients: a change of s(v) is as good as one of v by the slope of s. Pixels beyond
+    """Gradients of the coefficients: a change of s(v) equals one of v times the slope of s. Pixels beyond
     white tell nothing."""
     inner = values.clamp(0, 1)
     pull = ROWS * v_values / slope_of_bent(inner, coefficients)

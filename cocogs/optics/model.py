@@ -39,7 +39,7 @@ class DefocusModel(nn.Module):
     Args:
         gaussians: the base Gaussians.
         lens: how they become the photo that a lens takes of them.
-        photometric: what cameras did to the light behind the lens; None where all photos are alike.
+        photometric: what cameras did to the light behind the lens; None where that is not learned.
     """
 
     def __init__(
@@ -105,14 +105,14 @@ class DefocusModel(nn.Module):
     def _developed(
         self, renders: Float[Tensor, "S 3 H W"], camera: Camera, index: int
     ) -> Float[Tensor, "3 H W"]:
-        """From linear light to photo: the lens adds up renders, the camera behind it does what it does to
-        their light, the response is last."""
-        weights, taken_by = self.lens.weights(renders), self.photometric
+        """From renders to the photo: the lens adds up their light, the photometric camera changes it, the
+        response comes last."""
+        weights, photometric = self.lens.weights(renders), self.photometric
         if not self.lens.in_light:  # published models stay with pixel values
             renders, weights = add_up_values(renders, weights)[None], 1.0
-            if taken_by is None:
+            if photometric is None:
                 return renders[0]
-        common, own = (None, None) if taken_by is None else taken_by.curves(index)
+        common, own = (None, None) if photometric is None else photometric.curves(index)
         return self.develop(add_up_light(renders, weights, common), camera, index, own)
 
     def develop(
