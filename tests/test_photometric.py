@@ -35,7 +35,10 @@ def test_starts_at_the_photo_as_it_is_and_keeps_the_mean() -> None:
     common, own = photometric.curves(1)
     light = common.decode(values)
     torch.testing.assert_close(
-        photometric.develop(light, replace(tiny_camera(0), width=5, height=6), 1, own), values, atol=1e-5, rtol=0
+        photometric.develop(light, replace(tiny_camera(0), width=5, height=6), 1, own),
+        values,
+        atol=1e-5,
+        rtol=0,
     )
     exposure = photometric.exposure
     exposure.log_gains.data = torch.randn(3, 3)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 from plyfile import PlyData, PlyElement
 
 from cocogs.errors import InputError
@@ -32,7 +33,7 @@ class MeshFile:
     Args:
         vertices: (V, 3) float32.
         faces: (F, 3) corners' numbers, anticlockwise as seen from outside.
-        texture: (H, W, 3) uint8, sRGB; None: the mesh has no colour.
+        texture: (H, W, 3) uint8, sRGB.
         coordinates: (V, 2) float32 in [0, 1], places in the texture.
         up: direction that is up in the coordinates of the vertices. A .glb turns it to +y for display, as
             glTF wants it, by its node's matrix; the vertices stay as they are.
@@ -40,9 +41,9 @@ class MeshFile:
 
     vertices: np.ndarray
     faces: np.ndarray
-    texture: np.ndarray | None = None
-    coordinates: np.ndarray | None = None
-    up: tuple[float, float, float] = (0.0, 1.0, 0.0)
+    texture: np.ndarray
+    coordinates: np.ndarray
+    up: tuple[float, float, float]
 
 
 def check_ending(path: Path) -> None:
@@ -66,32 +67,34 @@ def write_mesh(path: Path, mesh: MeshFile) -> list[Path]:
 
 def _write_glb(path: Path, mesh: MeshFile) -> list[Path]:
     vertices = mesh.vertices.astype("<f4")
-    parts = [(vertices.tobytes(), ARRAY), (mesh.faces.astype("<u4").tobytes(), ELEMENT)]
+    binary, views = _packed(
+        [
+            (vertices.tobytes(), ARRAY),
+            (mesh.faces.astype("<u4").tobytes(), ELEMENT),
+            (mesh.coordinates.astype("<f4").tobytes(), ARRAY),
+            (_png(mesh.texture), None),
+        ]
+    )
     accessors = [
         {"bufferView": 0, "componentType": FLOAT, "count": len(vertices), "type": "VEC3",
          "min": vertices.min(0).tolist(), "max": vertices.max(0).tolist()},
         {"bufferView": 1, "componentType": UINT, "count": mesh.faces.size, "type": "SCALAR"},
+        {"bufferView": 2, "componentType": FLOAT, "count": len(vertices), "type": "VEC2"},
     ]  # fmt: skip
-    attributes = {"POSITION": 0}
-    material: dict = {"pbrMetallicRoughness": {"metallicFactor": 0.0, "roughnessFactor": 1.0}}
-    material |= {"doubleSided": True, "extensions": {"KHR_materials_unlit": {}}}
-    document: dict = {"asset": {"version": "2.0", "generator": "cocogs"}}
-    document |= {"extensionsUsed": ["KHR_materials_unlit"], "scene": 0, "scenes": [{"nodes": [0]}]}
-    if mesh.texture is not None and mesh.coordinates is not None:
-        parts += [(mesh.coordinates.astype("<f4").tobytes(), ARRAY), (_png(mesh.texture), None)]
-        accessors.append({"bufferView": 2, "componentType": FLOAT, "count": len(vertices), "type": "VEC2"})
-        attributes["TEXCOORD_0"] = 2
-        material["pbrMetallicRoughness"]["baseColorTexture"] = {"index": 0}
-        document |= {
-            "images": [{"bufferView": 3, "mimeType": "image/png"}],
-            "samplers": [{"magFilter": LINEAR, "minFilter": LINEAR_MIPMAP, "wrapS": CLAMP, "wrapT": CLAMP}],
-            "textures": [{"source": 0, "sampler": 0}],
-        }
-    binary, views = _packed(parts)
-    document |= {
+    attributes = {"POSITION": 0, "TEXCOORD_0": 2}
+    surface = {"metallicFactor": 0.0, "roughnessFactor": 1.0, "baseColorTexture": {"index": 0}}
+    unlit = {"doubleSided": True, "extensions": {"KHR_materials_unlit": {}}}
+    document = {
+        "asset": {"version": "2.0", "generator": "cocogs"},
+        "extensionsUsed": ["KHR_materials_unlit"],
+        "scene": 0,
+        "scenes": [{"nodes": [0]}],
+        "images": [{"bufferView": 3, "mimeType": "image/png"}],
+        "samplers": [{"magFilter": LINEAR, "minFilter": LINEAR_MIPMAP, "wrapS": CLAMP, "wrapT": CLAMP}],
+        "textures": [{"source": 0, "sampler": 0}],
         "nodes": [{"mesh": 0, "matrix": _upright(mesh.up).T.flatten().tolist()}],
         "meshes": [{"primitives": [{"attributes": attributes, "indices": 1, "material": 0}]}],
-        "materials": [material],
+        "materials": [{"pbrMetallicRoughness": surface, **unlit}],
         "accessors": accessors,
         "bufferViews": views,
         "buffers": [{"byteLength": len(binary)}],
@@ -130,52 +133,43 @@ def _upright(up: Sequence[float]) -> np.ndarray:
 
 
 def _png(pixels: np.ndarray) -> bytes:
-    from PIL import Image
-
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, format="PNG")
     return buffer.getvalue()
 
 
-def _write_texture(path: Path, mesh: MeshFile) -> list[Path]:
+def _write_texture(path: Path, mesh: MeshFile) -> Path:
     """NAME.png beside a mesh."""
-    if mesh.texture is None:
-        return []
-    with replacing(path.with_suffix(".png")) as temporary:
+    beside = path.with_suffix(".png")
+    with replacing(beside) as temporary:
         write_png(temporary, mesh.texture)
-    return [path.with_suffix(".png")]
+    return beside
 
 
 def _write_obj(path: Path, mesh: MeshFile) -> list[Path]:
-    beside, material = _write_texture(path, mesh), path.with_suffix(".mtl")
+    texture, material = _write_texture(path, mesh), path.with_suffix(".mtl")
     lines = [f"mtllib {material.name}", "usemtl photos"]
     lines += [f"v {x:.7g} {y:.7g} {z:.7g}" for x, y, z in mesh.vertices.tolist()]
-    if mesh.coordinates is not None:
-        lines += [f"vt {u:.7g} {1 - v:.7g}" for u, v in mesh.coordinates.tolist()]
-        lines += [f"f {a}/{a} {b}/{b} {c}/{c}" for a, b, c in (mesh.faces + 1).tolist()]
-    else:
-        lines += [f"f {a} {b} {c}" for a, b, c in (mesh.faces + 1).tolist()]
-    color = [f"map_Kd {file.name}" for file in beside]
-    write_text(
-        material, "\n".join(["newmtl photos", "Ka 0 0 0", "Kd 1 1 1", "Ks 0 0 0", "illum 0", *color, ""])
-    )
+    lines += [f"vt {u:.7g} {1 - v:.7g}" for u, v in mesh.coordinates.tolist()]
+    lines += [f"f {a}/{a} {b}/{b} {c}/{c}" for a, b, c in (mesh.faces + 1).tolist()]
+    unlit = ["newmtl photos", "Ka 0 0 0", "Kd 1 1 1", "Ks 0 0 0", "illum 0", f"map_Kd {texture.name}", ""]
+    write_text(material, "\n".join(unlit))
     write_text(path, "\n".join([*lines, ""]))
-    return [path, material, *beside]
+    return [path, material, texture]
 
 
 def _write_ply(path: Path, mesh: MeshFile) -> list[Path]:
     """Texture coordinates as the vertices' s and t, as MeshLab reads them."""
-    beside = _write_texture(path, mesh)
+    texture = _write_texture(path, mesh)
     columns = {name: mesh.vertices[:, axis] for axis, name in enumerate("xyz")}
-    if mesh.coordinates is not None:
-        columns |= {"s": mesh.coordinates[:, 0], "t": 1 - mesh.coordinates[:, 1]}
+    columns |= {"s": mesh.coordinates[:, 0], "t": 1 - mesh.coordinates[:, 1]}
     vertices = np.empty(len(mesh.vertices), dtype=[(name, "<f4") for name in columns])
     for name, values in columns.items():
         vertices[name] = values
     faces = np.empty(len(mesh.faces), dtype=[("vertex_indices", "<i4", (3,))])
     faces["vertex_indices"] = mesh.faces
     elements = [PlyElement.describe(vertices, "vertex"), PlyElement.describe(faces, "face")]
-    comments = [f"TextureFile {file.name}" for file in beside]
+    comments = [f"TextureFile {texture.name}"]
     with replacing(path) as temporary:
         PlyData(elements, byte_order="<", comments=comments).write(str(temporary))
-    return [path, *beside]
+    return [path, texture]

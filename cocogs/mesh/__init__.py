@@ -21,8 +21,8 @@ from cocogs.io.lock import alone_in
 from cocogs.io.mesh_file import MeshFile, check_ending, write_mesh
 from cocogs.io.progress import Progress, Say
 from cocogs.mesh.atlas import Atlas, unwrapped, unwrapper
-from cocogs.mesh.depth import SurfaceView, rays, surface_view
-from cocogs.mesh.fusion import SPREAD_LIMIT, fuse
+from cocogs.mesh.depth import SurfaceView, surface_view
+from cocogs.mesh.fusion import fuse
 from cocogs.mesh.shots import Shots
 from cocogs.mesh.surface import Mesh, mesh_of, simplifier
 from cocogs.mesh.texture import Texture, baked, finished, fitted
@@ -148,11 +148,7 @@ def _typical_depth(views: list[SurfaceView]) -> float:
     Raises:
         InputError: they show nothing.
     """
-    depths = [
-        1 / (view.planes * rays(view.camera).to(view.planes)).sum(0)[view.spread < SPREAD_LIMIT]
-        for view in views
-    ]
-    seen = torch.cat(depths)
+    seen = torch.cat([1 / view.inverse[view.known] for view in views])
     if len(seen) == 0:
         raise InputError("The views show no surface that they agree on: train longer.")
     return float(seen.median())

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -14,6 +14,7 @@ from cocogs.rasterize.constants import SH_C0
 from cocogs.render.refocusing import SOLID
 
 THINNEST = 0.3  # px; a splat counts as at least so thick, so that its plane stays within reach
+SPREAD_LIMIT = 0.2  # spread from which a view tells nothing: an edge, or haze
 STEEPEST = 8.0  # slope of a splat's plane, per unit of x/z and y/z, in parts of its 1/z
 
 
@@ -30,6 +31,21 @@ class SurfaceView:
     camera: Camera
     planes: Float[Tensor, "3 H W"]
     spread: Float[Tensor, "H W"]
+
+    @property
+    def rays(self) -> Float[Tensor, "3 H W"]:
+        """Directions with z = 1 through the pixel centres, in camera coordinates."""
+        return rays(self.camera).to(self.planes)
+
+    @property
+    def inverse(self) -> Float[Tensor, "H W"]:
+        """1/z of the surface; 0 where nothing is."""
+        return (self.planes * self.rays).sum(0)
+
+    @property
+    def known(self) -> Bool[Tensor, "H W"]:
+        """Where the view tells of the surface."""
+        return self.spread < SPREAD_LIMIT
 
 
 @torch.no_grad()

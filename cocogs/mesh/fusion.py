@@ -10,14 +10,13 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 from torch.nn import functional as F
 
-from cocogs.mesh.depth import SurfaceView, rays
+from cocogs.mesh.depth import SurfaceView
 
 SIDE = 8  # voxels of a block
 MOST_BLOCKS = 40_000  # 20 million voxels, 160 MB; where more are needed, voxels become larger
 GROWTH = 1.2  # of the voxels, at each try
 BAND = 4.0  # voxels on each side of the surface that are kept
 SURE = 0.03  # spread of a view (see `SurfaceView`) at which it counts a quarter
-SPREAD_LIMIT = 0.2  # spread from which a view tells nothing: an edge, or haze
 GRAZING = 0.1  # cosine of the angle between ray and normal at which a view still tells something
 KEYS = 1 << 20  # blocks along an axis, both directions together
 AT_ONCE = 512  # blocks
@@ -62,8 +61,7 @@ class Volume:
         inside = (x > -margin) & (x < camera.width + margin) & (y > -margin) & (y < camera.height + margin)
         inside &= depths > radius
         # How far it can be seen, around each pixel, as far as a block of typical depth reaches.
-        inverse = (view.planes * rays(camera).to(view.planes)).sum(0)
-        far = torch.where(view.spread < SPREAD_LIMIT, 1 / inverse.clamp_min(1e-20), 0)
+        far = torch.where(view.known, 1 / view.inverse.clamp_min(1e-20), 0)
         reach = 2 * int(margin[inside].quantile(0.9)) + 1 if inside.any() else 1
         far = F.max_pool2d(far[None], reach, 1, reach // 2)[0]
         column, row = x.long().clamp(0, camera.width - 1), y.long().clamp(0, camera.height - 1)
@@ -79,13 +77,12 @@ class _Told:
 
     def __init__(self, view: SurfaceView, band: float) -> None:
         self.camera = view.camera
-        r = rays(view.camera).to(view.planes)
-        length = view.planes.norm(dim=0).clamp_min(1e-20)
-        cosine = (view.planes * r).sum(0) / (length * r.norm(dim=0))
-        sure = (view.spread < SPREAD_LIMIT) & (cosine > GRAZING)
+        length, inverse = view.planes.norm(dim=0).clamp_min(1e-20), view.inverse
+        cosine = inverse / (length * view.rays.norm(dim=0))
+        sure = view.known & (cosine > GRAZING)
         weight = torch.where(sure, (SURE / (SURE + view.spread) * cosine).square(), 0)
         # Along a ray that grazes a ball, the band behind its tangent plane would reach out of the ball again.
-        last = 1 / (view.planes * r).sum(0).clamp_min(1e-20) + band
+        last = 1 / inverse.clamp_min(1e-20) + band
         rows = [*(view.planes / (length * band)), 1 / (length * band), weight, last]
         self.table = torch.stack(rows, -1).view(-1, len(rows))
 
@@ -129,10 +126,8 @@ def fuse(
 
 
 def surface_points(view: SurfaceView) -> Float[Tensor, "P 3"]:
-    """World points of what a view is sure of."""
-    r = rays(view.camera).to(view.planes)
-    sure = view.spread < SPREAD_LIMIT
-    local = (r / (view.planes * r).sum(0))[:, sure].T
+    """World points of the surface, where a view tells of it."""
+    local = (view.rays / view.inverse)[:, view.known].T
     pose = view.camera.cam_from_world.to(local)
     return (local - pose[:3, 3]) @ pose[:3, :3]
 

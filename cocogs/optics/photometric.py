@@ -284,9 +284,7 @@ class PhotometricCamera(nn.Module):
         return common, common if len(self.taken.names) == 1 else self.response.of(self.taken.camera[index])
 
 
-def squared_radius(
-    camera: Camera, x: Float[Tensor, "*#P"], y: Float[Tensor, "*#P"]
-) -> Float[Tensor, "*P"]:
+def squared_radius(camera: Camera, x: Float[Tensor, "*#P"], y: Float[Tensor, "*#P"]) -> Float[Tensor, "*P"]:
     """Squared distance of places (px) from the principal point, in half diagonals of the picture."""
     half = math.hypot(camera.width, camera.height) / 2
     return ((x - camera.cx) / half).square() + ((y - camera.cy) / half).square()
