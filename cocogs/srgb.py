@@ -6,6 +6,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+CLIPPED = 0.998  # pixel value of photos; what is at least so bright may have been brighter
+
 
 def to_linear(encoded: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
     """Light of sRGB-encoded values >= 0; 1 is white, values above it follow the same curve."""

@@ -13,15 +13,14 @@ from torch import Tensor
 
 from cocogs.mesh.atlas import Atlas
 from cocogs.mesh.shots import Shots
-from cocogs.srgb import to_linear, to_srgb
+from cocogs.srgb import CLIPPED, to_linear, to_srgb
 
 IN_FOCUS = 1.0  # px of the circle of confusion at which a pixel counts a quarter when the texture is baked
 SHARP = 3.0  # px at which it counts half when the texture is fitted, as in training (`OptimConfig.sharp_coc`)
-WHITE = 254.5 / 255  # what is at least so bright may have been brighter
 GREY = 0.2  # light at which the camera's gain is measured
 RATE, LAST_RATE = 0.03, 0.003  # of Adam, in square roots of light
 EPSILON = 1e-2  # of Adam: texels on which hardly a pixel depends stay as they are baked
-SEEN = 0.02  # pixels: a texel of which the photos show less was seen by none
+SEEN = 0.02  # pixels; a texel that fills less than this in all photos counts as unseen
 NEIGHBOURS = 4
 
 
@@ -81,7 +80,7 @@ def fitted(
         shot = shots[order.pop()]
         with torch.enable_grad():
             image = shots.taken(shot, root.square())
-            counts = shot.weight * shot.focus(SHARP) * ((shot.photo < WHITE) | (image < WHITE))
+            counts = shot.weight * shot.focus(SHARP) * ((shot.photo < CLIPPED) | (image < CLIPPED))
             (root.grad,) = torch.autograd.grad(((image - shot.photo).abs() * counts).sum(), root)
         optimizer.step()
         rates.step()

@@ -5,9 +5,8 @@ import math
 from jaxtyping import Float
 from torch import Tensor
 
+from cocogs.srgb import CLIPPED
 from cocogs.ssim import ssim_map
-
-CLIPPED = 0.998  # pixel value that may have been brighter
 
 
 def photometric_loss(

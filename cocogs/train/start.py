@@ -34,11 +34,12 @@ def start_model(config: Config, scene: Scene, device: torch.device | str = "cpu"
     extra = min(config.strategy.extra_points, cap - len(points))
     points, colors = add_start_points(scene, points, colors, extra)
     gaussians = Gaussians.from_points(points, colors, config.model.antialiased)
-    views, start, evidence = scene.train_views, Start.unknown(len(scene.train_views)), None
-    if LENS_MODELS[config.model.lens].has_lens or config.model.photometric:
+    start, evidence = Start.unknown(len(scene.train_views)), None
+    has_lens = LENS_MODELS[config.model.lens].has_lens
+    if has_lens or config.model.photometric:
         evidence, blurs = measure_photos(scene, device)
-        start = start_lens(scene, evidence, blurs)
-    model = DefocusModel.starting(gaussians, config.model, start, Taken.of(views))
+        start = start_lens(scene, evidence, blurs) if has_lens else start
+    model = DefocusModel.starting(gaussians, config.model, start, Taken.of(scene.train_views))
     if model.photometric is not None and evidence is not None and not scene.drawn:
         find_photometric(model.photometric, scene, evidence)
         model.photometric.cpu()
