@@ -1,16 +1,12 @@
 """A digital twin: a small car drives through a reconstructed scene to a goal, by pictures of that scene.
 
-    pip install 'cocogs[twin]'
+    pip install 'cocogs[mesh,twin]'
     cocogs mesh RUN scene.ply
     python examples/digital_twin.py RUN scene.ply twin.mp4 --metres-per-unit 0.044
 
 MuJoCo moves the car: two driven wheels and casters on a height field made of the mesh. The mesh itself is
-there to be looked at. What the car sees are the splats of the run through two `PhysicalCamera`s, side by
-side: depth of field, vignetting, noise.
-
-The car knows its cameras, how they are mounted, the turns of its wheels, a gyroscope, and that the goal is a
-magenta ball. Everything else it takes from its pictures: where the ball is, by its two places in them; what
-stands on the ground, by stereo (OpenCV). It keeps a map of that, plans a path on it and follows the path.
+there to be looked at. The car sees the splats of the run and decides by its pictures alone where to drive:
+examples/digital_twin_car.py.
 """
 
 import argparse
@@ -21,49 +17,32 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import cv2  # pyright: ignore[reportMissingImports]
 import numpy as np
 import torch
+from digital_twin_car import CELL, TRACK, WHEEL, Driver, Eyes  # pyright: ignore[reportMissingImports]
 from PIL import Image, ImageDraw
 from plyfile import PlyData
-from skimage.graph import route_through_array
-from skimage.measure import label, regionprops
 
 from cocogs import load_run
 from cocogs.gaussians import Gaussians
-from cocogs.io.camera_file import CameraFile, Noise, Sensor, Vignetting
 from cocogs.io.pictures import to_picture, write_film
-from cocogs.optics.physical_camera import PhysicalCamera
 from cocogs.rasterize.constants import SH_C0
-from cocogs.render.simulate import photograph
 
 mujoco: Any = importlib.import_module("mujoco")  # its functions are compiled, without types
 
-CAMERA = CameraFile(
-    Sensor(4.8, 3.6, 240, 180), focal_length_mm=4.0, f_number=2.0, focus_distance_m=0.3, shutter_s=0.01,
-    iso=100.0, vignetting=Vignetting(((-0.3, 0.0, 0.0),)), noise=Noise(shot_gain=0.001, read_noise=0.003),
-)  # fmt: skip
-MOUNT, BASELINE, PITCH = (0.015, 0.075), 0.024, 0.22  # m before the axle and above the ground; m; radians
-SAMPLES = 4  # points of the aperture
-WHEEL, TRACK, LENGTH, WIDTH = 0.012, 0.034, 0.046, 0.028  # the car, m
-SPEED, FASTEST = 0.1, 14.0  # m/s; a wheel, rad/s
-CELL, ABOVE = 0.01, 0.4  # m, of the height field; what is higher hangs over the car
-FLAT = 0.006  # m: lower is the roughness of a reconstructed table
-LOW, HIGH, REACH = 0.014, 0.12, 0.4  # m: obstacles are between, and trusted up to that distance
-ROOM = 0.026  # m around the middle of the car
-BALL, BALL_HEIGHT = 0.02, 0.12  # its radius and the height of its middle, m
-MAGENTA, NEAR_GOAL = (1.0, 0.0, 0.9), 0.1
-UNSEEN = 20  # of 255: darker is where the run holds nothing
-UNKNOWN = 4.0  # what a way over ground that no picture showed costs more
+LENGTH, WIDTH = 0.046, 0.028  # the car's body, m
+ABOVE = 0.4  # m: what is higher hangs over the car
+FLAT = 0.006  # m: what is lower is the roughness of a reconstructed table
+BALL, BALL_HEIGHT, MAGENTA = 0.02, 0.12, (1.0, 0.0, 0.9)  # radius and height of the middle, m; colour
 RATE = 6  # pictures a second
-PLANES, THIN = 3000, 0.006  # tried for the ground; m
+PLANES, THIN = 3000, 0.006  # planes tried for the ground; distance from it of what counts as ground, m
 
 
 @dataclass
 class Scene:
     """In metres; the ground is z = 0, z is up, the first photo's camera is above x = y = 0 and looks along y.
 
-    `heights` (Y, X) are of cells `CELL` wide, from `corner` on.
+    `heights` (Y, X) are those of cells `CELL` wide, the first at `corner`.
     """
 
     gaussians: Gaussians
@@ -76,13 +55,13 @@ class Scene:
 def load_scene(run_folder: Path, mesh: Path, metres: float | None) -> Scene:
     """The splats and the mesh of a run."""
     run = load_run(run_folder)
-    metres = metres or run.learned.metres_per_unit
+    facts = json.loads(mesh.with_suffix(".mesh.json").read_text())
+    metres = metres or facts["metres_per_unit"]
     if metres is None:
         raise SystemExit("EXIF does not tell how long a scene unit is: give --metres-per-unit.")
-    facts = json.loads(mesh.with_suffix(".mesh.json").read_text())
     ply = PlyData.read(mesh)
     vertices = np.stack([np.asarray(ply["vertex"][axis], float) for axis in "xyz"], 1)
-    vertices *= metres if facts["unit"] == "scene unit" else 1.0
+    vertices *= metres / (facts["metres_per_unit"] or 1.0)
     faces = np.stack(list(ply["face"].data[ply["face"].data.dtype.names[0]]))
     pose = run.scene.views[0].camera.cam_from_world.numpy().astype(float)
     place, ahead = -pose[:3, :3].T @ pose[:3, 3] * metres, pose[2, :3]
@@ -176,138 +155,6 @@ def physics(scene: Scene, start: np.ndarray) -> Any:
     </mujoco>""")
     model.hfield_data[:] = (scene.heights / top).ravel()
     return model
-
-
-class Eyes:
-    """The two cameras of the car."""
-
-    def __init__(self, gaussians: Gaussians) -> None:
-        self.gaussians, self.camera, self.taken = gaussians, PhysicalCamera(CAMERA), 0
-        self.fx = float(self.camera.focal_px.detach())
-        self.matcher = cv2.StereoSGBM.create(
-            0, 64, 5, P1=200, P2=1600, uniquenessRatio=12, speckleWindowSize=60, speckleRange=2
-        )
-
-    def look(self, place: np.ndarray, turn: np.ndarray) -> list[torch.Tensor]:
-        """Pictures, left then right, from the car's place and its axes (columns: ahead, left, up)."""
-        ahead, left, up = turn.T
-        middle = place + ahead * MOUNT[0] + up * MOUNT[1]
-        forward = ahead * math.cos(PITCH) - up * math.sin(PITCH)
-        axes = np.stack([-left, np.cross(forward, -left), forward])
-        pictures = []
-        for side in (1, -1):
-            pose = np.eye(4)
-            pose[:3, :3], pose[:3, 3] = axes, -axes @ (middle + side * left * BASELINE / 2)
-            taken = photograph(self.gaussians, self.camera, torch.from_numpy(pose), SAMPLES, self.taken)
-            pictures.append(taken.image)
-            self.taken += 1
-        return pictures
-
-    def seen_from_car(self, x: np.ndarray, y: np.ndarray, disparity: np.ndarray) -> np.ndarray:
-        """(..., 3) ahead, left and up, m, of places in the left picture whose place in the right is known."""
-        z = self.fx * BASELINE / disparity
-        right, down = (
-            (x - CAMERA.sensor.width / 2) / self.fx * z,
-            (y - CAMERA.sensor.height / 2) / self.fx * z,
-        )
-        ahead = MOUNT[0] + z * math.cos(PITCH) - down * math.sin(PITCH)
-        return np.stack(
-            [ahead, BASELINE / 2 - right, MOUNT[1] - z * math.sin(PITCH) - down * math.cos(PITCH)], -1
-        )
-
-    def points(self, pictures: list[torch.Tensor]) -> np.ndarray:
-        """(P, 3) what stereo tells of."""
-        grey = [(picture.mean(0).numpy() * 255).astype(np.uint8) for picture in pictures]
-        disparity = self.matcher.compute(*grey).astype(np.float32) / 16
-        y, x = np.nonzero((disparity > 1) & (grey[0] > UNSEEN))
-        return self.seen_from_car(x + 0.5, y + 0.5, disparity[y, x])
-
-    def ball(self, pictures: list[torch.Tensor]) -> np.ndarray | None:
-        """Ahead, left and up of the magenta ball; None unless both pictures show it whole."""
-        found = []
-        for picture in pictures:
-            red, green, blue = picture.numpy()
-            spots = regionprops(label((np.minimum(red, blue) > 0.45) & (np.minimum(red, blue) > 2 * green)))
-            spots = [spot for spot in spots if spot.area >= 8 and _is_whole(spot.bbox, green.shape)]
-            if not spots:
-                return None
-            found.append(max(spots, key=lambda spot: spot.area).centroid)
-        (row, left), (_, right) = found
-        return self.seen_from_car(left + 0.5, row + 0.5, left - right) if left - right > 0.5 else None
-
-
-def _is_whole(box: tuple[int, ...], size: tuple[int, ...]) -> bool:
-    """Whether a spot ends before the picture does: of one that is cut, the middle is not where it seems."""
-    return min(box[:2]) > 0 and box[2] < size[0] and box[3] < size[1]
-
-
-class Driver:
-    """What the car makes of its pictures. Its frame is where it started: x to the right, y ahead."""
-
-    def __init__(self, eyes: Eyes, side: float = 4.0) -> None:
-        self.eyes, self.half = eyes, side / 2
-        self.place, self.heading = np.zeros(2), math.pi / 2
-        self.map = np.zeros((int(side / CELL), int(side / CELL)))
-        self.goal: np.ndarray | None = None
-        self.path = np.zeros((0, 2))
-
-    def roll(self, left: float, right: float, turn: float) -> None:
-        """Odometry, by how far (m) the wheels have rolled, and the car has turned (radians)."""
-        self.heading += turn
-        self.place += (left + right) / 2 * np.array([math.cos(self.heading), math.sin(self.heading)])
-
-    def cells(self, places: np.ndarray) -> np.ndarray:
-        return ((places + self.half) / CELL).astype(int).clip(0, len(self.map) - 1)
-
-    def in_map(self, points: np.ndarray) -> np.ndarray:
-        """(..., 2) places in the car's frame of what lies ahead and left of it."""
-        ahead = np.array([math.cos(self.heading), math.sin(self.heading)])
-        return self.place + points[..., :1] * ahead + points[..., 1:2] * np.array([-ahead[1], ahead[0]])
-
-    def see(self, pictures: list[torch.Tensor]) -> None:
-        """Into the map with what the pictures show, and a new path to the goal."""
-        points = self.eyes.points(pictures)
-        points = points[points[:, 0] < REACH]
-        seen = self.cells(self.in_map(points))
-        for high, change in ((False, -0.2), (True, 1.0)):
-            chosen = seen[(points[:, 2] > LOW) & (points[:, 2] < HIGH) if high else points[:, 2] < LOW]
-            cells, counts = np.unique(chosen, axis=0, return_counts=True)
-            cells = cells[counts > 2]
-            self.map[cells[:, 1], cells[:, 0]] += change
-        self.map = self.map.clip(-1, 5)
-        if (ball := self.eyes.ball(pictures)) is not None:
-            place, weight = self.in_map(ball), 0.3
-            self.goal = place if self.goal is None else (1 - weight) * self.goal + weight * place
-        if self.goal is not None:
-            self.plan()
-
-    def plan(self) -> None:
-        """The cheapest path: through what stands on the ground it costs most, close to it much."""
-        assert self.goal is not None
-        blocked = (self.map > 1).astype(np.uint8)
-        away = cv2.distanceTransform(1 - blocked, cv2.DIST_L2, 5) * CELL
-        cost = (
-            1 + 400 * (away < ROOM) + 4 * np.exp(-((away - ROOM).clip(0) / 0.02)) + UNKNOWN * (self.map == 0)
-        )
-        start, end = (tuple(self.cells(place)[::-1]) for place in (self.place, self.goal))
-        route, _ = route_through_array(cost, start, end, geometric=True)
-        self.path = np.array(route)[:, ::-1] * CELL - self.half
-
-    def arrived(self) -> bool:
-        return self.goal is not None and float(np.linalg.norm(self.goal - self.place)) < NEAR_GOAL
-
-    def wheels(self) -> tuple[float, float]:
-        """Speeds of the left and right wheel, rad/s: towards a point of the path; without one, turn."""
-        if self.goal is None:
-            return -2.0, 2.0
-        target = self.path[min(8, len(self.path) - 1)]
-        away = target - self.place
-        off = (math.atan2(away[1], away[0]) - self.heading + math.pi) % (2 * math.pi) - math.pi
-        speed = SPEED * max(0.0, math.cos(off)) ** 2
-        turn = float(np.clip(3 * off, -2.5, 2.5)) * TRACK / 2
-        both = np.array([speed - turn, speed + turn]) / WHEEL
-        left, right = both * min(1.0, FASTEST / max(np.abs(both).max(), 1e-9))
-        return float(left), float(right)
 
 
 @dataclass

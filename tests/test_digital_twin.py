@@ -21,8 +21,9 @@ START, GOAL = np.array([0.0, 0.02]), np.array([0.0, 0.62])
 def twin(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.syspath_prepend(str(Path(cocogs.__file__).parents[1] / "examples"))
     import digital_twin  # pyright: ignore[reportMissingImports]
+    import digital_twin_car  # pyright: ignore[reportMissingImports]
 
-    monkeypatch.setattr(digital_twin, "SAMPLES", 1)
+    monkeypatch.setattr(digital_twin_car, "SAMPLES", 1)
     return digital_twin
 
 
