@@ -119,7 +119,8 @@ PARTS: dict[str, type] = {
     "distortion": Distortion,
 }  # fmt: skip
 POLYNOMIALS = ("coefficients", "wide_open")
-LISTS = {"white_balance": 3, "response": 0, "center": 2, **dict.fromkeys(POLYNOMIALS, 3)}
+FACTORS = ("white_balance", "gains")  # the latter in lens.json
+LISTS = {**dict.fromkeys(FACTORS, 3), "response": 0, "center": 2, **dict.fromkeys(POLYNOMIALS, 3)}
 WHOLE = ("width", "height", "blades")
 ANY = (-1e6, 1e6)
 NEAREST_AND_FARTHEST = (1e-4, 1e9)  # metres
@@ -218,6 +219,6 @@ def list_of(name: str, value: Any, place: str) -> tuple:
         rising = all(low < high for low, high in pairwise(numbers))
         if numbers and not (len(numbers) >= 2 and rising and numbers[0] == 0 and numbers[-1] == 1):
             raise InputError(f'{place}: "response" must rise from 0 to 1: {ADVICE}.')
-    elif len(numbers) != LISTS[name] or (name == "white_balance" and min(numbers) <= 0):
+    elif len(numbers) != LISTS[name] or (name in FACTORS and min(numbers) <= 0):
         raise InputError(f'{place}: "{name}" must be {LISTS[name]} numbers, of light above 0: {ADVICE}.')
     return numbers

@@ -227,7 +227,7 @@ def _photo(entry: Any, place: str) -> LensPhoto:
     values = {name: _positive(entry, name, place) for name in ("f_number", "focal_length_mm", "K")}
     name, is_test = str(entry.get("name", "")), bool(entry.get("test"))
     softness = None if entry.get("softness_px") is None else number(entry, "softness_px", place)
-    gains = None if entry.get("gains") is None else list_of("white_balance", entry["gains"], place)
+    gains = None if entry.get("gains") is None else list_of("gains", entry["gains"], place)
     taken_by = None if entry.get("camera") is None else int(number(entry, "camera", place))
     return LensPhoto(
         name, is_test, camera, lens, **values, softness_px=softness, gains=gains, taken_by=taken_by

@@ -29,18 +29,18 @@ from cocogs.render.options import RenderOptions, parse_size
 from cocogs.run import Run
 from cocogs.scene import View
 
-PHOTOS = "photos"  # in the place of a camera.json: the photos' own lenses
-MARGIN = 2  # px around what a picture shows: bicubic samples take them
+PHOTOS = "photos"  # instead of a camera.json: the photos' own lenses
+MARGIN = 2  # px around what a picture shows, which bicubic samples read
 ALIKE = 0.01  # relative difference between the shapes of pictures that count as one
 
 
 def choose_distortion(
     run: Run, views: Sequence[View | None], options: RenderOptions
 ) -> list[Intrinsics | None]:
-    """The lens that shapes each picture, for its size in px; None: the pinhole stays.
+    """The lens whose distortion each picture shows, with the picture's size; None: a pinhole.
 
     Args:
-        views: the photo from whose place each picture is drawn, None on a path.
+        views: of each picture, the photo from whose place it is drawn; None on a path.
 
     Raises:
         InputError: no such camera, or a size of another shape.
@@ -63,7 +63,7 @@ def _as_trained(view: View) -> Intrinsics:
 
 
 def _only(run: Run) -> View:
-    """A photo whose lens is that of all.
+    """A photo, whose lens is that of all photos.
 
     Raises:
         InputError: there are several lenses.
@@ -132,7 +132,7 @@ def _middle(lens: Intrinsics) -> tuple[float, float, float, float]:
 def distorted(
     picture: Float[Tensor, "*C h w"], lens: Intrinsics, camera: Camera, mode: str = "bicubic"
 ) -> Float[Tensor, "*C H W"]:
-    """A picture of `camera`, as `covering` chose it, as the lens shows it."""
+    """What the lens shows of a picture drawn by `camera`, which comes from `covering`."""
     grid = distortion_grid(lens, from_camera(camera))
     planes = picture.reshape(-1, *picture.shape[-2:])
     shown = sampled(planes, grid.to(picture.device), mode)

@@ -33,9 +33,9 @@ class Frame:
         camera: at the size to draw.
         lens: None = everything sharp.
         photo: number of the training photo whose own learned focus and blur are drawn instead, or None.
-        taken_by: the whole camera that takes the picture with this lens; None: none but the lens.
+        taken_by: the physical camera that takes the picture; None: the lens alone.
         seed: of its noise.
-        distorted_by: the lens as which the pinhole's picture is shown, with the size of the picture.
+        distorted_by: the lens whose distortion the picture shows, with the picture's size; None: none.
     """
 
     name: str

@@ -234,8 +234,7 @@ class Trainer:
         per_pixel = photometric_loss(image, truth, self.config.optim.ssim_weight)
         weight = focus_weight(photo.coc, mask, self.config.optim.sharp_coc)
         loss = masked_mean(per_pixel * weight, mask)
-        prices = sum(part.price(self.config.optim, index) for part in self.model.per_photo)
-        total = loss + prices
+        total = loss + sum(part.price(self.config.optim, index) for part in self.model.per_photo)
         total.backward(torch.full_like(total, share))
         if share > 0:
             self.densification.observe(photo, share)
