@@ -98,11 +98,11 @@ class OptimConfig:
     exposure_prior: float = weight(5e-2)
     """Weight of (log gain - EXIF's)^2 in the loss, where EXIF tells the exposure of every photo."""
     vignette: float = weight(1e-3)
-    """Coefficients of the fall-off towards the corners; this and the next fall like that of positions."""
+    """Light lost towards the corners; this and the next fall like that of positions."""
     response: float = weight(1e-3)
     """Coefficients of the response curve."""
     response_price: float = weight(1e-3)
-    """What the square of them costs in the loss."""
+    """Weight of their squares in the loss."""
     sh_interval: int = count(500)
     """One more band of spherical harmonics every so many photos seen, up to degree 3."""
     K_prior: float = weight(5e-3)

@@ -33,7 +33,7 @@ class Evidence:
         width: of the first photo, px.
         ratios: K of each photo over that of the first, to which the K of a search belongs; None: all alike.
         compared: the photos that are compared with each other to find the lens; None: all.
-        colors: mean pixel values of 8x8 px around the points, NaN likewise; None where nobody asks for them.
+        colors: mean pixel values of 8x8 px around the points, NaN likewise; None: not measured.
     """
 
     depths: Float[Tensor, "V P"]

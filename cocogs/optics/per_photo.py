@@ -1,7 +1,7 @@
 """Learned quantities of the training photos: focus distance, aperture, softness.
 
 They are one family. Training registers, moves, penalises, shows and saves every `PerPhoto` of a model alike;
-docs/how-to-add.md tells how to add one. `optics/exposure.py` holds another.
+docs/how-to-add.md tells how to add one. `optics/photometric.py` holds more.
 """
 
 import math

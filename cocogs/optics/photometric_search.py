@@ -1,8 +1,8 @@
 """The search for exposures, vignettes and responses before training: from colours of the scene's points.
 
-View-dependent colours of splats can explain a vignette as well, and once they have, training does not find
-it. So every point gets a single light L here, and photo i shows it as response(gain_i * vignette(r) * L). All
-are fitted at once to the pixel values, robustly, because other things hide some of the points.
+Splats' view-dependent colours can explain a vignette, too, and once they do, training does not find it. So
+every point gets a single light L here, and photo i shows it as response(gain_i * vignette(r) * L). All are
+fitted at once to the pixel values, robustly, because other things hide some of the points.
 """
 
 import math
@@ -21,8 +21,8 @@ DARK, BRIGHT = 0.02, 0.98  # pixel values that tell little: noise, and what is c
 ODD = 0.03  # difference in pixel values from which on a pair counts less and less (Cauchy)
 STEPS = 200
 AGREED = 0.3  # stops (root mean square) by which photos may differ from EXIF
-VARIED = 0.15  # stops by which exposures must vary (standard deviation), for EXIF to tell anything
-PLAIN = 0.02  # weight of the squared coefficients of responses, which photos of one exposure do not tell
+VARIED = 0.15  # stops; standard deviation of EXIF's exposures, below which they tell nothing
+PLAIN = 0.02  # weight of the responses' squared coefficients, where EXIF's exposures are not used
 FIRM = 0.3  # weight of EXIF's exposures, of squared log gains
 
 
@@ -109,7 +109,12 @@ def _misfit(
     index: int,
     which: Int64[Tensor, " m"],
 ) -> Tensor:
-    """Of the pairs of one camera: the sum of log(1 + (difference / ODD)^2)."""
+    """The sum of log(1 + (difference / ODD)^2) over the pairs of one camera.
+
+    Args:
+        index: of the camera.
+        which: of all pairs are its own.
+    """
     photo = seen.photo[which]
     gains = camera.exposure.gains().log().T
     light = (log_light.index_select(1, seen.point[which]) + gains.index_select(1, photo)).exp()
