@@ -235,6 +235,11 @@ def opengl_from_pose(cam_from_world: Float[Tensor, "4 4"]) -> Float64[Tensor, "4
     return matrix
 
 
+def mean_up(cameras: Sequence[Camera]) -> Float64[Tensor, "3"]:
+    """The mean of the cameras' upward directions in the world; shorter than 1 where they differ."""
+    return -torch.stack([camera.cam_from_world[1, :3].double() for camera in cameras]).mean(0)
+
+
 def where_axes_meet(cameras: Sequence[Camera]) -> tuple[Float[Tensor, "3"], float]:
     """The point nearest to all optical axes, and the condition number of the least-squares problem.
 

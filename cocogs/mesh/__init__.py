@@ -14,6 +14,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from cocogs import __version__
+from cocogs.camera import mean_up
 from cocogs.errors import InputError, check_number
 from cocogs.gaussians import without_bad_ones
 from cocogs.io.atomic import write_text
@@ -185,9 +186,7 @@ def _metres(run: Run, say: Say) -> float | None:
 
 
 def _up(run: Run) -> tuple[float, float, float]:
-    """The mean of the cameras' upward directions, as `orbit` takes it."""
-    up = -torch.stack(
-        [run.model.camera(view).cam_from_world[1, :3].double() for view in run.scene.views]
-    ).mean(0)
+    """Upwards, by the cameras; length 1."""
+    up = mean_up([run.model.camera(view) for view in run.scene.views])
     x, y, z = (up / up.norm().clamp_min(1e-9)).tolist()
     return x, y, z

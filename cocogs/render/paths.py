@@ -8,7 +8,7 @@ import torch
 from scipy.spatial.transform import Rotation
 from torch import Tensor
 
-from cocogs.camera import Camera, pose_at, where_axes_meet
+from cocogs.camera import Camera, mean_up, pose_at, where_axes_meet
 from cocogs.errors import InputError
 from cocogs.io.camera_path import LensSetting, PathFrame
 from cocogs.optics.lens import focus_between
@@ -116,7 +116,7 @@ def orbit(cameras: Sequence[Camera], count: int) -> list[Camera]:
         InputError: the photos look in parallel and share no point, or were taken from one place.
     """
     positions = torch.stack([camera.position.double() for camera in cameras])
-    up = -torch.stack([camera.cam_from_world[1, :3].double() for camera in cameras]).mean(0)
+    up = mean_up(cameras)
     up = up / up.norm()
     target, condition = where_axes_meet(cameras)
     if condition > 1e6:

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from cocogs.camera import Camera, intrinsics_matrix
+from cocogs.camera import Camera, intrinsics_matrix, mean_up
 from cocogs.errors import InputError
 from cocogs.gaussians import Gaussians, z_curve_order
 from cocogs.io.lens_file import LensFile, Metres, read_lens_file
@@ -167,7 +167,7 @@ def exhibit_photographed(
         **drawing(gaussians),
         photos=photos,
         start=cameras[most_central(cameras)],
-        up=-torch.stack([c.cam_from_world[1, :3].double() for c in cameras]).mean(0),
+        up=mean_up(cameras),
         lens=lens or guess_lens(depths),
         depth_range=depth_range(depths, [p.lens.focus_distance for p in photos if p.lens]),
         focal_length=None if lens is None or f_number is None else f_number * lens.aperture_diameter,
