@@ -176,6 +176,18 @@ class Camera:
         intrinsics = self.intrinsics * scale[:, None]
         return replace(self, intrinsics=intrinsics, width=width, height=height, full_view=full_view)
 
+    def resized_by(self, scale: float) -> "Camera":
+        """The same view on a grid with both sides multiplied, at least 1 px long."""
+        if scale == 1:
+            return self
+        return self.resized(max(1, round(self.width * scale)), max(1, round(self.height * scale)))
+
+    def scaled(self, factor: float) -> "Camera":
+        """The same view in other units, of which `factor` make one scene unit."""
+        pose = self.cam_from_world.clone()
+        pose[:3, 3] *= factor
+        return replace(self, cam_from_world=pose, near=factor * self.near)
+
     def cropped(self, left: int, top: int, width: int, height: int) -> "Camera":
         """The part of the view whose first pixel is (left, top), `width` x `height` px large.
 

@@ -1,7 +1,9 @@
 """The one error that a user is meant to read, the check of a number that raises it, words for messages."""
 
+import importlib
 import math
 from collections.abc import Sequence
+from typing import Any
 
 
 class InputError(Exception):
@@ -11,6 +13,21 @@ class InputError(Exception):
     writes a parameter in backticks (`test_every`); the command line turns that into the option
     (--test-every), prints the sentence on stderr without a traceback, and exits with code 2.
     """
+
+
+def optional_package(name: str, advice: str) -> Any:
+    """A package that not every user needs.
+
+    Args:
+        advice: what needs it, and how to install it.
+
+    Raises:
+        InputError: it is missing.
+    """
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise InputError(advice) from error
 
 
 def check_number(

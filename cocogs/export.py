@@ -73,7 +73,7 @@ def export(folder: Path, path: Path, options: ExportOptions, say: Say = print) -
     gaussians = choose(load_gaussians(folder), options, say)
     learned, scale = in_metres(read_learned_lens(folder), options.metres, say)
     if scale != 1:
-        gaussians = gaussians.transformed(torch.eye(3), torch.zeros(3), scale)
+        gaussians = gaussians.scaled(scale)
     offset = torch.tensor(learned.offset, dtype=torch.float64)
     with ExitStack() as locks:
         locks.enter_context(alone_in(path.parent, f".{lens.name}.lock", "give another `file`"))

@@ -149,6 +149,10 @@ class Gaussians(nn.Module):
             shN=torch.cat(harmonics, dim=1),
         )
 
+    def scaled(self, factor: float) -> "Gaussians":
+        """Copies in other units, of which `factor` make one scene unit."""
+        return self.transformed(torch.eye(3), torch.zeros(3), factor)
+
     @torch.no_grad()
     def drawable(self) -> Bool[Tensor, " N"]:
         """Mask of the Gaussians that a rasterizer can draw: all their numbers are finite, also once they are

@@ -47,7 +47,7 @@ from cocogs.viewer import server
 from cocogs.viewer.dial import Dial, fine_step
 from cocogs.viewer.exhibit import Exhibit, depth_range, exhibit_run, open_exhibit
 from cocogs.viewer.landmarks import frame_at
-from cocogs.viewer.request import Request, describe, even_sized, scaled
+from cocogs.viewer.request import Request, describe, even_sized
 from cocogs.viewer.schedule import Effort
 from cocogs.viewer.server import FIRST_PORT, free_port, is_loopback
 from cocogs.viewer.session import Session
@@ -151,9 +151,9 @@ def test_frames_in_focus_lie_at_their_depth_under_the_corners() -> None:
 
 def test_sizes_of_pictures() -> None:
     camera = tilted_camera(640, 426)
-    assert scaled(camera, 1) is camera
-    assert (scaled(camera, 0.5).width, scaled(camera, 0.5).height) == (320, 213)
-    assert (scaled(camera, 1e-6).width, scaled(camera, 1e-6).height) == (1, 1)
+    assert camera.resized_by(1) is camera
+    assert (camera.resized_by(0.5).width, camera.resized_by(0.5).height) == (320, 213)
+    assert (camera.resized_by(1e-6).width, camera.resized_by(1e-6).height) == (1, 1)
     wide = even_sized(camera, 1601)
     assert wide.width % 2 == wide.height % 2 == 0 and abs(wide.width - 1601) == 1
     torch.testing.assert_close(wide.fx, camera.fx * wide.width / 640)
@@ -251,7 +251,7 @@ def test_cameras_made_by_hand_keep_the_near_plane_of_the_scene(root: Path, tmp_p
     file = tmp_path / "path.json"
     file.write_text(path_to_json(CameraPath(24.0, [PathFrame(window)])))
     read = in_scene(read_camera_path(file).frames[0].camera, photo)
-    sizes = [scaled(window, 0.5), even_sized(window, 30), sized(window, (30, 30))]
+    sizes = [window.resized_by(0.5), even_sized(window, 30), sized(window, (30, 30))]
     cameras = [window, read, *(frame.camera for frame in frames), *sizes]
     assert [camera.near for camera in cameras] == [0.002] * len(cameras)
     torch.testing.assert_close(read.intrinsics, window.intrinsics)

@@ -1,18 +1,17 @@
 """The response curve from photos of one still scene with several shutter times, by OpenCV's Debevec."""
 
-import importlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from scipy.ndimage import gaussian_filter1d
 from scipy.optimize import isotonic_regression
 
-from cocogs.errors import InputError, counted
+from cocogs.calibrate.frames import photos_in
+from cocogs.errors import InputError, counted, optional_package
 from cocogs.io import photos, raw
 from cocogs.io.pixels import to_float
 from cocogs.io.progress import Progress, Say
@@ -73,7 +72,7 @@ def read_exposures(folder: Path, say: Say) -> Exposures:
         InputError: fewer than two shutter times, or none by EXIF; other settings or sizes that differ; RAW
             files; something moved.
     """
-    paths = [folder / name for name in photos.list_photos(folder)] if folder.is_dir() else []
+    paths = photos_in(folder)
     if len(paths) < 2:
         raise InputError(
             f"{folder} holds {counted(len(paths), 'photo')}: take a still scene with several shutter times."
@@ -226,7 +225,9 @@ def _debevec(values: np.ndarray, times: np.ndarray) -> np.ndarray:
     Args:
         values: (P, SIDE * SIDE, 3).
     """
-    cv2: Any = _opencv()
+    cv2 = optional_package(
+        "cv2", "`exposures` needs OpenCV: install it with pip install 'cocogs[calibrate]'."
+    )
     pictures = [np.rint(one * (LEVELS - 1)).astype(np.uint8).reshape(SIDE, SIDE, 3) for one in values]
     solver = cv2.createCalibrateDebevec(SIDE * SIDE, SMOOTHNESS, False)
     return np.log(solver.process(pictures, times.astype(np.float32)).reshape(LEVELS, 3).astype(np.float64))
@@ -243,15 +244,6 @@ def _joined(parts: list[np.ndarray], shown: list[np.ndarray]) -> np.ndarray:
     weights = (weights / weights.sum(0))[:, 1:]
     slopes = (weights * np.diff(np.stack(parts), axis=1)).sum(0)
     return np.concatenate([np.zeros((1, 3)), slopes.cumsum(0)])
-
-
-def _opencv() -> Any:
-    try:
-        return importlib.import_module("cv2")
-    except ImportError as error:
-        raise InputError(
-            "`exposures` needs OpenCV: install it with pip install 'cocogs[calibrate]'."
-        ) from error
 
 
 def _encoded(logs: np.ndarray) -> np.ndarray:

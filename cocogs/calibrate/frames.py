@@ -70,7 +70,7 @@ def read_frames(folder: Path, linearise: Linearise, evened: bool, say: Say) -> F
     Raises:
         InputError: fewer than `FEWEST`, of different sizes or kinds, white ones, or an unreadable file.
     """
-    paths = [folder / name for name in photos.list_photos(folder)] if folder.is_dir() else []
+    paths = photos_in(folder)
     if len(paths) < FEWEST:
         raise InputError(
             f"{folder} holds {counted(len(paths), 'photo')}: put {FEWEST} or more of the same there, "
@@ -94,6 +94,11 @@ def read_frames(folder: Path, linearise: Linearise, evened: bool, say: Say) -> F
     size = total.shape[2], total.shape[1]
     black = 0.0 if goes_below else black
     return Frames(len(paths), size, total / len(paths), squares / (len(paths) - 1), black)
+
+
+def photos_in(folder: Path) -> list[Path]:
+    """Those in a folder; none where there is no folder."""
+    return [folder / name for name in photos.list_photos(folder)] if folder.is_dir() else []
 
 
 def read_light(path: Path, linearise: Linearise) -> np.ndarray:

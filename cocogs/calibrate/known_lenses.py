@@ -4,7 +4,6 @@ lensfun is asked what it would do to the photo, so that its conventions stay its
 each pixel from, and by how much it would brighten it. Both are the inverse of what the lens did.
 """
 
-import importlib
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from cocogs.errors import InputError
+from cocogs.errors import InputError, optional_package
 from cocogs.io import photos
 from cocogs.io.camera_file import CameraFile, Distortion, Sensor, Vignetting
 from cocogs.io.exif import DIAGONAL_35MM, LensFacts
@@ -47,7 +46,9 @@ def known_lens(photo: Path) -> KnownLens:
     Raises:
         InputError: lensfunpy is missing, EXIF does not name the lens, or lensfun does not know it.
     """
-    lensfun = _lensfunpy()
+    lensfun = optional_package(
+        "lensfunpy", "`lens` needs lensfunpy: install it with pip install 'cocogs[calibrate]'."
+    )
     header = photos.read_header(photo)
     facts, size = header.lens, (header.stored_width, header.stored_height)
     if facts.camera_model is None or facts.focal_length_mm is None:
@@ -164,12 +165,3 @@ def _vignetting(shades: list[tuple[float, np.ndarray]], f_number: float | None) 
     found = np.linalg.lstsq(columns * weights[:, None], lost * weights, rcond=None)[0]
     stays, goes = (tuple(float(a) for a in part) for part in (found[:3], found[3:]))
     return Vignetting((stays,), (goes,), widest), float(np.abs(columns @ found - lost).max())
-
-
-def _lensfunpy() -> Any:
-    try:
-        return importlib.import_module("lensfunpy")
-    except ImportError as error:
-        raise InputError(
-            "`lens` needs lensfunpy: install it with pip install 'cocogs[calibrate]'."
-        ) from error

@@ -50,9 +50,7 @@ class LensPhoto:
 
     def scaled(self, factor: float) -> "LensPhoto":
         """In other units, of which `factor` make one scene unit."""
-        pose = self.camera.cam_from_world.clone()
-        pose[:3, 3] *= factor
-        camera = replace(self.camera, cam_from_world=pose, near=factor * self.camera.near)
+        camera = self.camera.scaled(factor)
         lens = None if self.lens is None else LensSetting(*(factor * length for length in self.lens))
         return replace(self, camera=camera, lens=lens, K=None if self.K is None else factor * self.K)
 

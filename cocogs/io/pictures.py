@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from cocogs.errors import InputError
+from cocogs.errors import InputError, optional_package
 from cocogs.io import photos
 from cocogs.io.atomic import replacing
 from cocogs.srgb import to_linear
@@ -138,13 +138,10 @@ def _write_gif(frames: Sequence[Path], fps: float, path: Path) -> None:
 
 
 def _open_exr() -> Any:
-    try:
-        import OpenEXR  # pyright: ignore[reportMissingImports]
-    except ImportError as error:
-        raise InputError(
-            "Writing .exr needs the package OpenEXR: run `pip install OpenEXR`, or choose `format=png16`."
-        ) from error
-    return OpenEXR
+    return optional_package(
+        "OpenEXR",
+        "Writing .exr needs the package OpenEXR: run `pip install OpenEXR`, or choose `format=png16`.",
+    )
 
 
 def _find_ffmpeg() -> str:

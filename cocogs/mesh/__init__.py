@@ -131,8 +131,7 @@ def scene_surface(run: Run, options: MeshOptions, say: Say = print) -> tuple[Mes
     with Progress("Looking at the scene", len(cameras), say, patience=2) as progress:
         for camera in cameras:
             shrink = min(1.0, LONGEST / max(camera.width, camera.height))
-            size = round(camera.width * shrink), round(camera.height * shrink)
-            views.append(surface_view(gaussians, camera.resized(*size)))
+            views.append(surface_view(gaussians, camera.resized_by(shrink)))
             progress.add(1)
     depth = _typical_depth(views)
     wanted = _chosen(run, options, depth)

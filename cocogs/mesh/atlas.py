@@ -8,7 +8,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from cocogs.mesh.drawing import Drawing, draw_flat
-from cocogs.mesh.surface import Mesh, missing_extra
+from cocogs.mesh.surface import Mesh, package_of_meshes
 
 PADDING = 2  # texels between charts
 LARGEST = 4096  # texels of a side
@@ -47,11 +47,7 @@ def unwrapper():
     Raises:
         InputError: it is missing.
     """
-    try:
-        import xatlas  # pyright: ignore[reportMissingImports]
-    except ImportError as error:
-        raise missing_extra("xatlas") from error
-    return xatlas
+    return package_of_meshes("xatlas", "xatlas")
 
 
 def unwrapped(mesh: Mesh, texel: float) -> Atlas:

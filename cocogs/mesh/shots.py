@@ -99,7 +99,7 @@ class Shots:
         view = scene.train_views[index]
         whole = model.camera(view)
         shrink = min(1.0, LONGEST / max(whole.width, whole.height))
-        camera = whole.resized(max(1, round(whole.width * shrink)), max(1, round(whole.height * shrink)))
+        camera = whole.resized_by(shrink)
         size = camera.height, camera.width
         sampling, mask = sampling_of(self.atlas, camera), scene.mask(view)
         there = sampling.there

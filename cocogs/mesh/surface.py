@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,7 +12,7 @@ from scipy.sparse.csgraph import connected_components
 from skimage.measure import marching_cubes
 from torch import Tensor
 
-from cocogs.errors import InputError
+from cocogs.errors import InputError, optional_package
 from cocogs.mesh.fusion import SIDE, Volume, packed
 
 BRICK = 8  # blocks along each side of a part that marching cubes take at once
@@ -57,15 +58,12 @@ def simplifier():
     Raises:
         InputError: the package is missing.
     """
-    try:
-        from fast_simplification import simplify  # pyright: ignore[reportMissingImports]
-    except ImportError as error:
-        raise missing_extra("fast-simplification") from error
-    return simplify
+    return package_of_meshes("fast_simplification", "fast-simplification").simplify
 
 
-def missing_extra(package: str) -> InputError:
-    return InputError(f"Meshes need the package {package}: run `pip install 'cocogs[mesh]'`.")
+def package_of_meshes(module: str, package: str) -> Any:
+    """Raises InputError if it is missing."""
+    return optional_package(module, f"Meshes need the package {package}: run `pip install 'cocogs[mesh]'`.")
 
 
 def simplified(

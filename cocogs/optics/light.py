@@ -1,8 +1,8 @@
 """The one way of the light from renders to a picture: renders add up as light, exposure scales the light, the
 response curve comes last (docs/method.md, "From linear light to photo").
 
-Splats carry pixel values, as a standard .ply does. Their renders become linear light here, and nothing but
-`ResponseCurve.encode` turns light back into pixel values.
+Splats carry pixel values, as a standard .ply does. Their renders become linear light here, and in training
+nothing but `ResponseCurve.encode` turns light back into pixel values.
 """
 
 from functools import cached_property, lru_cache

@@ -16,7 +16,7 @@ from cocogs.io.camera_file import Vignetting
 from cocogs.io.lens_file import LensCamera
 from cocogs.optics.light import TERMS, ResponseCurve, even, slope_of_bent, terms
 from cocogs.optics.per_photo import PerPhoto
-from cocogs.optics.photometry import DARKEST, falloff
+from cocogs.optics.photometry import DARKEST, falloff, opening
 from cocogs.scene import View
 from cocogs.srgb import to_linear
 
@@ -151,7 +151,7 @@ class Vignettes(PerPhoto):
     def opening(self, camera: int, f_number: float | None) -> float:
         """How far a photo's lens is open: s of `Vignettes`."""
         widest = self.widest[camera]
-        return 0.0 if widest is None else min(1.0, (widest / (f_number or widest)) ** 2)
+        return 0.0 if widest is None else opening(widest, f_number or widest)
 
     def falloff(
         self, camera: int, squared: Float[Tensor, "*P"], opening: Float[Tensor, "*P"] | float
@@ -241,11 +241,8 @@ class PhotometricCamera(nn.Module):
             curve: the photo's, of `curves`.
         """
         gains = self.exposure.gains()[index][:, None, None]
-        return curve.encode(light * (gains * self.falloff(camera, index)))
-
-    def falloff(self, camera: Camera, index: int) -> Float[Tensor, "H W"]:
-        """Factors of the vignette on the light of training photo `index`."""
-        return self._falloff(camera, self.taken.camera[index], self.taken.f_number[index])
+        factors = self._falloff(camera, self.taken.camera[index], self.taken.f_number[index])
+        return curve.encode(light * (gains * factors))
 
     @torch.no_grad()
     def cameras(self) -> list[LensCamera]:
@@ -255,8 +252,8 @@ class PhotometricCamera(nn.Module):
             lens, wide_open = (tuple(numbers) for numbers in self.vignette.coefficients[own].tolist())
             widest = self.vignette.widest[own]
             vignetting = Vignetting((lens,), None if widest is None else (wide_open,), widest)
-            light = to_linear(torch.linspace(0, 1, KNOTS_OF_RESPONSE).to(self.response.coefficients))
-            knots = self.response.of(own).encode(light[None, None].expand(3, -1, -1))[0, 0].clamp(0, 1)
+            light = to_linear(even(1, KNOTS_OF_RESPONSE, self.response.coefficients))
+            knots = self.response.of(own).values(light.sqrt()).clamp(0, 1)
             found.append(LensCamera(name[0], vignetting, (0.0, *knots[1:-1].tolist(), 1.0)))
         return found
 

@@ -79,8 +79,7 @@ def _fit(camera: PhotometricCamera, seen: Seen) -> None:
     parts = (camera.exposure, camera.vignette, camera.response)
     camera.to(seen.light.device)
     log_light = seen.light.log().requires_grad_()
-    own = torch.tensor(camera.taken.camera, device=seen.light.device)[seen.photo]
-    groups = [(own == c).nonzero()[:, 0] for c in range(len(camera.taken.names))]
+    pairs = [_pairs_of(own, camera, seen) for own in range(len(camera.taken.names))]
     optimizer = torch.optim.Adam(
         [{"params": list(camera.parameters()), "lr": 2e-2}, {"params": [log_light], "lr": 4e-2}], fused=True
     )
@@ -88,7 +87,7 @@ def _fit(camera: PhotometricCamera, seen: Seen) -> None:
     for step in range(STEPS):
         for group, rate in zip(optimizer.param_groups, rates, strict=True):
             group["lr"] = rate * 0.05 ** (step / STEPS)
-        loss = sum(_misfit(camera, seen, log_light, index, which) for index, which in enumerate(groups))
+        loss = sum(_misfit(camera, seen, log_light, own, *some) for own, some in enumerate(pairs))
         told = camera.exposure.is_told
         price = torch.where(
             told,
@@ -102,24 +101,29 @@ def _fit(camera: PhotometricCamera, seen: Seen) -> None:
             part.keep_possible()
 
 
+def _pairs_of(
+    own: int, camera: PhotometricCamera, seen: Seen
+) -> tuple[Int64[Tensor, " m"], Float[Tensor, " m"]]:
+    """Which pairs are of photos by one camera, and how far the lens was open in each."""
+    taken = camera.taken
+    by = torch.tensor(taken.camera, device=seen.light.device)
+    openings = seen.light.new_tensor([camera.vignette.opening(own, n) for n in taken.f_number])
+    which = (by[seen.photo] == own).nonzero()[:, 0]
+    return which, openings[seen.photo[which]]
+
+
 def _misfit(
     camera: PhotometricCamera,
     seen: Seen,
     log_light: Float[Tensor, "3 K"],
-    index: int,
+    own: int,
     which: Int64[Tensor, " m"],
+    openings: Float[Tensor, " m"],
 ) -> Tensor:
-    """The sum of log(1 + (difference / ODD)^2) over the pairs of one camera.
-
-    Args:
-        index: of the camera.
-        which: of all pairs are its own.
-    """
+    """The sum of log(1 + (difference / ODD)^2) over the pairs of camera `own`, as `_pairs_of` gives them."""
     photo = seen.photo[which]
     gains = camera.exposure.gains().log().T
     light = (log_light.index_select(1, seen.point[which]) + gains.index_select(1, photo)).exp()
-    f_numbers = camera.taken.f_number
-    ratios = photo.new_tensor([camera.vignette.opening(index, n) for n in f_numbers], dtype=light.dtype)
-    light = light * camera.vignette.falloff(index, seen.squared[which], ratios[photo])
-    shown = camera.response.of(index).encode(light[:, :, None])[:, :, 0]
+    light = light * camera.vignette.falloff(own, seen.squared[which], openings)
+    shown = camera.response.of(own).encode(light[:, :, None])[:, :, 0]
     return (((shown - seen.values[:, which]) / ODD).square() + 1).log().sum()

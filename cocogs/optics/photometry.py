@@ -55,9 +55,15 @@ class Vignette(nn.Module):
         total = like
         if self.wide_open is not None:
             assert self.f_number is not None
-            wide = 1.0 if f_number is None else (self.f_number / f_number).square().clamp_max(1)
+            wide = 1.0 if f_number is None else opening(self.f_number, f_number)
             total = like + wide * self.wide_open
         return falloff(squared, total[:, :, None, None].unbind(1)).clamp_min(DARKEST)
+
+
+def opening(widest: float, f_number: Any) -> Any:
+    """s of `Vignette`: the aperture's area over that at the smallest f-number; of numbers or tensors."""
+    area = (widest / f_number) ** 2
+    return area.clamp_max(1) if isinstance(area, Tensor) else min(1.0, area)
 
 
 def falloff(squared: Any, coefficients: Iterable[Any]) -> Any:

@@ -139,7 +139,7 @@ def simulate(run: Run, options: SimulateOptions, say: Say = print) -> list[Path]
 def _in_metres(run: Run, metres: float) -> Iterator[None]:
     """The run's scene is scaled to metres within the block."""
     own = run.model.gaussians
-    run.model.gaussians = own.transformed(torch.eye(3), torch.zeros(3), metres)
+    run.model.gaussians = own.scaled(metres)
     try:
         yield
     finally:
@@ -198,11 +198,10 @@ def _frames(
     """Every place with every setting; each picture has a noise of its own."""
     cameras = [(suffix, PhysicalCamera(file)) for suffix, file in bracket]
     for place in places:
-        pose = place.camera.cam_from_world.clone()
-        pose[:3, 3] *= metres
+        there = place.camera.scaled(metres)
         for suffix, camera in cameras:
             lens = camera.as_set()  # first: it names all that the file lacks
-            pinhole = replace(camera.at(pose), near=place.camera.near * metres)
+            pinhole = replace(camera.at(there.cam_from_world), near=there.near)
             lens.check_range(pinhole)
             yield Frame(place.name + suffix, pinhole, lens, taken_by=camera, seed=seed)
             seed += 1

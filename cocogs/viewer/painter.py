@@ -8,7 +8,7 @@ from PIL import Image
 from cocogs.camera import Camera
 from cocogs.io.pictures import to_picture
 from cocogs.viewer.exhibit import Exhibit
-from cocogs.viewer.request import PHOTO, REFINEMENTS, Request, scaled
+from cocogs.viewer.request import PHOTO, REFINEMENTS, Request
 from cocogs.viewer.schedule import Effort
 from cocogs.viewer.space import MAX_DEPTH, ViewerSpace, frame_in_window
 
@@ -32,7 +32,7 @@ class Painter:
         Args:
             check: called now and then; may raise, to abandon the picture.
         """
-        camera = scaled(request.camera, effort.scale)
+        camera = request.camera.resized_by(effort.scale)
         picture = to_picture(self.exhibit.draw(camera, request.drawn_lens, effort.samples, check))
         if request.photo is not None:
             picture = self._framed_picture(picture, camera, request)
@@ -71,7 +71,7 @@ class Painter:
     def _depth(self, camera: Camera) -> np.ndarray:
         """(h, w) in viewer units, at half the size: good enough to hide cameras behind things."""
         if self._last_depth is None or self._last_depth[0] is not camera:
-            depth = self.exhibit.depth(scaled(camera, 0.5)) * self._space.scale
+            depth = self.exhibit.depth(camera.resized_by(0.5)) * self._space.scale
             steps = (depth.clamp(max=MAX_DEPTH) / DEPTH_STEP).round()
             self._last_depth = camera, (steps * DEPTH_STEP).cpu().numpy()
         return self._last_depth[1]

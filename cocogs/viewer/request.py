@@ -42,13 +42,6 @@ class Request:
         return REFINEMENTS if self.looks_through_lens else REFINEMENTS[:1]
 
 
-def scaled(camera: Camera, scale: float) -> Camera:
-    """The camera with both sides of the picture multiplied, at least 1 px long."""
-    if scale == 1:
-        return camera
-    return camera.resized(max(1, round(camera.width * scale)), max(1, round(camera.height * scale)))
-
-
 def even_sized(camera: Camera, width: int) -> Camera:
     """The camera for a picture about `width` px wide; both sides are even, as films need them."""
     even = 2 * max(1, round(width / 2))
