@@ -1,0 +1,1 @@
+"""One photo or a bracket of photos, without a scene: refocused, stacked, deblurred."""
