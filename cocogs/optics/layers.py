@@ -10,7 +10,7 @@ from collections.abc import Callable
 from functools import cache
 
 import torch
-from jaxtyping import Complex, Float, Int64
+from jaxtyping import Complex, Float
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -87,9 +87,7 @@ def blur_layers(
     tiles = [(y, x) for y in _tiles(coc.shape[0], margin) for x in _tiles(coc.shape[1], margin)]
 
     def drawn(tile: tuple[range, range]) -> Tensor:
-        sides = zip(tile, coc.shape, strict=True)
-        rows, columns = (_surrounded(part, margin, size).to(coc.device) for part, size in sides)
-        part = picture[:, rows][:, :, columns]
+        part = _surrounded(picture, *tile, margin)
         return _blurred(part[:3], part[3], kernels)[:, margin:, margin:][:, : len(tile[0]), : len(tile[1])]
 
     alone = coc.is_cuda or picture.requires_grad or len(tiles) == 1
@@ -107,10 +105,15 @@ def _tiles(size: int, margin: int) -> list[range]:
     return [range(start, start + length) for start in starts]
 
 
-def _surrounded(tile: range, margin: int, size: int) -> Int64[Tensor, " n"]:
-    """Indices of a tile and at least `margin` px around it; beyond the picture's border, those of its border."""
-    length = math.ceil((len(tile) + 2 * margin) / ROUND) * ROUND
-    return (torch.arange(length) + tile.start - margin).clamp(0, size - 1)
+def _surrounded(picture: Float[Tensor, "C H W"], y: range, x: range, margin: int) -> Float[Tensor, "C h w"]:
+    """A tile and at least `margin` px around it; beyond the picture's border, its border repeated."""
+    parts, pads = [slice(None)], []
+    for tile, size in ((y, picture.shape[1]), (x, picture.shape[2])):
+        start = tile.start - margin
+        end = start + math.ceil((len(tile) + 2 * margin) / ROUND) * ROUND
+        parts.append(slice(max(start, 0), min(end, size)))
+        pads = [max(-start, 0), max(end - size, 0), *pads]
+    return F.pad(picture[tuple(parts)][None], pads, mode="replicate")[0]
 
 
 class _Kernels:
@@ -142,7 +145,7 @@ class _Kernels:
             diameter = torch.tensor(_diameter(layer) / scale).to(values)
             image = aperture_kernel(diameter, size, *self.shape)
             self._made[layer] = soften(image, size, self.softness / scale**2)
-        return torch.fft.irfft2(torch.fft.rfft2(values) * self._made[layer], s=size)
+        return torch.fft.irfft2(torch.fft.rfft2(values).mul_(self._made[layer]), s=size)
 
 
 def _diameter(layer: int) -> float:
