@@ -6,6 +6,7 @@ keeps gradients: by the picture, its depth, K and the focus distance.
 """
 
 import math
+from collections import deque
 from collections.abc import Callable
 from functools import cache
 
@@ -30,6 +31,7 @@ DENSITY = 4  # points of the aperture per pixel of its disc
 FEWEST_POINTS, MOST_POINTS = 64, 4096
 COARSE, COARSEST = 12.0, 3  # px of blur per px that a layer is drawn in, of 2**0 to 2**3 px
 LONGEST_CORNER = 1.6  # radii from the middle of a triangle of a disc's area to its corners
+ALIKE = 3  # layers; what lies farther in front than this hides, what is nearer to a layer continues it
 CLEAR = 1e-4  # less than this part of a pixel is nothing
 
 
@@ -167,40 +169,35 @@ def _scale(layer: int) -> int:
 def _blurred(
     light: Float[Tensor, "3 h w"], coc: Float[Tensor, "h w"], kernels: _Kernels
 ) -> Float[Tensor, "3 h w"]:
-    """A tile. The light of the other side comes in at its borders, as far as the blur reaches."""
+    """A tile, from its nearest layer to its farthest."""
     place = _layer_of(coc)
     first, last = math.floor(float(place.detach().min())), math.ceil(float(place.detach().max()))
     unit = torch.cat([light, torch.ones_like(coc)[None]])
-    shown, known = torch.zeros_like(light), torch.zeros_like(coc)
-    for layer in range(first, last + 1):
+    shown, covered = torch.zeros_like(unit), torch.zeros_like(coc)
+    nearer: deque[tuple[int, Tensor]] = deque()
+    for layer in range(last, first - 1, -1):
         share = (1 - (place - layer).abs()).clamp_min(0)
         if float(share.detach().max()) <= CLEAR:
             continue
-        known = known + share
-        color, alpha = _drawn(unit, share, known, layer, kernels).split([3, 1])
-        shown = torch.addcmul(shown + color, shown, alpha.clamp(0, 1), value=-1)
-    return shown
+        while nearer and nearer[0][0] > layer + ALIKE:
+            covered = covered + nearer.popleft()[1]
+        seen = (layer + ALIKE + 1 - place).clamp(0, 1)
+        color, own = _drawn(torch.cat([unit * share, seen[None], share[None]]), layer, kernels).split([4, 1])
+        shown = torch.addcmul(shown, (1 - covered).clamp(0, 1), color)
+        nearer.append((layer, own[0]))
+    return shown[:3] / shown[3:].clamp_min(CLEAR)
 
 
-def _drawn(
-    unit: Float[Tensor, "4 h w"],
-    share: Float[Tensor, "h w"],
-    known: Float[Tensor, "h w"],
-    layer: int,
-    kernels: _Kernels,
-) -> Float[Tensor, "4 h w"]:
-    """A layer's light and alpha, blurred.
+def _drawn(values: Float[Tensor, "6 h w"], layer: int, kernels: _Kernels) -> Float[Tensor, "5 h w"]:
+    """A layer, blurred: its light and alpha, filled in where nearer things hide it; its alpha without that.
 
     Args:
-        unit: light and 1.
-        share: how much of each pixel belongs to the layer.
-        known: how much belongs to it and farther ones; nearer things hide the rest, which is filled in.
+        values: light and alpha of the layer; how much of each pixel is not hidden; the layer's alpha again.
     """
-    scale, seen = _scale(layer), known > CLEAR
-    values = torch.cat([unit * torch.where(seen, share / known.clamp_min(CLEAR), 0), seen[None].to(unit)])
+    scale = _scale(layer)
     for _ in range(scale.bit_length() - 1):
         values = _halved(values)
-    blurred = kernels.blur(_filled(values), layer, scale)
+    blurred = kernels.blur(torch.cat([_filled(values[:5]), values[5:]]), layer, scale)
     return blurred if scale == 1 else _finer(blurred, scale)
 
 
