@@ -125,8 +125,8 @@ def read_pairs(folder: Path, depth: str | None) -> Iterator[Pair]:
         InputError: pictures or depths are missing.
     """
     truth = read_truth(folder / "truth.json")
-    if not truth.refocused:
-        raise InputError(f"{truth.path} lists no refocused pictures: make the scene again.")
+    if not truth.refocused or truth.focal_px is None:
+        raise InputError(f"{truth.path} lacks refocused pictures or fx: make the scene again.")
     for entry in truth.refocused:
         own = folder / "depth" / f"{Path(entry.view).stem}.npy"
         photo = folder / "images" / entry.view

@@ -31,7 +31,7 @@ DENSITY = 4  # points of the aperture per pixel of its disc
 FEWEST_POINTS, MOST_POINTS = 64, 4096
 COARSE, COARSEST = 12.0, 3  # px of blur per px that a layer is drawn in, of 2**0 to 2**3 px
 LONGEST_CORNER = 1.6  # radii from the middle of a triangle of a disc's area to its corners
-ALIKE = 3  # layers; what lies farther in front than this hides, what is nearer to a layer continues it
+ALIKE = 4  # layers; what lies farther in front than this hides, what is nearer to a layer continues it
 CLEAR = 1e-4  # less than this part of a pixel is nothing
 
 
