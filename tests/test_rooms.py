@@ -15,6 +15,7 @@ FORBIDDEN = {
     "render": FACES | {"train", "measure"},
     "train": FACES | {"render"},
     "measure": FACES,
+    "photo": FACES | {"train", "measure"},
     "mesh": FACES | {"train", "measure"},
     "calibrate": FACES | {"train", "render", "measure", "scene", "rasterize", "ssim"},
 }

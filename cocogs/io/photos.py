@@ -40,6 +40,7 @@ __all__ = [
     "read_photo",
     "resize_area",
     "to_float",
+    "turned",
     "write_png",
 ]
 
@@ -276,7 +277,7 @@ def read_mask(path: Path, upright: bool = True) -> np.ndarray:
 def _read(path: Path, upright: bool, to_srgb: bool, shrink: float = 1.0) -> np.ndarray:
     if raw.is_raw(path):
         pixels = raw.decode(path, half=shrink >= raw.HALF_FROM)
-        return _turn(pixels, raw.read_header(path).orientation) if upright else pixels
+        return turned(pixels, raw.read_header(path).orientation) if upright else pixels
     with decoding.opened(path) as image:
         decoding.reduce(image, shrink)
         orientation = read_orientation(read_exif(image))
@@ -285,10 +286,10 @@ def _read(path: Path, upright: bool, to_srgb: bool, shrink: float = 1.0) -> np.n
         is_upright = isinstance(image, TiffImageFile)
     if upright == is_upright:
         return pixels
-    return _turn(pixels, orientation if upright else _TURN_BACK.get(orientation, orientation))
+    return turned(pixels, orientation if upright else _TURN_BACK.get(orientation, orientation))
 
 
-def _turn(pixels: np.ndarray, orientation: int) -> np.ndarray:
+def turned(pixels: np.ndarray, orientation: int) -> np.ndarray:
     """Upright picture of stored pixels, for the eight EXIF orientations."""
     if orientation in (5, 6, 7, 8):
         pixels = pixels.swapaxes(0, 1)

@@ -48,13 +48,13 @@ def choose_distortion(
     if options.camera is None:
         return [None] * len(views)
     if options.camera == PHOTOS:
-        lenses = [_as_trained(view or _only(run)) for view in views]
+        lenses = [as_trained(view or _only(run)) for view in views]
     else:
         lenses = [PhysicalCamera(read_camera_file(Path(options.camera))).distorting()] * len(views)
     return [_sized(lens, options) for lens in lenses]
 
 
-def _as_trained(view: View) -> Intrinsics:
+def as_trained(view: View) -> Intrinsics:
     """The lens of a photo, for pictures whose pixels are as large as training's."""
     lens, flat = view.original.lens, pinhole(view.original.lens)
     return resized(
