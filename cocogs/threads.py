@@ -85,9 +85,7 @@ def torch_on_one(wanted: bool = True) -> Iterator[None]:
         _threads.let_go()
 
 
-def in_order(
-    work: Callable[[Item], Result], items: Iterable[Item], alone: bool = False
-) -> Iterator[Result]:
+def in_order(work: Callable[[Item], Result], items: Iterable[Item], alone: bool = False) -> Iterator[Result]:
     """What `work` makes of each item, in their order: as many at once as there are threads, each on one.
 
     No more than two a thread are begun or wait to be taken, so that memory is bounded. Gradients are not

@@ -57,7 +57,9 @@ def test_a_slanted_plane_keeps_its_mean_and_loses_detail_by_its_blur() -> None:
     coc = torch.linspace(0, 12, 96)[:, None].expand(96, 150)
     blurred = blur_layers(light, coc)
     inner = slice(10, -10)
-    assert float(blurred[:, inner, inner].mean()) == pytest.approx(float(light[:, inner, inner].mean()), rel=0.01)
+    assert float(blurred[:, inner, inner].mean()) == pytest.approx(
+        float(light[:, inner, inner].mean()), rel=0.01
+    )
     kept = blurred.diff(dim=2).square().mean((0, 2)) / light.diff(dim=2).square().mean((0, 2))
     kept = [float(kept[rows].mean()) for rows in (slice(0, 8), slice(44, 52), slice(86, 94))]
     assert kept[0] > 0.8 and kept[0] > 1.5 * kept[1] > 3 * kept[2]

@@ -14,17 +14,17 @@ from statistics import fmean
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
 from cocogs.bench.simple_lenses import gather, layers_without_fill, scatter
 from cocogs.errors import InputError
 from cocogs.io.atomic import replacing, write_text
 from cocogs.io.page import difference, figure, page, row, section, table
-from cocogs.io.pictures import to_picture
 from cocogs.io.photos import read_photo
+from cocogs.io.pictures import to_picture
 from cocogs.io.progress import Progress, Say
-from cocogs.io.truth_file import TruthFile, read_truth
+from cocogs.io.truth_file import read_truth
 from cocogs.measure.evaluate import compare
 from cocogs.measure.headings import MEASURES, Heading
 from cocogs.optics.layers import blur_layers
@@ -94,7 +94,9 @@ def bench_refocus(suite: Path, out: Path, depth: str | None, say: Say) -> list[F
     Raises:
         InputError: a scene is incomplete, or `out` cannot be written.
     """
-    scenes = [suite] if (suite / "truth.json").is_file() else sorted(p.parent for p in suite.glob("*/truth.json"))
+    scenes = (
+        [suite] if (suite / "truth.json").is_file() else sorted(p.parent for p in suite.glob("*/truth.json"))
+    )
     if not scenes:
         raise InputError(f"{suite} holds no truth scene: make some with scripts/make_truth_scene.py.")
     figures, pictures = [], []
@@ -134,7 +136,9 @@ def read_pairs(folder: Path, depth: str | None) -> Iterator[Pair]:
         if depth is not None:
             other = find_depth(photo, depth, None).depth
             z = other * (z / other).median()
-        sharp, shown = (_encoded(folder / part) for part in (Path("images") / entry.view, Path("refocus") / entry.name))
+        sharp, shown = (
+            _encoded(folder / part) for part in (Path("images") / entry.view, Path("refocus") / entry.name)
+        )
         K = entry.aperture_diameter * truth.focal_px
         lens = PhotoLens(torch.tensor(entry.focus_distance), torch.tensor(K))
         yield Pair(folder.name, entry.name, sharp, shown, z, lens)
@@ -153,7 +157,9 @@ def measure(pairs: list[Pair], way: Way) -> dict[str, float]:
     return values
 
 
-def refocused(pair: Pair, way: Way, focus: Tensor | None = None, factor: float = 1.0) -> Float[Tensor, "3 H W"]:
+def refocused(
+    pair: Pair, way: Way, focus: Tensor | None = None, factor: float = 1.0
+) -> Float[Tensor, "3 H W"]:
     """sRGB-encoded, in [0, 1].
 
     Args:
@@ -234,7 +240,9 @@ def _pictures(pair: Pair) -> str:
     shown = {name: pixels(refocused(pair, way)) for name, way in WAYS.items()}
     whole = [figure(truth, f"truth {pair.name}"), *(figure(p, name) for name, p in shown.items())]
     apart = [figure(difference(p, truth), f"difference: {name}") for name, p in shown.items()]
-    return section(f"Scene {pair.scene}", "Below: too bright in red, too dark in blue.", row(whole) + row(apart))
+    return section(
+        f"Scene {pair.scene}", "Below: too bright in red, too dark in blue.", row(whole) + row(apart)
+    )
 
 
 def _write(figures: list[Figures], text: str, pictures: list[str], out: Path) -> None:
@@ -248,4 +256,7 @@ def _write(figures: list[Figures], text: str, pictures: list[str], out: Path) ->
         writer = csv.DictWriter(file, list(entries[0]))
         writer.writeheader()
         writer.writerows(entries)
-    write_text(out / "refocus.html", page("Refocused pictures", [section("Figures", text, table(heads, rows)), *pictures]))
+    write_text(
+        out / "refocus.html",
+        page("Refocused pictures", [section("Figures", text, table(heads, rows)), *pictures]),
+    )

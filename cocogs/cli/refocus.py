@@ -43,7 +43,9 @@ class Refocus:
     stand out as discs."""
     depth: Annotated[
         str | None,
-        arg(metavar="FILE|run:RUN|bracket:DIR|WEIGHTS", help_behavior_hint="(default: in or beside the photo)"),
+        arg(
+            metavar="FILE|run:RUN|bracket:DIR|WEIGHTS", help_behavior_hint="(default: in or beside the photo)"
+        ),
     ] = None
     """Depth map: a file (16-bit PNG, TIFF, .npy, OpenEXR), a trained run that has this photo, the focus bracket
     that it belongs to, or a folder with the weights of Depth Anything V2 Small."""

@@ -3,8 +3,7 @@ lengths in the unit of the depth map.
 """
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -15,6 +14,7 @@ from cocogs.io.exif import DIAGONAL_35MM, LensFacts
 from cocogs.optics.lens import PhotoLens
 from cocogs.optics.physical_camera import PhysicalCamera
 from cocogs.photo.depth import METRES, PictureDepth
+from cocogs.photo.depth_run import LearnedOfPhoto
 from cocogs.photo.refocus import DepthPhoto
 from cocogs.quantiles import quantiles
 from cocogs.render.options import parse_point
@@ -35,12 +35,14 @@ class PhotoCamera:
         focal_px: focal length in px.
         focal_length: in the unit of the depth; an f-number is this over the aperture's diameter. None: unknown.
         taken: the lens that the photo was taken with; None: it is sharp everywhere.
+        own: the aperture of which others are multiples, in the unit of the depth. None: unknown.
         notes: sentences for the user: what an f-number means here, and what was assumed.
     """
 
     focal_px: float
     focal_length: float | None
     taken: PhotoLens | None
+    own: float | None = None
     notes: tuple[str, ...] = ()
 
     def diameter(self, f_number: float | None, factor: float | None) -> float:
@@ -59,13 +61,13 @@ class PhotoCamera:
                     "`aperture=1.5x`, a factor of the learned aperture."
                 )
             return self.focal_length / f_number
-        if self.taken is None:
+        if self.own is None:
             raise InputError(
                 "`aperture` is a factor of the aperture that the photo was taken with, which is not known: "
                 "give `f_number`, or tell by `source` how the photo was taken."
             )
         assert factor is not None
-        return factor * float(self.taken.K) / self.focal_px
+        return factor * self.own
 
 
 def find_camera(facts: LensFacts, depth: PictureDepth, source: str | None) -> PhotoCamera:
@@ -79,16 +81,17 @@ def find_camera(facts: LensFacts, depth: PictureDepth, source: str | None) -> Ph
     Raises:
         InputError: no such source, or one that does not fit the depth.
     """
+    is_file = source is not None and source.lower().endswith(".json")
     if depth.learned is not None:
-        camera = _learned(depth, source)
-    elif source is not None and source.lower().endswith(".json"):
-        camera = _given(Path(source), depth)
+        camera = _learned(depth, depth.learned, source)
+    elif is_file:
+        camera = _given(Path(str(source)), depth)
     else:
-        camera = _by_exif(facts, depth)
-    if source is None or source.lower().endswith(".json"):
+        camera = _by_exif(facts, depth, source)
+    if source is None or is_file:
         return camera
     if source == SHARP:
-        return PhotoCamera(camera.focal_px, camera.focal_length, None, camera.notes)
+        return replace(camera, taken=None)
     f_number, _, focus = source.partition("@")
     try:
         diameter = camera.diameter(float(f_number.lower().removeprefix("f/")), None)
@@ -96,28 +99,26 @@ def find_camera(facts: LensFacts, depth: PictureDepth, source: str | None) -> Ph
         raise InputError(f"`source` must be {SOURCES}, not {source}.") from error
     if not focus:
         raise InputError(f"`source` must be {SOURCES}, not {source}.")
-    taken = PhotoLens(
-        torch.tensor(focus_distance("source", focus, depth)), torch.tensor(diameter * camera.focal_px)
-    )
-    return PhotoCamera(camera.focal_px, camera.focal_length, taken, camera.notes)
+    distance = focus_distance("source", focus, depth)
+    return replace(camera, taken=_lens(distance, diameter, camera.focal_px), own=diameter)
 
 
-def _learned(depth: PictureDepth, source: str | None) -> PhotoCamera:
-    learned = depth.learned
-    assert learned is not None
-    width = depth.depth.shape[1]
-    focal_px = learned.focal_in_widths * width
-    length = None if learned.f_number is None else learned.f_number * learned.typical_diameter
+def _lens(distance: float, diameter: float, focal_px: float) -> PhotoLens:
+    return PhotoLens(torch.tensor(float(distance)), torch.tensor(diameter * focal_px))
+
+
+def _learned(depth: PictureDepth, learned: LearnedOfPhoto, source: str | None) -> PhotoCamera:
     if learned.lens is None and source is None:
         raise InputError(
             f"{depth.source} learned no lens of this photo, which it keeps for testing: tell by `source` how it "
             f"was taken: {SOURCES}."
         )
-    taken = None
-    if learned.lens is not None:
-        focus, diameter = learned.lens.focus_distance, learned.lens.aperture_diameter
-        taken = PhotoLens(torch.tensor(float(focus)), torch.tensor(diameter * focal_px))
-    return PhotoCamera(focal_px, length, taken)
+    focal_px = learned.focal_in_widths * depth.depth.shape[1]
+    length = None if learned.f_number is None else learned.f_number * learned.typical_diameter
+    if (lens := learned.lens) is None:
+        return PhotoCamera(focal_px, length, None, learned.typical_diameter)
+    taken = _lens(lens.focus_distance, lens.aperture_diameter, focal_px)
+    return PhotoCamera(focal_px, length, taken, lens.aperture_diameter)
 
 
 def _given(path: Path, depth: PictureDepth) -> PhotoCamera:
@@ -130,14 +131,14 @@ def _given(path: Path, depth: PictureDepth) -> PhotoCamera:
             f"{path} is of pictures of {sensor.width}x{sensor.height} px, and the photo has {width}x{height}: "
             "give the camera.json of this camera."
         )
-    lens = camera.lens(metres)
-    scale = width / sensor.width
+    lens, scale = camera.as_set(metres), width / sensor.width
     (f,) = camera.known("focal_length")
-    taken = PhotoLens(lens.focus_distance.detach(), lens.K.detach() * scale)
-    return PhotoCamera(float(camera.focal_px) * scale, float(f) / metres, taken, _assumed_distance(depth))
+    focal_px, own = float(camera.focal_px) * scale, lens.aperture_diameter
+    taken = _lens(lens.focus_distance, own, focal_px)
+    return PhotoCamera(focal_px, float(f) / metres, taken, own, _assumed_distance(depth))
 
 
-def _by_exif(facts: LensFacts, depth: PictureDepth) -> PhotoCamera:
+def _by_exif(facts: LensFacts, depth: PictureDepth, source: str | None) -> PhotoCamera:
     height, width = depth.depth.shape
     notes = list(_assumed_distance(depth))
     diagonal = math.hypot(width, height)
@@ -156,34 +157,36 @@ def _by_exif(facts: LensFacts, depth: PictureDepth) -> PhotoCamera:
             f"F-numbers are those of a full-frame camera with this angle of view ({full_frame:.0f} mm)."
         )
     metres = _metres_per_unit(depth)
-    taken = _taken(facts, depth, focal_px, notes)
-    return PhotoCamera(focal_px, own / 1000 / metres, taken, tuple(notes))
+    taken, diameter = None, None if facts.aperture_diameter is None else facts.aperture_diameter / metres
+    if source is None:
+        taken, note = _taken(facts, depth, diameter, focal_px)
+        notes += note
+    return PhotoCamera(focal_px, own / 1000 / metres, taken, diameter, tuple(notes))
 
 
-def _taken(facts: LensFacts, depth: PictureDepth, focal_px: float, notes: list[str]) -> PhotoLens | None:
+def _taken(
+    facts: LensFacts, depth: PictureDepth, diameter: float | None, focal_px: float
+) -> tuple[PhotoLens | None, list[str]]:
     """The lens by EXIF; None, with a note, where the photo counts as sharp although it may not be."""
-    diameter = facts.aperture_diameter
     if diameter is None:
-        notes.append("The photo's EXIF does not tell its aperture: the photo counts as sharp everywhere.")
-        return None
-    K = diameter / _metres_per_unit(depth) * focal_px
+        return None, ["The photo's EXIF does not tell its aperture: it counts as sharp everywhere."]
     if facts.focus_distance is not None and depth.unit == METRES:
-        return PhotoLens(torch.tensor(facts.focus_distance), torch.tensor(K))
-    near, far = quantiles(1 / depth.depth, torch.tensor([0.98, 0.02])).tolist()
-    if K * (near - far) > HARDLY_BLURRED:
-        notes.append(
-            f"The photo was taken at f/{facts.f_number:g}, focused at an unknown distance: it counts as sharp "
-            "everywhere. Tell its focus by `source`, such as "
-            f"{facts.f_number:g}@40%,60%."
-        )
-    return None
+        return _lens(facts.focus_distance, diameter, focal_px), []
+    near, far = (float(quantiles(1 / depth.depth, part)) for part in (0.98, 0.02))
+    if diameter * focal_px * (near - far) <= HARDLY_BLURRED:
+        return None, []
+    example = f"{facts.f_number:g}@40%,60%"
+    return None, [
+        f"The photo was taken at f/{facts.f_number:g} with an unknown focus: it counts as sharp everywhere. Tell "
+        f"its focus by `source`, such as {example}."
+    ]
 
 
 def _metres_per_unit(depth: PictureDepth) -> float:
     return 1.0 if depth.unit == METRES else ASSUMED_MEDIAN
 
 
-def _assumed_distance(depth: PictureDepth) -> Sequence[str]:
+def _assumed_distance(depth: PictureDepth) -> tuple[str, ...]:
     if depth.unit == METRES:
         return ()
     return (

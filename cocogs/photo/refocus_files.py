@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
 from cocogs.device import choose_device
@@ -150,9 +150,7 @@ def refocus_photo(options: RefocusOptions, say: Say = print) -> list[Path]:
     """
     options.check_numbers()
     kind = _checked_kind(options)
-    photo = open_photo(
-        options.photo, options.depth, options.depth_kind, options.source, options.size, say
-    )
+    photo = open_photo(options.photo, options.depth, options.depth_kind, options.source, options.size, say)
     lenses = list(_lenses(options, photo))
     if kind in FILMS:
         return [_film(options, photo, lenses, kind, say)]
@@ -239,9 +237,7 @@ def _ticking(progress: Progress):
     return tick
 
 
-def _film(
-    options: RefocusOptions, photo: OpenedPhoto, lenses: list[Lens], kind: str, say: Say
-) -> Path:
+def _film(options: RefocusOptions, photo: OpenedPhoto, lenses: list[Lens], kind: str, say: Say) -> Path:
     """Frame after frame beside the film, joined when all are there."""
     folder = options.out.with_name(f"{options.out.name}.frames")
     frames = [folder / f"frame_{index:05d}.png" for index in range(len(lenses))]

@@ -126,7 +126,9 @@ def parse_point(name: str, text: str, width: int, height: int, picture: str) -> 
             for part, side in zip(text.replace(" ", "").split(","), (width, height), strict=True)
         )
     except ValueError as error:
-        raise InputError(f"`{name}` must be X,Y in px, or in per cent such as 50%,40%, not {text}.") from error
+        raise InputError(
+            f"`{name}` must be X,Y in px, or in per cent such as 50%,40%, not {text}."
+        ) from error
     if not (0 <= x <= width and 0 <= y <= height):
         raise InputError(
             f"`{name}` {text} lies outside {picture}, which has {width}x{height} px here: count from the upper "
