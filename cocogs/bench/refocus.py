@@ -88,15 +88,15 @@ def bench_refocus(suite: Path, out: Path, depth: str | None, say: Say) -> list[F
 
     Args:
         suite: a truth scene or a folder of some (scripts/make_truth_scene.py).
-        depth: None for the true depth; else what `find_depth` takes, such as run:RUN or a folder of weights. Such
-            a depth is brought to the truth's scale by the median of their ratio.
+        depth: None for the true depth; else what `find_depth` takes, such as a folder of weights or
+            run:RUNS/{scene}, where {scene} stands for each name. It is brought to the truth's scale by the
+            median ratio.
 
     Raises:
         InputError: a scene is incomplete, or `out` cannot be written.
     """
-    scenes = (
-        [suite] if (suite / "truth.json").is_file() else sorted(p.parent for p in suite.glob("*/truth.json"))
-    )
+    files = [suite / "truth.json"] if (suite / "truth.json").is_file() else suite.glob("*/truth.json")
+    scenes = sorted(file.parent for file in files)
     if not scenes:
         raise InputError(f"{suite} holds no truth scene: make some with scripts/make_truth_scene.py.")
     figures, pictures = [], []
@@ -114,9 +114,9 @@ def bench_refocus(suite: Path, out: Path, depth: str | None, say: Say) -> list[F
 
 
 NOTE = (
-    "PSNR, SSIM and FLIP against ray-traced pictures, away from the picture's border. Blur-level correlation: of the "
-    "logarithms of the Laplacian's variance and of the aperture, negated. Clicked point sharpest: of 50 random "
-    "points, those that no other focus shows sharper."
+    "PSNR, SSIM and FLIP against ray-traced pictures, away from the picture's border. Blur-level correlation: "
+    "of the logarithms of the Laplacian's variance and of the aperture, negated. Clicked point sharpest: of "
+    "50 random points, those that no other focus shows sharper."
 )
 
 
@@ -134,11 +134,9 @@ def read_pairs(folder: Path, depth: str | None) -> Iterator[Pair]:
         photo = folder / "images" / entry.view
         z = find_depth(photo, str(own), "depth").depth
         if depth is not None:
-            other = find_depth(photo, depth, None).depth
+            other = find_depth(photo, depth.replace("{scene}", folder.name), None).depth
             z = other * (z / other).median()
-        sharp, shown = (
-            _encoded(folder / part) for part in (Path("images") / entry.view, Path("refocus") / entry.name)
-        )
+        sharp, shown = _encoded(photo), _encoded(folder / "refocus" / entry.name)
         K = entry.aperture_diameter * truth.focal_px
         lens = PhotoLens(torch.tensor(entry.focus_distance), torch.tensor(K))
         yield Pair(folder.name, entry.name, sharp, shown, z, lens)
@@ -200,11 +198,11 @@ def clicked_share(pairs: list[Pair], way: Way) -> float:
         count = CLICKS * (number + 1) // len(pairs) - CLICKS * number // len(pairs)
         others = _spread(pair)
         energies = [gradient_energy(refocused(pair, way, focus)) for focus in others]
-        for row, column in places[torch.randperm(len(places), generator=generator)[:count]].tolist():
-            z = pair.depth[row, column]
-            own = gradient_energy(refocused(pair, way, z))[row, column]
+        for place in map(tuple, places[torch.randperm(len(places), generator=generator)[:count]].tolist()):
+            z = pair.depth[place]
+            own = gradient_energy(refocused(pair, way, z))[place]
             blurs = [abs(float(PhotoLens(focus, pair.lens.K).coc(z))) for focus in others]
-            rivals = [e[row, column] for e, blur in zip(energies, blurs, strict=True) if blur >= APART]
+            rivals = [e[place] for e, blur in zip(energies, blurs, strict=True) if blur >= APART]
             hits += all(bool(own > rival) for rival in rivals)
             total += 1
     return hits / total

@@ -39,16 +39,16 @@ class Refocus:
     blade_rotation: Annotated[float, arg(metavar="DEGREES")] = 0.0
     """Turn the blades."""
     highlights: float = 1.0
-    """Assumed true brightness of clipped white, as a multiple of white. With about 4, bright points out of focus
-    stand out as discs."""
+    """Assumed true brightness of clipped white, as a multiple of white. With about 4, bright points out of
+    focus stand out as discs."""
     depth: Annotated[
         str | None,
         arg(
             metavar="FILE|run:RUN|bracket:DIR|WEIGHTS", help_behavior_hint="(default: in or beside the photo)"
         ),
     ] = None
-    """Depth map: a file (16-bit PNG, TIFF, .npy, OpenEXR), a trained run that has this photo, the focus bracket
-    that it belongs to, or a folder with the weights of Depth Anything V2 Small."""
+    """Depth map: a file (16-bit PNG, TIFF, .npy, OpenEXR), a trained run that has this photo, the focus
+    bracket that it belongs to, or a folder with the weights of Depth Anything V2 Small."""
     depth_kind: Annotated[
         str | None, arg(metavar="depth|disparity", help_behavior_hint="(default: as the file says)")
     ] = None

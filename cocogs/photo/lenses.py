@@ -33,7 +33,7 @@ class PhotoCamera:
 
     Args:
         focal_px: focal length in px.
-        focal_length: in the unit of the depth; an f-number is this over the aperture's diameter. None: unknown.
+        focal_length: in the unit of the depth; an f-number is this over the diameter. None: unknown.
         taken: the lens that the photo was taken with; None: it is sharp everywhere.
         own: the aperture of which others are multiples, in the unit of the depth. None: unknown.
         notes: sentences for the user: what an f-number means here, and what was assumed.
@@ -110,8 +110,8 @@ def _lens(distance: float, diameter: float, focal_px: float) -> PhotoLens:
 def _learned(depth: PictureDepth, learned: LearnedOfPhoto, source: str | None) -> PhotoCamera:
     if learned.lens is None and source is None:
         raise InputError(
-            f"{depth.source} learned no lens of this photo, which it keeps for testing: tell by `source` how it "
-            f"was taken: {SOURCES}."
+            f"{depth.source} learned no lens of this photo, which it keeps for testing: tell by `source` how "
+            f"it was taken: {SOURCES}."
         )
     focal_px = learned.focal_in_widths * depth.depth.shape[1]
     length = None if learned.f_number is None else learned.f_number * learned.typical_diameter
@@ -128,8 +128,8 @@ def _given(path: Path, depth: PictureDepth) -> PhotoCamera:
     sensor = file.sensor
     if abs(math.log(width * sensor.height / (height * sensor.width))) > 0.02:
         raise InputError(
-            f"{path} is of pictures of {sensor.width}x{sensor.height} px, and the photo has {width}x{height}: "
-            "give the camera.json of this camera."
+            f"{path} is of pictures of {sensor.width}x{sensor.height} px, and the photo has "
+            f"{width}x{height}: give the camera.json of this camera."
         )
     lens, scale = camera.as_set(metres), width / sensor.width
     (f,) = camera.known("focal_length")
@@ -146,8 +146,8 @@ def _by_exif(facts: LensFacts, depth: PictureDepth, source: str | None) -> Photo
     if focal_px is None:
         focal_px = ASSUMED_FOCAL_LENGTH / DIAGONAL_35MM * diagonal
         notes.append(
-            f"The photo's EXIF does not tell its angle of view: that of {ASSUMED_FOCAL_LENGTH:g} mm on full frame "
-            "is assumed."
+            "The photo's EXIF does not tell its angle of view: that of "
+            f"{ASSUMED_FOCAL_LENGTH:g} mm on full frame is assumed."
         )
     full_frame = focal_px / diagonal * DIAGONAL_35MM
     own = facts.focal_length_mm
@@ -177,8 +177,8 @@ def _taken(
         return None, []
     example = f"{facts.f_number:g}@40%,60%"
     return None, [
-        f"The photo was taken at f/{facts.f_number:g} with an unknown focus: it counts as sharp everywhere. Tell "
-        f"its focus by `source`, such as {example}."
+        f"The photo was taken at f/{facts.f_number:g} with an unknown focus: it counts as sharp everywhere. "
+        f"Tell its focus by `source`, such as {example}."
     ]
 
 
@@ -190,8 +190,8 @@ def _assumed_distance(depth: PictureDepth) -> tuple[str, ...]:
     if depth.unit == METRES:
         return ()
     return (
-        f"The depth has no unit: half of the picture is taken to lie within {ASSUMED_MEDIAN:g} m. How strong the "
-        "blur of an f-number is depends on this.",
+        f"The depth has no unit: half of the picture is taken to lie within {ASSUMED_MEDIAN:g} m. How strong "
+        "the blur of an f-number is depends on this.",
     )
 
 
@@ -200,8 +200,8 @@ def focus_distance(name: str, text: str, depth: PictureDepth) -> float:
 
     Args:
         name: of the parameter, for messages.
-        text: a point X,Y of the photo; metres such as 1.2m; a multiple of the median depth such as 1.5x; inf; or
-            a number in the scene units of a run.
+        text: a point X,Y of the photo; metres such as 1.2m; a multiple of the median depth such as 1.5x;
+            inf; or a number in the scene units of a run.
 
     Raises:
         InputError: no such text, or one that does not fit the depth.
@@ -218,8 +218,8 @@ def focus_distance(name: str, text: str, depth: PictureDepth) -> float:
         value = math.nan
     if not value > 0:
         raise InputError(
-            f"`{name}` must be a point such as 40%,60%, a distance such as 1.2m, a multiple of the median depth "
-            f"such as 1.5x, or inf, not {text}."
+            f"`{name}` must be a point such as 40%,60%, a distance such as 1.2m, a multiple of the median "
+            f"depth such as 1.5x, or inf, not {text}."
         )
     if math.isinf(value):
         return value
@@ -228,8 +228,8 @@ def focus_distance(name: str, text: str, depth: PictureDepth) -> float:
     if unit == "m":
         if depth.metres_per_unit is None:
             raise InputError(
-                f"`{name}` in metres needs a depth in metres, and that of {depth.source} is not: give a point such "
-                "as 40%,60%, or a multiple of the median depth such as 1.5x."
+                f"`{name}` in metres needs a depth in metres, and that of {depth.source} is not: give a point "
+                "such as 40%,60%, or a multiple of the median depth such as 1.5x."
             )
         return value / depth.metres_per_unit
     if depth.learned is None:

@@ -1,8 +1,8 @@
 """A photo with depth through another lens than the one it was taken with.
 
-Blur is added in layers of depth (`cocogs.optics.layers`): only the difference to the blur that the photo has. Where
-the photo has more blur than it shall have, the difference must be taken away; that is left to a network, or
-refused.
+Blur is added in layers of depth (`cocogs.optics.layers`): only the difference to the blur that the photo has.
+Where the photo has more blur than it shall have, the difference must be taken away; that is left to a network,
+or refused.
 """
 
 from collections.abc import Callable

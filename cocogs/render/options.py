@@ -131,8 +131,8 @@ def parse_point(name: str, text: str, width: int, height: int, picture: str) -> 
         ) from error
     if not (0 <= x <= width and 0 <= y <= height):
         raise InputError(
-            f"`{name}` {text} lies outside {picture}, which has {width}x{height} px here: count from the upper "
-            "left corner, or give per cent such as 50%,40%."
+            f"`{name}` {text} lies outside {picture}, which has {width}x{height} px here: count from the "
+            "upper left corner, or give per cent such as 50%,40%."
         )
     return x, y
 
