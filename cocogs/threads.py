@@ -2,11 +2,17 @@
 torch itself sometimes one."""
 
 import os
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from threading import Lock, local
+from typing import TypeVar
 
 import torch
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 class _Threads:
@@ -77,3 +83,33 @@ def torch_on_one(wanted: bool = True) -> Iterator[None]:
         yield
     finally:
         _threads.let_go()
+
+
+def in_order(work: Callable[[Item], Result], items: Iterable[Item], alone: bool = False) -> Iterator[Result]:
+    """What `work` makes of each item, in their order: as many at once as there are threads, each on one.
+
+    No more than two a thread are begun or wait to be taken, so that memory is bounded. Gradients are not
+    kept.
+
+    Args:
+        alone: one after the other instead, in this thread and with its gradients.
+    """
+    if alone or (count := pass_threads()) == 1:
+        yield from map(work, items)
+        return
+
+    def on_one(item: Item) -> Result:
+        with torch_on_one(), torch.no_grad():
+            return work(item)
+
+    begun: deque[Future[Result]] = deque()
+    pool = ThreadPoolExecutor(count)
+    try:
+        for item in items:
+            begun.append(pool.submit(on_one, item))
+            if len(begun) == 2 * count:
+                yield begun.popleft().result()
+        while begun:
+            yield begun.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)

@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
+import tifffile
 import torch
 from PIL import Image
 from torch import Tensor
@@ -19,6 +20,7 @@ from cocogs.io import photos
 from cocogs.io.atomic import replacing
 from cocogs.srgb import to_linear
 
+JPEG_QUALITY = 95
 SPEEDS = {"mp4": (0.01, 1000.0), "gif": (0.01, 50.0)}  # frames per second
 
 
@@ -31,6 +33,29 @@ def write_png(picture: Tensor, path: Path, bits: int = 8) -> None:
     """Write (3, H, W) or (H, W), clamped to [0, 1], as PNG of 8 or 16 bit."""
     with replacing(path) as temporary:
         photos.write_png(temporary, _pixels(picture, np.dtype(np.uint8 if bits == 8 else np.uint16)))
+
+
+def write_picture(picture: Tensor, path: Path, bits: int = 8) -> None:
+    """Write sRGB-encoded (3, H, W) as the ending of `path` says: PNG or TIFF of 8 or 16 bit, JPEG of 8,
+    OpenEXR of linear light.
+
+    Raises:
+        InputError: another ending, a missing package, or the file cannot be written.
+    """
+    kind = path.suffix.lower()
+    if kind == ".exr":
+        write_exr(linear_channels(picture), path, half=True)
+    elif kind == ".png":
+        write_png(picture, path, bits)
+    elif kind in (".tif", ".tiff"):
+        pixels = _pixels(picture, np.dtype(np.uint8 if bits == 8 else np.uint16))
+        with replacing(path) as temporary:
+            tifffile.imwrite(temporary, pixels, photometric="rgb", compression="zlib")
+    elif kind in (".jpg", ".jpeg"):
+        with replacing(path) as temporary:
+            to_picture(picture).save(temporary, format="JPEG", quality=JPEG_QUALITY, subsampling=0)
+    else:
+        raise InputError(f"{path} must end in .png, .tif, .jpg or .exr.")
 
 
 def write_exr(channels: dict[str, Tensor], path: Path, *, half: bool = False) -> None:

@@ -63,12 +63,14 @@ class TruthFile:
 
     Args:
         aperture_diameter: of the lens of all defocused photos, true units.
+        focal_px: fx of all photos, px; None where the file does not tell.
         frames: by name.
         refocused: pictures through known lenses; may be empty.
     """
 
     path: Path
     aperture_diameter: float
+    focal_px: float | None
     frames: dict[str, TruthFrame]
     refocused: list[TruthRefocused]
 
@@ -82,6 +84,7 @@ def read_truth(path: Path) -> TruthFile:
     document = read_json(path, "restore the file or make the scene again")
     try:
         diameter = _positive(document, "aperture_diameter")
+        focal_px = _positive(document, "fx") if "fx" in document else None
         frames = {frame.name: frame for frame in map(_frame, document["frames"])}
         refocused = [_refocused(entry, diameter, frames) for entry in document["refocus"]]
         if not frames or len(frames) < len(document["frames"]):
@@ -91,7 +94,7 @@ def read_truth(path: Path) -> TruthFile:
             f"{path} is not a truth.json of a rendered scene ({_reason(error)}): restore the file or make "
             "the scene again."
         ) from error
-    return TruthFile(path, diameter, frames, refocused)
+    return TruthFile(path, diameter, focal_px, frames, refocused)
 
 
 def _frame(entry: dict[str, Any]) -> TruthFrame:

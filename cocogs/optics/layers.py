@@ -1,10 +1,13 @@
 """The lens on a picture with depth, without a scene: layers of depth, blurred one by one and composited from
 far to near in linear light. What a nearer thing hides is filled from the neighbourhood; the fill is invented.
 
-Every step keeps gradients: by the picture, its depth, K and the focus distance.
+A picture is drawn in tiles: memory is bounded, and a tile pays only for the layers that it has. Every step
+keeps gradients: by the picture, its depth, K and the focus distance.
 """
 
 import math
+from collections import deque
+from collections.abc import Callable
 from functools import cache
 
 import torch
@@ -15,14 +18,20 @@ from torch.nn import functional as F
 from cocogs.errors import InputError
 from cocogs.io.pixels import keys_cubic
 from cocogs.optics.aperture import lens_samples
-from cocogs.optics.lens import MIN_DEPTH, PhotoLens
+from cocogs.optics.lens import PhotoLens
+from cocogs.threads import in_order
 
-MOST_LAYERS = 64
-STEP = 1.0  # px of blur diameter between neighbouring layers, as far as `MOST_LAYERS` allow
+STEP = 1.0  # px of blur diameter between neighbouring layers near the focus
+EVEN = 10.0  # px: from about this diameter on, layers lie apart in proportion to it
 WIDEST_BLUR = 1.0  # diameter over the picture's longer side; what is wider shows nothing
+TILE = 512  # px that a tile draws, a side
+TILE_MARGINS = 4  # at least so many margins a side
+ROUND = 32  # sides of tiles are multiples, which the Fourier transform takes quickly
 DENSITY = 4  # points of the aperture per pixel of its disc
 FEWEST_POINTS, MOST_POINTS = 64, 4096
-ALIKE = 1e-3  # px: depths whose blur differs less are one layer
+COARSE, COARSEST = 12.0, 3  # px of blur per px that a layer is drawn in, of 2**0 to 2**3 px
+LONGEST_CORNER = 1.6  # radii from the middle of a triangle of a disc's area to its corners
+ALIKE = 4  # layers; what lies farther in front than this hides, what is nearer to a layer continues it
 CLEAR = 1e-4  # less than this part of a pixel is nothing
 
 
@@ -45,28 +54,174 @@ def photograph_layers(
     """
     if not bool((depth > 0).all()):  # NaN, too
         raise InputError("Every depth must be above 0: give infinity where nothing is.")
-    vergence = 1 / depth.clamp_min(MIN_DEPTH)
-    centers = _centers(vergence, lens)
-    diameters = lens.coc(1 / centers.clamp_min(1e-30))
-    widest = float(diameters.detach().abs().max())
-    if widest > WIDEST_BLUR * max(depth.shape):
+    return blur_layers(light, lens.coc(depth), lens.softness, blades, blade_rotation)
+
+
+def blur_layers(
+    light: Float[Tensor, "3 H W"],
+    coc: Float[Tensor, "H W"],
+    softness: Float[Tensor, ""] | float = 0.0,
+    blades: int = 0,
+    blade_rotation: float = 0.0,
+    check: Callable[[float], None] = lambda share: None,
+) -> Float[Tensor, "3 H W"]:
+    """Linear light, blurred by what each pixel's circle of confusion says.
+
+    Args:
+        light: linear, >= 0, of the sharp picture.
+        coc: signed diameter of the circle of confusion, px; what has more of it lies in front.
+        softness: variance, px^2, of a Gaussian that blurs everything alike.
+        blades, blade_rotation: the aperture's shape, as in `Lens`.
+        check: called after each tile with the share that is drawn; may raise, to abandon the picture.
+
+    Raises:
+        InputError: the blur is wider than the picture.
+    """
+    widest = float(coc.detach().abs().max())
+    if not widest <= WIDEST_BLUR * max(coc.shape):
         raise InputError(
             f"The lens would blur by {widest:.0f} px, more than the picture's size: "
             "use a smaller aperture, or a focus distance nearer to the scene's depths."
         )
-    margin = math.ceil(widest / 2) + 2
-    wide = tuple(size + 2 * margin for size in depth.shape)
-    shares = _shares(vergence, centers)
-    shown, known = light.new_zeros(3, *depth.shape), torch.zeros_like(depth)
-    for diameter, share in zip(diameters, shares, strict=True):
-        known = known + share
-        layer = _completed(torch.cat([share * light, share[None]]), known)
-        padded = F.pad(layer[None], (margin,) * 4, mode="replicate")[0]
-        kernel = soften(aperture_kernel(diameter, wide, blades, blade_rotation), wide, lens.softness)
-        blurred = torch.fft.irfft2(torch.fft.rfft2(padded) * kernel, s=wide)
-        color, alpha = blurred[:, margin:-margin, margin:-margin].split([3, 1])
-        shown = shown * (1 - alpha.clamp(0, 1)) + color
+    kernels = _Kernels(softness, blades, blade_rotation)
+    margin = kernels.reach(widest)
+    picture, shown = torch.cat([light, coc[None]]), torch.empty_like(light)
+    tiles = [(y, x) for y in _tiles(coc.shape[0], margin) for x in _tiles(coc.shape[1], margin)]
+
+    def drawn(tile: tuple[range, range]) -> Tensor:
+        part = _surrounded(picture, *tile, margin)
+        return _blurred(part[:3], part[3], kernels)[:, margin:, margin:][:, : len(tile[0]), : len(tile[1])]
+
+    alone = coc.is_cuda or picture.requires_grad or len(tiles) == 1
+    for number, ((y, x), part) in enumerate(zip(tiles, in_order(drawn, tiles, alone), strict=True)):
+        shown[:, y.start : y.stop, x.start : x.stop] = part
+        check((number + 1) / len(tiles))
     return shown.clamp_min(0)
+
+
+def _tiles(size: int, margin: int) -> list[range]:
+    """Ranges of one length that cover `size` px, the last ones perhaps twice."""
+    count = math.ceil(size / max(TILE, TILE_MARGINS * margin))
+    length = math.ceil(size / count)
+    starts = [min(number * length, size - length) for number in range(count)]
+    return [range(start, start + length) for start in starts]
+
+
+def _surrounded(picture: Float[Tensor, "C H W"], y: range, x: range, margin: int) -> Float[Tensor, "C h w"]:
+    """A tile and at least `margin` px around it; beyond the picture's border, its border repeated."""
+    parts, pads = [slice(None)], []
+    for tile, size in ((y, picture.shape[1]), (x, picture.shape[2])):
+        start = tile.start - margin
+        end = start + math.ceil((len(tile) + 2 * margin) / ROUND) * ROUND
+        parts.append(slice(max(start, 0), min(end, size)))
+        pads = [max(-start, 0), max(end - size, 0), *pads]
+    return F.pad(picture[tuple(parts)][None], pads, mode="replicate")[0]
+
+
+class _Kernels:
+    """The images of the aperture at the layers' blur, made once for all tiles.
+
+    Args:
+        softness, blades, blade_rotation: as in `blur_layers`.
+    """
+
+    def __init__(self, softness: Tensor | float, blades: int, blade_rotation: float) -> None:
+        self.softness, self.shape = softness, (blades, blade_rotation)
+        self._made: dict[int, Tensor] = {}
+
+    def reach(self, widest: float) -> int:
+        """How far light goes sideways, px, where the blur is `widest` px."""
+        corners = LONGEST_CORNER if self.shape[0] else 1.0
+        return math.ceil(corners * widest / 2 + 3 * math.sqrt(float(self.softness))) + 2
+
+    def blur(self, values: Float[Tensor, "C h w"], layer: int, scale: int) -> Float[Tensor, "C h w"]:
+        """Values as the layer shows them.
+
+        Args:
+            scale: px that a pixel of `values` is wide.
+        """
+        if layer == 0 and float(self.softness) == 0:
+            return values
+        size = tuple(values.shape[1:])
+        if layer not in self._made:
+            diameter = torch.tensor(_diameter(layer) / scale).to(values)
+            image = aperture_kernel(diameter, size, *self.shape)
+            self._made[layer] = soften(image, size, self.softness / scale**2)
+        return torch.fft.irfft2(torch.fft.rfft2(values).mul_(self._made[layer]), s=size)
+
+
+def _diameter(layer: int) -> float:
+    """Signed blur of a layer, px; layer 0 is in focus."""
+    return EVEN * math.sinh(layer * STEP / EVEN)
+
+
+def _layer_of(coc: Float[Tensor, "*P"]) -> Float[Tensor, "*P"]:
+    """The number of the layer that has this blur; between two whole ones, both share it."""
+    return torch.asinh(coc / EVEN) * (EVEN / STEP)
+
+
+def _scale(layer: int) -> int:
+    """How coarse the pixels may be in which a layer is blurred: a power of 2."""
+    fine = abs(_diameter(layer)) / COARSE
+    return 2 ** min(max(0, math.floor(math.log2(max(fine, 1)))), COARSEST)
+
+
+def _blurred(
+    light: Float[Tensor, "3 h w"], coc: Float[Tensor, "h w"], kernels: _Kernels
+) -> Float[Tensor, "3 h w"]:
+    """A tile, from its nearest layer to its farthest."""
+    place = _layer_of(coc)
+    first, last = math.floor(float(place.detach().min())), math.ceil(float(place.detach().max()))
+    unit = torch.cat([light, torch.ones_like(coc)[None]])
+    shown, covered = torch.zeros_like(unit), torch.zeros_like(coc)
+    nearer: deque[tuple[int, Tensor]] = deque()
+    for layer in range(last, first - 1, -1):
+        share = (1 - (place - layer).abs()).clamp_min(0)
+        if float(share.detach().max()) <= CLEAR:
+            continue
+        while nearer and nearer[0][0] > layer + ALIKE:
+            covered = covered + nearer.popleft()[1]
+        seen = (layer + ALIKE + 1 - place).clamp(0, 1)
+        color, own = _drawn(torch.cat([unit * share, seen[None], share[None]]), layer, kernels).split([4, 1])
+        shown = torch.addcmul(shown, (1 - covered).clamp(0, 1), color)
+        nearer.append((layer, own[0]))
+    return shown[:3] / shown[3:].clamp_min(CLEAR)
+
+
+def _drawn(values: Float[Tensor, "6 h w"], layer: int, kernels: _Kernels) -> Float[Tensor, "5 h w"]:
+    """A layer, blurred: its light and alpha, filled in where nearer things hide it; its alpha without that.
+
+    Args:
+        values: light and alpha of the layer; how much of each pixel is not hidden; the layer's alpha again.
+    """
+    scale = _scale(layer)
+    for _ in range(scale.bit_length() - 1):
+        values = _halved(values)
+    blurred = kernels.blur(torch.cat([_filled(values[:5]), values[5:]]), layer, scale)
+    return blurred if scale == 1 else _finer(blurred, scale)
+
+
+def _filled(values: Float[Tensor, "C H W"]) -> Float[Tensor, "C-1 H W"]:
+    """The first channels (times the last one, their weight), and means of ever larger surroundings where
+    weight is missing."""
+    height, width = values.shape[1:]
+    if max(height, width) == 1:
+        return values[:-1] / values[-1].clamp_min(CLEAR)
+    weight = values[-1]
+    if float(weight.detach().min()) > 1 - CLEAR:
+        return values[:-1]
+    far = _finer(_filled(_halved(F.pad(values, (0, width % 2, 0, height % 2)))), 2)
+    return torch.addcmul(values[:-1], 1 - weight, far[:, :height, :width])
+
+
+def _halved(values: Float[Tensor, "C H W"]) -> Float[Tensor, "C h w"]:
+    """Means of 2x2 px; both sides are even."""
+    rows = values[:, ::2] + values[:, 1::2]
+    return (rows[..., ::2] + rows[..., 1::2]) * 0.25
+
+
+def _finer(values: Float[Tensor, "C h w"], scale: int) -> Float[Tensor, "C H W"]:
+    return F.interpolate(values[None], scale_factor=scale, mode="bilinear", align_corners=False)[0]
 
 
 def aperture_kernel(
@@ -119,48 +274,3 @@ def _points(count: int, blades: int, rotation: float) -> Float[Tensor, "{count} 
 def _keys(distance: Float[Tensor, "*P"]) -> Float[Tensor, "*P"]:
     near, far = keys_cubic(distance)
     return torch.where(distance <= 1, near, torch.where(distance < 2, far, 0))
-
-
-def _centers(vergence: Float[Tensor, "H W"], lens: PhotoLens) -> Float[Tensor, " L"]:
-    """1 / depth of the layers, far to near, evenly spaced."""
-    low, high = vergence.min(), vergence.max()
-    spread = float((lens.K * (high - low)).detach())
-    if spread < ALIKE:
-        return ((low + high) / 2)[None]
-    count = min(max(2, math.ceil(spread / STEP) + 1), MOST_LAYERS)
-    return low + (high - low) * torch.arange(count).to(vergence) / (count - 1)
-
-
-def _shares(vergence: Float[Tensor, "H W"], centers: Float[Tensor, " L"]) -> Float[Tensor, "L H W"]:
-    """How much of each pixel belongs to each layer: the two nearest ones share it."""
-    if len(centers) == 1:
-        return torch.ones_like(vergence)[None]
-    place = (vergence - centers[0]) / (centers[1] - centers[0])
-    index = torch.arange(len(centers)).to(vergence)[:, None, None]
-    return (1 - (place - index).abs()).clamp_min(0)
-
-
-def _completed(layer: Float[Tensor, "4 H W"], known: Float[Tensor, "H W"]) -> Float[Tensor, "4 H W"]:
-    """A layer (light times share, share) where it lies in front of all farther ones, and filled in from its
-    surroundings where nearer things hide it.
-
-    Args:
-        known: the part of each pixel that this layer and farther ones take; the rest is hidden.
-    """
-    hidden = (1 - known).clamp(0, 1)
-    if float(hidden.detach().max()) < CLEAR:
-        return layer
-    return layer + hidden * _filled(torch.cat([layer, known[None]]))
-
-
-def _filled(values: Float[Tensor, "C H W"]) -> Float[Tensor, "C-1 H W"]:
-    """Means of the first channels weighted by the last, of ever larger surroundings until there is weight."""
-    height, width = values.shape[1:]
-    if max(height, width) == 1:
-        return values[:-1] / values[-1].clamp_min(CLEAR)
-    smaller = F.avg_pool2d(values[None], 2, ceil_mode=True, count_include_pad=False)
-    far = F.interpolate(_filled(smaller[0])[None], scale_factor=2, mode="bilinear", align_corners=False)[
-        0, :, :height, :width
-    ]
-    weight = values[-1].clamp(0, 1)
-    return values[:-1] + (1 - weight) * far

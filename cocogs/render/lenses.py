@@ -5,7 +5,7 @@ import math
 from cocogs.errors import InputError, check_number
 from cocogs.io.camera_path import PathFrame
 from cocogs.optics.lens import Lens, focus_between
-from cocogs.render.options import RenderOptions, find_view, parse_factor, parse_range
+from cocogs.render.options import RenderOptions, find_view, parse_factor, parse_point, parse_range
 from cocogs.render.refocusing import depth_at
 from cocogs.run import Run
 from cocogs.scene import View
@@ -111,22 +111,7 @@ def focus_at(run: Run, place: str, view: View) -> float:
         InputError: no such text, a point outside the picture, or one where nothing is.
     """
     camera = run.model.camera(view)
-    try:
-        x, y = (
-            float(text.rstrip("%")) / 100 * side if text.endswith("%") else float(text) + 0.5
-            for text, side in zip(
-                place.replace(" ", "").split(","), (camera.width, camera.height), strict=True
-            )
-        )
-    except ValueError as error:
-        raise InputError(
-            f"`focus_at` must be X,Y in px, or in per cent such as 50%,40%, not {place}."
-        ) from error
-    if not (0 <= x <= camera.width and 0 <= y <= camera.height):
-        raise InputError(
-            f"`focus_at` {place} lies outside {view.name}, which has {camera.width}x{camera.height} px here: "
-            "count from the upper left corner, or give per cent such as 50%,40%."
-        )
+    x, y = parse_point("focus_at", place, camera.width, camera.height, view.name)
     return depth_at(run.model.gaussians, camera, x, y)
 
 

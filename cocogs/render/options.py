@@ -110,6 +110,33 @@ def parse_range(name: str, text: str) -> tuple[float, float]:
     return start, end
 
 
+def parse_point(name: str, text: str, width: int, height: int, picture: str) -> tuple[float, float]:
+    """The point `X,Y` of a picture, px from its left and upper border.
+
+    Args:
+        text: X and Y in px, the first of which is 0, or in per cent of the sides.
+        picture: what it is called.
+
+    Raises:
+        InputError: no such text, or a point outside.
+    """
+    try:
+        x, y = (
+            float(part.rstrip("%")) / 100 * side if part.endswith("%") else float(part) + 0.5
+            for part, side in zip(text.replace(" ", "").split(","), (width, height), strict=True)
+        )
+    except ValueError as error:
+        raise InputError(
+            f"`{name}` must be X,Y in px, or in per cent such as 50%,40%, not {text}."
+        ) from error
+    if not (0 <= x <= width and 0 <= y <= height):
+        raise InputError(
+            f"`{name}` {text} lies outside {picture}, which has {width}x{height} px here: count from the "
+            "upper left corner, or give per cent such as 50%,40%."
+        )
+    return x, y
+
+
 def parse_size(text: str) -> tuple[int, int | None]:
     """Width and height, in px, of `W` or `WxH`; raises InputError for anything else."""
     parts = text.lower().split("x")

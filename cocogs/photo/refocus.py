@@ -1,0 +1,135 @@
+"""A photo with depth through another lens than the one it was taken with.
+
+Blur is added in layers of depth (`cocogs.optics.layers`): only the difference to the blur that the photo has.
+Where the photo has more blur than it shall have, the difference must be taken away; that is left to a network,
+or refused.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+from torch.nn import functional as F
+
+from cocogs.errors import InputError
+from cocogs.optics.layers import blur_layers
+from cocogs.optics.lens import Lens, PhotoLens
+from cocogs.srgb import compress_highlights, expand_highlights
+
+TOO_MUCH = 1.0  # px: a photo that has more blur by this diameter cannot count as having the right blur
+CLICK = 2  # px around a point that is to be in focus, of a picture of `CLICK_SIZE` px
+CLICK_SIZE = 1000
+
+
+class Deblur(Protocol):
+    """Takes known blur away (`cocogs.photo.deblur`)."""
+
+    most: float
+    """The largest blur that it takes away, px of diameter."""
+
+    def __call__(
+        self, light: Float[Tensor, "3 H W"], coc: Float[Tensor, "H W"], wanted: Bool[Tensor, "H W"]
+    ) -> tuple[Float[Tensor, "3 H W"], Bool[Tensor, "H W"]]:
+        """The sharp light where it is `wanted`, and where it is trusted."""
+        ...
+
+
+@dataclass(frozen=True)
+class Refocused:
+    """A photo through another lens.
+
+    Args:
+        light: linear; highlights are as bright as the photo's own.
+        deblurred: where a network took blur away: invented.
+        refused: where the photo keeps more blur than it was to have.
+    """
+
+    light: Float[Tensor, "3 H W"]
+    deblurred: Bool[Tensor, "H W"]
+    refused: Bool[Tensor, "H W"]
+
+
+@dataclass(frozen=True)
+class DepthPhoto:
+    """A photo with depth, and the lens it was taken with.
+
+    Args:
+        light: linear, 1 is white.
+        depth: along the optical axis, > 0; infinity is allowed. Its unit is that of all lengths here.
+        focal_px: focal length in px.
+        taken: the lens that the photo was taken with; None: it is sharp everywhere.
+    """
+
+    light: Float[Tensor, "3 H W"]
+    depth: Float[Tensor, "H W"]
+    focal_px: float
+    taken: PhotoLens | None = None
+
+    def depth_at(self, x: float, y: float) -> float:
+        """The median depth around a point.
+
+        Args:
+            x, y: px from the left and upper border; the first pixel's centre is at 0.5.
+
+        Raises:
+            InputError: the point lies outside the picture.
+        """
+        height, width = self.depth.shape
+        if not (0 <= x <= width and 0 <= y <= height):
+            raise InputError(f"The point {x:g},{y:g} lies outside the photo, which has {width}x{height} px.")
+        reach = max(1, round(CLICK * max(width, height) / CLICK_SIZE))
+        column, row = min(int(x), width - 1), min(int(y), height - 1)
+        rows = slice(max(0, row - reach), row + reach + 1)
+        columns = slice(max(0, column - reach), column + reach + 1)
+        return float(self.depth[rows, columns].median())
+
+    def resized(self, width: int, height: int) -> "DepthPhoto":
+        """The same photo in another size, for a screen."""
+        size, scale = (height, width), width / self.depth.shape[1]
+        light = F.interpolate(self.light[None], size, mode="bilinear", antialias=True, align_corners=False)[0]
+        depth = F.interpolate(self.depth[None, None], size, mode="nearest-exact")[0, 0]
+        taken = None if self.taken is None else replace(self.taken, K=self.taken.K * scale)
+        return DepthPhoto(light.clamp_min(0), depth, self.focal_px * scale, taken)
+
+    @torch.no_grad()
+    def refocused(
+        self, lens: Lens, deblur: Deblur | None = None, check: Callable[[float], None] = lambda share: None
+    ) -> Refocused:
+        """The photo as `lens` would have taken it.
+
+        Args:
+            deblur: takes blur away where the photo has too much; None: such places stay as they are.
+            check: called now and then with the share that is drawn; may raise, to abandon the picture.
+
+        Raises:
+            InputError: the lens would blur by more than the picture's size.
+        """
+        K = torch.tensor(lens.aperture_diameter * self.focal_px)
+        wanted = PhotoLens(torch.tensor(float(lens.focus_distance)), K).coc(self.depth)
+        light, left, deblurred, refused = self._without_surplus(wanted, deblur)
+        more = wanted.sign() * (wanted.square() - left.square()).clamp_min(0).sqrt()
+        light = expand_highlights(light, lens.highlights)
+        light = blur_layers(light, more, 0.0, lens.blades, lens.blade_rotation, check)
+        return Refocused(compress_highlights(light, lens.highlights), deblurred, refused)
+
+    def _without_surplus(
+        self, wanted: Float[Tensor, "H W"], deblur: Deblur | None
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Light, the diameter of the blur in it, and where blur was taken away and where that was refused."""
+        nowhere = torch.zeros_like(wanted, dtype=torch.bool)
+        if self.taken is None:
+            return self.light, torch.zeros_like(wanted), nowhere, nowhere
+        coc = self.taken.coc(self.depth)
+        surplus = (coc.square() - wanted.square()).clamp_min(0).sqrt()
+        too_much = surplus > TOO_MUCH
+        if not bool(too_much.any()):
+            return self.light, coc, nowhere, nowhere
+        if deblur is None:
+            return self.light, coc, nowhere, too_much
+        sharp, trusted = deblur(self.light, coc, too_much)
+        part = ((surplus - TOO_MUCH) / TOO_MUCH).clamp(0, 1) * trusted
+        light = torch.lerp(self.light, sharp, part)
+        return light, coc * (1 - part), too_much & trusted, too_much & ~trusted
