@@ -16,6 +16,7 @@ from cocogs.errors import InputError
 class Bench:
     """Train and measure many runs, and write one table and one page about them.
 
+    `cocogs bench refocus` measures the refocusing of single pictures instead (--help tells more).
     SUITE is a folder of rendered truth scenes, or of the scenes of Deblur-NeRF, DoF-NeRF or NeRF-LLFF
     (docs/benchmarks.md says where they come from). Each run is a process of its own. The same command
     continues an interrupted benchmark.
@@ -76,3 +77,26 @@ class Bench:
         print((self.out / "table.md").read_text(encoding="utf-8"))
         print(f"The page with pictures: {self.out / 'report.html'}")
         return 1 if failures else 0
+
+
+@dataclass
+class BenchRefocus:
+    """Refocus sharp pictures with depth in several ways, and compare each with ray-traced pictures."""
+
+    suite: Annotated[Positional[Path], arg(metavar="SUITE")]
+    """A truth scene with depth, or a folder of some (scripts/make_truth_scene.py makes them)."""
+    out: Annotated[Path, arg(metavar="DIR")]
+    """Folder for the tables and the page."""
+    depth: Annotated[str | None, arg(metavar="run:RUNS/{scene}|WEIGHTS", help_behavior_hint="(default: true)")] = (
+        None
+    )
+    """Use another depth than the true one: of a run per scene, where {scene} stands for its name, or of a
+    network, as in `cocogs refocus`."""
+
+    def run(self) -> int:
+        from cocogs.bench.refocus import bench_refocus
+
+        bench_refocus(self.suite, self.out, self.depth, speaker(self))
+        print((self.out / "refocus.md").read_text(encoding="utf-8"))
+        print(f"The page with pictures: {self.out / 'refocus.html'}")
+        return 0

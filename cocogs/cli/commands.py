@@ -7,7 +7,7 @@ import tyro
 from tyro.conf import FlagCreatePairsOff
 
 from cocogs import __version__
-from cocogs.cli.bench import Bench
+from cocogs.cli.bench import Bench, BenchRefocus
 from cocogs.cli.calibrate import Calibrate
 from cocogs.cli.demo import Demo
 from cocogs.cli.export import Export
@@ -27,12 +27,14 @@ GOES_ON = Train | Render | Simulate | Bench | Demo
 """Their files matter more than what they print: they continue when nobody reads their output any more."""
 
 
-def parse(arguments: Sequence[str]) -> Command | None:
+def parse(arguments: Sequence[str]) -> Command | BenchRefocus | None:
     """The command with its options; None after --version. Raises SystemExit after --help and misuse."""
     if list(arguments) == ["--version"]:
         print(f"cocogs {__version__}")
         return None
     refuse_empty(arguments)
+    if list(arguments[:2]) == ["bench", "refocus"]:
+        return tyro.cli(BenchRefocus, prog="cocogs bench refocus", args=arguments[2:])
     return tyro.cli(
         Command,  # pyright: ignore[reportArgumentType]
         prog="cocogs",

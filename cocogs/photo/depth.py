@@ -104,7 +104,9 @@ def _fitted(photo: Path, stored: StoredDepth, estimated: bool = False) -> Pictur
     unit = METRES if stored.metric else None
     if unit is None:
         fitted /= _median(fitted, stored.source)
-    return PictureDepth(1 / fitted, unit, stored.source, estimated, (*notes, *more))
+    metres = 1.0 if stored.metric else None
+    notes += more
+    return PictureDepth(1 / fitted, unit, stored.source, estimated, tuple(notes), metres_per_unit=metres)
 
 
 def _nearness(stored: StoredDepth) -> Float[np.ndarray, "H W"]:

@@ -133,9 +133,9 @@ def _given(path: Path, depth: PictureDepth) -> PhotoCamera:
         )
     lens, scale = camera.as_set(metres), width / sensor.width
     (f,) = camera.known("focal_length")
-    focal_px, own = float(camera.focal_px) * scale, lens.aperture_diameter
+    focal_px, own = float(camera.focal_px.detach()) * scale, lens.aperture_diameter
     taken = _lens(lens.focus_distance, own, focal_px)
-    return PhotoCamera(focal_px, float(f) / metres, taken, own, _assumed_distance(depth))
+    return PhotoCamera(focal_px, float(f.detach()) / metres, taken, own, _assumed_distance(depth))
 
 
 def _by_exif(facts: LensFacts, depth: PictureDepth, source: str | None) -> PhotoCamera:
@@ -228,8 +228,8 @@ def focus_distance(name: str, text: str, depth: PictureDepth) -> float:
     if unit == "m":
         if depth.metres_per_unit is None:
             raise InputError(
-                f"`{name}` in metres needs a depth in metres, and that of {depth.source} is not: give a point "
-                "such as 40%,60%, or a multiple of the median depth such as 1.5x."
+                f"`{name}` in metres needs a depth in metres, and that of {depth.source} is not: give a "
+                "point such as 40%,60%, or a multiple of the median depth such as 1.5x."
             )
         return value / depth.metres_per_unit
     if depth.learned is None:

@@ -1,13 +1,12 @@
 """A photo with depth through another lens than the one it was taken with.
 
 Blur is added in layers of depth (`cocogs.optics.layers`): only the difference to the blur that the photo has.
-Where the photo has more blur than it shall have, the difference must be taken away; that is left to a network,
-or refused.
+Where the photo has more blur than it shall have, the difference must be taken away; that is left to a
+network, or refused.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Protocol
 
 import torch
 from jaxtyping import Bool, Float
@@ -24,17 +23,9 @@ CLICK = 2  # px around a point that is to be in focus, of a picture of `CLICK_SI
 CLICK_SIZE = 1000
 
 
-class Deblur(Protocol):
-    """Takes known blur away (`cocogs.photo.deblur`)."""
-
-    most: float
-    """The largest blur that it takes away, px of diameter."""
-
-    def __call__(
-        self, light: Float[Tensor, "3 H W"], coc: Float[Tensor, "H W"], wanted: Bool[Tensor, "H W"]
-    ) -> tuple[Float[Tensor, "3 H W"], Bool[Tensor, "H W"]]:
-        """The sharp light where it is `wanted`, and where it is trusted."""
-        ...
+Deblur = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
+"""Takes known blur away: from (3, H, W) light, (H, W) signed CoC diameters and where they are to become sharp,
+to the sharp light and where it is to be trusted."""
 
 
 @dataclass(frozen=True)

@@ -200,8 +200,8 @@ def _distances(options: RefocusOptions, depth: PictureDepth) -> tuple[float, flo
         ends = text.split(":")
         if len(ends) != 2:
             raise InputError(
-                "`focus_pull` must be two distances, such as 0.5m:2m, or two points, such as 20%,80%:60%,40%, "
-                f"not {text}."
+                "`focus_pull` must be two distances, such as 0.5m:2m, or points, such as 20%,80%:60%,40%, not "
+                f"{text}."
             )
         return focus_distance(name, ends[0], depth), focus_distance(name, ends[1], depth)
     if name == "focus_at" and "," not in text:
@@ -285,8 +285,8 @@ def _write(
 def _tell_refused(share: float, say: Say) -> None:
     if share > 0:
         say(
-            f"{100 * share:.2g} % of the photo is more blurred than it was to become, and stays so: only what "
-            "is sharp can be shown sharp."
+            f"{100 * share:.2g} % of the photo is more blurred than it was to become, and stays so: only "
+            "what is sharp can be shown sharp."
         )
 
 
