@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from cocogs.cli import main
+from cocogs.io.photos import read_photo
 from cocogs.optics.lens import Lens
 from cocogs.photo.refocus_files import OpenedPhoto, open_photo
 from cocogs.viewer.photo_page import (
@@ -75,7 +76,7 @@ def test_the_start(walls: OpenedPhoto) -> None:
 def test_what_is_drawn(walls: OpenedPhoto) -> None:
     lens = Lens(NEAR, start_lens(walls).aperture_diameter)
     before, kept = drawn(walls.picture, Wish(640, 426, lens, PHOTO), lambda share: None)
-    assert np.array_equal(np.asarray(before), np.asarray(Image.open(walls.path))) and kept == 0
+    assert np.array_equal(np.asarray(before), read_photo(walls.path)) and kept == 0
     after, _ = drawn(walls.picture, Wish(640, 426, lens, REFOCUSED), lambda share: None)
     (near, far), (own_near, own_far) = (detail(np.asarray(p.convert("L"))) for p in (after, before))
     assert near == pytest.approx(own_near, rel=0.02) and far < 0.2 * own_far
@@ -164,4 +165,5 @@ def test_in_the_browser(visit: tuple[Any, PhotoSession]) -> None:
     shows(lambda near, far: near > 0.3 * own[0] and far > 0.5 * own[1])
     with page.expect_download() as download:
         page.get_by_role("button", name="Save picture").click()
-    assert Image.open(download.value.path()).size == (WIDTH, HEIGHT)
+    with Image.open(download.value.path()) as saved:
+        assert saved.size == (WIDTH, HEIGHT)
