@@ -7,10 +7,14 @@ import numpy as np
 import pytest
 import torch
 from phone_photos import colors, gdepth, heic, jpeg, stored_map
+from PIL import Image
+from tiny_run import FX, HEIGHT, WIDTH, tiny_run, tiny_scene
 
 from cocogs.errors import InputError
-from cocogs.photo.depth import FARTHEST, METRES, find_depth
+from cocogs.photo.depth import FARTHEST, METRES, SCENE_UNITS, find_depth
 from cocogs.photo.depth_fit import enlarged
+from cocogs.render.refocusing import sharp_depth
+from cocogs.run import load_run
 
 QUIET = {"say": lambda line: None}
 
@@ -126,6 +130,29 @@ def test_a_map_that_does_not_do(tmp_path: Path, values: np.ndarray, problem: str
     with pytest.raises(InputError, match=problem) as error:
         find_depth(photo(tmp_path), depth, "depth")
     assert depth in str(error.value)
+
+
+def test_of_a_run(tmp_path: Path) -> None:
+    run = tiny_run(tmp_path, "lens")
+    images = tiny_scene(tmp_path) / "images"
+    found = find_depth(images / "view_1.png", f"run:{run}", None)
+    read = load_run(run)
+    (view,) = (view for view in read.scene.views if view.name == "view_1.png")
+    sharp = sharp_depth(read.model.gaussians, read.model.camera(view))
+    there = sharp.isfinite()
+    torch.testing.assert_close(found.depth[there], sharp[there], rtol=1e-4, atol=0)
+    assert bool(found.depth.isfinite().all()) and found.unit == SCENE_UNITS
+    assert found.learned is not None and found.learned.lens == read.lens("view_1.png")
+    assert found.learned.focal_in_widths == pytest.approx(FX / WIDTH)
+    held_out = find_depth(images / "view_0.png", f"run:{run}", None).learned
+    assert held_out is not None and held_out.lens is None
+    copy = tmp_path / "elsewhere" / "view_1.png"
+    copy.parent.mkdir()
+    with Image.open(images / "view_1.png") as image:
+        image.resize((4 * WIDTH, 4 * HEIGHT)).save(copy)
+    assert find_depth(copy, f"run:{run}", None).depth.shape == (4 * HEIGHT, 4 * WIDTH)
+    with pytest.raises(InputError, match=r"not trained on a\.jpg, but on view_0\.png"):
+        find_depth(photo(tmp_path), f"run:{run}", None)
 
 
 def test_no_depth_at_all_lists_the_ways(tmp_path: Path) -> None:

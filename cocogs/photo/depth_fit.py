@@ -1,9 +1,11 @@
 """A depth map fitted to its photo: turned, without holes, and of the photo's size, with edges where the photo
 has them."""
 
+from dataclasses import dataclass
+
 import numpy as np
 import torch
-from jaxtyping import Float, UInt
+from jaxtyping import Bool, Float, Int, UInt
 from PIL import Image
 from scipy import ndimage
 from torch import Tensor
@@ -11,6 +13,7 @@ from torch.nn import functional as F
 
 from cocogs.errors import InputError
 from cocogs.io.photos import turned
+from cocogs.quantiles import quantiles
 
 ASPECT = 0.02  # by so much the shapes of a depth map and its photo may differ
 FEWEST_KNOWN = 0.1  # of the pixels of a depth map
@@ -92,74 +95,135 @@ def _shrunk(nearness: Float[Tensor, "h w"], width: int, height: int) -> Float[Te
 
 
 def enlarged(nearness: Float[Tensor, "h w"], photo: UInt[np.ndarray, "H W 3"]) -> Float[Tensor, "H W"]:
-    """A map at the size of its photo; see `fit_to_photo`. Memory beside the two: for `AT_ONCE` pixels."""
+    """A map at the size of its photo; see `fit_to_photo`."""
     height, width = photo.shape[:2]
-    smooth = F.interpolate(nearness[None, None], (height, width), mode="bilinear")[0, 0]
-    edges = _edges(nearness)
+    fitted = F.interpolate(nearness[None, None], (height, width), mode="bilinear")[0, 0]
+    step = _step(nearness)
+    edges = _edges(nearness, step)
     if not edges.any():
-        return smooth
+        return fitted
     guide = photo if photo.dtype == np.uint8 else (photo >> 8).astype(np.uint8)
     small = Image.fromarray(guide).resize(nearness.shape[::-1], Image.Resampling.BOX)
-    colors = torch.from_numpy(np.array(small, dtype=np.float32).reshape(-1, 3)) / 255
-    pixels = torch.from_numpy(guide.reshape(-1, 3))
-    at = F.interpolate(edges[None, None].float(), (height, width), mode="nearest-exact")[0, 0]
-    places = at.flatten().nonzero()[:, 0]
-    flat = smooth.flatten()
-    for part in places.split(AT_ONCE):
-        y = (part.div(width, rounding_mode="floor") + 0.5) * (nearness.shape[0] / height) - 0.5
-        x = (part % width + 0.5) * (nearness.shape[1] / width) - 0.5
-        flat[part] = _chosen(nearness, colors, x, y, pixels[part].float() / 255)
-    return flat.reshape(height, width)
+    colors = torch.from_numpy(np.array(small, dtype=np.float32)).permute(2, 0, 1) / 255
+    pixels = torch.from_numpy(guide)
+    rows, columns = (_nearest(a, b) for a, b in zip((height, width), nearness.shape, strict=True))
+    band = max(1, AT_ONCE // nearness.shape[1])
+    for top in range(0, nearness.shape[0], band):
+        wanted = edges.clone()
+        wanted[:top] = wanted[top + band :] = False
+        around = _Around.of(nearness, colors, wanted, step)
+        for part in wanted[rows][:, columns].nonzero().split(AT_ONCE):
+            y, x = part.T
+            own = pixels[y, x].float() / 255
+            fitted[y, x] = around.chosen(
+                rows[y],
+                columns[x],
+                _place(y, height, nearness.shape[0]),
+                _place(x, width, nearness.shape[1]),
+                own,
+            )
+    return fitted
 
 
-def _edges(nearness: Float[Tensor, "h w"]) -> Tensor:
-    """(h, w) bool: where a jump lies within reach."""
+def _nearest(many: int, few: int) -> Int[Tensor, " many"]:
+    """In which of few pixels each of many has its centre."""
+    return (2 * torch.arange(many) + 1) * few // (2 * many)
+
+
+def _place(pixels: Int[Tensor, " P"], many: int, few: int) -> Float[Tensor, " P"]:
+    """Where the centres of pixels lie in a row of fewer ones, px from the first one's centre."""
+    return (pixels + 0.5) * (few / many) - 0.5
+
+
+def _edges(nearness: Float[Tensor, "h w"], step: float) -> Bool[Tensor, "h w"]:
+    """Where a jump lies within reach."""
     jumps = torch.zeros_like(nearness)
     for axis in (0, 1):
-        jump = nearness.diff(dim=axis).abs() > _step(nearness)
-        count = jump.shape[axis]
-        jumps.narrow(axis, 0, count)[jump] = 1
-        jumps.narrow(axis, 1, count)[jump] = 1
+        jump = nearness.diff(dim=axis).abs() > step
+        for start in (0, 1):
+            jumps.narrow(axis, start, jump.shape[axis])[jump] = 1
     return F.max_pool2d(jumps[None, None], 2 * REACH + 1, 1, REACH)[0, 0] > 0
 
 
 def _step(nearness: Float[Tensor, "h w"]) -> float:
-    return STEP * float(nearness.max() - nearness.min())
+    """What counts as a jump; single outliers do not change it."""
+    low, high = quantiles(nearness, 0.01, 0.99).tolist()
+    return STEP * (high - low) or STEP * float(nearness.max() - nearness.min())
 
 
-def _chosen(
-    nearness: Float[Tensor, "h w"],
-    colors: Float[Tensor, "h*w 3"],
-    x: Float[Tensor, " P"],
-    y: Float[Tensor, " P"],
-    own: Float[Tensor, "P 3"],
-) -> Float[Tensor, " P"]:
-    """The nearness of pixels at (x, y) px of the map, from the side whose colours are more like theirs.
+@dataclass(frozen=True)
+class _Around:
+    """The pixels of a map around each pixel at an edge (E), the K of a square window.
 
-    The values around a pixel are parted at the largest gap between them, the part with more weight stays; and
-    once more. Those that stay are interpolated.
+    Args:
+        nearness, colors: theirs.
+        sides: 2 or 3: beyond the largest jump, 0 or 1: before it; odd: beyond the largest one on that side.
+        index: of the map's pixels among the E.
     """
-    height, width = nearness.shape
-    values, weights, close = [], [], []
-    column, row = x.round().long(), y.round().long()
-    for dy in range(-REACH, REACH + 1):
-        for dx in range(-REACH, REACH + 1):
-            i, j = (row + dy).clamp(0, height - 1), (column + dx).clamp(0, width - 1)
-            place = i * width + j
-            apart = (colors[place] - own).square().sum(1)
-            distance = (row + dy - y).square() + (column + dx - x).square()
-            weights.append((-apart / (2 * ALIKE**2) - distance / 2).exp() + 1e-12 * (-distance).exp())
-            tent = (1 - (row + dy - y).abs()).clamp_min(0) * (1 - (column + dx - x).abs()).clamp_min(0)
-            close.append(tent + 1e-4 * (-2 * distance).exp())
-            values.append(nearness.flatten()[place])
-    value, order = torch.stack(values, 1).sort(1)
-    weight, close = (torch.stack(w, 1).gather(1, order) for w in (weights, close))
-    kept = torch.ones_like(value, dtype=torch.bool)
-    for _ in range(2):
-        inner = kept[:, 1:] & kept[:, :-1]
-        gap, below = (value.diff(dim=1) * inner).max(1, keepdim=True)
-        is_near = torch.arange(value.shape[1]) > below
-        near, far = ((weight * (kept & side)).sum(1, keepdim=True) for side in (is_near, ~is_near))
-        kept &= (is_near == (near > far)) | (gap <= _step(nearness))
-    close = close * kept
-    return (close * value).sum(1) / close.sum(1)
+
+    nearness: Float[Tensor, "E K"]
+    colors: Float[Tensor, "3 E K"]
+    sides: Int[Tensor, "E K"]
+    index: Int[Tensor, "h w"]
+
+    @classmethod
+    def of(
+        cls,
+        nearness: Float[Tensor, "h w"],
+        colors: Float[Tensor, "3 h w"],
+        edges: Bool[Tensor, "h w"],
+        step: float,
+    ) -> "_Around":
+        planes = F.pad(torch.cat([nearness[None], colors])[None], [REACH] * 4, mode="replicate")
+        windows = planes.unfold(2, 2 * REACH + 1, 1).unfold(3, 2 * REACH + 1, 1)[0]
+        values = windows[:, edges].flatten(2)  # (4, E, K)
+        index = torch.zeros(edges.shape, dtype=torch.long)
+        index[edges] = torch.arange(values.shape[1])
+        return cls(values[0], values[1:], _sides(values[0], step), index)
+
+    def chosen(
+        self,
+        row: Int[Tensor, " P"],
+        column: Int[Tensor, " P"],
+        y: Float[Tensor, " P"],
+        x: Float[Tensor, " P"],
+        own: Float[Tensor, "P 3"],
+    ) -> Float[Tensor, " P"]:
+        """The nearness of P pixels of the photo: from the side whose colours are more like theirs,
+        interpolated among the pixels of that side.
+
+        Args:
+            row, column: of the map's pixel that they lie in.
+            y, x: where they lie, px of the map.
+            own: their colours.
+        """
+        place = self.index[row, column]
+        offsets = torch.arange(-REACH, REACH + 1).float()
+        dx = (column - x)[:, None] + offsets.repeat(2 * REACH + 1)
+        dy = (row - y)[:, None] + offsets.repeat_interleave(2 * REACH + 1)
+        distance = dx.square() + dy.square()
+        apart = sum((plane[place] - own[:, c, None]).square() for c, plane in enumerate(self.colors))
+        weight = (-apart / (2 * ALIKE**2) - distance / 2).exp() + 1e-12 * (-distance).exp()
+        sides = self.sides[place]
+        sums = torch.stack([(weight * (sides == side)).sum(1) for side in range(4)], 1)
+        best = 2 * (sums[:, 2:].sum(1) > sums[:, :2].sum(1))
+        best += sums.gather(1, best[:, None] + 1)[:, 0] > sums.gather(1, best[:, None])[:, 0]
+        tent = (1 - dx.abs()).clamp_min(0) * (1 - dy.abs()).clamp_min(0)
+        share = (tent + 1e-4 * (-2 * distance).exp()) * (sides == best[:, None])
+        return (share * self.nearness[place]).sum(1) / share.sum(1)
+
+
+def _sides(nearness: Float[Tensor, "E K"], step: float) -> Int[Tensor, "E K"]:
+    """See `_Around`."""
+    value, order = nearness.sort(1)
+    gaps, ranks = value.diff(dim=1), torch.arange(value.shape[1])
+
+    def beyond(counts: Bool[Tensor, "E gaps"]) -> Bool[Tensor, "E K"]:
+        """Of the sorted values, those beyond the largest of the gaps that count, if that is a jump."""
+        gap, below = (gaps * counts).max(1, keepdim=True)
+        return (ranks > below) & (gap > step)
+
+    far_side = beyond(torch.ones_like(gaps, dtype=torch.bool))
+    inner = far_side[:, 1:] == far_side[:, :-1]
+    within = torch.where(far_side, beyond(inner & far_side[:, 1:]), beyond(inner & ~far_side[:, 1:]))
+    return torch.empty_like(order).scatter_(1, order, 2 * far_side.long() + within.long())

@@ -7,6 +7,7 @@ import torch
 
 from cocogs.errors import InputError, listed
 from cocogs.io.depth_file import StoredDepth
+from cocogs.io.undistort import is_pinhole
 from cocogs.optics.lens import Lens
 from cocogs.render.distortion import as_trained, covering, distorted
 from cocogs.render.refocusing import sharp_depth
@@ -39,9 +40,12 @@ def depth_of_run(photo: Path, folder: Path) -> tuple[StoredDepth, LearnedOfPhoto
     """
     run = load_run(folder)
     view = _view(run, photo)
-    lens = as_trained(view)
-    camera = covering(lens, run.model.camera(view))
-    depth = distorted(sharp_depth(run.model.gaussians, camera)[None], lens, camera, mode="nearest")[0]
+    lens, camera = as_trained(view), run.model.camera(view)
+    if is_pinhole(lens):
+        depth = sharp_depth(run.model.gaussians, camera)
+    else:
+        camera = covering(lens, camera)
+        depth = distorted(sharp_depth(run.model.gaussians, camera)[None], lens, camera, mode="nearest")[0]
     values = torch.where(depth.isfinite(), depth, torch.nan).numpy()
     learned = run.learned
     own = None if view.is_test else learned.of(view.name)

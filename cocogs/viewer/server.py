@@ -8,6 +8,8 @@ import math
 import socket
 import threading
 import time
+from collections.abc import Callable
+from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 import viser
@@ -27,25 +29,37 @@ ADVICE = "give an address of this one, or leave `host` out"
 PANEL_WIDTH = 340  # px
 
 
-class Viewer:
-    """Serves an exhibit until `stop`.
+class Visitor(Protocol):
+    """The state of one visitor."""
+
+    def close(self) -> None:
+        """Stop all that is drawn for them."""
+
+
+Guest = TypeVar("Guest", bound=Visitor)
+
+
+class Page(Generic[Guest]):
+    """Serves a page until `stop`.
 
     Args:
+        title: of the page.
+        welcome: makes the session of a visitor who comes.
         host: address to listen at; only this computer can reach `LOOPBACK`.
         port: a free one; see `free_port`.
     """
 
-    def __init__(self, exhibit: Exhibit, host: str, port: int) -> None:
-        self._exhibit = exhibit
-        near, far = exhibit.depth_range
-        self._space = ViewerSpace(TYPICAL_DEPTH / math.sqrt(near * far))
+    def __init__(
+        self, title: str, welcome: Callable[[viser.ClientHandle], Guest], host: str, port: int
+    ) -> None:
+        self._make_session = welcome
         self._lock = threading.Lock()
-        self.sessions: dict[int, Session] = {}
+        self.sessions: dict[int, Guest] = {}
         self._host = host
         own_names = (host,) if is_loopback(host) else None
         # viser would print a box with the address.
         with contextlib.redirect_stdout(io.StringIO()), guarding(own_names):
-            self._server = viser.ViserServer(host, port, label=exhibit.title, verbose=False)
+            self._server = viser.ViserServer(host, port, label=title, verbose=False)
         self.port = self._server.get_port()
         self._furnish()
         self._server.on_client_connect(self._welcome)
@@ -71,24 +85,17 @@ class Viewer:
         release_memory()
 
     def _furnish(self) -> None:
-        """Set what all visitors share: looks, and where they start."""
-        server, start = self._server, self._exhibit.start
+        """Set what all visitors share."""
+        server = self._server
         server.gui.configure_theme(
             dark_mode=True, show_logo=False, show_share_button=False, brand_color=ACCENT
         )
         server.gui.main_panel.dock_right()
         server.gui.main_panel.set_width(PANEL_WIDTH)
-        server.scene.set_up_direction(self._exhibit.up.numpy())
-        pose = self._space.pose(start)
-        _, down, forward = pose.axes.T
-        server.initial_camera.position = pose.position
-        server.initial_camera.look_at = pose.position + TYPICAL_DEPTH * forward
-        server.initial_camera.up = -down
-        server.initial_camera.fov = field_of_view(start, start.width / start.height)
         server.scene.set_background_image(np.zeros((1, 1, 3), dtype=np.uint8))
 
     def _welcome(self, client: viser.ClientHandle) -> None:
-        session = Session(client, self._exhibit, self._space)
+        session = self._make_session(client)
         with self._lock:
             self.sessions[client.client_id] = session
         if client.client_id not in self._server.get_clients():  # has left in the meantime
@@ -102,6 +109,28 @@ class Viewer:
             session.close()
             if empty:
                 release_memory()
+
+
+class Viewer(Page[Session]):
+    """Serves an exhibit; see `Page`."""
+
+    def __init__(self, exhibit: Exhibit, host: str, port: int) -> None:
+        self._exhibit = exhibit
+        near, far = exhibit.depth_range
+        self._space = ViewerSpace(TYPICAL_DEPTH / math.sqrt(near * far))
+        super().__init__(exhibit.title, lambda client: Session(client, exhibit, self._space), host, port)
+
+    def _furnish(self) -> None:
+        """Set what all visitors share: looks, and where they start."""
+        super()._furnish()
+        server, start = self._server, self._exhibit.start
+        server.scene.set_up_direction(self._exhibit.up.numpy())
+        pose = self._space.pose(start)
+        _, down, forward = pose.axes.T
+        server.initial_camera.position = pose.position
+        server.initial_camera.look_at = pose.position + TYPICAL_DEPTH * forward
+        server.initial_camera.up = -down
+        server.initial_camera.fov = field_of_view(start, start.width / start.height)
 
 
 def is_loopback(host: str) -> bool:
