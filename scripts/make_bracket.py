@@ -100,7 +100,9 @@ def render(settings: Settings, shots: list[Slice], depth_path: Path, threads: in
             picture = Image.fromarray(develop(2**scene.exposure * light, settings, number))
             write_whole(
                 shot.path,
-                lambda file, picture=picture, shot=shot: picture.save(file, "PNG", exif=exif_of(shot, settings)),
+                lambda file, picture=picture, shot=shot: picture.save(
+                    file, "PNG", exif=exif_of(shot, settings)
+                ),
             )
             print(shot.path, flush=True)
 
@@ -157,7 +159,9 @@ def main() -> None:
     document = json.dumps(facts(settings, slices, args.view), indent=1) + "\n"
     path = args.out / "bracket.json"
     if path.exists() and path.read_text() != document:
-        raise SystemExit(f"{args.out} holds a bracket made with other settings: give another --out or delete it.")
+        raise SystemExit(
+            f"{args.out} holds a bracket made with other settings: give another --out or delete it."
+        )
     write_whole(path, lambda file: file.write(document.encode()))
     render(settings, [sharp, *slices], args.out / "depth.npy", args.threads)
 

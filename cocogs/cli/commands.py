@@ -15,10 +15,11 @@ from cocogs.cli.measure import Eval, Inspect
 from cocogs.cli.mesh import Mesh
 from cocogs.cli.render import Render
 from cocogs.cli.simulate import Simulate
+from cocogs.cli.stack import Stack
 from cocogs.cli.train import Train
 from cocogs.cli.view import View
 
-Command = Demo | Train | Eval | Render | Simulate | Export | Mesh | View | Inspect | Bench | Calibrate
+Command = Demo | Train | Eval | Render | Simulate | Export | Mesh | View | Inspect | Bench | Calibrate | Stack
 """Each is called as its class, in small letters."""
 GOES_ON = Train | Render | Simulate | Bench | Demo
 """Their files matter more than what they print: they continue when nobody reads their output any more."""

@@ -1,4 +1,5 @@
-"""Pictures and videos as files: PNG of 8 and 16 bit, OpenEXR, mp4, gif. Every file is whole or absent."""
+"""Pictures and videos as files: PNG and TIFF of 8 and 16 bit, JPEG, OpenEXR, mp4, gif. Every file is whole or
+absent."""
 
 import shutil
 import subprocess
@@ -10,6 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
+import tifffile
 import torch
 from PIL import Image
 from torch import Tensor
@@ -19,6 +21,7 @@ from cocogs.io import photos
 from cocogs.io.atomic import replacing
 from cocogs.srgb import to_linear
 
+PHOTO_SUFFIXES = (".png", ".tif", ".tiff", ".jpg", ".jpeg")
 SPEEDS = {"mp4": (0.01, 1000.0), "gif": (0.01, 50.0)}  # frames per second
 
 
@@ -31,6 +34,38 @@ def write_png(picture: Tensor, path: Path, bits: int = 8) -> None:
     """Write (3, H, W) or (H, W), clamped to [0, 1], as PNG of 8 or 16 bit."""
     with replacing(path) as temporary:
         photos.write_png(temporary, _pixels(picture, np.dtype(np.uint8 if bits == 8 else np.uint16)))
+
+
+def check_picture_name(path: Path) -> None:
+    """Raises InputError where `write_photo` knows no such file."""
+    if path.suffix.lower() not in PHOTO_SUFFIXES:
+        raise InputError(f"`out` must end in .png, .tif or .jpg, not {path.name!r}.")
+
+
+def write_photo(pixels: np.ndarray, path: Path, exif: bytes = b"") -> None:
+    """Write (H, W, 3) sRGB, uint8 or uint16, as the ending says: PNG or TIFF as deep as the pixels, or JPEG,
+    which has 8 bits.
+
+    Args:
+        exif: a block of EXIF, as `photos.exif_for_copy` makes it; TIFF of 16 bits leaves it out.
+
+    Raises:
+        InputError: the file cannot be written.
+    """
+    check_picture_name(path)
+    kind = path.suffix.lower()
+    if kind in (".jpg", ".jpeg") and pixels.dtype != np.uint8:
+        pixels = photos.from_float(photos.to_float(pixels), np.dtype(np.uint8))
+    options: dict[str, Any] = {"exif": exif} if exif else {}
+    with replacing(path) as temporary:
+        if kind == ".png":
+            photos.write_png(temporary, pixels, exif)
+        elif kind in (".jpg", ".jpeg"):
+            Image.fromarray(pixels).save(temporary, "JPEG", quality=95, subsampling=0, **options)
+        elif pixels.dtype == np.uint8:
+            Image.fromarray(pixels).save(temporary, "TIFF", compression="tiff_adobe_deflate", **options)
+        else:
+            tifffile.imwrite(temporary, pixels, photometric="rgb", compression="zlib")
 
 
 def write_exr(channels: dict[str, Tensor], path: Path, *, half: bool = False) -> None:

@@ -1,0 +1,1 @@
+"""One photo, or a bracket of them: no scene is needed."""
