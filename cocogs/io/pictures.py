@@ -47,7 +47,7 @@ def write_photo(pixels: np.ndarray, path: Path, exif: bytes = b"") -> None:
     which has 8 bits.
 
     Args:
-        exif: a block of EXIF, as `photos.exif_for_copy` makes it; TIFF of 16 bits leaves it out.
+        exif: a block of EXIF, as `photos.exif_for_copy` makes it; TIFF leaves it out.
 
     Raises:
         InputError: the file cannot be written.
@@ -56,14 +56,11 @@ def write_photo(pixels: np.ndarray, path: Path, exif: bytes = b"") -> None:
     kind = path.suffix.lower()
     if kind in (".jpg", ".jpeg") and pixels.dtype != np.uint8:
         pixels = photos.from_float(photos.to_float(pixels), np.dtype(np.uint8))
-    options: dict[str, Any] = {"exif": exif} if exif else {}
     with replacing(path) as temporary:
         if kind == ".png":
             photos.write_png(temporary, pixels, exif)
         elif kind in (".jpg", ".jpeg"):
-            Image.fromarray(pixels).save(temporary, "JPEG", quality=95, subsampling=0, **options)
-        elif pixels.dtype == np.uint8:
-            Image.fromarray(pixels).save(temporary, "TIFF", compression="tiff_adobe_deflate", **options)
+            Image.fromarray(pixels).save(temporary, "JPEG", quality=95, subsampling=0, exif=exif)
         else:
             tifffile.imwrite(temporary, pixels, photometric="rgb", compression="zlib")
 

@@ -128,10 +128,9 @@ def _sides(longest: int) -> list[int]:
 
 def _by_patches(cv2: Any, before: np.ndarray, after: np.ndarray, start: np.ndarray) -> np.ndarray:
     """(3, 3) similarity on which most patches agree; `start` where they are few."""
-    bytes_before, bytes_after = (
-        np.rint(255 * one).astype(np.uint8) for one in (before, moved(after, start[:2]))
-    )
-    bytes_after = np.clip(bytes_after, 0, 255)
+    other = moved(after, start[:2])
+    other = other * (before.mean() / max(float(other.mean()), 1e-3))  # a patch must keep its brightness
+    bytes_before, bytes_after = (np.rint(255 * one.clip(0, 1)).astype(np.uint8) for one in (before, other))
     points = cv2.goodFeaturesToTrack(bytes_before, PATCHES, 0.005, 4, blockSize=5)
     if points is None or len(points) < FEWEST:
         return start

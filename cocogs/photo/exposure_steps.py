@@ -14,6 +14,7 @@ from cocogs.photo.slices import Slices, light_of_codes
 from cocogs.srgb import CLIPPED, to_srgb
 
 GRID = 48  # blocks along the longer side
+SAMPLED = 1024  # px of the longer side, of which there are at least so many: the others are passed over
 DARK = 0.01  # linear light below which noise and stray light decide
 FEWEST = 24  # blocks that tell a gain
 ALIKE = 0.015  # gains nearer to 1 are left out: brackets without exposure steps show up to 1.2 %
@@ -25,13 +26,12 @@ def find_gains(slices: Slices, transforms: np.ndarray, reference: int, say: Say)
     """(S, 3) by which the light of each slice, per colour, is to be multiplied; NaN where too little of a
     slice is neither black nor white to tell."""
     curve = light_of_codes(slices.dtype)
-    size = slices.shape[1:3]
-    wanted, used = _blocks(slices.read(reference), transforms[reference], size, curve)
+    wanted, used = _blocks(slices.read(reference), transforms[reference], curve)
     gains = np.ones((len(slices), 3))
     with Progress("Comparing exposures", len(slices), say, patience=2) as progress:
         for index in range(len(slices)):
             if index != reference:
-                blocks, clear = _blocks(slices.read(index), transforms[index], size, curve)
+                blocks, clear = _blocks(slices.read(index), transforms[index], curve)
                 for colour in range(3):
                     both = used & clear & (blocks[..., colour] > DARK) & (wanted[..., colour] > DARK)
                     gains[index, colour] = _gain(wanted[both, colour], blocks[both, colour])
@@ -48,12 +48,14 @@ def _gain(wanted: np.ndarray, blocks: np.ndarray) -> float:
     return gain if 1 / MOST <= gain <= MOST else np.nan
 
 
-def _blocks(
-    pixels: np.ndarray, transform: np.ndarray, size: tuple[int, int], curve: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
+def _blocks(pixels: np.ndarray, transform: np.ndarray, curve: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(h, w, 3) mean linear light of blocks, and (h, w) whether all their pixels are there and unclipped."""
-    part = max(size) / GRID
-    height, width = (max(1, round(side / part)) for side in size)
+    every = max(1, max(pixels.shape[:2]) // SAMPLED)
+    pixels = np.ascontiguousarray(pixels[::every, ::every])
+    if not np.array_equal(transform, np.eye(3)[:2]):
+        transform = transform / (1, 1, every)
+    size = pixels.shape[:2]
+    height, width = (max(1, round(side / max(size) * GRID)) for side in size)
     pixels = moved(pixels, transform)
     bad = (pixels >= CLIPPED * np.iinfo(pixels.dtype).max).any(-1)
     bad |= ~reach(transform, size, slice(0, size[0]), slice(0, size[1]))

@@ -9,7 +9,7 @@ sharpest one; noise, added to both, makes flat surfaces cost nothing. Semi-globa
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -59,9 +59,9 @@ def find_sharp_slices(
     # Half of the slices cost more than this; those that show nothing do not count.
     typical = cost.masked_fill(~there, torch.nan).nanmedian(0).values.nan_to_num(0)
     cost = cost.clamp_max(ABSENT)
-    total = _matched(cost)
-    index = _between(total)
-    same = (total.argmin(0) - cost.argmin(0)).abs() <= 1
+    least = _matched(cost).argmin(0)
+    same = (least - cost.argmin(0)).abs() <= 1
+    index = _between(gaussian_blur(cost, WINDOW), least)
     return SharpSlices(index, torch.where(same, 1 - (-typical).exp(), torch.zeros_like(typical)))
 
 
@@ -86,12 +86,12 @@ def _swept(cost: Float[Tensor, "L S W"]) -> Float[Tensor, "L S W"]:
     return total
 
 
-def _between(total: Float[Tensor, "S H W"]) -> Float[Tensor, "H W"]:
-    """Where along the slices a parabola through the least cost and its neighbours is least."""
-    least = total.argmin(0)
-    inner = least.clamp(1, max(len(total) - 2, 1)) if len(total) > 2 else None
-    if inner is None:
-        return least.to(total)
-    before, at, after = (torch.gather(total, 0, (inner + k)[None])[0] for k in (-1, 0, 1))
+def _between(cost: Float[Tensor, "S H W"], least: Int[Tensor, "H W"]) -> Float[Tensor, "H W"]:
+    """Where along the slices a parabola through the costs of the slice found and its neighbours is least.
+    (The matched costs would find it too near to whole numbers.)"""
+    if len(cost) < 3:
+        return least.to(cost)
+    inner = least.clamp(1, len(cost) - 2)
+    before, at, after = (torch.gather(cost, 0, (inner + k)[None])[0] for k in (-1, 0, 1))
     offset = ((before - after) / (2 * (before - 2 * at + after)).clamp_min(1e-9)).clamp(-0.5, 0.5)
     return least + torch.where(least == inner, offset, torch.zeros_like(offset))
