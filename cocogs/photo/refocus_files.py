@@ -24,6 +24,7 @@ from cocogs.optics.light import srgb_curve
 from cocogs.photo.depth import PictureDepth, find_depth
 from cocogs.photo.lenses import PhotoCamera, find_camera, focus_distance
 from cocogs.photo.refocus import DepthPhoto, Refocused
+from cocogs.photo.slices import light_of_codes
 from cocogs.render.options import (
     BRIGHTEST,
     FILMS,
@@ -35,7 +36,6 @@ from cocogs.render.options import (
     parse_range,
     parse_size,
 )
-from cocogs.srgb import to_linear
 
 STILLS = {"png": 0, "tif": 0, "tiff": 0, "exr": 0, "jpg": 8, "jpeg": 8}
 """Endings of single pictures, and how many bits they have at most; 0: no matter."""
@@ -134,9 +134,7 @@ def _shrunk(picture: DepthPhoto, size: str) -> DepthPhoto:
 
 def light_of(pixels: np.ndarray) -> Float[Tensor, "3 H W"]:
     """Linear light of a photo's pixels, (H, W, 3) of 8 or 16 bit."""
-    values = np.arange(np.iinfo(pixels.dtype).max + 1, dtype=np.float32) / np.iinfo(pixels.dtype).max
-    table = to_linear(torch.from_numpy(values)).numpy()
-    return torch.from_numpy(table[np.moveaxis(pixels, -1, 0)])
+    return torch.from_numpy(light_of_codes(pixels.dtype)[np.moveaxis(pixels, -1, 0)])
 
 
 def refocus_photo(options: RefocusOptions, say: Say = print) -> list[Path]:
@@ -200,8 +198,8 @@ def _distances(options: RefocusOptions, depth: PictureDepth) -> tuple[float, flo
         ends = text.split(":")
         if len(ends) != 2:
             raise InputError(
-                "`focus_pull` must be two distances, such as 0.5m:2m, or points, such as 20%,80%:60%,40%, not "
-                f"{text}."
+                "`focus_pull` must be two distances, such as 0.5m:2m, or points, such as "
+                f"20%,80%:60%,40%, not {text}."
             )
         return focus_distance(name, ends[0], depth), focus_distance(name, ends[1], depth)
     if name == "focus_at" and "," not in text:
@@ -277,7 +275,7 @@ def _write(
         if bool(mask.any()):
             paths.append(options.out.with_name(f"{options.out.stem}_{what}.png"))
             write_png(mask.float().cpu(), paths[-1])
-    write_picture(encoded(refocused), options.out, bits)
+    write_picture(encoded(refocused), options.out, bits, photos.exif_for_copy(options.photo))
     _write_facts(options, photo, [lens], refused, deblurred)
     return paths
 
