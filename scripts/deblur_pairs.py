@@ -70,7 +70,7 @@ def photograph_scene(seed: int, number: int, size: int) -> Shots:
 
 def developed(light: Float[Tensor, "3 H W"], rng: np.random.Generator) -> Float[Tensor, "3 H W"]:
     """The light as a file gives it back: shot and read noise, clipped, most often in 8 bits."""
-    shot, read = 10 ** rng.uniform(-5.5, -3.3), 10 ** rng.uniform(-4, -2.5)
+    shot, read = 10 ** rng.uniform(-6, -3.7), 10 ** rng.uniform(-4, -2.7)
     generator = torch.Generator().manual_seed(int(rng.integers(1 << 62)))
     spread = (shot * light.clamp_min(0) + read**2).sqrt()
     noisy = (light + spread * torch.randn(light.shape, generator=generator)).clamp(0, 1)
@@ -82,7 +82,7 @@ def developed(light: Float[Tensor, "3 H W"], rng: np.random.Generator) -> Float[
 def _layers(rng: np.random.Generator, seed: int, number: int, wide: int) -> list[_Layer]:
     """Far to near."""
     first = number // SCENES_PER_TEXTURE
-    chosen = first + rng.permutation(KEPT - 1)[: rng.choice([1, 2, 3, 4, 5], p=[0.3, 0.25, 0.2, 0.15, 0.1])]
+    chosen = first + rng.permutation(KEPT - 1)[: rng.choice([1, 2, 3, 4, 5], p=[0.35, 0.3, 0.2, 0.1, 0.05])]
     step = rng.uniform(0, 2 * WIDEST / max(1, len(chosen) - 1)) if rng.random() < 0.95 else 0.0
     y, x = torch.meshgrid(*[torch.linspace(-1, 1, wide)] * 2, indexing="ij")
     layers: list[_Layer] = []

@@ -122,15 +122,15 @@ def lamps(rng: np.random.Generator) -> np.ndarray:
 def outline(rng: np.random.Generator, size: int) -> Float[Tensor, "size size"]:
     """The part of each pixel that an object covers: leaf, box, branches, letters, or a blob."""
     side = size * DRAWN
-    kind = rng.integers(5)
+    kind = rng.choice(5, p=[0.25, 0.2, 0.3, 0.1, 0.15])
     if kind == 0:
         blob = fractal(rng, 2.0, size) - rng.uniform(-0.3, 1.2)
         return torch.from_numpy((blob * rng.uniform(4, 20)).clip(0, 1))
     mask = Image.new("L", (side, side))
     draw = ImageDraw.Draw(mask)
-    for _ in range(rng.integers(1, 5)):
+    for _ in range(rng.integers(1, 4)):
         x, y = rng.uniform(0, side, 2)
-        radius = side * rng.uniform(0.08, 0.4)
+        radius = side * rng.uniform(0.12, 0.6)
         if kind == 1:
             draw.ellipse((x - radius, y - radius * rng.uniform(0.4, 1), x + radius, y + radius), 255)
         elif kind == 2:

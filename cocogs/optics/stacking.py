@@ -67,5 +67,6 @@ def away_from_occlusions(coc: Float[Tensor, "S H W"]) -> Bool[Tensor, "H W"]:
     ):
         jumps[one] += edge
         jumps[other] += edge
-    near = F.max_pool2d(jumps.amax(0)[None], 2 * AWAY + 1, 1, AWAY)[0]
+    near = F.max_pool2d(jumps.amax(0)[None], (2 * AWAY + 1, 1), 1, (AWAY, 0))
+    near = F.max_pool2d(near, (1, 2 * AWAY + 1), 1, (0, AWAY))[0]
     return near == 0
