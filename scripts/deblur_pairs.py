@@ -1,9 +1,9 @@
 """Endless scenes to learn deblurring from: layers of painted surfaces, photographed through a thin lens.
 
-A scene is a background and up to four objects in front of it, each a plane, often slanted, with a texture of its
-own (`deblur_textures.py`). It is photographed twice, at different focus: every layer is blurred as a whole, also
-where others hide it, and composited from far to near in linear light. Nothing is read from files, and
-every scene is a function of a seed and its number.
+A scene is a background and up to four objects in front of it, each a plane, often slanted, with a texture
+of its own (`deblur_textures.py`). It is photographed twice, at different focus: every layer is blurred as a
+whole, also where others hide it, and composited from far to near in linear light. Nothing is read from
+files, and every scene is a function of a seed and its number.
 """
 
 from dataclasses import dataclass
@@ -65,7 +65,9 @@ def photograph_scene(seed: int, number: int, size: int) -> Shots:
         photos.append(developed(light, rng))
         cocs.append(coc[inner, inner])
     sharp, edge = sharp[:, inner, inner].clamp(0, 1), edge[inner, inner]
-    return Shots(torch.stack(photos), sharp, torch.stack(cocs).clamp(-float(STEPS[-1]), float(STEPS[-1])), edge)
+    return Shots(
+        torch.stack(photos), sharp, torch.stack(cocs).clamp(-float(STEPS[-1]), float(STEPS[-1])), edge
+    )
 
 
 def developed(light: Float[Tensor, "3 H W"], rng: np.random.Generator) -> Float[Tensor, "3 H W"]:

@@ -7,13 +7,15 @@ TRUTH is a folder by make_truth_scene.py. Two kinds of photos are measured again
     traced     the scene's own defocused photos (images/), blurred by the ray tracer, with their true CoC
     layered    the sharp twins of the test views, blurred by optics/layers.py, focused near and far, in 8 bits
 
-Figures are PSNR in dB over all photos, by bins of the CoC's radius: of the photo, and what the network adds to it,
-with the CoC told, told 5 % too wide and a pixel aside, and not told. A margin of the picture's border is left out.
+Figures are PSNR in dB over all photos, by bins of the CoC's radius: of the photo, and what the network adds
+to it, with the CoC told, told 5 % too wide and a pixel aside, and not told. The picture's border is left
+out.
 """
 
 import argparse
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -53,14 +55,17 @@ def main() -> None:
     print(deblur.facts)
     for folder in args.truth:
         sums = measured(deblur, folder)
-        print(f"\n{folder.name:18}" + "".join(f"{low:>6g}-{high:<4g}" for low, high in zip(RADII, RADII[1:])))
+        print(f"\n{folder.name:18}" + "".join(f"{low:>6g}-{high:<4g}" for low, high in pairwise(RADII)))
         for kind in ("traced", "layered"):
             error = sums[kind]
             psnr = -10 * (error[1:] / error[0]).log10()
             counts = error[0] >= 3 * 500  # values of at least 500 pixels
             rows = [("photo", psnr[0]), *((n, psnr[i] - psnr[0]) for i, n in enumerate(WAYS, 1))]
             for name, row in rows:
-                cells = [f"{v:11.2f}" if c else f"{'':11}" for v, c in zip(row.tolist(), counts.tolist())]
+                cells = [
+                    f"{v:11.2f}" if c else f"{'':11}"
+                    for v, c in zip(row.tolist(), counts.tolist(), strict=True)
+                ]
                 print(f"{kind:8} {name:9}" + "".join(cells))
 
 
@@ -76,7 +81,7 @@ def measured(deblur: Deblurrer, folder: Path) -> dict[str, Float[Tensor, "5 B"]]
         sharp = to_srgb(pair.sharp)
         errors = [(to_srgb(result.clamp(0, 1)) - sharp).square().sum(0) for result in results]
         radius = pair.coc.abs() / 2
-        for place, (low, high) in enumerate(zip(RADII, RADII[1:])):
+        for place, (low, high) in enumerate(pairwise(RADII)):
             inside = (radius >= low) & (radius < high)
             inside[:BORDER], inside[-BORDER:], inside[:, :BORDER], inside[:, -BORDER:] = (False,) * 4
             values = [3 * inside.sum().double(), *((error * inside).sum().double() for error in errors)]
@@ -87,7 +92,9 @@ def measured(deblur: Deblurrer, folder: Path) -> dict[str, Float[Tensor, "5 B"]]
 def pairs(folder: Path) -> Iterator[Pair]:
     truth = read_truth(folder / "truth.json")
     fx = read_json(folder / "truth.json", "make the scene again")["fx"]
-    shots = [(f"images/{frame.name}", frame.name, frame.focus_distance, 1.0) for frame in truth.frames.values()]
+    shots = [
+        (f"images/{frame.name}", frame.name, frame.focus_distance, 1.0) for frame in truth.frames.values()
+    ]
     shots += [
         (f"refocus/{r.name}", r.view, r.focus_distance, r.aperture_diameter / truth.aperture_diameter)
         for r in truth.refocused
@@ -104,7 +111,9 @@ def pairs(folder: Path) -> Iterator[Pair]:
             focus = torch.quantile(depth, 0.01 if near else 0.99)
             spread = (1 / depth.min() - 1 / depth.max()).abs()
             lens = PhotoLens(focus, WIDEST / spread)
-            photo = to_linear((to_srgb(photograph_layers(sharp, depth, lens)).clamp(0, 1) * 255).round() / 255)
+            photo = to_linear(
+                (to_srgb(photograph_layers(sharp, depth, lens)).clamp(0, 1) * 255).round() / 255
+            )
             yield Pair("layered", photo, sharp, lens.coc(depth))
 
 

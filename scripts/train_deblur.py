@@ -7,8 +7,10 @@ OUT holds, every two minutes:
     checkpoint.pt         all that must survive; the same call goes on from it, up to `--minutes` in all
     deblur.safetensors    the weights (their moving average, 16 bit), to be put into cocogs/photo/
 
-One thread is enough where others work beside it (OMP_NUM_THREADS=1); a GPU is used by `--device cuda`. The scenes are the
-same for the same seed. How many of them are seen goes by the clock, and so does the learning rate.
+One thread is enough where others work beside it (OMP_NUM_THREADS=1). On a GPU, where scenes take longer to
+make than to learn from, processes make them ahead: `--device cuda --workers 16 --scenes 16 --minutes 10`.
+The scenes are the same for the same seed. How many of them are seen goes by the clock, and so does the
+learning rate.
 """
 
 import argparse
@@ -16,7 +18,10 @@ import copy
 import json
 import math
 import time
+from concurrent.futures import Future, ProcessPoolExecutor
 from functools import lru_cache
+from itertools import pairwise
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -25,16 +30,16 @@ from deblur_pairs import WIDEST, Shots, photograph_scene
 from jaxtyping import Float
 from safetensors.torch import save_file
 from torch import Tensor
-from torch.nn import functional as F
 
 from cocogs.io.atomic import replacing
 from cocogs.optics.stacking import stacking_residual
-from cocogs.photo.deblur_net import Deblurred, DeblurNet
+from cocogs.photo.deblur_net import DeblurNet, Deblurred
 from cocogs.srgb import to_srgb
 
 SIZE = 128  # px, of a training picture
 ECHOES = 2  # how often a scene is seen before it is forgotten
-RECENT = 48  # scenes that are in use at a time
+RECENT = 48  # scenes that are in use at a time; more than `--scenes`
+CHUNK = 48  # scenes that a process makes after each other
 RATE, LAST_RATE = 1e-3, 1e-5
 WARM_UP = 100  # steps
 AVERAGED = 0.999  # how much of the moving average of weights remains at each step
@@ -45,15 +50,14 @@ VALIDATION_SEED, VALIDATION_SCENES = 10_000, 24
 RADII = (0, 0.5, 1.5, 3, 5, 7, 9, 12)  # px, borders of the bins of the validation
 GRADIENTS, STACKING, ERRORS = 0.5, 0.1, 0.02  # weights of the terms of the loss
 
-Sample = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]  # photo, coc, validity, sharp, edge
-
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--minutes", type=float, default=150, help="of training in all, resumed parts included")
+    parser.add_argument("--minutes", type=float, default=150, help="in all, resumed parts included")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--scenes", type=int, default=4, help="per step; each gives two pictures")
+    parser.add_argument("--workers", type=int, default=0, help="processes that make scenes")
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     train(parser.parse_args())
 
@@ -64,12 +68,13 @@ def train(args: argparse.Namespace) -> None:
     average = copy.deepcopy(net)
     optimizer = torch.optim.AdamW(net.parameters(), RATE, weight_decay=1e-4)
     step, spent = load(args, net, average, optimizer)
+    scenes = Scenes(args.seed, args.workers)
     before = time.monotonic() - spent
     saved = validated = said = spent
     while spent < 60 * args.minutes:
         for group in optimizer.param_groups:
             group["lr"] = rate(step, spent / (60 * args.minutes))
-        terms = learn(net, optimizer, batch(args, step), args.device)
+        terms = learn(net, optimizer, batch(args, scenes, step), args.device)
         with torch.no_grad():
             keep = min(AVERAGED, (step + 1) / (step + 20))
             for mean, value in zip(average.parameters(), net.parameters(), strict=True):
@@ -84,6 +89,7 @@ def train(args: argparse.Namespace) -> None:
         if spent - saved > SAVE_EVERY:
             save(args, net, average, optimizer, step, spent)
             saved = spent
+    scenes.close()
     save(args, net, average, optimizer, step, spent)
     print(f"gain, dB by radius: {validate(average, args.device)}", flush=True)
 
@@ -94,19 +100,57 @@ def rate(step: int, part: float) -> float:
     return falling * min(1, (step + 1) / WARM_UP)
 
 
-def batch(args: argparse.Namespace, step: int) -> list[Tensor]:
-    """Pictures of random scenes among the recent ones: photo, CoC as told, validity, sharp, and the scenes'
-    true CoC. The two photos of a scene follow each other."""
-    rng = np.random.default_rng((args.seed, 2, step))
-    first = step * args.scenes // ECHOES
-    numbers = first + rng.choice(RECENT, args.scenes, replace=False)
-    samples = [sample(scene(args.seed, int(number)), rng) for number in numbers]
-    return [torch.cat(parts).to(args.device) for parts in zip(*samples, strict=True)]
+class Scenes:
+    """Scenes by number; those that come next are made by other processes, where there are any.
+
+    A process makes `CHUNK` scenes after each other, because they share textures.
+    """
+
+    def __init__(self, seed: int, workers: int) -> None:
+        self.seed, self.workers = seed, workers
+        self.pool = ProcessPoolExecutor(workers, get_context("spawn")) if workers else None
+        self.chunks: dict[int, Future[list[Shots]]] = {}
+
+    def __getitem__(self, number: int) -> Shots:
+        if self.pool is None:
+            return scene(self.seed, number)
+        return self.chunks[number // CHUNK].result()[number % CHUNK]
+
+    def prepare(self, first: int) -> None:
+        """Scenes from `first` on will be wanted, earlier ones no more."""
+        if self.pool is None:
+            return
+        wanted = range(first // CHUNK, (first + RECENT) // CHUNK + 1 + self.workers)
+        kept = {place: chunk for place, chunk in self.chunks.items() if place in wanted}
+        for place in wanted:
+            if place not in kept:
+                kept[place] = self.pool.submit(_some_scenes, self.seed, place * CHUNK, CHUNK, SIZE)
+        self.chunks = kept
+
+    def close(self) -> None:
+        if self.pool is not None:
+            self.pool.shutdown(cancel_futures=True)
+
+
+def _some_scenes(seed: int, first: int, count: int, size: int) -> list[Shots]:
+    torch.set_num_threads(1)
+    return [photograph_scene(seed, number, size) for number in range(first, first + count)]
 
 
 @lru_cache(maxsize=2 * RECENT)
 def scene(seed: int, number: int) -> Shots:
     return photograph_scene(seed, number, SIZE)
+
+
+def batch(args: argparse.Namespace, scenes: Scenes, step: int) -> list[Tensor]:
+    """Pictures of random scenes among the recent ones: photo, CoC as told, validity, sharp, and the scenes'
+    true CoC. The two photos of a scene follow each other."""
+    rng = np.random.default_rng((args.seed, 2, step))
+    first = step * args.scenes // ECHOES
+    scenes.prepare(first)
+    numbers = first + rng.choice(RECENT, args.scenes, replace=False)
+    samples = [sample(scenes[int(number)], rng) for number in numbers]
+    return [torch.cat(parts).to(args.device) for parts in zip(*samples, strict=True)]
 
 
 def sample(shots: Shots, rng: np.random.Generator) -> tuple[Tensor, ...]:
@@ -122,7 +166,13 @@ def sample(shots: Shots, rng: np.random.Generator) -> tuple[Tensor, ...]:
             if rng.random() < 0.3:  # a place where nobody knows
                 top, left, height, width = rng.integers(8, SIZE // 2, 4)
                 validity[place, top : top + height, left : left + width] = 0
-    parts = (shots.photos, told[:, None], validity[:, None], shots.sharp.expand(2, -1, -1, -1), shots.coc[:, None])
+    parts = (
+        shots.photos,
+        told[:, None],
+        validity[:, None],
+        shots.sharp.expand(2, -1, -1, -1),
+        shots.coc[:, None],
+    )
     turns, mirrored = int(rng.integers(4)), rng.random() < 0.5
     turned = [part.rot90(turns, (2, 3)) for part in parts]
     return tuple(part.flip(3) if mirrored else part for part in turned)
@@ -146,8 +196,8 @@ def losses(
     sharp: Float[Tensor, "B 3 H W"],
     coc: Float[Tensor, "B H W"],
 ) -> dict[str, Tensor]:
-    """The terms, weighted. Light is compared by its square root, which is near to what the eye sees; its slope is
-    kept finite in the dark."""
+    """The terms, weighted. Light is compared by its square root, which is near to what the eye sees; its
+    slope is kept finite in the dark."""
     seen, truth = (result.light + 1e-4).sqrt(), (sharp + 1e-4).sqrt()
     difference = seen - truth
     slopes = difference.diff(dim=2).abs().mean() + difference.diff(dim=3).abs().mean()
@@ -178,11 +228,11 @@ def validate(net: DeblurNet, device: str) -> str:
             validity = torch.full_like(shots.coc, known)
             result = net(shots.photos.to(device), shots.coc.to(device), validity.to(device)).light.cpu()
             after = (to_srgb(result.clamp(0, 1)) - sharp).square().mean(1)
-            for place, (low, high) in enumerate(zip(RADII, RADII[1:], strict=False)):
+            for place, (low, high) in enumerate(pairwise(RADII)):
                 inside = (radius >= low) & (radius < high)
                 sums[known, place] += torch.stack([(before * inside).sum(), (after * inside).sum()])
     gains = 10 * (sums[..., 0] / sums[..., 1]).log10()
-    bins = [f"{low:g}-{high:g}" for low, high in zip(RADII, RADII[1:], strict=False)]
+    bins = [f"{low:g}-{high:g}" for low, high in pairwise(RADII)]
     told, blind = (
         " ".join(f"{name}: {gain:.2f}" for name, gain in zip(bins, row.tolist(), strict=True))
         for row in gains.flip(0)

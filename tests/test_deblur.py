@@ -187,10 +187,10 @@ def test_bad_input_is_named(tmp_path: Path) -> None:
         network(light, torch.full((16, 24), math.nan), torch.ones(16, 24, dtype=torch.bool))
     with pytest.raises(InputError, match="`light` must be finite"):
         network(light - 1, torch.zeros(16, 24))
-    with pytest.raises(InputError, match="missing.safetensors"):
+    with pytest.raises(InputError, match=r"missing\.safetensors"):
         load_deblurrer(tmp_path / "missing.safetensors")
     (tmp_path / "text.safetensors").write_text("no weights")
-    with pytest.raises(InputError, match="text.safetensors"):
+    with pytest.raises(InputError, match=r"text\.safetensors"):
         load_deblurrer(tmp_path / "text.safetensors")
     save_file({"other": torch.ones(3)}, tmp_path / "other.safetensors")
     with pytest.raises(InputError, match="does not hold weights of this version's DeblurNet"):

@@ -1,4 +1,4 @@
-"""The scenes that DeblurNet learns from, and its training (scripts/deblur_pairs.py, scripts/train_deblur.py)."""
+"""The scenes that DeblurNet learns from, and its training (scripts/deblur_pairs.py, train_deblur.py)."""
 
 import argparse
 import sys
@@ -80,7 +80,7 @@ def test_files_have_noise_and_eight_bits() -> None:
 
 
 def arguments(out: Path, minutes: float) -> argparse.Namespace:
-    return argparse.Namespace(out=out, minutes=minutes, seed=0, scenes=1, device="cpu")
+    return argparse.Namespace(out=out, minutes=minutes, seed=0, scenes=1, workers=0, device="cpu")
 
 
 def test_training_learns_saves_and_goes_on(
@@ -103,6 +103,19 @@ def test_training_learns_saves_and_goes_on(
     assert all(torch.equal(weights[name], average[name].half()) for name in average)
     assert load_deblurrer(tmp_path / "deblur.safetensors").facts["training"]["steps"] == second["step"]
     training.scene.cache_clear()
+
+
+def test_other_processes_make_the_same_scenes(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (("SIZE", 32), ("CHUNK", 1), ("RECENT", 2)):
+        monkeypatch.setattr(training, name, value)
+    scenes = training.Scenes(0, workers=1)
+    scenes.prepare(5)
+    made = [scenes[number] for number in (5, 6)]
+    scenes.prepare(6)
+    scenes.close()
+    assert sorted(scenes.chunks) == [6, 7, 8, 9]
+    for number, shots in zip((5, 6), made, strict=True):
+        assert torch.equal(shots.photos, pairs.photograph_scene(0, number, 32).photos)
 
 
 def test_the_rate_rises_and_falls() -> None:

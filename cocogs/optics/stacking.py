@@ -1,9 +1,11 @@
 """Photos of one place at several focus distances must agree: stacked, they show everything sharp.
 
-Where each pixel is taken from the photo that is focused nearest to it, the stack of a bracket is the sharp picture:
-to 76 dB in simulated brackets, but only to 27 dB within 10 px of where one thing hides another, because light of
-blurred things nearby comes in (docs/deblur-net.md). The identity needs no truth, so it judges methods on real brackets, and
-trains them. Its source: Wang et al., DiffCamera, arXiv 2509.26599, 2025, whose version has no mask.
+Each pixel is taken from the photo that is focused nearest to it. In simulated brackets the stack is the
+sharp picture to 76 dB, but only to 27 dB within 10 px of where one thing hides another: there, light of
+blurred things comes in. The identity needs no truth, so it judges methods on real brackets, and trains
+them.
+
+Its source is DiffCamera (arXiv 2509.26599, 2025), whose version has no mask.
 """
 
 from typing import NamedTuple

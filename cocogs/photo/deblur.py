@@ -1,7 +1,7 @@
 """Blur of a known size taken away from a photo, by DeblurNet (`deblur_net.py`; docs/deblur-net.md).
 
-The photo is worked on in tiles, so that memory does not grow with it. Where nothing is blurred it comes back bit for
-bit.
+The photo is worked on in tiles, so that memory does not grow with it. Where nothing is blurred it comes
+back bit for bit.
 """
 
 import hashlib
@@ -18,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 from torch.nn import functional as F
 
-from cocogs.errors import InputError
+from cocogs.errors import InputError, reason_of
 from cocogs.optics.lens import PhotoLens
 from cocogs.photo.deblur_net import MULTIPLE, DeblurNet
 
@@ -34,8 +34,8 @@ class Deblurring:
 
     Args:
         light: linear, >= 0; the photo itself, bit for bit, where no blur reaches.
-        confidence: in [0, 1]. 1 where the photo was left as it is because it was sharp, 0 where its blur is wider
-            than the network has learned; between, 1/2 means an expected error of 5 of 255.
+        confidence: in [0, 1]. 1 where the photo was left as it is because it was sharp, 0 where its blur is
+            wider than the network has learned; between, 1/2 means an expected error of 5 of 255.
     """
 
     light: Float[Tensor, "3 H W"]
@@ -47,8 +47,8 @@ class Deblurrer:
     """The network with its weights.
 
     Args:
-        facts: for the JSON beside a result: network, file and SHA-256 of the weights, how they were trained. Its
-            `learned` says that detail is the network's guess.
+        facts: for the JSON beside a result: network, file and SHA-256 of the weights, how they were trained.
+            Its `learned` says that detail is the network's guess.
     """
 
     net: DeblurNet
@@ -64,8 +64,8 @@ class Deblurrer:
 
         Args:
             light: linear, of a photo.
-            coc: signed diameters of the circles of confusion, px, of at most some `WIDEST` px: what is wider is
-                left as it is. None: known nowhere, which takes away little (docs/deblur-net.md).
+            coc: signed diameters of the circles of confusion, px. What is wider than `WIDEST` is left as it is,
+                more and more. None: known nowhere, which takes away little (docs/deblur-net.md).
             known: where `coc` is right; its values elsewhere do not matter. None: where it is finite.
 
         Raises:
@@ -78,8 +78,9 @@ class Deblurrer:
             for inner, outer, place in _tiles(*coc.shape):
                 if not bool(coc[outer].any()) and bool(known[outer].all()):
                     continue  # sharp
-                sharper, sure = _whole(net, light[:, *outer], coc[outer], known[outer])
-                result[:, *inner], confidence[inner] = sharper[:, *place], sure[place]
+                sharper, sure = _whole(net, light[(slice(None), *outer)], coc[outer], known[outer])
+                result[(slice(None), *inner)] = sharper[(slice(None), *place)]
+                confidence[inner] = sure[place]
         return Deblurring(result, confidence)
 
     def by_depth(
@@ -117,10 +118,14 @@ def load_deblurrer(weights: Path = SHIPPED) -> Deblurrer:
         net = DeblurNet()
         net.load_state_dict(tensors)
     except (OSError, SafetensorError) as error:
-        raise InputError(f"{weights} cannot be read as weights ({error}): install cocogs again.") from error
+        raise InputError(
+            f"{weights} cannot be read as weights ({reason_of(error)}): leave `weights` out, or restore the "
+            "file."
+        ) from error
     except (RuntimeError, ValueError) as error:
         raise InputError(
-            f"{weights} does not hold weights of this version's DeblurNet: make them by scripts/train_deblur.py."
+            f"{weights} does not hold weights of this version's DeblurNet: leave `weights` out, or make them "
+            "by scripts/train_deblur.py."
         ) from error
     facts = {"network": "DeblurNet", "weights": weights.name, "weights_sha256": digest}
     net.eval().requires_grad_(False)
@@ -135,8 +140,8 @@ def _checked(
     for name, given in (("coc", coc), ("known", known)):
         if given is not None and tuple(given.shape) != size:
             raise InputError(
-                f"`{name}` has {given.shape[-1]}x{given.shape[-2]} values, the photo {size[1]}x{size[0]} pixels: "
-                "give one value per pixel."
+                f"`{name}` has {given.shape[-1]}x{given.shape[-2]} values, the photo {size[1]}x{size[0]} "
+                "pixels: give one value per pixel."
             )
     if not bool(light.isfinite().all()) or bool((light < 0).any()):
         raise InputError("`light` must be finite and at least 0 in every pixel: it is linear light.")
@@ -159,8 +164,8 @@ def _tiles(height: int, width: int) -> Iterator[tuple[Box, Box, Box]]:
 
 
 def _cuts(length: int) -> Iterator[tuple[slice, slice, slice]]:
-    """The same along one side. All tiles of a long side are `TILE` wide and begin at multiples of `MULTIPLE`, as
-    the network's coarser pictures do."""
+    """The same along one side. Tiles are at most `TILE` wide and begin at multiples of `MULTIPLE`, as the
+    network's coarser pictures do."""
     start = 0
     while start < length:
         first = max(0, start - OVERLAP)

@@ -1,9 +1,9 @@
 """DeblurNet: a small network that takes away the blur of a known circle of confusion (CoC).
 
-What is known is computed, what is not is learned. Known is the disc that spread each point: two Wiener filters, one
-that trusts the picture and one that expects noise, undo discs of every width, and each pixel takes what the
-filters of its own CoC say. A U-Net sees the picture, both answers and the CoC. It weighs the answers in every pixel,
-adds what it learned, and says how far off it expects to be.
+What is known is computed, what is not is learned. Known is the disc that spread each point. Two Wiener
+filters, one that trusts the picture and one that expects noise, undo discs of every width, and each pixel
+takes what the filters of its own CoC say. A U-Net sees the picture, both answers and the CoC. It weighs the
+answers in every pixel, adds what it learned, and says how far off it expects to be.
 
 Wiener filters as inputs of a network: Dong et al., Deep Wiener Deconvolution, NeurIPS 2020; theirs are of
 one blur for the whole picture, and act on learned features.
@@ -22,11 +22,11 @@ WIDEST = 24  # px, of circles of confusion that the network has learned
 FADED = 32  # px; from here on the picture is left as it is
 WIDTHS = 64, 96  # channels at quarter and eighth size
 MULTIPLE = 8  # both sides of a picture must be
-# Noise over signal at a frequency of one cycle per px, in power. It falls with frequency squared towards 0, as the
-# spectrum of natural pictures rises.
+# Noise over signal at a frequency of one cycle per px, in power. It falls with frequency squared towards 0,
+# as the spectrum of natural pictures rises.
 NOISE = 0.02, 0.3
 FIRST_SHARES = 0.4, 0.4  # of the filters' answers, before training
-AROUND = 2
+AROUND = 2  # cells of 4x4 px, of the neighbourhood in which the CoC's spread is told
 AROUND_PICTURE = 2 * WIDEST  # px, at least, from a picture's end to its start as the filters see it
 SCALE = 12.0  # px, of what the network sees of a CoC
 CLEAR = 0.5  # px of blur radius at which half of the network's change counts
@@ -143,8 +143,8 @@ def spread(coc: Float[Tensor, "B H W"]) -> Float[Tensor, "B 1 h w"]:
 def undone(light: Float[Tensor, "B 3 H W"], coc: Float[Tensor, "B H W"]) -> list[Float[Tensor, "B 3 H W"]]:
     """The pictures with the blur of each pixel's CoC undone by Wiener filters, one for each `NOISE`.
 
-    Filters are of whole px of diameter; between them, pixels take shares of two. Wider than `WIDEST` counts as
-    `WIDEST`.
+    Filters are of whole px of diameter; between them, pixels take shares of two. Wider than `WIDEST` counts
+    as `WIDEST`.
     """
     pairs = [_undone(*picture) for picture in zip(light, coc.abs().clamp_max(WIDEST), strict=True)]
     return list(torch.stack(pairs, 1))
@@ -165,7 +165,8 @@ def _undone(light: Float[Tensor, "3 H W"], diameter: Float[Tensor, "H W"]) -> Fl
 
 
 def _periodic(light: Float[Tensor, "..."], side: int) -> Float[Tensor, "..."]:
-    """The picture, made longer so that its end leads back to its start, to a length that is quick to transform."""
+    """The picture, made longer so that its end leads back to its start, to a length that is quick to
+    transform. Without, filters ring far into the picture."""
     length = light.shape[side]
     more = -(-(length + AROUND_PICTURE) // 32) * 32 - length
     way = torch.arange(1, more + 1, device=light.device) / (more + 1)
