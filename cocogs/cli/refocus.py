@@ -58,6 +58,8 @@ class Refocus:
     ] = None
     """How the photo was taken: sharp everywhere, by a camera as `cocogs calibrate` describes it, or at an
     f-number and a focus, such as 2.8@1.5m or 2.8@40%,60%. Only the difference of blur is added."""
+    keep_blur: bool = False
+    """Do not take blur away by the network: what is more blurred than it shall be stays so, and is marked."""
     size: Annotated[str | None, arg(metavar="W", help_behavior_hint="(default: as the photo)")] = None
     """Width of the picture in px."""
     frames: Annotated[int | None, arg(metavar="N", help_behavior_hint="(default: 96)")] = None

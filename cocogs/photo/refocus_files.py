@@ -9,8 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
+from torch.nn import functional as F
 
 from cocogs.device import choose_device
 from cocogs.errors import InputError, check_number
@@ -21,9 +22,10 @@ from cocogs.io.pictures import check_speed, check_writer, write_film, write_pict
 from cocogs.io.progress import Progress, Say
 from cocogs.optics.lens import Lens, focus_between
 from cocogs.optics.light import srgb_curve
+from cocogs.photo.deblur import load_deblurrer
 from cocogs.photo.depth import PictureDepth, find_depth
 from cocogs.photo.lenses import PhotoCamera, find_camera, focus_distance
-from cocogs.photo.refocus import DepthPhoto, Refocused
+from cocogs.photo.refocus import Deblur, DepthPhoto, Refocused
 from cocogs.photo.slices import light_of_codes
 from cocogs.render.options import (
     BRIGHTEST,
@@ -40,6 +42,8 @@ from cocogs.render.options import (
 STILLS = {"png": 0, "tif": 0, "tiff": 0, "exr": 0, "jpg": 8, "jpeg": 8}
 """Endings of single pictures, and how many bits they have at most; 0: no matter."""
 TICKS = 100  # of a progress bar
+TRUSTED = 0.5  # confidence from which the network's picture is taken
+AROUND = 64  # px
 
 
 @dataclass(frozen=True)
@@ -60,6 +64,7 @@ class RefocusOptions:
     depth: str | None = None
     depth_kind: str | None = None
     source: str | None = None
+    keep_blur: bool = False
     size: str | None = None
     frames: int | None = None
     fps: float | None = None
@@ -153,8 +158,28 @@ def refocus_photo(options: RefocusOptions, say: Say = print) -> list[Path]:
     if kind in FILMS:
         return [_film(options, photo, lenses, kind, say)]
     with Progress("Refocusing", TICKS, say, patience=2) as progress:
-        refocused = photo.picture.refocused(lenses[0], check=_ticking(progress))
+        refocused = photo.picture.refocused(lenses[0], _deblur(options), _ticking(progress))
     return _write(options, photo, lenses[0], refocused, say)
+
+
+def _deblur(options: RefocusOptions) -> Deblur | None:
+    """What takes blur away, unless the user wants none of it."""
+    if options.keep_blur:
+        return None
+
+    def by_network(light: Tensor, coc: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
+        done = load_deblurrer()(light, torch.where(_around(wanted), coc, 0))
+        return done.light, done.confidence >= TRUSTED
+
+    return by_network
+
+
+def _around(places: Bool[Tensor, "H W"]) -> Bool[Tensor, "H W"]:
+    """Places and at least `AROUND` px around them: the rest of a photo need not pass through the network."""
+    blocks = F.max_pool2d(places[None, None].float(), AROUND, ceil_mode=True)
+    wide = F.max_pool2d(blocks, 3, stride=1, padding=1)
+    height, width = places.shape
+    return F.interpolate(wide, scale_factor=AROUND, mode="nearest")[0, 0, :height, :width] > 0
 
 
 def _checked_kind(options: RefocusOptions) -> str:
@@ -239,14 +264,15 @@ def _film(options: RefocusOptions, photo: OpenedPhoto, lenses: list[Lens], kind:
     """Frame after frame beside the film, joined when all are there."""
     folder = options.out.with_name(f"{options.out.name}.frames")
     frames = [folder / f"frame_{index:05d}.png" for index in range(len(lenses))]
-    refused = 0.0
+    refused, deblurred, deblur = 0.0, 0.0, _deblur(options)
     with alone_in(folder):
         try:
             with Progress("Refocusing", len(lenses), say, patience=2) as progress:
                 for lens, frame in zip(lenses, frames, strict=True):
-                    refocused = photo.picture.refocused(lens)
+                    refocused = photo.picture.refocused(lens, deblur)
                     write_png(encoded(refocused), frame)
                     refused = max(refused, float(refocused.refused.float().mean()))
+                    deblurred = max(deblurred, float(refocused.deblurred.float().mean()))
                     progress.add(1)
             write_film(frames, options.fps or FPS, options.out)
         finally:
@@ -255,7 +281,7 @@ def _film(options: RefocusOptions, photo: OpenedPhoto, lenses: list[Lens], kind:
     with suppress(OSError):
         folder.rmdir()
     _tell_refused(refused, say)
-    _write_facts(options, photo, lenses, refused, 0.0)
+    _write_facts(options, photo, lenses, refused, deblurred)
     return options.out
 
 
@@ -307,7 +333,7 @@ def _write_facts(
         "invented": {
             "hidden_parts": "filled from their neighbourhood",
             "deblurred_share": deblurred,
-            "generative": False,
+            "deblurred_by": load_deblurrer().facts if deblurred else None,
         },
         "too_blurred_share": refused,
         "notes": [*depth.warnings, *camera.notes],
