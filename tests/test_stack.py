@@ -180,10 +180,11 @@ def test_few_slices_are_enough(count: int) -> None:
 
 
 def test_fusing_one_picture_gives_it_back() -> None:
-    light = to_linear(textured(3, 64, 80)).expand(4, 3, 64, 80)
-    there = torch.ones(4, 64, 80, dtype=torch.bool)
+    codes = torch.randint(256, (1, 3, 64, 80), dtype=torch.uint8).expand(4, 3, 64, 80)
+    curve, there = torch.linspace(0, 1, 256), torch.ones(4, 64, 80, dtype=torch.bool)
+    light = codes / 255
     torch.testing.assert_close(by_pyramid(light, there), light[0], atol=1e-5, rtol=0)
-    torch.testing.assert_close(by_map(light, torch.full((64, 80), 1.3)), light[0])
+    torch.testing.assert_close(by_map(codes, curve, torch.full((64, 80), 1.3)), light[0])
 
 
 def test_a_pyramid_takes_nothing_from_where_a_slice_does_not_reach() -> None:
@@ -194,10 +195,10 @@ def test_a_pyramid_takes_nothing_from_where_a_slice_does_not_reach() -> None:
 
 
 def test_retouching_takes_slices_and_keeps_the_rest() -> None:
-    light = torch.stack([torch.full((3, 40, 40), value) for value in (0.1, 0.5, 0.9)])
+    codes = torch.stack([torch.full((3, 40, 40), value) for value in (1, 5, 9)])
     labels = torch.zeros(40, 40, dtype=torch.int64)
     labels[:20] = 3
-    done = retouched(torch.full((3, 40, 40), 0.2), light, labels)
+    done = retouched(torch.full((3, 40, 40), 0.2), codes, torch.arange(10) / 10, labels)
     torch.testing.assert_close(done[:, :14], torch.full((3, 14, 40), 0.9))
     torch.testing.assert_close(done[:, 26:], torch.full((3, 14, 40), 0.2))
 

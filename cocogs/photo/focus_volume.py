@@ -27,7 +27,8 @@ class SharpSlices:
 
     Args:
         index: between 0 and the number of slices - 1; between two slices where sharpness says so.
-        confidence: in [0, 1]; 0 where no slice is sharper than others, or where the surroundings decided.
+        confidence: in [0, 1]; 0 where no slice is sharper than others, or where the surroundings decided;
+            less where some slices show nothing.
     """
 
     index: Float[Tensor, "H W"]
@@ -62,7 +63,8 @@ def find_sharp_slices(
     least = _matched(cost).argmin(0)
     same = (least - cost.argmin(0)).abs() <= 1
     index = _between(gaussian_blur(cost, WINDOW), least)
-    return SharpSlices(index, torch.where(same, 1 - (-typical).exp(), torch.zeros_like(typical)))
+    confidence = (1 - (-typical).exp()) * there.to(cost).mean(0)
+    return SharpSlices(index, torch.where(same, confidence, torch.zeros_like(typical)))
 
 
 def _matched(cost: Float[Tensor, "S H W"]) -> Float[Tensor, "S H W"]:

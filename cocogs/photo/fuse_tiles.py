@@ -94,10 +94,16 @@ def fuse(
             codes = slices.tile(*wide)
             there = torch.from_numpy(np.stack([reach(one, (height, width), *wide) for one in transforms]))
             found = find_sharp_slices(sharpness(_grey(codes)), there, noise)
-            light = curve[torch.from_numpy(codes.astype(np.int32))].movedim(-1, 1)
-            fused = by_map(light, found.index) if method == "depth" else by_pyramid(light, there)
+            # torch takes nothing out of uint16.
+            values = torch.from_numpy(codes if codes.dtype == np.uint8 else codes.astype(np.int32)).movedim(
+                -1, 1
+            )
+            if method == "depth":
+                fused = by_map(values, curve, found.index)
+            else:
+                fused = by_pyramid(curve[values.int()], there)
             if labels is not None:
-                fused = retouched(fused, light, torch.from_numpy(labels[wide]))
+                fused = retouched(fused, values, curve, torch.from_numpy(labels[wide]))
             encoded = to_srgb(fused.clamp(0, 1))[(slice(None), *inner)].movedim(0, -1)
             pixels[place] = from_float(encoded.numpy(), slices.dtype)
             index[place], confidence[place] = found.index[inner], found.confidence[inner]

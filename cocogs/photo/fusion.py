@@ -4,24 +4,32 @@ Both add up linear light.
 """
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Integer, Shaped
 from torch import Tensor
 from torch.nn import functional as F
 
 from cocogs.optics.sharpness import gaussian_blur
 
 LEVELS = 4  # of the pyramid, above its base
-MARGIN = 64  # px around a tile that decide about its pixels, too; a multiple of 2^LEVELS
+MARGIN = 48  # px around a tile that decide about its pixels, too; a multiple of 2^LEVELS
 PYRAMID_WINDOW = 2.0  # px of each level over which its contrast is averaged
 MIXED = 2.0  # half of the way between two slices is a mixture; 1 would blur more, 10 keep more noise
 FEATHER = 1.5  # px; standard deviation of the border of what a user retouched
 
 
-def by_map(light: Float[Tensor, "S 3 H W"], index: Float[Tensor, "H W"]) -> Float[Tensor, "3 H W"]:
-    """Each pixel from the slice nearest to its `index`, or, halfway between two, from both."""
-    lower = index.floor().clamp(0, len(light) - 2).long()
+def by_map(
+    codes: Integer[Tensor, "S 3 H W"], curve: Float[Tensor, " V"], index: Float[Tensor, "H W"]
+) -> Float[Tensor, "3 H W"]:
+    """Each pixel from the slice nearest to its `index`, or, halfway between two, from both.
+
+    Args:
+        codes: pixel values.
+        curve: the light of each.
+    """
+    lower = index.floor().clamp(0, len(codes) - 2).long()
     part = (MIXED * (index - lower - 0.5) + 0.5).clamp(0, 1)
-    return _taken(light, lower) * (1 - part) + _taken(light, lower + 1) * part
+    one, other = (curve[_taken(codes, lower + k).int()] for k in (0, 1))
+    return one * (1 - part) + other * part
 
 
 def by_pyramid(light: Float[Tensor, "S 3 H W"], there: Bool[Tensor, "S H W"]) -> Float[Tensor, "3 H W"]:
@@ -47,21 +55,25 @@ def by_pyramid(light: Float[Tensor, "S 3 H W"], there: Bool[Tensor, "S H W"]) ->
 
 
 def retouched(
-    picture: Float[Tensor, "3 H W"], light: Float[Tensor, "S 3 H W"], labels: Int[Tensor, "H W"]
+    picture: Float[Tensor, "3 H W"],
+    codes: Integer[Tensor, "S 3 H W"],
+    curve: Float[Tensor, " V"],
+    labels: Integer[Tensor, "H W"],
 ) -> Float[Tensor, "3 H W"]:
     """The picture with other slices where a user asked for them.
 
     Args:
+        codes, curve: as in `by_map`.
         labels: numbers of slices, from 1; 0 leaves the picture as it is.
     """
     for number in labels.unique().tolist():
         if number:
             part = gaussian_blur((labels == number)[None].to(picture), FEATHER)[0]
-            picture = picture + part * (light[number - 1] - picture)
+            picture = picture + part * (curve[codes[number - 1].int()] - picture)
     return picture
 
 
-def _taken(values: Float[Tensor, "S 3 H W"], index: Int[Tensor, "H W"]) -> Float[Tensor, "3 H W"]:
+def _taken(values: Shaped[Tensor, "S 3 H W"], index: Integer[Tensor, "H W"]) -> Shaped[Tensor, "3 H W"]:
     return torch.gather(values, 0, index[None, None].expand(1, 3, -1, -1))[0]
 
 
