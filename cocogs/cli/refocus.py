@@ -20,7 +20,7 @@ class Refocus:
     """A photo: JPEG, PNG, TIFF, WebP, HEIC, AVIF or RAW."""
     out: Annotated[Path, arg(metavar="PICTURE|FILM")]
     """The picture (.png, .tif, .jpg or .exr), or a film (.mp4 or .gif) with --focus-pull or --sweep. What is
-    known of it goes into a .json of the same name."""
+    known of it goes into NAME.refocus.json."""
     focus_at: Annotated[str | None, arg(metavar="X,Y", help_behavior_hint="(default: none)")] = None
     """Focus on what lies at this point: pixels from the upper left corner, or per cent such as 40%,60%."""
     focus: Annotated[str | None, arg(metavar="1.2m|1.5x|inf", help_behavior_hint="(default: none)")] = None

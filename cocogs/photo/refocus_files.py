@@ -41,6 +41,7 @@ from cocogs.render.options import (
 
 STILLS = {"png": 0, "tif": 0, "tiff": 0, "exr": 0, "jpg": 8, "jpeg": 8}
 """Endings of single pictures, and how many bits they have at most; 0: no matter."""
+FACTS = ".refocus.json"  # of a picture's name, instead of its ending
 TICKS = 100  # of a progress bar
 TRUSTED = 0.5  # confidence from which the network's picture is taken
 AROUND = 64  # px
@@ -298,9 +299,12 @@ def _write(
     refused, deblurred = (float(mask.float().mean()) for mask in (refocused.refused, refocused.deblurred))
     _tell_refused(refused, say)
     for mask, what in ((refocused.refused, "too_blurred"), (refocused.deblurred, "deblurred")):
+        path = options.out.with_name(f"{options.out.stem}_{what}.png")
         if bool(mask.any()):
-            paths.append(options.out.with_name(f"{options.out.stem}_{what}.png"))
-            write_png(mask.float().cpu(), paths[-1])
+            paths.append(path)
+            write_png(mask.float().cpu(), path)
+        else:
+            path.unlink(missing_ok=True)  # of an earlier call
     write_picture(encoded(refocused), options.out, bits, photos.exif_for_copy(options.photo))
     _write_facts(options, photo, [lens], refused, deblurred)
     return paths
@@ -317,7 +321,7 @@ def _tell_refused(share: float, say: Say) -> None:
 def _write_facts(
     options: RefocusOptions, photo: OpenedPhoto, lenses: list[Lens], refused: float, deblurred: float
 ) -> None:
-    """NAME.json beside the picture: what was measured, assumed and invented."""
+    """NAME.refocus.json beside the picture: what was measured, assumed and invented."""
     depth, camera = photo.depth, photo.camera
     taken = camera.taken
     facts = {
@@ -338,4 +342,4 @@ def _write_facts(
         "too_blurred_share": refused,
         "notes": [*depth.warnings, *camera.notes],
     }  # fmt: skip
-    write_text(options.out.with_suffix(".json"), json.dumps(facts, indent=1) + "\n")
+    write_text(options.out.with_suffix(FACTS), json.dumps(facts, indent=1) + "\n")
