@@ -20,8 +20,9 @@ FREE_PORT = "(default: the first free one from 8080 on)"
 
 @dataclass
 class View:
-    """Look at a trained scene in the browser: move, set focus and aperture, compare with the photos. Or
-    refocus a single photo there, by clicks."""
+    """Look at a trained scene in the browser: move, set focus and aperture, compare with the photos.
+
+    A single photo with a depth map is refocused there by clicks."""
 
     scene: Annotated[Positional[Path], arg(metavar="RUN|SCENE.ply|PHOTO")]
     """The folder that `cocogs train --out` wrote, or a .ply of 3D Gaussians, whose cameras and lens are read

@@ -2,6 +2,7 @@
 was is a key away."""
 
 import io
+import os
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -27,6 +28,7 @@ from cocogs.viewer.panel import (
     FULL_TURN,
     HIGHLIGHTS_HINT,
     ROUND,
+    SMALLEST_OPENING,
     STOP_HINT,
 )
 from cocogs.viewer.request import PHOTO, REFOCUSED
@@ -35,7 +37,7 @@ from cocogs.viewer.server import Page
 from cocogs.viewer.session import COARSE_QUALITY, STILL_QUALITY
 
 LARGEST_SIDE = 1280  # px of the picture on the screen; larger ones take more than a second on two cores
-F_NUMBERS = 0.95, 22.0
+F_NUMBERS = 0.95, SMALLEST_OPENING
 START_F_NUMBER = 2.8
 MOST_APERTURE = 4.0  # times the photo's own
 CROWDED = 0.01  # of the photo: if so much keeps more blur than asked for, the visitor is told
@@ -201,9 +203,7 @@ class PhotoPanel:
         with gui.add_folder("Picture"):
             self._add_saving()
         with gui.add_folder("Depth and lens"):
-            depth, camera = session.photo.depth, session.photo.camera
-            source = depth.source[:1].upper() + depth.source[1:]
-            gui.add_markdown("\n\n".join([f"Depth: {source}.", *depth.warnings, *camera.notes]))
+            gui.add_markdown(told(session.photo))
         self.sync()
 
     def sync(self) -> None:
@@ -221,7 +221,7 @@ class PhotoPanel:
     def _add_focus(self) -> Dial:
         depth, set_lens = self._session.photo.depth, self._session.turn_lens
         near, far = distances(self._session.photo)
-        unit = {METRES: " (m)", None: " (× typical)"}.get(depth.unit, "")
+        unit = {METRES: " (m)", None: " (×)"}.get(depth.unit, "")
         return Dial(
             self._gui, f"Focus{unit}", CLICK_HINT, (near, far), lambda lens: lens.focus_distance,
             lambda distance: set_lens(focus_distance=distance), self._session.lens,
@@ -273,6 +273,13 @@ class PhotoPanel:
                 self._session.save_picture()
             finally:
                 save.disabled = False
+
+
+def told(photo: OpenedPhoto) -> str:
+    """Where depth and lens come from and what was assumed, without the folder that the photo lies in."""
+    source = photo.depth.source[:1].upper() + photo.depth.source[1:]
+    text = "\n\n".join([f"Depth: {source}.", *photo.depth.warnings, *photo.camera.notes])
+    return text.replace(f"{photo.path.parent}{os.sep}", "")
 
 
 def photo_page(photo: OpenedPhoto, host: str, port: int) -> Page[PhotoSession]:

@@ -9,7 +9,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 import viser
@@ -29,6 +29,7 @@ ADVICE = "give an address of this one, or leave `host` out"
 PANEL_WIDTH = 340  # px
 
 
+@runtime_checkable
 class Visitor(Protocol):
     """The state of one visitor."""
 
