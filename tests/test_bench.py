@@ -467,3 +467,30 @@ def test_published_figures_are_those_of_the_paper() -> None:
 )
 def test_reason_of_a_failure(code: int, seen: str) -> None:
     assert reason(code, "A trace\ncocogs: error: The photos are gone.").startswith(seen)
+
+
+# ------------------------------------------------------------------------------------------- one photo
+
+
+def test_refocusing_is_measured_against_the_truth(tmp_path: Path, capsys) -> None:
+    suite = tmp_path / "suite"
+    for name, seed in (("one", 1), ("two", 2)):
+        write_tiny_truth(suite / name, seed)
+        (suite / name / "depth").mkdir()
+        depth = np.linspace(1, 4, WIDTH * HEIGHT, dtype=np.float32).reshape(HEIGHT, WIDTH)
+        for path in (suite / name / "images").iterdir():
+            np.save(suite / name / "depth" / f"{path.stem}.npy", depth)
+    assert main(["bench", "refocus", str(suite), "--out", str(tmp_path / "out")]) == 0
+    shown = capsys.readouterr().out
+    assert "| all scenes | layers |" in shown and "| one | untouched |" in shown
+    entries = json.loads((tmp_path / "out" / "refocus.json").read_text())
+    assert len(entries) == 3 * 5 and all(-1 <= entry["blur_correlation"] <= 1 for entry in entries)
+    assert "Scene two" in (tmp_path / "out" / "refocus.html").read_text()
+    shutil.rmtree(suite / "two" / "depth")
+    assert main(["bench", "refocus", str(suite), "--out", str(tmp_path / "out")]) == 2
+    assert str(suite / "two" / "depth") in capsys.readouterr().err
+
+
+def test_a_suite_without_truth_is_told(tmp_path: Path, capsys) -> None:
+    assert main(["bench", "refocus", str(tmp_path), "--out", str(tmp_path / "out")]) == 2
+    assert "holds no truth scene" in capsys.readouterr().err

@@ -149,7 +149,7 @@ def test_the_source_can_be_told(tmp_path: Path) -> None:
     write_camera_file(file, tmp_path / "camera.json")
     given = find_camera(LensFacts(), picture_depth(), str(tmp_path / "camera.json"))
     assert given.own == pytest.approx(0.01) and given.focal_px == pytest.approx(100 / 0.98, rel=1e-3)
-    for bad in ("2", "x@1m", "2@", "2@nowhere", "2@0m"):
+    for bad in ("2", "x@1m", "0@1m", "-2@1m", "2@", "2@nowhere", "2@0m"):
         with pytest.raises(InputError, match="`source` must be"):
             find_camera(LensFacts(), picture_depth(), bad)
 
@@ -165,7 +165,7 @@ def test_a_run_knows_the_lens_of_its_photos() -> None:
         find_camera(LensFacts(), picture_depth("scene units", test_photo), None)
     unknown = find_camera(LensFacts(), picture_depth("scene units", test_photo), "sharp")
     assert unknown.taken is None and unknown.diameter(None, 1.0) == 0.04
-    with pytest.raises(InputError, match="EXIF has none: give `aperture=1.5x`"):
+    with pytest.raises(InputError, match=r"EXIF has none: give `aperture=1\.5x`"):
         unknown.diameter(2.0, None)
 
 
@@ -201,7 +201,7 @@ def test_a_picture_and_what_is_known_of_it(tmp_path: Path, capsys: pytest.Captur
     shown, before = pixels(tmp_path / "o.png"), pixels(photo)
     assert np.abs(shown[:, :35] - before[:, :35]).max() <= 1
     assert shown[10:-10, 60:80].std() < 0.5 * before[10:-10, 60:80].std()
-    facts = json.loads((tmp_path / "o.json").read_text())
+    facts = json.loads((tmp_path / "o.refocus.json").read_text())
     assert facts["lenses"][0]["focus_distance"] == NEAR and facts["depth"]["unit"] == "m"
     assert facts["invented"]["deblurred_share"] == 0 and facts["too_blurred_share"] == 0
     assert "50 mm on full frame" in capsys.readouterr().out
@@ -221,11 +221,23 @@ def test_a_defocused_photo_keeps_the_blur_that_it_has_too_much(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     photo = write_photo(tmp_path)
-    options = ["--source", "0.5@10%,50%", "--focus-at", "90%,50%", "--f-number", "2"]
+    options = ["--source", "0.5@10%,50%", "--focus-at", "90%,50%", "--f-number", "2", "--keep-blur"]
     assert refocus(photo, tmp_path / "o.jpg", *options) == 0
     mask = pixels(tmp_path / "o_too_blurred.png")
     assert mask[:, 50:].min() == 255 and mask[:, :40].max() == 0
     assert "is more blurred than it was to become" in capsys.readouterr().out
+
+
+def test_a_network_takes_blur_away_and_is_named(tmp_path: Path) -> None:
+    photo = write_photo(tmp_path)
+    options = ["--source", "4@10%,50%", "--focus-at", "90%,50%", "--f-number", "8"]
+    assert refocus(photo, tmp_path / "o.png", *options) == 0
+    facts = json.loads((tmp_path / "o.refocus.json").read_text())
+    masks = [pixels(path) > 0 for path in sorted(tmp_path.glob("o_*.png"))]
+    shares = [facts["invented"]["deblurred_share"], facts["too_blurred_share"]]
+    assert sum(shares) == pytest.approx(np.mean(np.any(masks, axis=0))) and sum(shares) > 0.4
+    by = facts["invented"]["deblurred_by"]
+    assert by is None if shares[0] == 0 else by["network"] == "DeblurNet"
 
 
 def test_films(tmp_path: Path) -> None:
@@ -248,7 +260,7 @@ def test_a_smaller_picture_has_a_smaller_blur(tmp_path: Path) -> None:
     assert refocus(photo, tmp_path / "o.png", "--focus", "1m", "--f-number", "1", "--size", "45") == 0
     with Image.open(tmp_path / "o.png") as picture:
         assert picture.size == (45, 30)
-    facts = json.loads((tmp_path / "o.json").read_text())
+    facts = json.loads((tmp_path / "o.refocus.json").read_text())
     assert facts["focal_px"] == pytest.approx(25 / math.hypot(36, 24) * math.hypot(WIDTH, HEIGHT))
 
 

@@ -1,12 +1,14 @@
 """Who works on how many threads."""
 
+import time
 from collections.abc import Iterator
 from threading import Event, Thread
 
 import pytest
 import torch
 
-from cocogs.threads import pass_threads, torch_on_one
+from cocogs import threads
+from cocogs.threads import in_order, pass_threads, torch_on_one
 
 
 @pytest.fixture(autouse=True)
@@ -59,3 +61,37 @@ def test_threads_come_back_after_an_error() -> None:
     with pytest.raises(KeyError), torch_on_one():
         raise KeyError
     assert (torch.get_num_threads(), pass_threads()) == (3, 3)
+
+
+def test_work_in_threads_comes_back_in_order_and_few_pieces_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(threads, "pass_threads", lambda: 3)
+    begun: list[int] = []
+
+    def work(number: int) -> int:
+        begun.append(number)
+        assert torch.get_num_threads() == 1 and not torch.is_grad_enabled()
+        time.sleep(0.01 * (number % 3))
+        return number
+
+    results = in_order(work, range(30))
+    assert next(results) == 0 and len(begun) <= 7
+    assert list(results) == list(range(1, 30)) and sorted(begun) == list(range(30))
+
+
+def test_an_error_in_a_thread_comes_out_and_ends_the_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(threads, "pass_threads", lambda: 2)
+    done: list[int] = []
+
+    def work(number: int) -> None:
+        if number == 3:
+            raise ValueError("three")
+        done.append(number)
+
+    with pytest.raises(ValueError, match="three"):
+        list(in_order(work, range(100)))
+    assert len(done) < 12
+
+
+def test_alone_keeps_gradients() -> None:
+    x = torch.ones(3, requires_grad=True)
+    assert all(value.requires_grad for value in in_order(lambda i: i * x, range(3), alone=True))

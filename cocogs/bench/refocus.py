@@ -114,9 +114,9 @@ def bench_refocus(suite: Path, out: Path, depth: str | None, say: Say) -> list[F
 
 
 NOTE = (
-    "PSNR, SSIM and FLIP against ray-traced pictures, away from the picture's border. Blur-level correlation: of "
-    "the logarithms of the Laplacian's variance and of the aperture, negated. Clicked point sharpest: of "
-    "50 random points, those that no other focus shows sharper."
+    "PSNR, SSIM and FLIP against ray-traced pictures, away from the picture's border. Blur-level "
+    "correlation: minus that of the logarithms of the Laplacian's variance and of the aperture. Clicked "
+    "point sharpest: of 50 random points, those that no other focus shows sharper."
 )
 
 

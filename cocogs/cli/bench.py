@@ -87,9 +87,9 @@ class BenchRefocus:
     """A truth scene with depth, or a folder of some (scripts/make_truth_scene.py makes them)."""
     out: Annotated[Path, arg(metavar="DIR")]
     """Folder for the tables and the page."""
-    depth: Annotated[str | None, arg(metavar="run:RUNS/{scene}|WEIGHTS", help_behavior_hint="(default: true)")] = (
-        None
-    )
+    depth: Annotated[
+        str | None, arg(metavar="run:RUNS/{scene}|WEIGHTS", help_behavior_hint="(default: true)")
+    ] = None
     """Use another depth than the true one: of a run per scene, where {scene} stands for its name, or of a
     network, as in `cocogs refocus`."""
 

@@ -16,11 +16,24 @@ from cocogs.cli.mesh import Mesh
 from cocogs.cli.refocus import Refocus
 from cocogs.cli.render import Render
 from cocogs.cli.simulate import Simulate
+from cocogs.cli.stack import Stack
 from cocogs.cli.train import Train
 from cocogs.cli.view import View
 
 Command = (
-    Demo | Train | Eval | Render | Refocus | Simulate | Export | Mesh | View | Inspect | Bench | Calibrate
+    Demo
+    | Train
+    | Eval
+    | Render
+    | Refocus
+    | Stack
+    | Simulate
+    | Export
+    | Mesh
+    | View
+    | Inspect
+    | Bench
+    | Calibrate
 )
 """Each is called as its class, in small letters."""
 GOES_ON = Train | Render | Simulate | Bench | Demo

@@ -20,7 +20,7 @@ class Refocus:
     """A photo: JPEG, PNG, TIFF, WebP, HEIC, AVIF or RAW."""
     out: Annotated[Path, arg(metavar="PICTURE|FILM")]
     """The picture (.png, .tif, .jpg or .exr), or a film (.mp4 or .gif) with --focus-pull or --sweep. What is
-    known of it goes into a .json of the same name."""
+    known of it goes into NAME.refocus.json."""
     focus_at: Annotated[str | None, arg(metavar="X,Y", help_behavior_hint="(default: none)")] = None
     """Focus on what lies at this point: pixels from the upper left corner, or per cent such as 40%,60%."""
     focus: Annotated[str | None, arg(metavar="1.2m|1.5x|inf", help_behavior_hint="(default: none)")] = None
@@ -58,6 +58,8 @@ class Refocus:
     ] = None
     """How the photo was taken: sharp everywhere, by a camera as `cocogs calibrate` describes it, or at an
     f-number and a focus, such as 2.8@1.5m or 2.8@40%,60%. Only the difference of blur is added."""
+    keep_blur: bool = False
+    """Do not take blur away by the network: what is more blurred than it shall be stays so, and is marked."""
     size: Annotated[str | None, arg(metavar="W", help_behavior_hint="(default: as the photo)")] = None
     """Width of the picture in px."""
     frames: Annotated[int | None, arg(metavar="N", help_behavior_hint="(default: 96)")] = None

@@ -31,6 +31,39 @@ def replacing(path: Path) -> Iterator[Path]:
         InputError: the folder cannot be made or written, or the disk is full.
     """
     path = Path(path)
+    temporary = _make_temporary(path)
+    try:
+        yield temporary
+        _sync(temporary)
+        temporary.replace(path)
+        _sync(path.parent)
+    except OSError as error:
+        raise cannot_write(path, error) from error
+    finally:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def scratch(path: Path) -> Iterator[Path]:
+    """Yield an empty file beside `path`, which need not be there, for what does not fit into memory; it is
+    removed at the end, or by the next call for this folder after the process was killed.
+
+    Raises:
+        InputError: the folder cannot be made or written, or the disk is full.
+    """
+    temporary = _make_temporary(path)
+    try:
+        yield temporary
+    except OSError as error:
+        raise cannot_write(path, error) from error
+    finally:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def _make_temporary(path: Path) -> Path:
+    """An empty file of a new name beside `path`. The first call for a folder removes leftovers there."""
     name = f".cocogs-{_host()}-{os.getpid()}-{secrets.token_hex(6)}{path.suffix}"
     temporary = path.with_name(name)
     try:
@@ -42,16 +75,7 @@ def replacing(path: Path) -> Iterator[Path]:
         os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
     except OSError as error:
         raise cannot_write(path, error) from error
-    try:
-        yield temporary
-        _sync(temporary)
-        temporary.replace(path)
-        _sync(path.parent)
-    except OSError as error:
-        raise cannot_write(path, error) from error
-    finally:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
+    return temporary
 
 
 def write_text(path: Path, text: str) -> None:

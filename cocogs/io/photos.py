@@ -36,6 +36,7 @@ __all__ = [
     "list_files",
     "list_photos",
     "read_header",
+    "read_labels",
     "read_mask",
     "read_photo",
     "resize_area",
@@ -272,6 +273,18 @@ def read_mask(path: Path, upright: bool = True) -> np.ndarray:
     """
     green = _read(path, upright, to_srgb=False)[..., 1]
     return green > largest(green) // 2
+
+
+def read_labels(path: Path, upright: bool = True) -> np.ndarray:
+    """Decode a grey picture whose values are numbers of things to (H, W) int64; what is transparent is 0.
+
+    Raises:
+        InputError: the file is no picture, truncated, or in colour.
+    """
+    values = _read(path, upright, to_srgb=False)
+    if (values != values[..., :1]).any():
+        raise InputError(f"{path} is in colour: its grey values must be the numbers.")
+    return values[..., 0].astype(np.int64)
 
 
 def _read(path: Path, upright: bool, to_srgb: bool, shrink: float = 1.0) -> np.ndarray:

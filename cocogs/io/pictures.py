@@ -1,4 +1,5 @@
-"""Pictures and videos as files: PNG of 8 and 16 bit, OpenEXR, mp4, gif. Every file is whole or absent."""
+"""Pictures and videos as files: PNG and TIFF of 8 and 16 bit, JPEG, OpenEXR, mp4, gif. Every file is whole or
+absent."""
 
 import shutil
 import subprocess
@@ -20,7 +21,7 @@ from cocogs.io import photos
 from cocogs.io.atomic import replacing
 from cocogs.srgb import to_linear
 
-JPEG_QUALITY = 95
+PHOTO_SUFFIXES = (".png", ".tif", ".tiff", ".jpg", ".jpeg")
 SPEEDS = {"mp4": (0.01, 1000.0), "gif": (0.01, 50.0)}  # frames per second
 
 
@@ -35,27 +36,45 @@ def write_png(picture: Tensor, path: Path, bits: int = 8) -> None:
         photos.write_png(temporary, _pixels(picture, np.dtype(np.uint8 if bits == 8 else np.uint16)))
 
 
-def write_picture(picture: Tensor, path: Path, bits: int = 8) -> None:
-    """Write sRGB-encoded (3, H, W) as the ending of `path` says: PNG or TIFF of 8 or 16 bit, JPEG of 8,
-    OpenEXR of linear light.
+def check_picture_name(path: Path) -> None:
+    """Raises InputError where `write_photo` knows no such file."""
+    if path.suffix.lower() not in PHOTO_SUFFIXES:
+        raise InputError(f"`out` must end in .png, .tif or .jpg, not {path.name!r}.")
+
+
+def write_photo(pixels: np.ndarray, path: Path, exif: bytes = b"") -> None:
+    """Write (H, W, 3) sRGB, uint8 or uint16, as the ending says: PNG or TIFF as deep as the pixels, or JPEG,
+    which has 8 bits.
+
+    Args:
+        exif: a block of EXIF, as `photos.exif_for_copy` makes it; TIFF leaves it out.
+
+    Raises:
+        InputError: the file cannot be written.
+    """
+    check_picture_name(path)
+    kind = path.suffix.lower()
+    if kind in (".jpg", ".jpeg") and pixels.dtype != np.uint8:
+        pixels = photos.from_float(photos.to_float(pixels), np.dtype(np.uint8))
+    with replacing(path) as temporary:
+        if kind == ".png":
+            photos.write_png(temporary, pixels, exif)
+        elif kind in (".jpg", ".jpeg"):
+            Image.fromarray(pixels).save(temporary, "JPEG", quality=95, subsampling=0, exif=exif)
+        else:
+            tifffile.imwrite(temporary, pixels, photometric="rgb", compression="zlib")
+
+
+def write_picture(picture: Tensor, path: Path, bits: int, exif: bytes = b"") -> None:
+    """Write sRGB-encoded (3, H, W) as `write_photo` does, or as OpenEXR of linear light.
 
     Raises:
         InputError: another ending, a missing package, or the file cannot be written.
     """
-    kind = path.suffix.lower()
-    if kind == ".exr":
+    if path.suffix.lower() == ".exr":
         write_exr(linear_channels(picture), path, half=True)
-    elif kind == ".png":
-        write_png(picture, path, bits)
-    elif kind in (".tif", ".tiff"):
-        pixels = _pixels(picture, np.dtype(np.uint8 if bits == 8 else np.uint16))
-        with replacing(path) as temporary:
-            tifffile.imwrite(temporary, pixels, photometric="rgb", compression="zlib")
-    elif kind in (".jpg", ".jpeg"):
-        with replacing(path) as temporary:
-            to_picture(picture).save(temporary, format="JPEG", quality=JPEG_QUALITY, subsampling=0)
     else:
-        raise InputError(f"{path} must end in .png, .tif, .jpg or .exr.")
+        write_photo(_pixels(picture, np.dtype(np.uint8 if bits == 8 else np.uint16)), path, exif)
 
 
 def write_exr(channels: dict[str, Tensor], path: Path, *, half: bool = False) -> None:

@@ -88,10 +88,12 @@ def _fractions(pixels: np.ndarray) -> np.ndarray:
     return pixels if pixels.dtype.kind == "f" else to_float(pixels)
 
 
-def write_png(path: Path, pixels: np.ndarray) -> None:
-    """Write (H, W, 3) or (H, W), uint8 or uint16, as PNG. Pillow cannot write 16-bit colour."""
+def write_png(path: Path, pixels: np.ndarray, exif: bytes = b"") -> None:
+    """Write (H, W, 3) or (H, W), uint8 or uint16, as PNG, perhaps with a block of EXIF. Pillow cannot write
+    16-bit colour."""
     if pixels.dtype == np.uint8:
-        Image.fromarray(pixels).save(path, format="PNG", compress_level=1)
+        options: dict[str, Any] = {"exif": exif} if exif else {}
+        Image.fromarray(pixels).save(path, format="PNG", compress_level=1, **options)
         return
     height, width = pixels.shape[:2]
     grey, rgb = 0, 2
@@ -99,7 +101,8 @@ def write_png(path: Path, pixels: np.ndarray) -> None:
     rows = pixels.astype(">u2").reshape(height, -1).view(np.uint8)
     no_filter = np.zeros((height, 1), np.uint8)
     data = zlib.compress(np.concatenate([no_filter, rows], axis=1).tobytes(), level=1)
-    chunks = [png_chunk(b"IHDR", header), png_chunk(b"IDAT", data), png_chunk(b"IEND", b"")]
+    facts = [png_chunk(b"eXIf", exif.removeprefix(b"Exif\0\0"))] if exif else []
+    chunks = [png_chunk(b"IHDR", header), *facts, png_chunk(b"IDAT", data), png_chunk(b"IEND", b"")]
     path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(chunks))
 
 

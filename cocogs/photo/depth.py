@@ -3,6 +3,7 @@ focus bracket, a network by path."""
 
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 from jaxtyping import Float
@@ -13,9 +14,11 @@ from cocogs.io.depth_file import DepthKind, StoredDepth, check_kind, read_depth_
 from cocogs.io.depth_inside import read_depth_inside
 from cocogs.io.photos import read_header, read_photo
 from cocogs.io.progress import Say
+from cocogs.photo.bracket import open_bracket
 from cocogs.photo.depth_fit import fit_to_photo
 from cocogs.photo.depth_network import estimate_depth
 from cocogs.photo.depth_run import LearnedOfPhoto, depth_of_run
+from cocogs.photo.stack import StackOptions, stack_bracket
 
 METRES, SCENE_UNITS = "m", "scene units"
 FARTHEST = 0.1
@@ -155,4 +158,12 @@ def _of_network(photo: Path, weights: Path, say: Say) -> PictureDepth:
 
 
 def _of_bracket(photo: Path, folder: Path, say: Say) -> PictureDepth:
-    raise InputError(f"`depth` bracket:{folder} cannot be used yet.")
+    """Of a slice of the bracket, or of a picture that lies over its middle slice, as the stacked one does."""
+    own = folder / photo.name
+    is_slice = own.exists() and photo.exists() and own.samefile(photo)
+    bracket = open_bracket([folder], reference=photo.name if is_slice else None)
+    with TemporaryDirectory() as scratch:
+        stacked = stack_bracket(bracket, Path(scratch) / "slices", StackOptions(), say)
+    source = f"the bracket {folder}"
+    metric = bracket.distances is not None
+    return _fitted(photo, StoredDepth(stacked.depth.numpy(), "depth", metric, source, stacked.warnings))

@@ -92,13 +92,14 @@ def find_camera(facts: LensFacts, depth: PictureDepth, source: str | None) -> Ph
         return camera
     if source == SHARP:
         return replace(camera, taken=None)
-    f_number, _, focus = source.partition("@")
+    text, _, focus = source.partition("@")
     try:
-        diameter = camera.diameter(float(f_number.lower().removeprefix("f/")), None)
-    except ValueError as error:
-        raise InputError(f"`source` must be {SOURCES}, not {source}.") from error
-    if not focus:
+        f_number = float(text.lower().removeprefix("f/"))
+    except ValueError:
+        f_number = math.nan
+    if not 0 < f_number < math.inf or not focus:
         raise InputError(f"`source` must be {SOURCES}, not {source}.")
+    diameter = camera.diameter(f_number, None)
     distance = focus_distance("source", focus, depth)
     return replace(camera, taken=_lens(distance, diameter, camera.focal_px), own=diameter)
 

@@ -24,8 +24,8 @@ CLICK_SIZE = 1000
 
 
 Deblur = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
-"""Takes known blur away: from (3, H, W) light, (H, W) signed CoC diameters and where they are to become sharp,
-to the sharp light and where it is to be trusted."""
+"""Takes known blur away: from (3, H, W) light, (H, W) signed CoC diameters and where they are to become
+sharp, to the sharp light and where it is to be trusted."""
 
 
 @dataclass(frozen=True)

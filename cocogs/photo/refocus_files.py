@@ -9,8 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
+from torch.nn import functional as F
 
 from cocogs.device import choose_device
 from cocogs.errors import InputError, check_number
@@ -21,9 +22,11 @@ from cocogs.io.pictures import check_speed, check_writer, write_film, write_pict
 from cocogs.io.progress import Progress, Say
 from cocogs.optics.lens import Lens, focus_between
 from cocogs.optics.light import srgb_curve
+from cocogs.photo.deblur import load_deblurrer
 from cocogs.photo.depth import PictureDepth, find_depth
 from cocogs.photo.lenses import PhotoCamera, find_camera, focus_distance
-from cocogs.photo.refocus import DepthPhoto, Refocused
+from cocogs.photo.refocus import Deblur, DepthPhoto, Refocused
+from cocogs.photo.slices import light_of_codes
 from cocogs.render.options import (
     BRIGHTEST,
     FILMS,
@@ -35,11 +38,13 @@ from cocogs.render.options import (
     parse_range,
     parse_size,
 )
-from cocogs.srgb import to_linear
 
 STILLS = {"png": 0, "tif": 0, "tiff": 0, "exr": 0, "jpg": 8, "jpeg": 8}
 """Endings of single pictures, and how many bits they have at most; 0: no matter."""
+FACTS = ".refocus.json"  # of a picture's name, instead of its ending
 TICKS = 100  # of a progress bar
+TRUSTED = 0.5  # confidence from which the network's picture is taken
+AROUND = 64  # px
 
 
 @dataclass(frozen=True)
@@ -60,6 +65,7 @@ class RefocusOptions:
     depth: str | None = None
     depth_kind: str | None = None
     source: str | None = None
+    keep_blur: bool = False
     size: str | None = None
     frames: int | None = None
     fps: float | None = None
@@ -134,9 +140,7 @@ def _shrunk(picture: DepthPhoto, size: str) -> DepthPhoto:
 
 def light_of(pixels: np.ndarray) -> Float[Tensor, "3 H W"]:
     """Linear light of a photo's pixels, (H, W, 3) of 8 or 16 bit."""
-    values = np.arange(np.iinfo(pixels.dtype).max + 1, dtype=np.float32) / np.iinfo(pixels.dtype).max
-    table = to_linear(torch.from_numpy(values)).numpy()
-    return torch.from_numpy(table[np.moveaxis(pixels, -1, 0)])
+    return torch.from_numpy(light_of_codes(pixels.dtype)[np.moveaxis(pixels, -1, 0)])
 
 
 def refocus_photo(options: RefocusOptions, say: Say = print) -> list[Path]:
@@ -155,8 +159,28 @@ def refocus_photo(options: RefocusOptions, say: Say = print) -> list[Path]:
     if kind in FILMS:
         return [_film(options, photo, lenses, kind, say)]
     with Progress("Refocusing", TICKS, say, patience=2) as progress:
-        refocused = photo.picture.refocused(lenses[0], check=_ticking(progress))
+        refocused = photo.picture.refocused(lenses[0], _deblur(options), _ticking(progress))
     return _write(options, photo, lenses[0], refocused, say)
+
+
+def _deblur(options: RefocusOptions) -> Deblur | None:
+    """What takes blur away, unless the user wants none of it."""
+    if options.keep_blur:
+        return None
+
+    def by_network(light: Tensor, coc: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
+        done = load_deblurrer()(light, torch.where(_around(wanted), coc, 0))
+        return done.light, done.confidence >= TRUSTED
+
+    return by_network
+
+
+def _around(places: Bool[Tensor, "H W"]) -> Bool[Tensor, "H W"]:
+    """Places and at least `AROUND` px around them: the rest of a photo need not pass through the network."""
+    blocks = F.max_pool2d(places[None, None].float(), AROUND, ceil_mode=True)
+    wide = F.max_pool2d(blocks, 3, stride=1, padding=1)
+    height, width = places.shape
+    return F.interpolate(wide, scale_factor=AROUND, mode="nearest")[0, 0, :height, :width] > 0
 
 
 def _checked_kind(options: RefocusOptions) -> str:
@@ -200,8 +224,8 @@ def _distances(options: RefocusOptions, depth: PictureDepth) -> tuple[float, flo
         ends = text.split(":")
         if len(ends) != 2:
             raise InputError(
-                "`focus_pull` must be two distances, such as 0.5m:2m, or points, such as 20%,80%:60%,40%, not "
-                f"{text}."
+                "`focus_pull` must be two distances, such as 0.5m:2m, or points, such as "
+                f"20%,80%:60%,40%, not {text}."
             )
         return focus_distance(name, ends[0], depth), focus_distance(name, ends[1], depth)
     if name == "focus_at" and "," not in text:
@@ -241,14 +265,15 @@ def _film(options: RefocusOptions, photo: OpenedPhoto, lenses: list[Lens], kind:
     """Frame after frame beside the film, joined when all are there."""
     folder = options.out.with_name(f"{options.out.name}.frames")
     frames = [folder / f"frame_{index:05d}.png" for index in range(len(lenses))]
-    refused = 0.0
+    refused, deblurred, deblur = 0.0, 0.0, _deblur(options)
     with alone_in(folder):
         try:
             with Progress("Refocusing", len(lenses), say, patience=2) as progress:
                 for lens, frame in zip(lenses, frames, strict=True):
-                    refocused = photo.picture.refocused(lens)
+                    refocused = photo.picture.refocused(lens, deblur)
                     write_png(encoded(refocused), frame)
                     refused = max(refused, float(refocused.refused.float().mean()))
+                    deblurred = max(deblurred, float(refocused.deblurred.float().mean()))
                     progress.add(1)
             write_film(frames, options.fps or FPS, options.out)
         finally:
@@ -257,7 +282,7 @@ def _film(options: RefocusOptions, photo: OpenedPhoto, lenses: list[Lens], kind:
     with suppress(OSError):
         folder.rmdir()
     _tell_refused(refused, say)
-    _write_facts(options, photo, lenses, refused, 0.0)
+    _write_facts(options, photo, lenses, refused, deblurred)
     return options.out
 
 
@@ -274,10 +299,13 @@ def _write(
     refused, deblurred = (float(mask.float().mean()) for mask in (refocused.refused, refocused.deblurred))
     _tell_refused(refused, say)
     for mask, what in ((refocused.refused, "too_blurred"), (refocused.deblurred, "deblurred")):
+        path = options.out.with_name(f"{options.out.stem}_{what}.png")
         if bool(mask.any()):
-            paths.append(options.out.with_name(f"{options.out.stem}_{what}.png"))
-            write_png(mask.float().cpu(), paths[-1])
-    write_picture(encoded(refocused), options.out, bits)
+            paths.append(path)
+            write_png(mask.float().cpu(), path)
+        else:
+            path.unlink(missing_ok=True)  # of an earlier call
+    write_picture(encoded(refocused), options.out, bits, photos.exif_for_copy(options.photo))
     _write_facts(options, photo, [lens], refused, deblurred)
     return paths
 
@@ -293,7 +321,7 @@ def _tell_refused(share: float, say: Say) -> None:
 def _write_facts(
     options: RefocusOptions, photo: OpenedPhoto, lenses: list[Lens], refused: float, deblurred: float
 ) -> None:
-    """NAME.json beside the picture: what was measured, assumed and invented."""
+    """NAME.refocus.json beside the picture: what was measured, assumed and invented."""
     depth, camera = photo.depth, photo.camera
     taken = camera.taken
     facts = {
@@ -309,9 +337,9 @@ def _write_facts(
         "invented": {
             "hidden_parts": "filled from their neighbourhood",
             "deblurred_share": deblurred,
-            "generative": False,
+            "deblurred_by": load_deblurrer().facts if deblurred else None,
         },
         "too_blurred_share": refused,
         "notes": [*depth.warnings, *camera.notes],
     }  # fmt: skip
-    write_text(options.out.with_suffix(".json"), json.dumps(facts, indent=1) + "\n")
+    write_text(options.out.with_suffix(FACTS), json.dumps(facts, indent=1) + "\n")

@@ -1,0 +1,79 @@
+"""Exposure and white balance of a bracket's slices, made those of its reference.
+
+Blocks of the aligned, shrunken slices are compared in linear light: blur moves light within a block, and
+hardly out of it. Blocks that hold clipped pixels tell nothing.
+"""
+
+import numpy as np
+import torch
+
+from cocogs.io.pixels import from_float, resize_area
+from cocogs.io.progress import Progress, Say
+from cocogs.photo.align import moved, reach
+from cocogs.photo.slices import Slices, light_of_codes
+from cocogs.srgb import CLIPPED, to_srgb
+
+GRID = 48  # blocks along the longer side
+SAMPLED = 1024  # px of the longer side, of which there are at least so many: the others are passed over
+DARK = 0.01  # linear light below which noise and stray light decide
+FEWEST = 24  # blocks that tell a gain
+ALIKE = 0.015  # gains nearer to 1 are left out: brackets without exposure steps show up to 1.2 %
+MOST = 16.0  # a gain beyond it, or its inverse, is no exposure step
+KNEE = 0.8  # linear light from which a darkened slice keeps its white
+
+
+def find_gains(slices: Slices, transforms: np.ndarray, reference: int, say: Say) -> np.ndarray:
+    """(S, 3) by which the light of each slice, per colour, is to be multiplied; NaN where too little of a
+    slice is neither black nor white to tell."""
+    curve = light_of_codes(slices.dtype)
+    wanted, used = _blocks(slices.read(reference), transforms[reference], curve)
+    gains = np.ones((len(slices), 3))
+    with Progress("Comparing exposures", len(slices), say, patience=2) as progress:
+        for index in range(len(slices)):
+            if index != reference:
+                blocks, clear = _blocks(slices.read(index), transforms[index], curve)
+                for colour in range(3):
+                    both = used & clear & (blocks[..., colour] > DARK) & (wanted[..., colour] > DARK)
+                    gains[index, colour] = _gain(wanted[both, colour], blocks[both, colour])
+            progress.add(1)
+    far = np.abs(gains - 1) > ALIKE
+    return np.where(far.any(1, keepdims=True) | np.isnan(gains), gains, 1.0)
+
+
+def _gain(wanted: np.ndarray, blocks: np.ndarray) -> float:
+    """The median ratio; NaN where there are too few blocks, or it is no exposure step."""
+    if len(blocks) < FEWEST:
+        return np.nan
+    gain = float(np.median(wanted / blocks))
+    return gain if 1 / MOST <= gain <= MOST else np.nan
+
+
+def _blocks(pixels: np.ndarray, transform: np.ndarray, curve: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(h, w, 3) mean linear light of blocks, and (h, w) whether all their pixels are there and unclipped."""
+    every = max(1, max(pixels.shape[:2]) // SAMPLED)
+    pixels = np.ascontiguousarray(pixels[::every, ::every])
+    if not np.array_equal(transform, np.eye(3)[:2]):
+        transform = transform / (1, 1, every)
+    size = pixels.shape[:2]
+    height, width = (max(1, round(side / max(size) * GRID)) for side in size)
+    pixels = moved(pixels, transform)
+    bad = (pixels >= CLIPPED * np.iinfo(pixels.dtype).max).any(-1)
+    bad |= ~reach(transform, size, slice(0, size[0]), slice(0, size[1]))
+    light = resize_area(curve[pixels], width, height)
+    return light, resize_area(bad[..., None].astype(np.float32), width, height)[..., 0] == 0
+
+
+def evened(pixels: np.ndarray, gain: np.ndarray) -> np.ndarray:
+    """A slice with its light multiplied by a gain per colour. What a darkened slice shows white stays white:
+    it had been brighter than can be told."""
+    if (gain == 1).all():
+        return pixels
+    codes = light_of_codes(pixels.dtype)
+    result = np.empty_like(pixels)
+    for colour, factor in enumerate(gain):
+        t = np.clip((codes - KNEE) / (1 - KNEE), 0, 1)
+        knee = t * t * (3 - 2 * t) if factor < 1 else np.zeros_like(t)
+        light = codes * (factor + (1 - factor) * knee)
+        encoded = to_srgb(torch.from_numpy(light.astype(np.float64)).clamp(0, 1)).numpy()
+        result[..., colour] = from_float(encoded, pixels.dtype)[pixels[..., colour]]
+    return result
