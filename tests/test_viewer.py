@@ -729,9 +729,9 @@ def test_an_absent_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
 
 
 def test_a_file_of_another_kind(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    path = tmp_path / "photo.jpg"
+    path = tmp_path / "scene.obj"
     path.write_bytes(b"x")
-    assert f"{path} is neither a run folder nor a .ply" in refused(capsys, path)
+    assert f"{path} is neither a run folder nor a .ply nor a photo" in refused(capsys, path)
 
 
 def test_a_folder_that_is_no_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

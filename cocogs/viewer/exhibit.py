@@ -96,8 +96,10 @@ def open_exhibit(path: Path) -> Exhibit:
         gaussians = read_ply(path)
         in_order = gaussians[z_curve_order(gaussians.means)]  # many are drawn in half the time
         return exhibit_gaussians(in_order, path.stem, read_lens_file(beside) if beside.is_file() else None)
-    problem = "is neither a run folder nor a .ply" if path.exists() else "does not exist"
-    raise InputError(f"{path} {problem}: give what `cocogs train --out` wrote, or a .ply of 3D Gaussians.")
+    problem = "is neither a run folder nor a .ply nor a photo" if path.exists() else "does not exist"
+    raise InputError(
+        f"{path} {problem}: give what `cocogs train --out` wrote, a .ply of 3D Gaussians, or a photo."
+    )
 
 
 def exhibit_run(run: Run) -> Exhibit:
