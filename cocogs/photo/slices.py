@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from cocogs.io import photos
 from cocogs.io.atomic import NoRoom, scratch
@@ -81,6 +83,11 @@ def light_of_codes(dtype: np.dtype) -> np.ndarray:
     """float32 linear light of each pixel value, 0 to 255 or 65535."""
     most = np.iinfo(dtype).max
     return to_linear(torch.arange(most + 1, dtype=torch.float64) / most).float().numpy()
+
+
+def light_of(pixels: np.ndarray) -> Float[Tensor, "3 H W"]:
+    """Linear light of a photo's pixels, (H, W, 3) of 8 or 16 bit."""
+    return torch.from_numpy(light_of_codes(pixels.dtype)[np.moveaxis(pixels, -1, 0)])
 
 
 def reduced(pixels: np.ndarray, longest: int) -> np.ndarray:
