@@ -79,6 +79,13 @@ def dynamic_depth(values: np.ndarray, photo: bytes, length: int | None = None) -
     return with_xmp(photo, said.encode()) + b"\0\0\0" + other + depth
 
 
+def apple_jpeg(values: np.ndarray, apple: str, orientation: int = 1) -> bytes:
+    """A JPEG with another picture and a depth map behind it, as iPhones save them."""
+    grey = with_xmp(jpeg(1, np.dstack([values] * 3)), f"<x:xmpmeta>{apple}</x:xmpmeta>".encode())
+    matte = with_xmp(jpeg(), b"<x:xmpmeta><apdi:NativeFormat>1278226488</apdi:NativeFormat></x:xmpmeta>")
+    return jpeg(orientation) + b"\0" * 9 + matte + grey
+
+
 def heic(path: Path, values: np.ndarray, apple: str = "") -> None:
     """A HEIC photo with a depth map: its alpha plane, called depth. pillow-heif cannot write depth maps.
 

@@ -11,6 +11,7 @@ import tifffile
 from phone_photos import (
     GUID,
     app1,
+    apple_jpeg,
     dynamic_depth,
     gdepth,
     heic,
@@ -21,7 +22,7 @@ from phone_photos import (
 )
 
 from cocogs.errors import InputError
-from cocogs.io.depth_file import StoredDepth, read_depth_file
+from cocogs.io.depth_file import DepthKind, StoredDepth, read_depth_file
 from cocogs.io.depth_inside import read_depth_inside
 
 NOISE = np.arange(192, dtype=np.uint8).reshape(12, 16) * 7
@@ -85,7 +86,7 @@ def test_8_bit_is_disparity_and_the_user_is_warned(tmp_path: Path) -> None:
     ],
 )
 def test_the_kind_is_said_or_read_in_the_name(
-    tmp_path: Path, name: str, kind: str, expected: str, metric: bool
+    tmp_path: Path, name: str, kind: DepthKind | None, expected: str, metric: bool
 ) -> None:
     found = read_depth_file(written(tmp_path / name, RAMP), kind)
     assert (found.kind, found.metric) == (expected, metric)
@@ -100,7 +101,8 @@ def test_what_cannot_be_a_depth_is_unknown(tmp_path: Path) -> None:
 def damaged_npy(path: Path) -> Path:
     """A header that promises 4 TB."""
     np.save(path, np.zeros((2, 2), np.float32))
-    return Path(path.write_bytes(path.read_bytes().replace(b"(2, 2), }", b"(999999, 999999), }")) and path)
+    path.write_bytes(path.read_bytes().replace(b"(2, 2), }", b"(999999, 999999), }"))
+    return path
 
 
 @pytest.mark.parametrize(
@@ -178,6 +180,22 @@ def test_portrait_of_an_iphone(
     assert found is not None and (found.kind, found.metric) == (kind, metric)
     np.testing.assert_allclose(found.values[20, [2, -3]], ends, atol=0.02)
     assert metric or found.warnings
+
+
+@pytest.mark.parametrize("ends", ["0.5", "1e400", "-1e400", "nan", "x", ""])
+def test_portrait_of_an_iphone_in_jpeg(tmp_path: Path, ends: str) -> None:
+    apple = APPLE.format(HDIS if ends == "0.5" else "1e400", ends, 2, "absolute")
+    found = inside(tmp_path / "a.jpg", apple_jpeg(stored_map(48, 64), apple, orientation=6))
+    assert found is not None and found.values.shape == (64, 48)
+    assert found.metric == (ends == "0.5")
+    if found.metric:
+        np.testing.assert_allclose(found.values[[3, -3], 20], [0.5, 2], atol=0.02)
+
+
+def test_a_map_stored_upright_beside_a_turned_photo(tmp_path: Path) -> None:
+    found = inside(tmp_path / "a.jpg", dynamic_depth(stored_map(16, 12), jpeg(orientation=6)))
+    assert found is not None
+    np.testing.assert_allclose(found.values[0, [0, -1]], [1, 3])
 
 
 def test_photos_without_depth(tmp_path: Path) -> None:

@@ -132,9 +132,9 @@ def test_a_map_that_does_not_do(tmp_path: Path, values: np.ndarray, problem: str
     assert depth in str(error.value)
 
 
-def test_of_a_run(tmp_path: Path) -> None:
-    run = tiny_run(tmp_path, "lens")
-    images = tiny_scene(tmp_path) / "images"
+def test_of_a_run(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    root = tmp_path_factory.getbasetemp()
+    run, images = tiny_run(root, "lens"), tiny_scene(root) / "images"
     found = find_depth(images / "view_1.png", f"run:{run}", None)
     read = load_run(run)
     (view,) = (view for view in read.scene.views if view.name == "view_1.png")

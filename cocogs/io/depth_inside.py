@@ -12,6 +12,7 @@ import re
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +21,14 @@ from PIL import Image
 
 from cocogs.errors import InputError, reason_of
 from cocogs.io import decoding, photos
-from cocogs.io.depth_file import DepthKind, StoredDepth, known
+from cocogs.io.depth_file import BEYOND, DepthKind, StoredDepth, known
 from cocogs.io.exif import read_exif, read_orientation
 
 MOST_PIXELS = 1 << 26  # of a depth map inside a photo
 MOST_XMP = 1 << 27  # bytes
+MOST_PACKETS, LONGEST_PACKET = 32, 1 << 16  # packets of XMP that are looked at, and bytes of each
+FARTHEST_NEXT = 1 << 16  # bytes between a photo's end and the picture that follows it
+NEAREST = 1e-6  # of distances that can be meant
 _XMP, _EXTENSION = b"http://ns.adobe.com/xap/1.0/\0", b"http://ns.adobe.com/xmp/extension/\0"
 # The next marker within a scan of a JPEG: neither a stuffed 255, nor a restart, nor a filling byte.
 _MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
@@ -34,10 +38,16 @@ _GDEPTH, _DEPTHMAP, _APPLE = (
     re.compile(_VALUE % name) for name in (b"GDepth", b"DepthMap", b"(?:apdi|depthData)")
 )
 _EXTENDED = re.compile(rb"xmpNote:HasExtendedXMP[ \t\r\n]{0,20}(?:=[ \t\r\n]{0,20}[\"']|>)([0-9A-Fa-f]{32})")
+_PACKET = re.compile(rb"<x:xmpmeta")
 _ITEM = re.compile(rb"<\w+:Item\b([^<>]*)>")
 _ATTRIBUTE = re.compile(rb"\w+:(\w+)[ \t\r\n]{0,20}=[ \t\r\n]{0,20}[\"']([^\"'<>]*)[\"']")
 _REFERENCE = re.compile(rb"&#\w{1,6};|\s")  # line ends within an attribute
-_FORMATS = {1751411059: "disparity", 1717856627: "disparity", 1751410032: "depth", 1717855600: "depth"}
+_FORMATS = {
+    "1751411059": "disparity",
+    "1717856627": "disparity",
+    "1751410032": "depth",
+    "1717855600": "depth",
+}
 """Apple's NativeFormat: the letters hdis, fdis, hdep, fdep as numbers."""
 
 
@@ -48,7 +58,7 @@ def read_depth_inside(path: Path) -> StoredDepth | None:
         InputError: the photo cannot be read, or it says that it holds a depth map and does not.
     """
     with decoding.opened(path) as image:
-        kind, orientation = image.format, read_orientation(read_exif(image))
+        kind, orientation, size = image.format, read_orientation(read_exif(image)), image.size
         images = image.info.get("depth_images") or []
     if kind == "HEIF":
         return _of_heif(path, images[0]) if images else None
@@ -56,17 +66,24 @@ def read_depth_inside(path: Path) -> StoredDepth | None:
         return None
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         found = _of_jpeg(path, data)
-    return None if found is None else _turned(found, orientation, path)
+    return None if found is None else _turned(found, orientation, size)
 
 
-def _turned(found: StoredDepth, orientation: int, path: Path) -> StoredDepth:
-    """The depth map, stored like the photo's pixels, turned as the photo is."""
+def _turned(found: StoredDepth, orientation: int, size: tuple[int, int]) -> StoredDepth:
+    """The depth map, stored like the photo's pixels, turned as the photo is; some are stored upright.
+
+    Args:
+        size: of the photo as stored.
+    """
+    height, width = found.values.shape
+    if orientation >= 5 and (width - height) * (size[0] - size[1]) < 0:
+        return found
     values = photos.turned(found.values, orientation)
     return StoredDepth(values, found.kind, found.metric, found.source, found.warnings)
 
 
 def _of_heif(path: Path, image: Any) -> StoredDepth:
-    """Apple's: 8 bit, evenly from a least to a largest value. libheif turns them as it turns the photo."""
+    """Apple's, of 8 bit. libheif turns them as it turns the photo."""
     width, height = image.size
     if width * height > MOST_PIXELS:
         raise _broken(path, f"of {width}x{height} px")
@@ -76,30 +93,47 @@ def _of_heif(path: Path, image: Any) -> StoredDepth:
         raise _broken(path, f"that cannot be read ({reason_of(error)})") from error
     share = pixels[..., 0] if pixels.ndim == 3 else pixels
     share = share.astype(np.float32) / np.float32(255 if share.dtype == np.uint8 else share.max() or 1)
-    said = image.info.get("metadata") or {}
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        apple = _names(_APPLE, data)
+        apple = _apple_names(data)
+    return _of_apple(path, share, image.info.get("metadata") or {}, apple)
+
+
+def _apple_names(data: Any) -> dict[str, str]:
+    """What Apple's XMP says of a depth map; mattes beside it have XMP of the same kind."""
+    for start in islice(_PACKET.finditer(data), MOST_PACKETS):
+        names = _names(
+            _APPLE, data[start.start() : start.start() + LONGEST_PACKET].partition(b"</x:xmpmeta>")[0]
+        )
+        if names.get("AuxiliaryImageType") in ("depth", "disparity") or "Accuracy" in names:
+            return names
+    return {}
+
+
+def _of_apple(path: Path, share: np.ndarray, said: dict[str, Any], apple: dict[str, str]) -> StoredDepth:
+    """Depth or disparity, evenly from a least to a largest value.
+
+    Args:
+        said: by the image itself, as libheif tells it.
+    """
     least = _number(said.get("d_min", apple.get("FloatMinValue")))
     most = _number(said.get("d_max", apple.get("FloatMaxValue")))
-    kind = _kind_of_heif(said, apple)
+    kind = _kind_of_apple(said, apple)
     source = f"the depth map inside {path}"
     if least is None or most is None or not least < most:
         note = f"{path} does not tell the range of its depth map: it is read as disparity."
         return StoredDepth(share, "disparity", False, source, (note,))
-    values = known(least + share * np.float32(most - least), kind)
-    metric = apple.get("Accuracy", "absolute" if apple else "") == "absolute"
-    if metric:
-        return StoredDepth(values, kind, True, source)
+    values = least + share * np.float32(most - least)
+    if apple.get("Accuracy", "absolute" if apple else "") == "absolute":
+        return StoredDepth(known(values, kind), kind, True, source)
     note = f"The phone calls the depth map inside {path} relative: its metres are not relied on."
-    if least <= 0:  # one over it would be negative
-        return StoredDepth(least + share * np.float32(most - least), "disparity", False, source, (note,))
-    return StoredDepth(values, kind, False, source, (note,))
+    if kind == "inverse" and least <= 0:  # one over it would be negative
+        return StoredDepth(values, "disparity", False, source, (note,))
+    return StoredDepth(known(values, kind), kind, False, source, (note,))
 
 
-def _kind_of_heif(said: dict[str, Any], apple: dict[str, str]) -> DepthKind:
+def _kind_of_apple(said: dict[str, Any], apple: dict[str, str]) -> DepthKind:
     """Apple's own words first: it stores depth, too, with the mark of disparity."""
-    native = _number(apple.get("NativeFormat"))
-    word = _FORMATS.get(int(native)) if native is not None else apple.get("AuxiliaryImageType")
+    word = _FORMATS.get(apple.get("NativeFormat", ""), apple.get("AuxiliaryImageType"))
     if word == "depth" or (word is None and said.get("representation_type") == 2):
         return "depth"
     return "inverse"
@@ -133,7 +167,7 @@ def _of_jpeg(path: Path, data: Any) -> StoredDepth | None:
     else:
         place = _place_of_item(path, xmp, dynamic, data, end)
         if place is None:
-            return None
+            return _of_apple_jpeg(path, data, end)
         stored, said = data[place], dynamic
     share = _shares(path, stored)
     source = f"the depth map inside {path}"
@@ -148,6 +182,20 @@ def _of_jpeg(path: Path, data: Any) -> StoredDepth | None:
     return StoredDepth(values, "depth", span.metric, source, notes)
 
 
+def _of_apple_jpeg(path: Path, data: Any, end: int) -> StoredDepth | None:
+    """Of an iPhone that saves JPEG: others follow the photo, one of them the depth map, as its XMP says."""
+    for _ in range(MOST_PACKETS):
+        start = data.find(b"\xff\xd8\xff", end, end + FARTHEST_NEXT)
+        if start < 0:
+            return None
+        blocks, length = _read_jpeg(part := data[start:])
+        apple = _apple_names(b"".join(block for block in blocks if block.startswith(_XMP)))
+        if apple:
+            return _of_apple(path, _shares(path, part[:length]), {}, apple)
+        end = start + length
+    return None
+
+
 def _range_of(said: dict[str, str]) -> _Range | None:
     near, far = _number(said.get("Near")), _number(said.get("Far"))
     if near is None or far is None:
@@ -157,7 +205,7 @@ def _range_of(said: dict[str, str]) -> _Range | None:
     if unit == "diopters" and near > 0 and far >= 0:
         near, far = 1 / near, (1 / far if far else math.inf)
     form = said.get("Format", "")
-    if not 0 < near < far or form not in ("RangeLinear", "RangeInverse"):
+    if not NEAREST < near < far or form not in ("RangeLinear", "RangeInverse"):
         return None
     if math.isinf(far) and form == "RangeLinear":
         return None
@@ -263,7 +311,7 @@ def _number(value: Any) -> float | None:
         number = float(value)
     except (TypeError, ValueError):
         return None
-    return None if math.isnan(number) else number
+    return number if abs(number) < BEYOND else None
 
 
 def _whole(text: str) -> int:

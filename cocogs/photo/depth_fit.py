@@ -86,7 +86,8 @@ def _alike(array: np.ndarray, width: int, height: int) -> bool:
 def _without_holes(values: Float[np.ndarray, "h w"]) -> Float[np.ndarray, "h w"]:
     """Unknown pixels take the nearest known value."""
     places = ndimage.distance_transform_edt(np.isnan(values), return_distances=False, return_indices=True)
-    return values[tuple(places)]
+    assert places is not None
+    return values[places[0], places[1]]
 
 
 def _shrunk(nearness: Float[Tensor, "h w"], width: int, height: int) -> Float[Tensor, "H W"]:
@@ -103,7 +104,8 @@ def enlarged(nearness: Float[Tensor, "h w"], photo: UInt[np.ndarray, "H W 3"]) -
     if not edges.any():
         return fitted
     guide = photo if photo.dtype == np.uint8 else (photo >> 8).astype(np.uint8)
-    small = Image.fromarray(guide).resize(nearness.shape[::-1], Image.Resampling.BOX)
+    h, w = nearness.shape
+    small = Image.fromarray(guide).resize((w, h), Image.Resampling.BOX)
     colors = torch.from_numpy(np.array(small, dtype=np.float32)).permute(2, 0, 1) / 255
     pixels = torch.from_numpy(guide)
     rows, columns = (_nearest(a, b) for a, b in zip((height, width), nearness.shape, strict=True))
