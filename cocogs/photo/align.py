@@ -110,7 +110,8 @@ def _between(
         found = None
     if found is None or correlation < ALIKE or not _is_plausible(found, before.shape):
         raise InputError(
-            f"{paths[1]} does not show what {paths[0]} shows: give the photos of one bracket, from one place."
+            f"{paths[1]} does not show what {paths[0]} shows: give photos from one place, named in the order of "
+            "their focus, with small steps between."
         )
     corners = _corners(before.shape)
     refined = _by_patches(cv2, before, after, _similarity(corners.T, (found @ _homogeneous(corners))[:2].T))
