@@ -63,7 +63,7 @@ def slices_beside(out: Path, bracket: Bracket) -> Iterator[Slices]:
     """
     dtype = np.dtype(np.uint8 if bracket.bytes_per_value == 1 else np.uint16)
     needed = len(bracket.paths) * bracket.height * bracket.width * 3 * dtype.itemsize
-    with scratch(out.with_suffix(".slices")) as path:
+    with scratch(out) as path:
         if needed + SPARE > (free := shutil.disk_usage(path.parent).free):
             raise NoRoom(
                 f"The slices take {needed / 1e9:.1f} GB beside {out} while they are stacked, and "
