@@ -98,10 +98,10 @@ def test_what_cannot_be_a_depth_is_unknown(tmp_path: Path) -> None:
     np.testing.assert_array_equal(found.values, [[np.nan, np.nan, np.nan, np.inf, np.inf, 2]])
 
 
-def damaged_npy(path: Path) -> Path:
-    """A header that promises 4 TB."""
+def damaged_npy(path: Path, shape: bytes = b"(999999, 999999), }") -> Path:
+    """A header that promises 4 TB, or another one."""
     np.save(path, np.zeros((2, 2), np.float32))
-    path.write_bytes(path.read_bytes().replace(b"(2, 2), }", b"(999999, 999999), }"))
+    path.write_bytes(path.read_bytes().replace(b"(2, 2), }", shape))
     return path
 
 
@@ -114,6 +114,7 @@ def damaged_npy(path: Path) -> Path:
         (lambda f: written(f / "a.npy", np.array([["a"]])), "1x1"),
         (lambda f: written(f / "a.npy", np.array([[{}]], dtype=object)), "cannot be read"),
         (lambda f: damaged_npy(f / "a.npy"), "cannot be read"),
+        (lambda f: damaged_npy(f / "a.npy", b"(2, 2, "), "cannot be read"),
         (lambda f: (f / "a.npy").write_bytes(b"\x93NUMPY") and f / "a.npy", "cannot be read"),
         (lambda f: (f / "a.exr").write_bytes(b"nothing") and f / "a.exr", "cannot be read"),
         (lambda f: (f / "a.png").write_bytes(png(NOISE)[:-60]) and f / "a.png", "cannot be read"),

@@ -141,7 +141,7 @@ def _read_npy(path: Path) -> np.ndarray:
     try:
         # Mapped: a header that promises more than the file holds is refused before memory is taken.
         array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError, SyntaxError, MemoryError, OverflowError) as error:
+    except Exception as error:  # numpy reads the header as Python: there are many ways to fail
         raise InputError(
             f"{path} cannot be read as an array ({reason_of(error)}): write it again."
         ) from error

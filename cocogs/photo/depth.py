@@ -144,7 +144,7 @@ def _nearness(stored: StoredDepth) -> Float[np.ndarray, "H W"]:
     Raises:
         InputError: nothing is known anywhere, or everything is at the same distance.
     """
-    values = stored.values
+    values = stored.values.astype(np.float64)
     there = values[~np.isnan(values)]
     if there.size == 0:
         raise InputError(f"{stored.source} knows no depth: every value is negative, 0 or not a number.")
@@ -156,10 +156,10 @@ def _nearness(stored: StoredDepth) -> Float[np.ndarray, "H W"]:
         )
     if stored.kind == "depth":
         with np.errstate(divide="ignore", over="ignore"):
-            return (1 / values.astype(np.float64)).clip(max=1e30).astype(np.float32)
+            return (1 / values).clip(max=1e30).astype(np.float32)
     if stored.kind == "inverse":
-        return values
-    return (values - np.float32(least)) / np.float32(most - least) + np.float32(FARTHEST)
+        return values.clip(max=1e30).astype(np.float32)
+    return ((values - least) / (most - least) + FARTHEST).astype(np.float32)
 
 
 def _median(nearness: Float[Tensor, "H W"], source: str) -> float:
