@@ -141,7 +141,7 @@ def _sides(longest: int) -> list[int]:
 def _by_patches(
     cv2: Any, before: np.ndarray, after: np.ndarray, start: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(3, 3) similarity for which most patches vote, `start` where there are few; (2,) how many do so, and how
+    """(3, 3) similarity for which most patches vote, `start` where they are few; (2,) how many do, and how
     many vote for no motion."""
     other = moved(after, start[:2])
     other = other * (before.mean() / max(float(other.mean()), 1e-3))  # a patch must keep its brightness
