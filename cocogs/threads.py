@@ -3,7 +3,7 @@ torch itself sometimes one."""
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from threading import Lock, local
@@ -85,16 +85,17 @@ def torch_on_one(wanted: bool = True) -> Iterator[None]:
         _threads.let_go()
 
 
-def in_order(work: Callable[[Item], Result], items: Iterable[Item], alone: bool = False) -> Iterator[Result]:
+def in_order(work: Callable[[Item], Result], items: Sequence[Item], most: int) -> Iterator[Result]:
     """What `work` makes of each item, in their order: as many at once as there are threads, each on one.
 
-    No more than two a thread are begun or wait to be taken, so that memory is bounded. Gradients are not
-    kept.
+    No more than two a thread are begun or wait to be taken, so that memory is bounded. Threads
+    keep no gradients.
 
     Args:
-        alone: one after the other instead, in this thread and with its gradients.
+        most: how many at once; below 2, or where there is one thread or item, one after the other in this
+            thread and with its gradients.
     """
-    if alone or (count := pass_threads()) == 1:
+    if (count := min(most, pass_threads(), len(items))) < 2:
         yield from map(work, items)
         return
 

@@ -96,7 +96,21 @@ def test_light_and_circles_get_gradients_of_the_right_size() -> None:
     assert float((by_coc * coc).sum()) == pytest.approx(slope, rel=0.02)
 
 
-def test_a_blur_wider_than_the_picture_or_no_number_is_refused() -> None:
-    for bad in (400.0, math.nan):
-        with pytest.raises(InputError, match="more than the picture's size"):
+def test_a_blur_wider_than_the_picture_and_one_that_is_no_number_are_refused() -> None:
+    for bad, words in ((400.0, "more than the picture's size"), (math.nan, "must be a finite number of px")):
+        with pytest.raises(InputError, match=words):
             blur_layers(picture(), torch.full((96, 150), bad))
+
+
+def test_a_very_wide_disc_is_even() -> None:
+    light = torch.zeros(3, 900, 900)
+    light[:, 450, 450] = 1e5
+    disc = blur_layers(light, torch.full((900, 900), 800.0))[0, 450 - 200 : 450 + 200, 450 - 200 : 450 + 200]
+    assert float(disc.std() / disc.mean()) < 0.02
+
+
+@pytest.mark.cuda
+def test_a_gpu_shows_the_same() -> None:
+    light, coc = picture(), steps()
+    shown = blur_layers(light.cuda(), coc.cuda(), 0.5, blades=6)
+    assert decibels(shown.cpu(), blur_layers(light, coc, 0.5, blades=6)) > 80

@@ -17,7 +17,6 @@ FORBIDDEN = {
     "measure": FACES,
     "photo": FACES | {"train", "measure"},
     "mesh": FACES | {"train", "measure"},
-    "photo": FACES | {"train", "measure"},
     "calibrate": FACES | {"train", "render", "measure", "scene", "rasterize", "ssim"},
 }
 IO_MAY = {"io", "camera", "gaussians", "errors", "srgb", "threads"}

@@ -382,6 +382,11 @@ def refused(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
     return said
 
 
+def made_folder(place: Path) -> Path:
+    (place / "folder.png").mkdir()
+    return place / "folder.png"
+
+
 def test_one_slice_none_or_the_same_twice(folder: Path, tmp_path: Path, capsys) -> None:
     out = ["--out", str(tmp_path / "o.png")]
     one = str(folder / "img1.png")
@@ -389,6 +394,8 @@ def test_one_slice_none_or_the_same_twice(folder: Path, tmp_path: Path, capsys) 
     assert "is given twice" in refused([one, one, *out], capsys)
     (tmp_path / "empty").mkdir()
     assert "empty holds no photo" in refused([str(tmp_path / "empty"), *out], capsys)
+    assert "No photo is given" in refused(out, capsys)
+    assert "--out is a folder" in refused([str(folder), "--out", str(made_folder(tmp_path))], capsys)
     assert "gone.png does not exist" in refused([one, str(tmp_path / "gone.png"), *out], capsys)
 
 

@@ -73,7 +73,7 @@ def test_work_in_threads_comes_back_in_order_and_few_pieces_wait(monkeypatch: py
         time.sleep(0.01 * (number % 3))
         return number
 
-    results = in_order(work, range(30))
+    results = in_order(work, range(30), 5)
     assert next(results) == 0 and len(begun) <= 7
     assert list(results) == list(range(1, 30)) and sorted(begun) == list(range(30))
 
@@ -88,10 +88,10 @@ def test_an_error_in_a_thread_comes_out_and_ends_the_rest(monkeypatch: pytest.Mo
         done.append(number)
 
     with pytest.raises(ValueError, match="three"):
-        list(in_order(work, range(100)))
+        list(in_order(work, range(100), 5))
     assert len(done) < 12
 
 
 def test_alone_keeps_gradients() -> None:
     x = torch.ones(3, requires_grad=True)
-    assert all(value.requires_grad for value in in_order(lambda i: i * x, range(3), alone=True))
+    assert all(value.requires_grad for value in in_order(lambda i: i * x, range(3), 1))

@@ -31,7 +31,7 @@ from cocogs.optics.layers import blur_layers
 from cocogs.optics.lens import PhotoLens
 from cocogs.optics.sharpness import gradient_energy
 from cocogs.photo.depth import find_depth
-from cocogs.photo.refocus_files import light_of
+from cocogs.photo.slices import light_of
 from cocogs.srgb import to_linear, to_srgb
 
 Way = Callable[[Float[Tensor, "3 H W"], Float[Tensor, "H W"]], Float[Tensor, "3 H W"]]
@@ -53,7 +53,6 @@ APERTURES = (0.25, 0.5, 1.0, 1.5, 2.0, 3.0)  # of the truth's; what blur levels 
 CLICKS = 50  # in each scene
 OTHERS = 6  # focus distances that a click's is compared with
 APART = 1.0  # px of blur at the clicked point, at least, of those others
-AROUND = 4  # px around a click that are to be sharp
 TEXTURED = 1e-4  # gradient energy of the sharp picture, from which a point can be clicked
 
 
@@ -135,7 +134,7 @@ def read_pairs(folder: Path, depth: str | None) -> Iterator[Pair]:
         z = find_depth(photo, str(own), "depth").depth
         if depth is not None:
             other = find_depth(photo, depth.replace("{scene}", folder.name), None).depth
-            z = other * (z / other).median()
+            z = other * (z / other).nanmedian()
         sharp, shown = _encoded(photo), _encoded(folder / "refocus" / entry.name)
         K = entry.aperture_diameter * truth.focal_px
         lens = PhotoLens(torch.tensor(entry.focus_distance), torch.tensor(K))
@@ -190,7 +189,7 @@ def blur_correlation(pair: Pair, way: Way) -> float:
 
 def clicked_share(pairs: list[Pair], way: Way) -> float:
     """The share of `CLICKS` random textured points that are sharpest in the picture that is focused on them,
-    of pictures focused on them and on other depths."""
+    of pictures focused on them and on other depths; NaN where no other depth would blur them."""
     generator = torch.Generator().manual_seed(0)
     hits, total = 0, 0
     for number, pair in enumerate(pairs):
@@ -203,15 +202,15 @@ def clicked_share(pairs: list[Pair], way: Way) -> float:
             own = gradient_energy(refocused(pair, way, z))[place]
             blurs = [abs(float(PhotoLens(focus, pair.lens.K).coc(z))) for focus in others]
             rivals = [e[place] for e, blur in zip(energies, blurs, strict=True) if blur >= APART]
-            hits += all(bool(own > rival) for rival in rivals)
-            total += 1
-    return hits / total
+            hits += bool(rivals) and all(bool(own > rival) for rival in rivals)
+            total += bool(rivals)
+    return hits / total if total else math.nan
 
 
 def _spread(pair: Pair) -> Float[Tensor, " n"]:
     """Focus distances over the picture's depths, evenly in 1/z."""
-    vergence = 1 / pair.depth
-    return 1 / torch.linspace(float(vergence.min()), float(vergence.max()), OTHERS)
+    nearness = 1 / pair.depth
+    return 1 / torch.linspace(float(nearness.min()), float(nearness.max()), OTHERS)
 
 
 def _mean(figures: list[Figures], way: str) -> Figures:

@@ -31,7 +31,7 @@ class Refocus:
     """The f-number to show: of the photo's own camera, or of full frame if its sensor is smaller than Micro
     Four Thirds."""
     aperture: Annotated[str | None, arg(metavar="1.5x", help_behavior_hint="(default: none)")] = None
-    """The aperture as a multiple of the one that the photo was taken with; 0x makes everything sharp."""
+    """The aperture as a multiple of the one that the photo was taken with; 0x asks for a picture that is sharp everywhere."""
     sweep: Annotated[str | None, arg(metavar="N:N", help_behavior_hint="(default: none)")] = None
     """A film: open or close the lens from one f-number to another, such as 16:1.8."""
     blades: int = 0
@@ -50,9 +50,10 @@ class Refocus:
     """Depth map: a file (16-bit PNG, TIFF, .npy, OpenEXR), a trained run that has this photo, the focus
     bracket that it belongs to, or a folder with the weights of Depth Anything V2 Small."""
     depth_kind: Annotated[
-        str | None, arg(metavar="depth|disparity", help_behavior_hint="(default: as the file says)")
+        str | None, arg(metavar="depth|inverse|disparity", help_behavior_hint="(default: as the file says)")
     ] = None
-    """What a depth map holds: distances, or their inverses (larger is nearer)."""
+    """What a depth map holds. depth: distances; inverse: one over them; disparity: larger is nearer, by an
+    unknown scale and offset."""
     source: Annotated[
         str | None, arg(metavar="sharp|camera.json|N@FOCUS", help_behavior_hint="(default: by EXIF)")
     ] = None
@@ -61,14 +62,15 @@ class Refocus:
     keep_blur: bool = False
     """Do not take blur away by the network: what is more blurred than it shall be stays so, and is marked."""
     size: Annotated[str | None, arg(metavar="W", help_behavior_hint="(default: as the photo)")] = None
-    """Width of the picture in px."""
+    """Shrink the picture to this width in px."""
     frames: Annotated[int | None, arg(metavar="N", help_behavior_hint="(default: 96)")] = None
     """Pictures of a film."""
     fps: Annotated[float | None, arg(metavar="N", help_behavior_hint="(default: 24)")] = None
     """Pictures per second of a film."""
 
     def run(self) -> int:
-        from cocogs.photo.refocus_files import RefocusOptions, refocus_photo
+        from cocogs.photo.refocus_files import refocus_photo
+        from cocogs.photo.refocus_options import RefocusOptions
 
         for path in refocus_photo(RefocusOptions(**vars(self)), speaker(self)):
             print(path)

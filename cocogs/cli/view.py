@@ -65,7 +65,7 @@ class View:
         from cocogs.viewer.server import Viewer
 
         if self.scene.suffix.lower() in SUFFIXES and not self.scene.is_dir():
-            from cocogs.photo.refocus_files import open_photo
+            from cocogs.photo.opened import open_photo
             from cocogs.viewer.photo_page import photo_page
 
             photo = open_photo(self.scene, self.depth, self.depth_kind, self.source, say=speaker(self))

@@ -93,10 +93,10 @@ def _rim(turns: Float[Tensor, " *P"], blades: int) -> Float[Tensor, "*P 2"]:
     along = (turns * blades - corner)[..., None]
     angle = corner * sector
     start, end = (torch.stack([torch.cos(a), torch.sin(a)], dim=-1) for a in (angle, angle + sector))
-    return _corner_radius(blades) * torch.lerp(start, end, along)
+    return corner_radius(blades) * torch.lerp(start, end, along)
 
 
-def _corner_radius(blades: int) -> float:
+def corner_radius(blades: int) -> float:
     """Distance of the corners of a regular polygon of area pi from its centre."""
     sector = 2 * math.pi / blades
     return math.sqrt(sector / math.sin(sector))
@@ -106,4 +106,4 @@ def _variance(blades: int) -> float:
     """Per axis, of the unit disc (1/4) or the regular polygon of area pi (a little more)."""
     if blades == 0:
         return 1 / 4
-    return _corner_radius(blades) ** 2 * (2 + math.cos(2 * math.pi / blades)) / 12
+    return corner_radius(blades) ** 2 * (2 + math.cos(2 * math.pi / blades)) / 12

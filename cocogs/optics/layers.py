@@ -1,14 +1,15 @@
 """The lens on a picture with depth, without a scene: layers of depth, blurred one by one and composited from
-far to near in linear light. What a nearer thing hides is filled from the neighbourhood; the fill is invented.
+near to far in linear light. What a nearer thing hides is filled from the neighbourhood; the fill is invented.
 
-A picture is drawn in tiles: memory is bounded, and a tile pays only for the layers that it has. Every step
-keeps gradients: by the picture, its depth, K and the focus distance.
+A picture is drawn in tiles, which pay only for the layers that they have. Tiles grow with the widest blur;
+`AT_ONCE` bounds how many are drawn at once. Every step keeps gradients: by the picture, its depth, K and the
+focus distance.
 """
 
 import math
 from collections import deque
 from collections.abc import Callable
-from functools import cache
+from functools import lru_cache
 
 import torch
 from jaxtyping import Complex, Float
@@ -17,20 +18,19 @@ from torch.nn import functional as F
 
 from cocogs.errors import InputError
 from cocogs.io.pixels import keys_cubic
-from cocogs.optics.aperture import lens_samples
+from cocogs.optics.aperture import corner_radius, lens_samples
 from cocogs.optics.lens import PhotoLens
 from cocogs.threads import in_order
 
 STEP = 1.0  # px of blur diameter between neighbouring layers near the focus
 EVEN = 10.0  # px: from about this diameter on, layers lie apart in proportion to it
-WIDEST_BLUR = 1.0  # diameter over the picture's longer side; what is wider shows nothing
 TILE = 512  # px that a tile draws, a side
 TILE_MARGINS = 4  # at least so many margins a side
+AT_ONCE = 1 << 23  # px of all tiles that are drawn at once, about 150 bytes each
 ROUND = 32  # sides of tiles are multiples, which the Fourier transform takes quickly
 DENSITY = 4  # points of the aperture per pixel of its disc
-FEWEST_POINTS, MOST_POINTS = 64, 4096
-COARSE, COARSEST = 12.0, 3  # px of blur per px that a layer is drawn in, of 2**0 to 2**3 px
-LONGEST_CORNER = 1.6  # radii from the middle of a triangle of a disc's area to its corners
+FEWEST_POINTS, MOST_POINTS = 64, 16384
+COARSE, COARSEST = 12.0, 5  # px of blur per px that a layer is drawn in, of 2**0 to 2**5 px
 ALIKE = 4  # layers; what lies farther in front than this hides, what is nearer to a layer continues it
 CLEAR = 1e-4  # less than this part of a pixel is nothing
 
@@ -47,6 +47,7 @@ def photograph_layers(
     Args:
         light: linear, >= 0, of the sharp picture.
         depth: z-depth of each pixel, > 0, in the unit of `lens`; infinity is allowed.
+        lens: its softness gets no gradients.
         blades, blade_rotation: the aperture's shape, as in `Lens`.
 
     Raises:
@@ -54,13 +55,14 @@ def photograph_layers(
     """
     if not bool((depth > 0).all()):  # NaN, too
         raise InputError("Every depth must be above 0: give infinity where nothing is.")
-    return blur_layers(light, lens.coc(depth), lens.softness, blades, blade_rotation)
+    softness = float(torch.as_tensor(lens.softness).detach())
+    return blur_layers(light, lens.coc(depth), softness, blades, blade_rotation)
 
 
 def blur_layers(
     light: Float[Tensor, "3 H W"],
     coc: Float[Tensor, "H W"],
-    softness: Float[Tensor, ""] | float = 0.0,
+    softness: float = 0.0,
     blades: int = 0,
     blade_rotation: float = 0.0,
     check: Callable[[float], None] = lambda share: None,
@@ -75,10 +77,12 @@ def blur_layers(
         check: called after each tile with the share that is drawn; may raise, to abandon the picture.
 
     Raises:
-        InputError: the blur is wider than the picture.
+        InputError: a circle is no finite number, or wider than the picture's longer side.
     """
     widest = float(coc.detach().abs().max())
-    if not widest <= WIDEST_BLUR * max(coc.shape):
+    if not math.isfinite(widest):
+        raise InputError("Every circle of confusion must be a finite number of px.")
+    if widest > max(coc.shape):
         raise InputError(
             f"The lens would blur by {widest:.0f} px, more than the picture's size: "
             "use a smaller aperture, or a focus distance nearer to the scene's depths."
@@ -92,8 +96,10 @@ def blur_layers(
         part = _surrounded(picture, *tile, margin)
         return _blurred(part[:3], part[3], kernels)[:, margin:, margin:][:, : len(tile[0]), : len(tile[1])]
 
-    alone = coc.is_cuda or picture.requires_grad or len(tiles) == 1
-    for number, ((y, x), part) in enumerate(zip(tiles, in_order(drawn, tiles, alone), strict=True)):
+    keeps = torch.is_grad_enabled() and picture.requires_grad
+    most = AT_ONCE // ((len(tiles[0][0]) + 2 * margin) * (len(tiles[0][1]) + 2 * margin))
+    parts = in_order(drawn, tiles, 0 if keeps or coc.is_cuda else most)
+    for number, ((y, x), part) in enumerate(zip(tiles, parts, strict=True)):
         shown[:, y.start : y.stop, x.start : x.stop] = part
         check((number + 1) / len(tiles))
     return shown.clamp_min(0)
@@ -119,20 +125,21 @@ def _surrounded(picture: Float[Tensor, "C H W"], y: range, x: range, margin: int
 
 
 class _Kernels:
-    """The images of the aperture at the layers' blur, made once for all tiles.
+    """The images of the aperture at the layers' blur, made once for all tiles, which have one size.
 
     Args:
         softness, blades, blade_rotation: as in `blur_layers`.
     """
 
-    def __init__(self, softness: Tensor | float, blades: int, blade_rotation: float) -> None:
+    def __init__(self, softness: float, blades: int, blade_rotation: float) -> None:
         self.softness, self.shape = softness, (blades, blade_rotation)
         self._made: dict[int, Tensor] = {}
 
     def reach(self, widest: float) -> int:
         """How far light goes sideways, px, where the blur is `widest` px."""
-        corners = LONGEST_CORNER if self.shape[0] else 1.0
-        return math.ceil(corners * widest / 2 + 3 * math.sqrt(float(self.softness))) + 2
+        blades, _ = self.shape
+        corners = corner_radius(blades) if blades else 1.0
+        return math.ceil(corners * widest / 2 + 3 * math.sqrt(self.softness)) + 2
 
     def blur(self, values: Float[Tensor, "C h w"], layer: int, scale: int) -> Float[Tensor, "C h w"]:
         """Values as the layer shows them.
@@ -140,7 +147,7 @@ class _Kernels:
         Args:
             scale: px that a pixel of `values` is wide.
         """
-        if layer == 0 and float(self.softness) == 0:
+        if layer == 0 and self.softness == 0:
             return values
         size = tuple(values.shape[1:])
         if layer not in self._made:
@@ -162,8 +169,7 @@ def _layer_of(coc: Float[Tensor, "*P"]) -> Float[Tensor, "*P"]:
 
 def _scale(layer: int) -> int:
     """How coarse the pixels may be in which a layer is blurred: a power of 2."""
-    fine = abs(_diameter(layer)) / COARSE
-    return 2 ** min(max(0, math.floor(math.log2(max(fine, 1)))), COARSEST)
+    return 2 ** min(int(math.log2(max(abs(_diameter(layer)) / COARSE, 1))), COARSEST)
 
 
 def _blurred(
@@ -242,18 +248,16 @@ def aperture_kernel(
     offsets = torch.arange(4).to(diameter)
     cells = first[:, None] + offsets[None, :, None]  # (P, 4, 2)
     x, y = _keys((cells - points[:, None]).abs()).unbind(-1)
-    columns, rows = (cells.long() % torch.tensor(size[::-1])).unbind(-1)
-    place = rows[:, :, None] * size[1] + columns[:, None, :]
+    columns, rows = cells.long().unbind(-1)
+    place = (rows % size[0])[:, :, None] * size[1] + (columns % size[1])[:, None, :]
     weights = y[:, :, None] * x[:, None, :] / len(points)
     kernel = weights.new_zeros(size[0] * size[1]).index_add(0, place.flatten(), weights.flatten())
     return torch.fft.rfft2(kernel.reshape(size))
 
 
-def soften(
-    kernel: Complex[Tensor, "h w"], size: tuple[int, ...], softness: Float[Tensor, ""] | float
-) -> Complex[Tensor, "h w"]:
+def soften(kernel: Complex[Tensor, "h w"], size: tuple[int, ...], softness: float) -> Complex[Tensor, "h w"]:
     """The kernel, blurred by a Gaussian of this variance (px^2) more."""
-    if float(softness) == 0:
+    if softness == 0:
         return kernel
     rows = torch.fft.fftfreq(size[0]).to(kernel.device)[:, None]
     frequency = rows.square() + torch.fft.rfftfreq(size[1]).to(kernel.device).square()
@@ -265,7 +269,7 @@ def _rounded(count: int) -> int:
     return 1 << math.ceil(math.log2(count))
 
 
-@cache
+@lru_cache(64)
 def _points(count: int, blades: int, rotation: float) -> Float[Tensor, "{count} 2"]:
     """Points of the unit aperture, of its own variance."""
     return lens_samples(count, 1e-9, blades, rotation).double()

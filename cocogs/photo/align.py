@@ -22,7 +22,11 @@ ALIKE = 0.75  # correlation below which two slices show different things
 PATCHES, PATCH = 1500, 15  # at most so many, each so many px wide
 FEWEST = 40  # patches that tell more than the correlation does
 RETURNS = 0.1  # px: a patch that is found there and back again lies this near to where it was
+AGREES = 0.3  # px: patches nearer than this to a motion vote for it
 STILL = 0.15  # px, as compared: slices that moved less stay as they are, unresampled
+# So do all slices if none seems to have moved farther than this, and about as many patches vote for no motion
+# at all: where blur changes, it looks like motion, always in one direction.
+DRIFT, AS_GOOD = 1.0, 0.9
 MOST_SCALE, MOST_TURN, MOST_SHIFT = 1.3, 0.2, 0.25  # a factor, radians, a part of the picture's longer side
 BORDER = 4  # px at a slice's border that resampling and sharpness cannot use
 
@@ -35,21 +39,25 @@ def align(slices: Slices, paths: tuple[Path, ...], reference: int, say: Say) -> 
         InputError: OpenCV is missing; neighbours show different things.
     """
     cv2 = _opencv()
-    chain = [np.eye(3)]  # from the first slice to each
+    chain, votes = (
+        [np.eye(3)],
+        np.zeros(2),
+    )  # from the first slice to each; of patches, for motion and for none
     with Progress("Aligning slices", len(slices) - 1, say, patience=2) as progress:
         before = _grey(slices.read(0))
         for index in range(1, len(slices)):
             after = _grey(slices.read(index))
-            step = _between(cv2, before, after, slices.shape[1:3], paths[index - 1 : index + 1])
+            step, told = _between(cv2, before, after, slices.shape[1:3], paths[index - 1 : index + 1])
             chain.append(step @ chain[-1])
+            votes += told
             before = after
             progress.add(1)
     back = np.linalg.inv(chain[reference])
     transforms = np.stack([one @ back for one in chain])
-    limit = STILL * max(1.0, max(slices.shape[1:3]) / FINEST)
-    for index, one in enumerate(transforms):
-        if _displacement(one, slices.shape[1:3]) < limit:
-            transforms[index] = np.eye(3)
+    unit = max(1.0, max(slices.shape[1:3]) / FINEST)  # px, for one of the pictures that were compared
+    moves = np.array([_displacement(one, slices.shape[1:3]) for one in transforms]) / unit
+    on_tripod = moves.max() < DRIFT and votes[1] >= AS_GOOD * votes[0]
+    transforms[(moves < STILL) | on_tripod] = np.eye(3)
     return transforms[:, :2]
 
 
@@ -89,8 +97,9 @@ def _grey(pixels: np.ndarray) -> np.ndarray:
 
 def _between(
     cv2: Any, before: np.ndarray, after: np.ndarray, size: tuple[int, int], paths: tuple[Path, ...]
-) -> np.ndarray:
-    """(3, 3) from full-size pixels of one slice to those of the next.
+) -> tuple[np.ndarray, np.ndarray]:
+    """(3, 3) from full-size pixels of one slice to those of the next; how many patches vote for it, and for
+    no motion.
 
     Raises:
         InputError: they show different things.
@@ -110,12 +119,15 @@ def _between(
         found = None
     if found is None or correlation < ALIKE or not _is_plausible(found, before.shape):
         raise InputError(
-            f"{paths[1]} does not show what {paths[0]} shows: give the photos of one bracket, from one place."
+            f"{paths[1]} does not show what {paths[0]} shows: give photos from one place, named in the order "
+            "of their focus, with small steps between."
         )
     corners = _corners(before.shape)
-    refined = _by_patches(cv2, before, after, _similarity(corners.T, (found @ _homogeneous(corners))[:2].T))
+    refined, votes = _by_patches(
+        cv2, before, after, _similarity(corners.T, (found @ _homogeneous(corners))[:2].T)
+    )
     scale = _scaling(before.shape, size)
-    return scale @ refined @ np.linalg.inv(scale)
+    return scale @ refined @ np.linalg.inv(scale), votes
 
 
 def _sides(longest: int) -> list[int]:
@@ -126,34 +138,57 @@ def _sides(longest: int) -> list[int]:
     return sides
 
 
-def _by_patches(cv2: Any, before: np.ndarray, after: np.ndarray, start: np.ndarray) -> np.ndarray:
-    """(3, 3) similarity on which most patches agree; `start` where they are few."""
+def _by_patches(
+    cv2: Any, before: np.ndarray, after: np.ndarray, start: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """(3, 3) similarity for which most patches vote, `start` where they are few; (2,) how many do, and how
+    many vote for no motion."""
     other = moved(after, start[:2])
     other = other * (before.mean() / max(float(other.mean()), 1e-3))  # a patch must keep its brightness
     bytes_before, bytes_after = (np.rint(255 * one.clip(0, 1)).astype(np.uint8) for one in (before, other))
     points = cv2.goodFeaturesToTrack(bytes_before, PATCHES, 0.005, 4, blockSize=5)
     if points is None or len(points) < FEWEST:
-        return start
+        return start, np.zeros(2)
     criteria = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 30, 1e-3)
     options = {"winSize": (PATCH, PATCH), "maxLevel": 0, "criteria": criteria}
     there, found, _ = cv2.calcOpticalFlowPyrLK(bytes_before, bytes_after, points, None, **options)
     back, returned, _ = cv2.calcOpticalFlowPyrLK(bytes_after, bytes_before, there, None, **options)
     good = (found & returned)[:, 0].astype(bool) & (np.linalg.norm(back - points, axis=-1)[:, 0] < RETURNS)
     if good.sum() < FEWEST:
-        return start
+        return start, np.zeros(2)
     source, target = (ends[good, 0].astype(float) for ends in (points, there))
-    return start @ _robust_similarity(source, target)
+    still = np.linalg.inv(start)
+    usual = _robust_similarity(source, target, _similarity(source, target))
+    candidates = [_voted(source, target, first) for first in (usual, still)]
+    best = max(candidates, key=lambda one: _votes(source, target, one).sum())
+    return start @ best, np.array([_votes(source, target, one).sum() for one in (best, still)])
 
 
-def _robust_similarity(source: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """(3, 3) from (P, 2) points to others, by reweighting with Tukey's biweight."""
-    weights = np.ones(len(source))
-    fitted = np.eye(3)
+def _robust_similarity(source: np.ndarray, target: np.ndarray, fitted: np.ndarray) -> np.ndarray:
+    """(3, 3) from (P, 2) points to others, by Tukey's biweight, of a width that follows the deviations."""
     for _ in range(20):
-        fitted = _similarity(source, target, weights)
-        off = np.linalg.norm(source @ fitted[:2, :2].T + fitted[:2, 2] - target, axis=1)
-        weights = np.clip(1 - (off / (4.5 * max(np.median(off), 1e-3))) ** 2, 0, None) ** 2
+        width = 4.5 * max(float(np.median(_off(source, target, fitted))), 1e-3)
+        fitted = _similarity(source, target, _votes(source, target, fitted, width))
     return fitted
+
+
+def _voted(source: np.ndarray, target: np.ndarray, fitted: np.ndarray) -> np.ndarray:
+    """(3, 3) similarity near `fitted` with the most votes."""
+    for _ in range(20):
+        votes = _votes(source, target, fitted)
+        if np.count_nonzero(votes) < FEWEST // 2:
+            break
+        fitted = _similarity(source, target, votes)
+    return fitted
+
+
+def _votes(source: np.ndarray, target: np.ndarray, fitted: np.ndarray, width: float = AGREES) -> np.ndarray:
+    """(P,) in [0, 1]: Tukey's biweight of how far points lie from where a similarity takes others."""
+    return np.clip(1 - (_off(source, target, fitted) / width) ** 2, 0, None) ** 2
+
+
+def _off(source: np.ndarray, target: np.ndarray, fitted: np.ndarray) -> np.ndarray:
+    return np.linalg.norm(source @ fitted[:2, :2].T + fitted[:2, 2] - target, axis=1)
 
 
 def _shift(cv2: Any, one: np.ndarray, other: np.ndarray) -> np.ndarray:

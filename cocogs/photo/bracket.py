@@ -55,7 +55,9 @@ def open_bracket(
     """
     paths = _in_order(_files(given, out))
     if len(paths) < 2:
-        what = f"{paths[0]} is one photo" if paths else f"{given[0] if given else 'Nothing'} holds no photo"
+        what = "No photo is given"
+        if given:
+            what = f"{paths[0]} is one photo" if paths else f"{given[0]} holds no photo"
         raise InputError(
             f"{what}: a bracket has two or more, from one place, focused at different distances."
         )

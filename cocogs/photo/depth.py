@@ -55,6 +55,29 @@ class PictureDepth:
     metres_per_unit: float | None = None
 
 
+CLICK, CLICK_SIZE = 2, 1000
+"""px around a point that say how far away it is, in a picture of so many px."""
+
+
+def depth_around(depth: Float[Tensor, "H W"], x: float, y: float) -> float:
+    """The median depth around a point of a picture.
+
+    Args:
+        x, y: px from the left and upper border; the first pixel's centre is at 0.5.
+
+    Raises:
+        InputError: the point lies outside the picture.
+    """
+    height, width = depth.shape
+    if not (0 <= x <= width and 0 <= y <= height):
+        raise InputError(f"The point {x:g},{y:g} lies outside the photo, which has {width}x{height} px.")
+    reach = max(1, round(CLICK * max(width, height) / CLICK_SIZE))
+    column, row = min(int(x), width - 1), min(int(y), height - 1)
+    rows = slice(max(0, row - reach), row + reach + 1)
+    columns = slice(max(0, column - reach), column + reach + 1)
+    return float(depth[rows, columns].median())
+
+
 def find_depth(photo: Path, depth: str | None, kind: str | None, say: Say = print) -> PictureDepth:
     """The depth of a photo, of its upright size.
 

@@ -17,7 +17,9 @@ GRID = 48  # blocks along the longer side
 SAMPLED = 1024  # px of the longer side, of which there are at least so many: the others are passed over
 DARK = 0.01  # linear light below which noise and stray light decide
 FEWEST = 24  # blocks that tell a gain
-ALIKE = 0.015  # gains nearer to 1 are left out: brackets without exposure steps show up to 1.2 %
+AGREE = 0.3  # part of the blocks whose gains lie closest together; their median is taken
+# Gains nearer to 1, and to each other, are left out: brackets without steps show up to 1.3 % and 2.4 %.
+ALIKE, ALIKE_COLOUR = 0.015, 0.03
 MOST = 16.0  # a gain beyond it, or its inverse, is no exposure step
 KNEE = 0.8  # linear light from which a darkened slice keeps its white
 
@@ -31,21 +33,31 @@ def find_gains(slices: Slices, transforms: np.ndarray, reference: int, say: Say)
     with Progress("Comparing exposures", len(slices), say, patience=2) as progress:
         for index in range(len(slices)):
             if index != reference:
-                blocks, clear = _blocks(slices.read(index), transforms[index], curve)
-                for colour in range(3):
-                    both = used & clear & (blocks[..., colour] > DARK) & (wanted[..., colour] > DARK)
-                    gains[index, colour] = _gain(wanted[both, colour], blocks[both, colour])
+                light, clear = _blocks(slices.read(index), transforms[index], curve)
+                told = (used & clear)[..., None] & (light > DARK) & (wanted > DARK)
+                gains[index] = _gains([wanted[told[..., c], c] / light[told[..., c], c] for c in range(3)])
             progress.add(1)
-    far = np.abs(gains - 1) > ALIKE
-    return np.where(far.any(1, keepdims=True) | np.isnan(gains), gains, 1.0)
+    return gains
 
 
-def _gain(wanted: np.ndarray, blocks: np.ndarray) -> float:
-    """The median ratio; NaN where there are too few blocks, or it is no exposure step."""
-    if len(blocks) < FEWEST:
-        return np.nan
-    gain = float(np.median(wanted / blocks))
-    return gain if 1 / MOST <= gain <= MOST else np.nan
+def _gains(ratios: list[np.ndarray]) -> np.ndarray:
+    """(3,) gains by the blocks' ratios of each colour: one for all, unless white balance differs, too."""
+    if min(map(len, ratios)) < FEWEST:
+        return np.full(3, np.nan)
+    common, colours = _usual(np.concatenate(ratios)), np.array([_usual(ratio) for ratio in ratios])
+    gains = colours if np.abs(colours / common - 1).max() > ALIKE_COLOUR else np.full(3, common)
+    if not (1 / MOST <= gains.min() and gains.max() <= MOST):
+        return np.full(3, np.nan)
+    return gains if np.abs(gains - 1).max() > ALIKE else np.ones(3)
+
+
+def _usual(ratios: np.ndarray) -> float:
+    """What most blocks say: the median of the shortest interval that holds `AGREE` of them. Blur changes the
+    others, in macro brackets most of them to one side."""
+    ordered = np.sort(ratios)
+    count = max(2, round(AGREE * len(ordered)))
+    first = int((ordered[count - 1 :] / ordered[: len(ordered) - count + 1]).argmin())
+    return float(np.median(ordered[first : first + count]))
 
 
 def _blocks(pixels: np.ndarray, transform: np.ndarray, curve: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

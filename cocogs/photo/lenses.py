@@ -13,15 +13,15 @@ from cocogs.io.camera_file import read_camera_file
 from cocogs.io.exif import DIAGONAL_35MM, LensFacts
 from cocogs.optics.lens import PhotoLens
 from cocogs.optics.physical_camera import PhysicalCamera
-from cocogs.photo.depth import METRES, PictureDepth
+from cocogs.photo.depth import METRES, PictureDepth, depth_around
 from cocogs.photo.depth_run import LearnedOfPhoto
-from cocogs.photo.refocus import DepthPhoto
 from cocogs.quantiles import quantiles
-from cocogs.render.options import parse_point
+from cocogs.render.options import parse_f_number, parse_point
 
 ASSUMED_MEDIAN = 2.0  # metres; the median distance of what a photo with relative depth shows
 ASSUMED_FOCAL_LENGTH = 50.0  # mm on a 36 x 24 mm frame, of a photo whose EXIF does not tell
-SMALLEST_OWN = 2.1  # crop factor; cameras with smaller sensors, phones first, count as full frame
+ANOTHER_SHAPE = 0.02  # logarithm of the ratio of two aspects
+LARGEST_CROP = 2.1  # crop factor; cameras with smaller sensors, phones first, count as full frame
 HARDLY_BLURRED = 2.0  # px; a photo whose blur differs less counts as sharp
 SHARP = "sharp"
 SOURCES = "sharp, a camera.json, or F_NUMBER@FOCUS such as 2.8@1.5m or 2.8@40%,60%"
@@ -35,39 +35,42 @@ class PhotoCamera:
         focal_px: focal length in px.
         focal_length: in the unit of the depth; an f-number is this over the diameter. None: unknown.
         taken: the lens that the photo was taken with; None: it is sharp everywhere.
-        own: the aperture of which others are multiples, in the unit of the depth. None: unknown.
+        own_diameter: the aperture of which others are multiples, in the unit of the depth. None: unknown.
         notes: sentences for the user: what an f-number means here, and what was assumed.
     """
 
     focal_px: float
     focal_length: float | None
     taken: PhotoLens | None
-    own: float | None = None
+    own_diameter: float | None = None
     notes: tuple[str, ...] = ()
 
-    def diameter(self, f_number: float | None, factor: float | None) -> float:
-        """The aperture, in the unit of the depth, by an f-number or by a factor of the photo's own.
+    def diameter(self, f_number: float) -> float:
+        """Of the aperture, in the unit of the depth.
 
         Raises:
-            InputError: neither or both are given, or one that cannot be known.
+            InputError: the f-number is out of range, or its meaning cannot be known.
         """
         check_number("f_number", f_number, above=0, example="2.8")
-        if (f_number is None) == (factor is None):
-            raise InputError("Say how blurred it shall be: give `f_number` or `aperture`, one of them.")
-        if f_number is not None:
-            if self.focal_length is None:
-                raise InputError(
-                    "`f_number` needs the f-number of the run's photos, and their EXIF has none: give "
-                    "`aperture=1.5x`, a factor of the learned aperture."
-                )
-            return self.focal_length / f_number
-        if self.own is None:
+        if self.focal_length is None:
+            raise InputError(
+                "`f_number` needs the f-number of the run's photos, and their EXIF has none: give "
+                "`aperture=1.5x`, a factor of the learned aperture."
+            )
+        return self.focal_length / f_number
+
+    def multiple(self, factor: float) -> float:
+        """Diameter of an aperture that is `factor` times as wide as the photo's own.
+
+        Raises:
+            InputError: the photo's own is unknown.
+        """
+        if self.own_diameter is None:
             raise InputError(
                 "`aperture` is a factor of the aperture that the photo was taken with, which is not known: "
                 "give `f_number`, or tell by `source` how the photo was taken."
             )
-        assert factor is not None
-        return factor * self.own
+        return factor * self.own_diameter
 
 
 def find_camera(facts: LensFacts, depth: PictureDepth, source: str | None) -> PhotoCamera:
@@ -81,27 +84,23 @@ def find_camera(facts: LensFacts, depth: PictureDepth, source: str | None) -> Ph
     Raises:
         InputError: no such source, or one that does not fit the depth.
     """
-    is_file = source is not None and source.lower().endswith(".json")
-    if depth.learned is not None:
-        camera = _learned(depth, depth.learned, source)
-    elif is_file:
-        camera = _given(Path(str(source)), depth)
-    else:
-        camera = _by_exif(facts, depth, source)
-    if source is None or is_file:
+    if source is not None and source.lower().endswith(".json"):
+        return _given(Path(source), depth)
+    learned = depth.learned
+    camera = _by_exif(facts, depth, source) if learned is None else _learned(depth, learned, source)
+    if source is None:
         return camera
     if source == SHARP:
         return replace(camera, taken=None)
     text, _, focus = source.partition("@")
-    try:
-        f_number = float(text.lower().removeprefix("f/"))
-    except ValueError:
-        f_number = math.nan
-    if not 0 < f_number < math.inf or not focus:
+    f_number = parse_f_number(text)
+    if math.isnan(f_number) or not focus:
         raise InputError(f"`source` must be {SOURCES}, not {source}.")
-    diameter = camera.diameter(f_number, None)
+    diameter = camera.diameter(f_number)
+    if learned is None and facts.focal_length_mm is not None:  # not that of full frame, which is wanted
+        diameter = facts.focal_length_mm / 1000 / _metres_per_unit(depth) / f_number
     distance = focus_distance("source", focus, depth)
-    return replace(camera, taken=_lens(distance, diameter, camera.focal_px), own=diameter)
+    return replace(camera, taken=_lens(distance, diameter, camera.focal_px), own_diameter=diameter)
 
 
 def _lens(distance: float, diameter: float, focal_px: float) -> PhotoLens:
@@ -126,13 +125,15 @@ def _given(path: Path, depth: PictureDepth) -> PhotoCamera:
     file = read_camera_file(path)
     camera, metres = PhysicalCamera(file), _metres_per_unit(depth)
     height, width = depth.depth.shape
-    sensor = file.sensor
-    if abs(math.log(width * sensor.height / (height * sensor.width))) > 0.02:
+    wide, high = file.sensor.width, file.sensor.height
+    if (height > width) != (high > wide):  # the camera was held upright
+        wide, high = high, wide
+    if abs(math.log(width * high / (height * wide))) > ANOTHER_SHAPE:
         raise InputError(
-            f"{path} is of pictures of {sensor.width}x{sensor.height} px, and the photo has "
-            f"{width}x{height}: give the camera.json of this camera."
+            f"{path} is of pictures of {wide}x{high} px, and the photo has {width}x{height}: give the "
+            "camera.json of this camera."
         )
-    lens, scale = camera.as_set(metres), width / sensor.width
+    lens, scale = camera.as_set(metres), width / wide
     (f,) = camera.known("focal_length")
     focal_px, own = float(camera.focal_px.detach()) * scale, lens.aperture_diameter
     taken = _lens(lens.focus_distance, own, focal_px)
@@ -151,9 +152,9 @@ def _by_exif(facts: LensFacts, depth: PictureDepth, source: str | None) -> Photo
             f"{ASSUMED_FOCAL_LENGTH:g} mm on full frame is assumed."
         )
     full_frame = focal_px / diagonal * DIAGONAL_35MM
-    own = facts.focal_length_mm
-    if own is None or full_frame / own > SMALLEST_OWN:
-        own = full_frame
+    focal_length_mm = facts.focal_length_mm
+    if focal_length_mm is None or full_frame / focal_length_mm > LARGEST_CROP:
+        focal_length_mm = full_frame
         notes.append(
             f"F-numbers are those of a full-frame camera with this angle of view ({full_frame:.0f} mm)."
         )
@@ -162,7 +163,7 @@ def _by_exif(facts: LensFacts, depth: PictureDepth, source: str | None) -> Photo
     if source is None:
         taken, note = _taken(facts, depth, diameter, focal_px)
         notes += note
-    return PhotoCamera(focal_px, own / 1000 / metres, taken, diameter, tuple(notes))
+    return PhotoCamera(focal_px, focal_length_mm / 1000 / metres, taken, diameter, tuple(notes))
 
 
 def _taken(
@@ -173,10 +174,15 @@ def _taken(
         return None, ["The photo's EXIF does not tell its aperture: it counts as sharp everywhere."]
     if facts.focus_distance is not None and depth.unit == METRES:
         return _lens(facts.focus_distance, diameter, focal_px), []
-    near, far = (float(quantiles(1 / depth.depth, part)) for part in (0.98, 0.02))
+    far, near = quantiles(1 / depth.depth, 0.02, 0.98).tolist()
     if diameter * focal_px * (near - far) <= HARDLY_BLURRED:
         return None, []
     example = f"{facts.f_number:g}@40%,60%"
+    if facts.focus_distance is not None:
+        return None, [
+            f"The photo was focused at {facts.focus_distance:g} m, which says nothing in a depth without a "
+            f"unit: it counts as sharp everywhere. Tell its focus by `source`, such as {example}."
+        ]
     return None, [
         f"The photo was taken at f/{facts.f_number:g} with an unknown focus: it counts as sharp everywhere. "
         f"Tell its focus by `source`, such as {example}."
@@ -184,11 +190,19 @@ def _taken(
 
 
 def _metres_per_unit(depth: PictureDepth) -> float:
-    return 1.0 if depth.unit == METRES else ASSUMED_MEDIAN
+    """Raises InputError where the depth is in scene units of unknown length."""
+    if depth.metres_per_unit is not None:
+        return depth.metres_per_unit
+    if depth.unit is not None:
+        raise InputError(
+            f"How long a scene unit of {depth.source} is cannot be known: leave the camera.json out of "
+            "`source`."
+        )
+    return ASSUMED_MEDIAN
 
 
 def _assumed_distance(depth: PictureDepth) -> tuple[str, ...]:
-    if depth.unit == METRES:
+    if depth.unit is not None:
         return ()
     return (
         f"The depth has no unit: half of the picture is taken to lie within {ASSUMED_MEDIAN:g} m. How strong "
@@ -196,22 +210,23 @@ def _assumed_distance(depth: PictureDepth) -> tuple[str, ...]:
     )
 
 
-def focus_distance(name: str, text: str, depth: PictureDepth) -> float:
+def focus_distance(name: str, text: str, depth: PictureDepth, point: bool = False) -> float:
     """A distance in the unit of the depth.
 
     Args:
         name: of the parameter, for messages.
         text: a point X,Y of the photo; metres such as 1.2m; a multiple of the median depth such as 1.5x;
             inf; or a number in the scene units of a run.
+        point: only a point will do.
 
     Raises:
         InputError: no such text, or one that does not fit the depth.
     """
     words = text.strip().lower()
-    if "," in words:
+    if point or "," in words:
         height, width = depth.depth.shape
         x, y = parse_point(name, words, width, height, "the photo")
-        return DepthPhoto(depth.depth.expand(3, -1, -1), depth.depth, 1.0).depth_at(x, y)
+        return depth_around(depth.depth, x, y)
     unit = words[-1:] if words[-1:] in ("m", "x") else ""
     try:
         value = float(words.removesuffix(unit))

@@ -13,19 +13,47 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from cocogs.errors import InputError
 from cocogs.optics.layers import blur_layers
 from cocogs.optics.lens import Lens, PhotoLens
+from cocogs.photo.deblur import Deblurring, load_deblurrer
+from cocogs.photo.depth import depth_around
 from cocogs.srgb import compress_highlights, expand_highlights
 
 TOO_MUCH = 1.0  # px: a photo that has more blur by this diameter cannot count as having the right blur
-CLICK = 2  # px around a point that is to be in focus, of a picture of `CLICK_SIZE` px
-CLICK_SIZE = 1000
 
 
 Deblur = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
 """Takes known blur away: from (3, H, W) light, (H, W) signed CoC diameters and where they are to become
 sharp, to the sharp light and where it is to be trusted."""
+
+TRUSTED = 0.5  # confidence from which the network's picture is taken
+AROUND = 64  # px
+
+
+def by_network(whole: bool = False) -> Deblur:
+    """DeblurNet, where it is sure enough.
+
+    Args:
+        whole: pass all of the photo through it at the first call, for films; else what is asked for and its
+            surroundings.
+    """
+    done: Deblurring | None = None
+
+    def deblur(light: Tensor, coc: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
+        nonlocal done
+        if done is None or not whole:
+            done = load_deblurrer()(light, coc if whole else torch.where(_around(wanted), coc, 0))
+        return done.light, done.confidence >= TRUSTED
+
+    return deblur
+
+
+def _around(places: Bool[Tensor, "H W"]) -> Bool[Tensor, "H W"]:
+    """Places and at least `AROUND` px around them."""
+    blocks = F.max_pool2d(places[None, None].float(), AROUND, ceil_mode=True)
+    wide = F.max_pool2d(blocks, 3, stride=1, padding=1)
+    height, width = places.shape
+    return F.interpolate(wide, scale_factor=AROUND, mode="nearest")[0, 0, :height, :width] > 0
 
 
 @dataclass(frozen=True)
@@ -41,6 +69,16 @@ class Refocused:
     light: Float[Tensor, "3 H W"]
     deblurred: Bool[Tensor, "H W"]
     refused: Bool[Tensor, "H W"]
+
+    @property
+    def deblurred_share(self) -> float:
+        """Of the picture."""
+        return float(self.deblurred.float().mean())
+
+    @property
+    def refused_share(self) -> float:
+        """Of the picture."""
+        return float(self.refused.float().mean())
 
 
 @dataclass(frozen=True)
@@ -60,25 +98,11 @@ class DepthPhoto:
     taken: PhotoLens | None = None
 
     def depth_at(self, x: float, y: float) -> float:
-        """The median depth around a point.
-
-        Args:
-            x, y: px from the left and upper border; the first pixel's centre is at 0.5.
-
-        Raises:
-            InputError: the point lies outside the picture.
-        """
-        height, width = self.depth.shape
-        if not (0 <= x <= width and 0 <= y <= height):
-            raise InputError(f"The point {x:g},{y:g} lies outside the photo, which has {width}x{height} px.")
-        reach = max(1, round(CLICK * max(width, height) / CLICK_SIZE))
-        column, row = min(int(x), width - 1), min(int(y), height - 1)
-        rows = slice(max(0, row - reach), row + reach + 1)
-        columns = slice(max(0, column - reach), column + reach + 1)
-        return float(self.depth[rows, columns].median())
+        """See `depth_around`."""
+        return depth_around(self.depth, x, y)
 
     def resized(self, width: int, height: int) -> "DepthPhoto":
-        """The same photo in another size, for a screen."""
+        """The same photo, shrunk to about its own shape."""
         size, scale = (height, width), width / self.depth.shape[1]
         light = F.interpolate(self.light[None], size, mode="bilinear", antialias=True, align_corners=False)[0]
         depth = F.interpolate(self.depth[None, None], size, mode="nearest-exact")[0, 0]
@@ -90,6 +114,9 @@ class DepthPhoto:
         self, lens: Lens, deblur: Deblur | None = None, check: Callable[[float], None] = lambda share: None
     ) -> Refocused:
         """The photo as `lens` would have taken it.
+
+        What gets more added blur lies in front. Where the photo has blur, that need not be what is nearer: at
+        edges between things that the photo blurs very differently, the farther one may cover the nearer one.
 
         Args:
             deblur: takes blur away where the photo has too much; None: such places stay as they are.

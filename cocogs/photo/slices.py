@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from cocogs.io import photos
 from cocogs.io.atomic import NoRoom, scratch
@@ -61,7 +63,7 @@ def slices_beside(out: Path, bracket: Bracket) -> Iterator[Slices]:
     """
     dtype = np.dtype(np.uint8 if bracket.bytes_per_value == 1 else np.uint16)
     needed = len(bracket.paths) * bracket.height * bracket.width * 3 * dtype.itemsize
-    with scratch(out.with_suffix(".slices")) as path:
+    with scratch(out) as path:
         if needed + SPARE > (free := shutil.disk_usage(path.parent).free):
             raise NoRoom(
                 f"The slices take {needed / 1e9:.1f} GB beside {out} while they are stacked, and "
@@ -81,6 +83,11 @@ def light_of_codes(dtype: np.dtype) -> np.ndarray:
     """float32 linear light of each pixel value, 0 to 255 or 65535."""
     most = np.iinfo(dtype).max
     return to_linear(torch.arange(most + 1, dtype=torch.float64) / most).float().numpy()
+
+
+def light_of(pixels: np.ndarray) -> Float[Tensor, "3 H W"]:
+    """Linear light of a photo's pixels, (H, W, 3) of 8 or 16 bit."""
+    return torch.from_numpy(light_of_codes(pixels.dtype)[np.moveaxis(pixels, -1, 0)])
 
 
 def reduced(pixels: np.ndarray, longest: int) -> np.ndarray:

@@ -108,6 +108,8 @@ def stack(given: Sequence[Path], out: Path, options: StackOptions, say: Say) -> 
         InputError: see `open_bracket` and `stack_bracket`; `out` has another ending.
     """
     pictures.check_picture_name(out)
+    if out.is_dir():
+        raise InputError(f"`out` is a folder, {out}: give the name of a picture.")
     bracket = open_bracket(given, options.reference, options.focus, out)
     stacked = stack_bracket(bracket, out, options, say)
     written = [out, *([] if not options.depthmap else _write_depth(stacked, out))]

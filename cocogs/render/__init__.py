@@ -74,8 +74,6 @@ def check_effects(options: RenderOptions, frames: list[Frame], kind: str) -> Non
             raise without_focus(name)
         if options.samples == 0:
             raise InputError(f"`{name}` needs lens samples to show: leave out `samples=0`, or `{name}`.")
-    if options.blade_rotation and not options.blades:
-        raise InputError("`blade_rotation` turns the blades: give `blades`, such as 6, with it.")
     if options.fps is not None and kind not in FILMS:
         raise InputError("`fps` is the speed of a video: let `out` end in .mp4 or .gif, or leave `fps` out.")
 

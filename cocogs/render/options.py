@@ -59,11 +59,23 @@ class RenderOptions:
         """Raises InputError for a number out of its range."""
         check_number("f_number", self.f_number, above=0, example="2.8")
         check_number("samples", self.samples, least=0, most=MOST_SAMPLES, whole=True)
-        check_number("frames", self.frames, least=2, most=MOST_FRAMES, whole=True)
-        check_number("fps", self.fps, above=0, most=1000, example="24")
-        check_number("blades", self.blades, least=0, most=MOST_BLADES, whole=True)
-        check_number("blade_rotation", self.blade_rotation)
-        check_number("highlights", self.highlights, least=1, most=BRIGHTEST)
+        check_film(self.frames, self.fps)
+        check_looks(self.blades, self.blade_rotation, self.highlights)
+
+
+def check_looks(blades: int, blade_rotation: float, highlights: float) -> None:
+    """Raises InputError for a number out of its range."""
+    check_number("blades", blades, least=0, most=MOST_BLADES, whole=True)
+    check_number("blade_rotation", blade_rotation)
+    check_number("highlights", highlights, least=1, most=BRIGHTEST)
+    if blade_rotation and not blades:
+        raise InputError("`blade_rotation` turns the blades: give `blades`, such as 6, with it.")
+
+
+def check_film(frames: int | None, fps: float | None) -> None:
+    """Raises InputError for a number out of its range."""
+    check_number("frames", frames, least=2, most=MOST_FRAMES, whole=True)
+    check_number("fps", fps, above=0, most=1000, example="24")
 
 
 def choose_format(options: RenderOptions) -> str:
@@ -135,6 +147,15 @@ def parse_point(name: str, text: str, width: int, height: int, picture: str) -> 
             "upper left corner, or give per cent such as 50%,40%."
         )
     return x, y
+
+
+def parse_f_number(text: str) -> float:
+    """Of `2.8` or `f/2.8`; NaN for what is no number above 0."""
+    try:
+        value = float(text.strip().lower().removeprefix("f/"))
+    except ValueError:
+        return math.nan
+    return value if 0 < value < math.inf else math.nan
 
 
 def parse_size(text: str) -> tuple[int, int | None]:

@@ -16,8 +16,8 @@ from cocogs.errors import InputError
 from cocogs.io.pictures import to_picture
 from cocogs.optics.lens import Lens
 from cocogs.photo.depth import METRES
+from cocogs.photo.opened import OpenedPhoto
 from cocogs.photo.refocus import DepthPhoto
-from cocogs.photo.refocus_files import OpenedPhoto
 from cocogs.quantiles import quantiles
 from cocogs.srgb import to_srgb
 from cocogs.viewer.dial import Dial, among
@@ -236,7 +236,7 @@ class PhotoPanel:
                 lambda lens: min(length / max(lens.aperture_diameter, 1e-12), F_NUMBERS[1]),
                 lambda number: set_lens(aperture_diameter=length / number), lens,
             )  # fmt: skip
-        own = camera.diameter(None, 1.0)
+        own = camera.multiple(1.0)
         return Dial(
             self._gui, "Aperture (×)", "As a multiple of the aperture that the photo was taken with.",
             (0.0, MOST_APERTURE), lambda lens: lens.aperture_diameter / own,
@@ -296,8 +296,8 @@ def start_lens(photo: OpenedPhoto) -> Lens:
     near, far = distances(photo)
     distance = min(max(picture.depth_at(width / 2, height / 2), near), far)
     if photo.camera.focal_length is None:
-        return Lens(distance, photo.camera.diameter(None, 1.0))
-    return Lens(distance, photo.camera.diameter(START_F_NUMBER, None))
+        return Lens(distance, photo.camera.multiple(1.0))
+    return Lens(distance, photo.camera.diameter(START_F_NUMBER))
 
 
 def distances(photo: OpenedPhoto) -> tuple[float, float]:
