@@ -73,7 +73,7 @@ def test_disparity_gets_a_finite_farthest_and_a_median_of_1(tmp_path: Path) -> N
 
 @pytest.mark.parametrize("kind", ["depth", "inverse", "disparity"])
 def test_the_largest_numbers_of_float32(tmp_path: Path, kind: str) -> None:
-    values = np.tile(np.float32([1e-38, 1, 3e38, -3e38 if kind == "disparity" else 2]), (48, 16))
+    values = np.tile(np.array([1e-38, 1, 3e38, -3e38 if kind == "disparity" else 2], np.float32), (48, 16))
     found = find_depth(photo(tmp_path), saved(tmp_path / "d.npy", values), kind)
     assert bool((found.depth > 0).all())
 

@@ -61,7 +61,8 @@ def detail(picture: np.ndarray) -> tuple[float, float]:
     [((640, 426), (0, 0, 640, 426)), ((1280, 426), (320, 0, 640, 426)), ((320, 426), (0, 106, 320, 213))],
 )
 def test_the_photo_fits_into_the_window(walls: OpenedPhoto, window: tuple, frame: tuple) -> None:
-    assert Frame.within(*window, walls.picture) == Frame(*frame)
+    width, height = window
+    assert Frame.within(width, height, walls.picture) == Frame(*frame)
 
 
 def test_the_start(walls: OpenedPhoto) -> None:
