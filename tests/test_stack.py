@@ -68,7 +68,8 @@ def stacked(folder: Path, **options) -> Stacked:
 def stored(tmp_path: Path, pictures: list[np.ndarray]) -> Slices:
     path = tmp_path / "slices.bin"
     path.touch()
-    slices = Slices(path, len(pictures), *pictures[0].shape[:2], pictures[0].dtype)
+    height, width = pictures[0].shape[:2]
+    slices = Slices(path, len(pictures), height, width, pictures[0].dtype)
     for index, picture in enumerate(pictures):
         slices.write(index, picture)
     return slices
