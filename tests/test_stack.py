@@ -68,7 +68,8 @@ def stacked(folder: Path, **options) -> Stacked:
 def stored(tmp_path: Path, pictures: list[np.ndarray]) -> Slices:
     path = tmp_path / "slices.bin"
     path.touch()
-    slices = Slices(path, len(pictures), *pictures[0].shape[:2], pictures[0].dtype)
+    height, width = pictures[0].shape[:2]
+    slices = Slices(path, len(pictures), height, width, pictures[0].dtype)
     for index, picture in enumerate(pictures):
         slices.write(index, picture)
     return slices
@@ -139,6 +140,8 @@ def test_gains_are_found_and_leave_white_white(tmp_path: Path) -> None:
     assert darker[0, 255, 0] == 255 and darker[0, 128, 0] < 100
     assert (np.diff(darker[0, :, 0].astype(int)) >= 0).all()
     assert evened(ramp, np.ones(3)) is ramp
+    orange = np.array([[[255, 100, 50]]], np.uint8)  # only red is clipped: it must not stay
+    np.testing.assert_allclose(evened(orange, np.full(3, 0.5)), brighter(orange, 0.5), atol=2)
 
 
 def test_black_slices_tell_no_gain(tmp_path: Path) -> None:
@@ -410,7 +413,7 @@ def test_photos_that_are_no_bracket(folder: Path, tmp_path: Path, capsys) -> Non
     assert "z_other.png does not show what" in said
     write_png(tmp_path / "black.png", np.zeros_like(other))
     said = refused([str(tmp_path / "black.png"), str(folder / "img1.png"), *out], capsys)
-    assert "does not show what" in said
+    assert "black.png is of one colour" in said
     (tmp_path / "text.png").write_text("no picture")
     assert "text.png cannot be read as a picture" in refused(
         [str(folder), str(tmp_path / "text.png"), *out], capsys

@@ -19,6 +19,7 @@ FINEST, COARSEST = 1600, 100  # px of the longer side at which slices are compar
 WINDOW = 3  # px of the window that evens out noise, at each size
 STEPS, ENOUGH = 60, 1e-6  # at most so many; until the correlation gains less
 ALIKE = 0.75  # correlation below which two slices show different things
+FLAT = 1e-3  # deviation of the values of a picture that shows nothing
 PATCHES, PATCH = 1500, 15  # at most so many, each so many px wide
 FEWEST = 40  # patches that tell more than the correlation does
 RETURNS = 0.1  # px: a patch that is found there and back again lies this near to where it was
@@ -104,6 +105,9 @@ def _between(
     Raises:
         InputError: they show different things.
     """
+    for picture, path in zip((before, after), paths, strict=True):
+        if picture.std() < FLAT:
+            raise InputError(f"{path} is of one colour, so it cannot be aligned: leave it out.")
     found, correlation = None, 0.0
     try:
         for side in _sides(max(before.shape)):

@@ -7,7 +7,7 @@ hardly out of it. Blocks that hold clipped pixels tell nothing.
 import numpy as np
 import torch
 
-from cocogs.io.pixels import from_float, resize_area
+from cocogs.io.pixels import resize_area
 from cocogs.io.progress import Progress, Say
 from cocogs.photo.align import moved, reach
 from cocogs.photo.slices import Slices, light_of_codes
@@ -76,16 +76,16 @@ def _blocks(pixels: np.ndarray, transform: np.ndarray, curve: np.ndarray) -> tup
 
 
 def evened(pixels: np.ndarray, gain: np.ndarray) -> np.ndarray:
-    """A slice with its light multiplied by a gain per colour. What a darkened slice shows white stays white:
-    it had been brighter than can be told."""
+    """A slice with its light multiplied by a gain per colour. What a darkened slice shows white, in all
+    colours, stays white: it had been brighter than can be told."""
     if (gain == 1).all():
         return pixels
-    codes = light_of_codes(pixels.dtype)
+    curve = light_of_codes(pixels.dtype)
+    t = np.clip((curve - KNEE) / (1 - KNEE), 0, 1)
+    kept = (t * t * (3 - 2 * t) if gain.min() < 1 else np.zeros_like(t))[pixels.min(-1)]
     result = np.empty_like(pixels)
     for colour, factor in enumerate(gain):
-        t = np.clip((codes - KNEE) / (1 - KNEE), 0, 1)
-        knee = t * t * (3 - 2 * t) if factor < 1 else np.zeros_like(t)
-        light = codes * (factor + (1 - factor) * knee)
-        encoded = to_srgb(torch.from_numpy(light.astype(np.float64)).clamp(0, 1)).numpy()
-        result[..., colour] = from_float(encoded, pixels.dtype)[pixels[..., colour]]
+        encoded = to_srgb(torch.from_numpy(curve * factor).clamp(0, 1)).numpy()
+        new = (encoded * np.float32(len(curve) - 1))[pixels[..., colour]]
+        result[..., colour] = np.rint(new + kept * (pixels[..., colour] - new))
     return result
