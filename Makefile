@@ -3,12 +3,16 @@ PYTHON ?= python3
 BIN := .venv/bin
 SOURCES := $(wildcard cuda_ext/* cuda_ext/*/*) CMakeLists.txt
 
-.PHONY: demo test lint clean
+.PHONY: demo test tests lint clean
 
 demo: .venv/installed
 	$(BIN)/cocogs demo
 
-test: .venv/installed lint
+# Beside each other: pyright has one thread, and some tests wait.
+test: .venv/installed
+	$(MAKE) --jobs=2 lint tests
+
+tests: .venv/installed
 	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -q -n auto --maxprocesses 8 --dist loadfile -m "not slow and not cuda"
 
 lint: .venv/installed
