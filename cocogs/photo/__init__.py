@@ -1,0 +1,1 @@
+"""One photo, or a focus bracket, without a scene."""
