@@ -16,6 +16,7 @@ FORBIDDEN = {
     "train": FACES | {"render"},
     "measure": FACES,
     "mesh": FACES | {"train", "measure"},
+    "photo": FACES | {"train", "measure"},
     "calibrate": FACES | {"train", "render", "measure", "scene", "rasterize", "ssim"},
 }
 IO_MAY = {"io", "camera", "gaussians", "errors", "srgb", "threads"}
