@@ -10,8 +10,8 @@ import torch
 from safetensors.torch import load_file
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
-import deblur_pairs as pairs
-import train_deblur as training
+import deblur_pairs as pairs  # pyright: ignore[reportMissingImports]
+import train_deblur as training  # pyright: ignore[reportMissingImports]
 
 from cocogs.optics.layers import photograph_layers
 from cocogs.optics.lens import PhotoLens

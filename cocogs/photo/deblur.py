@@ -24,7 +24,7 @@ from cocogs.photo.deblur_net import MULTIPLE, DeblurNet
 
 SHIPPED = Path(__file__).with_name("deblur.safetensors")
 TILE = 976  # px, of what the network sees at a time
-OVERLAP = 48  # px of it on each side that only give it surroundings
+OVERLAP = 64  # px of it on each side that only give it surroundings
 HALF_SURE = 0.02  # expected error, of the square root of light, at which confidence is 1/2: 5 of 255
 
 
@@ -64,8 +64,8 @@ class Deblurrer:
 
         Args:
             light: linear, of a photo.
-            coc: signed diameters of the circles of confusion, px. What is wider than `WIDEST` is left as it is,
-                more and more. None: known nowhere, which takes away little (docs/deblur-net.md).
+            coc: signed diameters of the circles of confusion, px. Wider than `WIDEST` fades to left as it is.
+                None: known nowhere, which takes away little (docs/deblur-net.md).
             known: where `coc` is right; its values elsewhere do not matter. None: where it is finite.
 
         Raises:

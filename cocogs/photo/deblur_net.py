@@ -14,7 +14,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Complex, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -24,7 +24,7 @@ WIDTHS = 64, 96  # channels at quarter and eighth size
 MULTIPLE = 8  # both sides of a picture must be
 # Noise over signal at a frequency of one cycle per px, in power. It falls with frequency squared towards 0,
 # as the spectrum of natural pictures rises.
-NOISE = 0.02, 0.3
+NOISE = 0.1, 1.0
 FIRST_SHARES = 0.4, 0.4  # of the filters' answers, before training
 AROUND = 2  # cells of 4x4 px, of the neighbourhood in which the CoC's spread is told
 AROUND_PICTURE = 2 * WIDEST  # px, at least, from a picture's end to its start as the filters see it
@@ -62,9 +62,8 @@ class DeblurNet(nn.Module):
         self.from_eighth = nn.ConvTranspose2d(eighth, quarter, 2, 2)
         self.up = nn.Sequential(Block(quarter), Block(quarter))
         self.leave = nn.Conv2d(quarter, 16 * (3 + len(NOISE) + 1), 3, padding=1)
-        nn.init.zeros_(self.leave.weight)
-        with torch.no_grad():  # the start: mostly what the filters say
-            self.leave.bias.copy_(torch.tensor([0, 0, 0, *FIRST_SHARES, 0]).repeat_interleave(16))
+        first = torch.tensor([0, 0, 0, *FIRST_SHARES, 0]).repeat_interleave(16)  # what the filters say
+        self.leave.load_state_dict({"weight": torch.zeros_like(self.leave.weight), "bias": first})
 
     def forward(
         self,
@@ -107,7 +106,6 @@ class Block(nn.Module):
         super().__init__()
         self.first = nn.Conv2d(width, width, 3, padding=1)
         self.second = nn.Conv2d(width, width, 3, padding=1)
-        nn.init.zeros_(self.second.bias)  # type: ignore[arg-type]
         with torch.no_grad():
             self.second.weight.mul_(0.3)
 
@@ -144,7 +142,9 @@ def undone(light: Float[Tensor, "B 3 H W"], coc: Float[Tensor, "B H W"]) -> list
     """The pictures with the blur of each pixel's CoC undone by Wiener filters, one for each `NOISE`.
 
     Filters are of whole px of diameter; between them, pixels take shares of two. Wider than `WIDEST` counts
-    as `WIDEST`.
+    as `WIDEST`. What is sharper than a filter undoes would ring far into its surroundings, as the filter
+    makes much of details that it believes to be nearly lost. It is blurred beforehand, by the filter's own
+    disc.
     """
     pairs = [_undone(*picture) for picture in zip(light, coc.abs().clamp_max(WIDEST), strict=True)]
     return list(torch.stack(pairs, 1))
@@ -152,16 +152,28 @@ def undone(light: Float[Tensor, "B 3 H W"], coc: Float[Tensor, "B H W"]) -> list
 
 def _undone(light: Float[Tensor, "3 H W"], diameter: Float[Tensor, "H W"]) -> Float[Tensor, "A 3 H W"]:
     height, width = diameter.shape
-    around = _periodic(_periodic(light, 1), 2)
-    waves, size = torch.fft.rfft2(around), tuple(around.shape[1:])
+    waves, size = _waves(light)
     low = diameter.floor()
     result = (diameter < 1) * (1 - diameter) * light.expand(len(NOISE), 3, height, width)
     for step in torch.cat([low.unique(), low.unique() + 1]).unique().tolist():
         share = (1 - (diameter - step).abs()).clamp_min(0)
-        if step > 0 and bool((share > 0).any()):
-            sharper = torch.fft.irfft2(waves * _inverses(int(step), size, light.device), s=size)
-            result = result + share * sharper[..., :height, :width]
+        if step == 0 or not bool((share > 0).any()):
+            continue
+        disc, inverses = _filters(int(step), size, light.device)
+        too_sharp = (step - 0.5 - diameter).clamp(0, 1)
+        even = waves
+        if bool((too_sharp > 0).any()):
+            blurred = torch.fft.irfft2(waves * disc, s=size)[..., :height, :width]
+            even, _ = _waves(light + too_sharp * (blurred - light))
+        sharper = torch.fft.irfft2(even * inverses, s=size)
+        result = result + share * sharper[..., :height, :width]
     return result
+
+
+def _waves(light: Float[Tensor, "3 H W"]) -> tuple[Complex[Tensor, "3 h f"], tuple[int, int]]:
+    """The picture's transform (`rfft2`), and the size that it was made of."""
+    around = _periodic(_periodic(light, 1), 2)
+    return torch.fft.rfft2(around), (around.shape[1], around.shape[2])
 
 
 def _periodic(light: Float[Tensor, "..."], side: int) -> Float[Tensor, "..."]:
@@ -181,11 +193,13 @@ def signed_sqrt(light: Float[Tensor, "*P"]) -> Float[Tensor, "*P"]:
 
 
 @lru_cache(maxsize=WIDEST)
-def _inverses(diameter: int, size: tuple[int, int], device: torch.device) -> Float[Tensor, "A 1 H F"]:
-    """What undoes a disc of this diameter at every frequency (`rfft2` of `size`), one for each `NOISE`."""
+def _filters(
+    diameter: int, size: tuple[int, int], device: torch.device
+) -> tuple[Float[Tensor, "h f"], Float[Tensor, "A 1 h f"]]:
+    """The transform (`rfft2` of `size`) of a disc of this diameter, and what undoes it, for each `NOISE`."""
     rows = torch.fft.fftfreq(size[0], device=device)[:, None]
     frequency = torch.hypot(rows, torch.fft.rfftfreq(size[1], device=device))
     phase = (math.pi * diameter * frequency).clamp_min(1e-6)
     disc = 2 * torch.special.bessel_j1(phase) / phase
     noise = torch.tensor(NOISE, device=device)[:, None, None, None] * frequency.square()
-    return disc / (disc.square() + noise)
+    return disc, disc / (disc.square() + noise)
