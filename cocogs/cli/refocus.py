@@ -31,7 +31,8 @@ class Refocus:
     """The f-number to show: of the photo's own camera, or of full frame if its sensor is smaller than Micro
     Four Thirds."""
     aperture: Annotated[str | None, arg(metavar="1.5x", help_behavior_hint="(default: none)")] = None
-    """The aperture as a multiple of the one that the photo was taken with; 0x asks for a picture that is sharp everywhere."""
+    """The aperture as a multiple of the one that the photo was taken with; 0x asks for a picture
+    that is sharp everywhere."""
     sweep: Annotated[str | None, arg(metavar="N:N", help_behavior_hint="(default: none)")] = None
     """A film: open or close the lens from one f-number to another, such as 16:1.8."""
     blades: int = 0
