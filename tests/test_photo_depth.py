@@ -234,3 +234,25 @@ def test_another_network_or_broken_weights(tmp_path: Path) -> None:
     (net / "config.json").write_text(json.dumps({"model_type": "bert"}))
     with pytest.raises(InputError, match="another network"):
         find_depth(photo(tmp_path), str(net), None, **QUIET)
+
+
+def test_the_map_of_a_stacked_picture_is_read_as_it_was_written(tmp_path: Path) -> None:
+    pytest.importorskip("cv2")
+    from brackets import truth, write_slices
+
+    from cocogs.cli import main
+
+    slices = tmp_path / "slices"
+    slices.mkdir()
+    write_slices(truth(), slices)
+    for options in ([], ["--focus", "1:4"]):
+        out = tmp_path / f"sharp{len(options)}.png"
+        assert main(["stack", str(slices), "--out", str(out), "--depthmap", *options]) == 0
+        found = find_depth(out, None, None)
+        assert found.unit == (METRES if options else None)
+        if not options:
+            again = find_depth(out, f"bracket:{slices}", None, **QUIET)
+            assert "first slice is taken as the nearest" in " ".join(found.warnings)
+            torch.testing.assert_close(found.depth, again.depth, rtol=1e-3, atol=0)
+        else:
+            assert 0.9 < float(found.depth.min()) and float(found.depth.max()) < 4.1

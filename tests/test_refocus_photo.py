@@ -95,8 +95,8 @@ def test_blur_that_cannot_be_taken_away_stays_and_is_told() -> None:
     assert decibels(refused.light[:, :, 60:], light()[:, :, 60:]) > 60, "untouched"
 
     def deblur(light: Tensor, coc: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
-        trusted = torch.ones_like(wanted)
-        trusted[:10] = False
+        trusted = torch.ones(wanted.shape)
+        trusted[:10] = 0
         return torch.full_like(light, 0.25), trusted
 
     taken_away = photo.refocused(Lens(FAR, 0.2), deblur)
@@ -239,8 +239,13 @@ def test_no_file_of_the_user_is_lost(tmp_path: Path, capsys: pytest.CaptureFixtu
     mask = tmp_path / "o_deblurred.png"
     mask.write_bytes(b"somebody's own")
     options = ["--focus", "inf", "--f-number", "8"]
-    assert refocus(photo, tmp_path / "o.png", *options) == 0 and mask.read_bytes() == b"somebody's own"
-    assert json.loads((tmp_path / "o.refocus.json").read_text())["lenses"][0]["focus_distance"] is None
+    assert refocus(photo, tmp_path / "o.png", *options) == 2 and mask.read_bytes() == b"somebody's own"
+    assert "o_deblurred.png is there already" in capsys.readouterr().err
+    assert refocus(photo, tmp_path / "q.png", *options) == 0
+    assert json.loads((tmp_path / "q.refocus.json").read_text())["lenses"][0]["focus_distance"] is None
+    assert refocus(photo, tmp_path / "q.jpg", *options) == 2
+    assert "q.refocus.json is of another picture" in capsys.readouterr().err
+    assert refocus(photo, tmp_path / "o_deblurred_depth.png", *options) == 2, "would be the photo's depth"
     photo = photo.rename(tmp_path / "p_too_blurred.png")
     np.save(tmp_path / "p_too_blurred_depth.npy", halves().numpy())
     assert refocus(photo, tmp_path / "p.png", *options) == 2
@@ -249,12 +254,12 @@ def test_no_file_of_the_user_is_lost(tmp_path: Path, capsys: pytest.CaptureFixtu
 
 def test_16_bits_stay_16_bits(tmp_path: Path) -> None:
     photo = write_photo(tmp_path, deep=True)
-    for name in ("o.tif", "o.png"):
+    for name in ("o.tif", "p.png"):
         assert refocus(photo, tmp_path / name, "--focus", "1m", "--f-number", "1") == 0
     deep = tifffile.imread(tmp_path / "o.tif")
     assert deep.dtype == np.uint16 and deep.shape == (HEIGHT, WIDTH, 3)
     assert np.abs(deep[:, :35].astype(int) - tifffile.imread(photo)[:, :35]).max() < 8
-    assert (tmp_path / "o.png").read_bytes()[24] == 16
+    assert (tmp_path / "p.png").read_bytes()[24] == 16
 
 
 def test_a_defocused_photo_keeps_the_blur_that_it_has_too_much(

@@ -48,6 +48,7 @@ COLUMNS = {
     "blur_correlation": Heading("blur-level correlation", ".4f"),
     "clicks": Heading("clicked point sharpest %", ".1f"),
 }
+SMALLEST = 32  # px
 MOST_BORDER = 40  # px left out at the picture's borders, where what lies outside comes in
 APERTURES = (0.25, 0.5, 1.0, 1.5, 2.0, 3.0)  # of the truth's; what blur levels are compared at
 CLICKS = 50  # in each scene
@@ -98,6 +99,7 @@ def bench_refocus(suite: Path, out: Path, depth: str | None, say: Say) -> list[F
     scenes = sorted(file.parent for file in files)
     if not scenes:
         raise InputError(f"{suite} holds no truth scene: make some with scripts/make_truth_scene.py.")
+    write_text(out / "refocus.md", "")  # now, not after minutes
     figures, pictures = [], []
     with Progress("Refocusing", len(scenes) * len(WAYS), say) as progress:
         for folder in scenes:
@@ -136,6 +138,11 @@ def read_pairs(folder: Path, depth: str | None) -> Iterator[Pair]:
             other = find_depth(photo, depth.replace("{scene}", folder.name), None).depth
             z = other * (z / other).nanmedian()
         sharp, shown = _encoded(photo), _encoded(folder / "refocus" / entry.name)
+        if sharp.shape != shown.shape or min(shown.shape[1:]) < SMALLEST:
+            raise InputError(
+                f"{folder / 'refocus' / entry.name} must be as large as {photo}, and at least {SMALLEST} px "
+                "a side: make the scene again."
+            )
         K = entry.aperture_diameter * truth.focal_px
         lens = PhotoLens(torch.tensor(entry.focus_distance), torch.tensor(K))
         yield Pair(folder.name, entry.name, sharp, shown, z, lens)
@@ -168,7 +175,8 @@ def refocused(
 
 
 def _score(pair: Pair, way: Way) -> dict[str, float]:
-    border = min(math.ceil(float(pair.lens.coc(pair.depth).abs().max()) / 2) + 2, MOST_BORDER)
+    widest = math.ceil(float(pair.lens.coc(pair.depth).abs().max()) / 2) + 2
+    border = min(widest, MOST_BORDER, min(pair.depth.shape) // 2 - SMALLEST // 4)
     inner = (..., slice(border, -border), slice(border, -border))
     shown = compare(refocused(pair, way)[inner].contiguous(), pair.truth[inner].contiguous(), None, None)
     return {name: shown[name] for name in ("psnr", "ssim_gaussian_11", "flip")}
@@ -215,7 +223,8 @@ def _spread(pair: Pair) -> Float[Tensor, " n"]:
 
 def _mean(figures: list[Figures], way: str) -> Figures:
     own = [f.values for f in figures if f.way == way]
-    return Figures("all scenes", way, {name: fmean(v[name] for v in own) for name in own[0]})
+    values = {name: [v[name] for v in own if math.isfinite(v[name])] for name in own[0]}
+    return Figures("all scenes", way, {name: fmean(v) if v else math.nan for name, v in values.items()})
 
 
 def _cells(figures: list[Figures]) -> tuple[list[str], list[list[str]]]:
@@ -247,8 +256,15 @@ def _write(figures: list[Figures], text: str, pictures: list[str], out: Path) ->
     lines = ["# Refocused pictures", "", text, "", "| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
     lines += ["| " + " | ".join(cells) + " |" for cells in rows]
     write_text(out / "refocus.md", "\n".join(lines) + "\n")
-    entries = [{"scene": f.scene, "method": f.way, **f.values} for f in figures]
-    write_text(out / "refocus.json", json.dumps(entries, indent=1) + "\n")
+    entries = [
+        {
+            "scene": f.scene,
+            "method": f.way,
+            **{k: v if math.isfinite(v) else None for k, v in f.values.items()},
+        }
+        for f in figures
+    ]
+    write_text(out / "refocus.json", json.dumps(entries, indent=1, allow_nan=False) + "\n")
     with replacing(out / "refocus.csv") as path, path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(entries[0]))
         writer.writeheader()

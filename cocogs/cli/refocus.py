@@ -24,15 +24,16 @@ class Refocus:
     focus_at: Annotated[str | None, arg(metavar="X,Y", help_behavior_hint="(default: none)")] = None
     """Focus on what lies at this point: pixels from the upper left corner, or per cent such as 40%,60%."""
     focus: Annotated[str | None, arg(metavar="1.2m|1.5x|inf", help_behavior_hint="(default: none)")] = None
-    """Focus at a distance: in metres where the depth is metric, else as a multiple of the median depth."""
+    """Focus at a distance: in metres where the depth is metric, in scene units with run:RUN, else as a
+    multiple of the median depth."""
     focus_pull: Annotated[str | None, arg(metavar="A:B", help_behavior_hint="(default: none)")] = None
     """A film: move the focus from A to B, each a point or a distance as above."""
     f_number: Annotated[float | None, arg(metavar="N", help_behavior_hint="(default: none)")] = None
     """The f-number to show: of the photo's own camera, or of full frame if its sensor is smaller than Micro
     Four Thirds."""
     aperture: Annotated[str | None, arg(metavar="1.5x", help_behavior_hint="(default: none)")] = None
-    """The aperture as a multiple of the one that the photo was taken with; 0x asks for a picture
-    that is sharp everywhere."""
+    """The aperture as a multiple of the one that the photo was taken with; 0x makes it
+    as sharp as it can be made."""
     sweep: Annotated[str | None, arg(metavar="N:N", help_behavior_hint="(default: none)")] = None
     """A film: open or close the lens from one f-number to another, such as 16:1.8."""
     blades: int = 0

@@ -5,6 +5,7 @@ import hashlib
 import os
 import re
 import secrets
+import shutil
 import socket
 import time
 from collections.abc import Iterator
@@ -62,8 +63,19 @@ def scratch(path: Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
-def _make_temporary(path: Path) -> Path:
-    """An empty file of a new name beside `path`. The first call for a folder removes leftovers there."""
+@contextmanager
+def scratch_folder(path: Path) -> Iterator[Path]:
+    """The same with a folder."""
+    temporary = _make_temporary(path, is_folder=True)
+    try:
+        yield temporary
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _make_temporary(path: Path, is_folder: bool = False) -> Path:
+    """An empty file or folder of a new name beside `path`. The first call for a folder removes leftovers
+    there."""
     name = f".cocogs-{_host()}-{os.getpid()}-{secrets.token_hex(6)}{path.suffix}"
     temporary = path.with_name(name)
     try:
@@ -71,6 +83,9 @@ def _make_temporary(path: Path) -> Path:
         if (folder := path.parent.absolute()) not in _cleaned:  # once: a cache holds thousands of files
             remove_leftovers(folder)
             _cleaned.add(folder)
+        if is_folder:
+            temporary.mkdir()
+            return temporary
         # Not tempfile's files, which are private to the user: the umask decides who may read results.
         os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
     except OSError as error:
@@ -99,7 +114,9 @@ def remove_leftovers(folder: Path) -> None:
         for entry in entries:
             if (match := TEMPORARY.fullmatch(entry.name)) and _is_left_over(entry, match):
                 with suppress(OSError):
-                    os.unlink(entry.path)
+                    shutil.rmtree(entry.path) if entry.is_dir(follow_symlinks=False) else os.unlink(
+                        entry.path
+                    )
 
 
 def _is_left_over(entry: os.DirEntry, match: re.Match[str]) -> bool:

@@ -153,6 +153,11 @@ def _read_npy(path: Path) -> np.ndarray:
         shape = "x".join(map(str, array.shape)) or "no size"
         raise InputError(f"{path} holds an array of {shape} {array.dtype}, not one depth per pixel.")
     keeps = array.dtype in (np.uint8, np.uint16)
+    if array.dtype.kind in "iu" and not keeps:
+        raise InputError(
+            f"{path} holds whole numbers of the type {array.dtype}, whose unit nobody knows: save "
+            "millimetres as uint16, or metres as float32."
+        )
     with np.errstate(over="ignore"):  # beyond float32: infinity
         return np.asarray(array) if keeps else np.asarray(array, dtype=np.float32)
 

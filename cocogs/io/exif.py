@@ -29,6 +29,9 @@ _INFINITE = 0xFFFFFFFF
 _LARGEST_BLOCK = 1 << 20
 
 
+LENGTHS = range(1, 1000)  # of a text in EXIF that is copied; a JPEG has room for 64 kB in all
+
+
 @dataclass(frozen=True)
 class LensFacts:
     """What a photo's EXIF says about its lens; None where it says nothing.
@@ -152,12 +155,13 @@ def copied_exif(exif: Image.Exif) -> bytes:
     """
     copy = Image.Exif()
     tags, inner = ExifTags.Base, ExifTags.IFD.Exif
-    copy.update({tag: exif[tag] for tag in (tags.Make, tags.Model) if tag in exif})
+    copy.update({tag: exif[tag] for tag in (tags.Make, tags.Model) if len(str(exif.get(tag, ""))) in LENGTHS})
     wanted = (tags.FocalLength, tags.FocalLengthIn35mmFilm, tags.FNumber)
     wanted += (tags.FocalPlaneXResolution, tags.FocalPlaneYResolution, tags.FocalPlaneResolutionUnit)
     lens = exif.get_ifd(inner)
     copy.get_ifd(inner).update({tag: lens[tag] for tag in wanted if tag in lens})
-    copy.get_ifd(ExifTags.IFD.GPSInfo).update(exif.get_ifd(ExifTags.IFD.GPSInfo))
+    place = exif.get_ifd(ExifTags.IFD.GPSInfo)
+    copy.get_ifd(ExifTags.IFD.GPSInfo).update({t: v for t, v in place.items() if len(str(v)) in LENGTHS})
     return copy.tobytes()
 
 

@@ -172,7 +172,9 @@ def _write_mp4(frames: Sequence[Path], fps: float, path: Path) -> None:
 def _write_gif(frames: Sequence[Path], fps: float, path: Path) -> None:
     def pictures() -> Iterator[Image.Image]:
         for frame in frames:
-            yield Image.fromarray(photos.read_photo(frame)).quantize(256, dither=Image.Dither.FLOYDSTEINBERG)
+            image = Image.fromarray(photos.read_photo(frame))
+            colors = image.quantize(256)  # takes no dither without a palette
+            yield image.quantize(palette=colors, dither=Image.Dither.FLOYDSTEINBERG)
 
     first, *rest = pictures()
     # GIF counts in hundredths of a second: each frame begins at the nearest one.

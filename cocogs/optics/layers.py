@@ -81,7 +81,10 @@ def blur_layers(
     """
     widest = float(coc.detach().abs().max())
     if not math.isfinite(widest):
-        raise InputError("Every circle of confusion must be a finite number of px.")
+        raise InputError(
+            "Every circle of confusion must be a finite number of px: use a smaller aperture, or a focus "
+            "distance nearer to the scene's depths."
+        )
     if widest > max(coc.shape):
         raise InputError(
             f"The lens would blur by {widest:.0f} px, more than the picture's size: "

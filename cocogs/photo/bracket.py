@@ -10,10 +10,7 @@ from pathlib import Path
 from cocogs.errors import InputError, counted
 from cocogs.io import photos
 from cocogs.optics.lens import focus_between
-
-FACTS = ".stack.json"
-"""NAME.stack.json lies beside each picture that `cocogs stack` wrote."""
-BESIDE = ("depth", "depth_color", "confidence")  # NAME_depth.png, ...
+from cocogs.photo.written import results_in
 
 
 @dataclass(frozen=True)
@@ -80,34 +77,28 @@ def open_bracket(
 
 
 SMALLEST = 32  # px
+NEAREST, FARTHEST = 1e-4, 1e9  # metres
 
 
 def _files(given: Sequence[Path], out: Path | None) -> list[Path]:
     found: list[Path] = []
     for place in given:
         if place.is_dir():
-            names = photos.list_photos(place)
-            found += [place / name for name in names if not _is_result(place / name, out)]
-        elif out is not None and _same(place, out):
-            raise InputError(f"`out` is {place}, one of the slices: give another name.")
-        else:
+            paths = [place / name for name in photos.list_photos(place)]
+            results = set().union(*(results_in(folder) for folder in {path.parent for path in paths}))
+            found += [path for path in paths if path not in results]
+        elif place.exists():
             found.append(place)
+        else:
+            raise InputError(f"{place} does not exist: give the photos of a bracket, or a folder of them.")
     seen: dict[Path, Path] = {}
     for path in found:
+        if out is not None and _same(path, out):
+            raise InputError(f"`out` is {path}, one of the slices: give another name.")
         if (real := path.resolve()) in seen:
             raise InputError(f"{path} is given twice: each slice counts once.")
         seen[real] = path
     return found
-
-
-def _is_result(path: Path, out: Path | None) -> bool:
-    """Whether this is `out`, or what an earlier call wrote."""
-    stems = [
-        path.stem,
-        *(path.stem.removesuffix(f"_{word}") for word in BESIDE if path.stem.endswith(f"_{word}")),
-    ]
-    written = any(path.with_name(stem + FACTS).exists() for stem in stems)
-    return written or (out is not None and _same(path, out))
 
 
 def _same(one: Path, other: Path) -> bool:
@@ -158,7 +149,8 @@ def _read_focus(text: str) -> tuple[float, float]:
         ends = [float(word) for word in words]
     except ValueError:
         ends = []
-    if len(ends) != 2 or not all(end > 0 for end in ends) or ends[0] == ends[1] or math.isnan(sum(ends)):
+    fits = len(ends) == 2 and all(NEAREST <= end <= FARTHEST or end == math.inf for end in ends)
+    if not fits or abs(1 / ends[0] - 1 / ends[1]) < 1e-6 * (1 / ends[0] + 1 / ends[1]):
         raise InputError(
             f"`focus` must be the distances in focus in the first and in the last slice in metres, such as "
             f"0.3:1.2, not {text!r:.40}."

@@ -18,7 +18,7 @@ from cocogs.photo.bracket import open_bracket
 from cocogs.photo.depth_fit import fit_to_photo
 from cocogs.photo.depth_network import estimate_depth
 from cocogs.photo.depth_run import LearnedOfPhoto, depth_of_run
-from cocogs.photo.stack import StackOptions, stack_bracket
+from cocogs.photo.stack import ORDER, StackOptions, read_stacked_depth, stack_bracket
 
 METRES, SCENE_UNITS = "m", "scene units"
 FARTHEST = 0.1
@@ -113,11 +113,16 @@ def _own_depth(photo: Path, kind: DepthKind | None) -> PictureDepth:
     if (inside := read_depth_inside(photo)) is not None:
         _refuse(kind, str(photo))
         return _fitted(photo, inside)
-    stems = [f"{name}{word}" for name in (photo.stem, photo.name) for word in _BESIDE]
-    for file in (photo.with_name(stem + suffix) for stem in stems for suffix in (".png", ".exr", ".npy")):
+    for file in beside(photo):
         if file.is_file():
-            return _fitted(photo, read_depth_file(file, kind))
+            return _fitted(photo, read_stacked_depth(photo, file) or read_depth_file(file, kind))
     raise InputError(f"{photo} has no depth: there must be {_WAYS}.")
+
+
+def beside(photo: Path) -> list[Path]:
+    """Where the depth map of a photo may lie."""
+    stems = [f"{name}{word}" for name in (photo.stem, photo.name) for word in _BESIDE]
+    return [photo.with_name(stem + suffix) for stem in stems for suffix in (".png", ".exr", ".npy")]
 
 
 def _fitted(photo: Path, stored: StoredDepth, estimated: bool = False) -> PictureDepth:
@@ -188,5 +193,13 @@ def _of_bracket(photo: Path, folder: Path, say: Say) -> PictureDepth:
     with TemporaryDirectory() as scratch:
         stacked = stack_bracket(bracket, Path(scratch) / "slices", StackOptions(), say)
     source = f"the bracket {folder}"
+    notes = tuple(f"{warning[:1].upper()}{warning[1:]}." for warning in stacked.warnings)
+    if bracket.distances is None:
+        notes += (ORDER,)
+    if is_slice:
+        notes += (
+            f"{photo} is sharp only where it was focused: refocus the stacked picture instead, or tell by "
+            "`source` how it was taken.",
+        )
     metric = bracket.distances is not None
-    return _fitted(photo, StoredDepth(stacked.depth.numpy(), "depth", metric, source, stacked.warnings))
+    return _fitted(photo, StoredDepth(stacked.depth.numpy(), "depth", metric, source, notes))

@@ -50,7 +50,13 @@ def depth_of_run(photo: Path, folder: Path) -> tuple[StoredDepth, LearnedOfPhoto
     learned = run.learned
     own = None if view.is_test else learned.of(view.name)
     facts = LearnedOfPhoto(camera.fx / lens.width, own, learned.f_number, learned.typical.aperture_diameter)
-    return StoredDepth(values, "depth", False, f"the run {folder}"), facts, learned.metres_per_unit
+    notes = ()
+    if not (view.original.path.exists() and view.original.path.samefile(photo)):
+        notes = (
+            f"{photo} is taken for the photo {view.name} of {folder} by its name: it must be that photo.",
+        )
+    stored = StoredDepth(values, "depth", False, f"the run {folder}", notes)
+    return stored, facts, learned.metres_per_unit
 
 
 def _view(run: Run, photo: Path) -> View:

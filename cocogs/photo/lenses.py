@@ -21,6 +21,7 @@ from cocogs.render.options import parse_f_number, parse_point
 ASSUMED_MEDIAN = 2.0  # metres; the median distance of what a photo with relative depth shows
 ASSUMED_FOCAL_LENGTH = 50.0  # mm on a 36 x 24 mm frame, of a photo whose EXIF does not tell
 ANOTHER_SHAPE = 0.02  # logarithm of the ratio of two aspects
+WIDEST_APERTURE = 1e6  # in the unit of the depth
 LARGEST_CROP = 2.1  # crop factor; cameras with smaller sensors, phones first, count as full frame
 HARDLY_BLURRED = 2.0  # px; a photo whose blur differs less counts as sharp
 SHARP = "sharp"
@@ -57,7 +58,7 @@ class PhotoCamera:
                 "`f_number` needs the f-number of the run's photos, and their EXIF has none: give "
                 "`aperture=1.5x`, a factor of the learned aperture."
             )
-        return self.focal_length / f_number
+        return _in_range(self.focal_length / f_number, "f_number")
 
     def multiple(self, factor: float) -> float:
         """Diameter of an aperture that is `factor` times as wide as the photo's own.
@@ -70,7 +71,15 @@ class PhotoCamera:
                 "`aperture` is a factor of the aperture that the photo was taken with, which is not known: "
                 "give `f_number`, or tell by `source` how the photo was taken."
             )
-        return factor * self.own_diameter
+        return _in_range(factor * self.own_diameter, "aperture")
+
+
+def _in_range(diameter: float, name: str) -> float:
+    if diameter > WIDEST_APERTURE:
+        raise InputError(
+            f"`{name}` is out of range: an aperture of {diameter:.3g} would blur everything away."
+        )
+    return diameter
 
 
 def find_camera(facts: LensFacts, depth: PictureDepth, source: str | None) -> PhotoCamera:
@@ -90,7 +99,7 @@ def find_camera(facts: LensFacts, depth: PictureDepth, source: str | None) -> Ph
     camera = _by_exif(facts, depth, source) if learned is None else _learned(depth, learned, source)
     if source is None:
         return camera
-    if source == SHARP:
+    if source.lower() == SHARP:
         return replace(camera, taken=None)
     text, _, focus = source.partition("@")
     f_number = parse_f_number(text)
@@ -104,7 +113,11 @@ def find_camera(facts: LensFacts, depth: PictureDepth, source: str | None) -> Ph
 
 
 def _lens(distance: float, diameter: float, focal_px: float) -> PhotoLens:
-    return PhotoLens(torch.tensor(float(distance)), torch.tensor(diameter * focal_px))
+    """Raises InputError where the blur would be no number."""
+    K = torch.tensor(diameter * focal_px)
+    if not math.isfinite(float(K)):
+        raise InputError(f"An aperture of {diameter:.3g} is out of range: give another f-number in `source`.")
+    return PhotoLens(torch.tensor(float(distance)), K)
 
 
 def _learned(depth: PictureDepth, learned: LearnedOfPhoto, source: str | None) -> PhotoCamera:
@@ -223,7 +236,7 @@ def focus_distance(name: str, text: str, depth: PictureDepth, point: bool = Fals
         InputError: no such text, or one that does not fit the depth.
     """
     words = text.strip().lower()
-    if point or "," in words:
+    if point or ("," in words and words[-1:] not in ("m", "x")):
         height, width = depth.depth.shape
         x, y = parse_point(name, words, width, height, "the photo")
         return depth_around(depth.depth, x, y)

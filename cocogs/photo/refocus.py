@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from cocogs.optics.layers import blur_layers
 from cocogs.optics.lens import Lens, PhotoLens
+from cocogs.optics.sharpness import gaussian_blur
 from cocogs.photo.deblur import Deblurring, load_deblurrer
 from cocogs.photo.depth import depth_around
 from cocogs.srgb import compress_highlights, expand_highlights
@@ -24,9 +25,13 @@ TOO_MUCH = 1.0  # px: a photo that has more blur by this diameter cannot count a
 
 Deblur = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
 """Takes known blur away: from (3, H, W) light, (H, W) signed CoC diameters and where they are to become
-sharp, to the sharp light and where it is to be trusted."""
+sharp, to the sharp light and how much of it to take, in [0, 1]."""
 
-TRUSTED = 1 / 3  # confidence (an expected error of 10 of 255) from which the network's picture is taken
+DOUBTED, TRUSTED = (
+    0.4,
+    0.6,
+)  # confidence up to which the photo stays as it is, from which the network's is taken
+SOFTENED = 3.0  # px; deviation of the Gaussian that evens out where which is taken
 AROUND = 64  # px
 
 
@@ -43,7 +48,8 @@ def by_network(whole: bool = False) -> Deblur:
         nonlocal done
         if done is None or not whole:
             done = load_deblurrer()(light, coc if whole else torch.where(_around(wanted), coc, 0))
-        return done.light, done.confidence >= TRUSTED
+        sure = ((done.confidence - DOUBTED) / (TRUSTED - DOUBTED)).clamp(0, 1)
+        return done.light, gaussian_blur(sure[None], SOFTENED)[0]
 
     return deblur
 
@@ -147,7 +153,8 @@ class DepthPhoto:
             return self.light, coc, nowhere, nowhere
         if deblur is None:
             return self.light, coc, nowhere, too_much
-        sharp, trusted = deblur(self.light, coc, too_much)
-        part = ((surplus - TOO_MUCH) / TOO_MUCH).clamp(0, 1) * trusted
+        sharp, weight = deblur(self.light, coc, too_much)
+        trusted = weight >= 0.5
+        part = ((surplus - TOO_MUCH) / TOO_MUCH).clamp(0, 1) * weight
         light = torch.lerp(self.light, sharp, part)
         return light, coc * (1 - part), too_much & trusted, too_much & ~trusted

@@ -3,19 +3,18 @@
 import json
 import math
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 
 from cocogs.io import photos
-from cocogs.io.atomic import write_text
-from cocogs.io.lock import alone_in
+from cocogs.io.atomic import scratch_folder, write_text
 from cocogs.io.pictures import write_film, write_picture, write_png
 from cocogs.io.progress import Progress, Say
 from cocogs.optics.lens import Lens
 from cocogs.photo.deblur import load_deblurrer
 from cocogs.photo.opened import OpenedPhoto, open_photo
 from cocogs.photo.refocus import Refocused, by_network
-from cocogs.photo.refocus_options import MASKS, RefocusOptions
+from cocogs.photo.refocus_options import RefocusOptions
+from cocogs.photo.written import REFOCUSED
 from cocogs.render.options import FILMS, FPS
 from cocogs.srgb import to_srgb
 
@@ -60,12 +59,12 @@ def _ticking(progress: Progress) -> Callable[[float], None]:
 def _still(
     options: RefocusOptions, photo: OpenedPhoto, lens: Lens, refocused: Refocused, say: Say
 ) -> list[Path]:
-    is_again = options.facts.exists()  # the masks beside the picture are ours
+    is_again = REFOCUSED.is_again(options.out)  # the masks beside the picture are ours
     exif = photos.exif_for_copy(options.photo)
     write_picture(to_srgb(refocused.light).cpu(), options.out, photo.bits, exif)
     paths = [options.out]
-    for mask, what in zip((refocused.refused, refocused.deblurred), MASKS, strict=True):
-        path = options.mask(what)
+    for mask, word in zip((refocused.refused, refocused.deblurred), REFOCUSED.beside, strict=True):
+        path = REFOCUSED.companion(options.out, word)
         if bool(mask.any()):
             write_png(mask.float().cpu(), path)
             paths.append(path)
@@ -77,24 +76,17 @@ def _still(
 
 def _film(options: RefocusOptions, photo: OpenedPhoto, lenses: list[Lens], say: Say) -> list[Path]:
     """Frame after frame beside the film, joined when all are there."""
-    folder = options.out.with_name(f"{options.out.name}.frames")
-    frames = [folder / f"frame_{index:05d}.png" for index in range(len(lenses))]
     refused, deblurred, deblur = 0.0, 0.0, None if options.keep_blur else by_network(whole=True)
-    with alone_in(folder):
-        try:
-            with Progress("Refocusing", len(lenses), say, patience=2) as progress:
-                for lens, frame in zip(lenses, frames, strict=True):
-                    refocused = photo.picture.refocused(lens, deblur)
-                    write_png(to_srgb(refocused.light).cpu(), frame)
-                    refused = max(refused, refocused.refused_share)
-                    deblurred = max(deblurred, refocused.deblurred_share)
-                    progress.add(1)
-            write_film(frames, options.fps or FPS, options.out)
-        finally:
-            for frame in frames:
-                frame.unlink(missing_ok=True)
-    with suppress(OSError):
-        folder.rmdir()
+    with scratch_folder(options.out) as folder:
+        frames = [folder / f"frame_{index:05d}.png" for index in range(len(lenses))]
+        with Progress("Refocusing", len(lenses), say, patience=2) as progress:
+            for lens, frame in zip(lenses, frames, strict=True):
+                refocused = photo.picture.refocused(lens, deblur)
+                write_png(to_srgb(refocused.light).cpu(), frame)
+                refused = max(refused, refocused.refused_share)
+                deblurred = max(deblurred, refocused.deblurred_share)
+                progress.add(1)
+        write_film(frames, options.fps or FPS, options.out)
     return [options.out, _write_facts(options, photo, [lenses[0], lenses[-1]], refused, deblurred, say)]
 
 
@@ -107,10 +99,16 @@ def _write_facts(
     say: Say,
 ) -> Path:
     """What was measured, assumed and invented; infinity is null. Of a film the shares are the largest."""
+    if deblurred > 0:
+        say(
+            f"{100 * deblurred:.2g} % of the photo was made sharper by a network; its detail is a guess. "
+            "`keep_blur` leaves it as it is."
+        )
     if refused > 0:
         say(f"{100 * refused:.2g} % of the photo keeps more blur than asked for: docs/refocus.md says why.")
     depth, camera, taken = photo.depth, photo.camera, photo.camera.taken
     facts = {
+        "picture": options.out.name,
         "photo": str(options.photo),
         "depth": {"source": depth.source, "unit": depth.unit, "estimated": depth.estimated},
         "taken": taken and {"focus_distance": _finite(float(taken.focus_distance)), "K": float(taken.K)},
@@ -128,8 +126,9 @@ def _write_facts(
         "too_blurred_share": refused,
         "notes": [*depth.warnings, *camera.notes],
     }  # fmt: skip
-    write_text(options.facts, json.dumps(facts, indent=1, allow_nan=False) + "\n")
-    return options.facts
+    path = REFOCUSED.facts(options.out)
+    write_text(path, json.dumps(facts, indent=1, allow_nan=False) + "\n")
+    return path
 
 
 def _finite(distance: float) -> float | None:

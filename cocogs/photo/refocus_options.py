@@ -9,9 +9,10 @@ from cocogs.errors import InputError, check_number
 from cocogs.io.photos import read_header
 from cocogs.io.pictures import PHOTO_SUFFIXES, check_speed, check_writer
 from cocogs.optics.lens import Lens, focus_between
-from cocogs.photo.depth import PictureDepth
+from cocogs.photo.depth import PictureDepth, beside
 from cocogs.photo.lenses import PhotoCamera, focus_distance
 from cocogs.photo.opened import OpenedPhoto
+from cocogs.photo.written import REFOCUSED
 from cocogs.render.options import (
     FILMS,
     FRAMES,
@@ -23,8 +24,6 @@ from cocogs.render.options import (
 )
 
 STILLS = (*PHOTO_SUFFIXES, ".exr")
-FACTS = ".refocus.json"  # of a picture's name, instead of its ending
-MASKS = ("too_blurred", "deblurred")
 FOCUS = ("focus_at", "focus", "focus_pull")
 APERTURE = ("f_number", "aperture", "sweep")
 
@@ -61,15 +60,6 @@ class RefocusOptions:
         """The ending of `out`, in small letters."""
         return self.out.suffix.lower().lstrip(".")
 
-    @property
-    def facts(self) -> Path:
-        """The file that tells what was measured, assumed and invented."""
-        return self.out.with_suffix(FACTS)
-
-    def mask(self, what: str) -> Path:
-        """The file of one of MASKS."""
-        return self.out.with_name(f"{self.out.stem}_{what}.png")
-
     def check(self) -> None:
         """Check all that needs neither the photo's pixels nor its depth.
 
@@ -100,13 +90,13 @@ class RefocusOptions:
         return [name for name in names if getattr(self, name) is not None]
 
     def _check_files(self) -> None:
-        if self.out.is_dir():
-            raise InputError(f"{self.out} is a folder: let `out` be the name of a file.")
         read = [Path(name) for name in (self.photo, self.depth, self.source) if name is not None]
-        read = [path for path in read if path.is_file()]
-        for written in (self.out, self.facts, *map(self.mask, MASKS)):
-            if written.exists() and any(written.samefile(path) for path in read):
-                raise InputError(f"{written} is read, and would be overwritten: give another `out`.")
+        if self.depth is None:
+            read += beside(self.photo)
+        word, _, folder = (self.depth or "").partition(":")
+        if word == "bracket" and self.out.parent.resolve() == Path(folder).resolve():
+            raise InputError(f"{self.out} would lie among the slices of {folder}: give another `out`.")
+        REFOCUSED.check(self.out, read)
 
     def width(self) -> int | None:
         """Of the picture in px; None: the photo's.

@@ -14,15 +14,19 @@ from torch import Tensor
 from cocogs.errors import InputError, listed
 from cocogs.io import photos, pictures
 from cocogs.io.atomic import write_text
+from cocogs.io.depth_file import StoredDepth, read_depth_file
+from cocogs.io.json_file import read_json
 from cocogs.io.progress import Progress, Say
 from cocogs.optics.maps import colored_depth
 from cocogs.photo.align import align
-from cocogs.photo.bracket import FACTS, Bracket, open_bracket
+from cocogs.photo.bracket import Bracket, open_bracket
 from cocogs.photo.exposure_steps import find_gains
 from cocogs.photo.fuse_tiles import METHODS, Fused, fuse, lay_over
 from cocogs.photo.slices import read_slice, slices_beside
+from cocogs.photo.written import STACKED
 from cocogs.srgb import to_linear
 
+ORDER = "No focus distances are known: the first slice is taken as the nearest; if it is not, turn the order."
 TEXTURED = 0.2  # confidence below which a pixel's depth is a guess
 MOSTLY = 0.25  # part of the picture from which on the user is told
 
@@ -108,16 +112,17 @@ def stack(given: Sequence[Path], out: Path, options: StackOptions, say: Say) -> 
         InputError: see `open_bracket` and `stack_bracket`; `out` has another ending.
     """
     pictures.check_picture_name(out)
-    if out.is_dir():
-        raise InputError(f"`out` is a folder, {out}: give the name of a picture.")
     bracket = open_bracket(given, options.reference, options.focus, out)
+    STACKED.check(out, (*bracket.paths, *([] if options.retouch is None else [options.retouch])))
     stacked = stack_bracket(bracket, out, options, say)
     written = [out, *([] if not options.depthmap else _write_depth(stacked, out))]
     pictures.write_photo(stacked.pixels, out, _exif(bracket))
-    facts = out.with_suffix(FACTS)
-    write_text(facts, json.dumps(_facts(stacked, out, options), indent=2) + "\n")
+    facts = STACKED.facts(out)
+    write_text(facts, json.dumps(_facts(stacked, out, options), indent=2, allow_nan=False) + "\n")
     for warning in stacked.warnings:
         say(f"Note: {warning}.")
+    if options.depthmap and stacked.unit != "metre":
+        say(f"Note: {ORDER}")
     return [*written, facts]
 
 
@@ -195,7 +200,7 @@ def _write_depth(stacked: Stacked, out: Path) -> list[Path]:
     values = stacked.fused.index / (len(stacked.bracket.paths) - 1)
     if stacked.unit == "metre":
         values = (1 / stacked.depth - low) / (high - low)
-    names = [out.with_name(f"{out.stem}_{word}.png") for word in ("depth", "depth_color", "confidence")]
+    names = [STACKED.companion(out, word) for word in STACKED.beside]
     pictures.write_png(values, names[0], bits=16)
     pictures.write_png(colored_depth(stacked.depth), names[1])
     pictures.write_png(stacked.confidence, names[2])
@@ -215,6 +220,28 @@ def _depth_facts(stacked: Stacked, out: Path) -> dict:
         low, high = _range(stacked)
         return facts | {"kind": "inverse", "unit": "1/metre", "at_0": low, "at_65535": high}
     return facts | {"kind": "slice", "unit": "slice", "at_0": 1, "at_65535": len(stacked.bracket.paths)}
+
+
+def read_stacked_depth(picture: Path, file: Path) -> StoredDepth | None:
+    """The depth map that `stack` wrote beside a picture; None where this file is none.
+
+    Raises:
+        InputError: the map or NAME.stack.json is damaged.
+    """
+    facts = STACKED.facts(picture)
+    if not facts.is_file():
+        return None
+    entry = read_json(facts, "stack the bracket again").get("depth")
+    if not isinstance(entry, dict) or entry.get("file") != file.name:
+        return None
+    try:
+        start, end = float(entry["at_0"]), float(entry["at_65535"])
+        values = start + read_depth_file(file, "inverse").values * ((end - start) / 65535)
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{facts} is damaged: stack the bracket again.") from error
+    if entry.get("kind") == "inverse":
+        return StoredDepth(values, "inverse", True, str(file))
+    return StoredDepth(1 - (values - 1) / end, "inverse", False, str(file), (ORDER,))  # as `Stacked.depth`
 
 
 def _facts(stacked: Stacked, out: Path, options: StackOptions) -> dict:
