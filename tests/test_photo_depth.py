@@ -238,13 +238,13 @@ def test_another_network_or_broken_weights(tmp_path: Path) -> None:
 
 def test_the_map_of_a_stacked_picture_is_read_as_it_was_written(tmp_path: Path) -> None:
     pytest.importorskip("cv2")
-    from brackets import truth, write_slices
+    from brackets import make_bracket, write_slices
 
     from cocogs.cli import main
 
     slices = tmp_path / "slices"
     slices.mkdir()
-    write_slices(truth(), slices)
+    write_slices(make_bracket(), slices)
     for options in ([], ["--focus", "1:4"]):
         out = tmp_path / f"sharp{len(options)}.png"
         assert main(["stack", str(slices), "--out", str(out), "--depthmap", *options]) == 0

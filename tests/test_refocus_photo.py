@@ -244,7 +244,7 @@ def test_no_file_of_the_user_is_lost(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert refocus(photo, tmp_path / "q.png", *options) == 0
     assert json.loads((tmp_path / "q.refocus.json").read_text())["lenses"][0]["focus_distance"] is None
     assert refocus(photo, tmp_path / "q.jpg", *options) == 2
-    assert "q.refocus.json is of another picture" in capsys.readouterr().err
+    assert "q.refocus.json tells of another picture" in capsys.readouterr().err
     assert refocus(photo, tmp_path / "o_deblurred_depth.png", *options) == 2, "would be the photo's depth"
     photo = photo.rename(tmp_path / "p_too_blurred.png")
     np.save(tmp_path / "p_too_blurred_depth.npy", halves().numpy())

@@ -398,7 +398,7 @@ def test_one_slice_none_or_the_same_twice(folder: Path, tmp_path: Path, capsys) 
     (tmp_path / "empty").mkdir()
     assert "empty holds no photo" in refused([str(tmp_path / "empty"), *out], capsys)
     assert "No photo is given" in refused(out, capsys)
-    assert "--out is a folder" in refused([str(folder), "--out", str(made_folder(tmp_path))], capsys)
+    assert "is a folder: let --out be the name of a file" in refused([str(folder), "--out", str(made_folder(tmp_path))], capsys)
     assert "gone.png does not exist" in refused([one, str(tmp_path / "gone.png"), *out], capsys)
 
 
@@ -484,3 +484,21 @@ def test_a_full_disk_is_told_beforehand(
 def test_a_missing_method_is_no_slice_of_work(folder: Path) -> None:
     with pytest.raises(InputError, match="`method` must be"):
         stacked(folder, method="best")
+
+
+def test_no_file_of_a_user_is_lost(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "slices"
+    folder.mkdir()
+    slices = write_slices(make_bracket(), folder)
+    before = slices[0].read_bytes()
+    words = refused([str(folder), "--out", str(slices[0])], capsys)
+    assert "one of the slices" in words and slices[0].read_bytes() == before
+    mask = tmp_path / "r.png"
+    mask.write_bytes(before)
+    assert "is read" in refused([str(folder), "--out", str(mask), "--retouch", str(mask)], capsys)
+    assert main(["stack", str(folder), "--out", str(slices[0].with_suffix(".tif"))]) == 0
+    assert len(open_bracket([folder]).paths) == len(slices), "01.tif is a result, 01.png is a slice"
+    assert "does not exist" in refused([str(tmp_path / "nowhere"), "--out", str(tmp_path / "o.png")], capsys)
+    for focus in ("1e-320:1", "1e300:1e301", "2:2"):
+        options = ["--out", str(tmp_path / "o.png"), "--focus", focus]
+        assert "--focus must be the distances" in refused([str(folder), *options], capsys)
