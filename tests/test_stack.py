@@ -398,7 +398,8 @@ def test_one_slice_none_or_the_same_twice(folder: Path, tmp_path: Path, capsys) 
     (tmp_path / "empty").mkdir()
     assert "empty holds no photo" in refused([str(tmp_path / "empty"), *out], capsys)
     assert "No photo is given" in refused(out, capsys)
-    assert "is a folder: let --out be the name of a file" in refused([str(folder), "--out", str(made_folder(tmp_path))], capsys)
+    made = str(made_folder(tmp_path))
+    assert "is a folder: let --out be the name of a file" in refused([str(folder), "--out", made], capsys)
     assert "gone.png does not exist" in refused([one, str(tmp_path / "gone.png"), *out], capsys)
 
 
