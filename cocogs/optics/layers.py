@@ -24,7 +24,7 @@ from cocogs.threads import in_order
 
 STEP = 1.0  # px of blur diameter between neighbouring layers near the focus
 EVEN = 10.0  # px: from about this diameter on, layers lie apart in proportion to it
-TILE = 512  # px that a tile draws, a side
+TILE = 320  # px that a tile draws, a side; larger ones leave the cache and take longer
 TILE_MARGINS = 4  # at least so many margins a side
 AT_ONCE = 1 << 23  # px of all tiles that are drawn at once, about 150 bytes each
 ROUND = 32  # sides of tiles are multiples, which the Fourier transform takes quickly
