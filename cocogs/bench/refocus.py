@@ -19,7 +19,7 @@ from torch import Tensor
 
 from cocogs.bench.simple_lenses import gather, layers_without_fill, scatter
 from cocogs.errors import InputError
-from cocogs.io.atomic import replacing, write_text
+from cocogs.io.atomic import replacing, scratch, write_text
 from cocogs.io.page import difference, figure, page, row, section, table
 from cocogs.io.photos import read_photo
 from cocogs.io.pictures import to_picture
@@ -43,8 +43,9 @@ WAYS: dict[str, Way] = {
     "scatter": scatter,
     "untouched": lambda light, coc: light,
 }
+SCORES = ("psnr", "ssim_gaussian_11", "flip")
 COLUMNS = {
-    **{name: MEASURES[name] for name in ("psnr", "ssim_gaussian_11", "flip")},
+    **{name: MEASURES[name] for name in SCORES},
     "blur_correlation": Heading("blur-level correlation", ".4f"),
     "clicks": Heading("clicked point sharpest %", ".1f"),
 }
@@ -99,7 +100,8 @@ def bench_refocus(suite: Path, out: Path, depth: str | None, say: Say) -> list[F
     scenes = sorted(file.parent for file in files)
     if not scenes:
         raise InputError(f"{suite} holds no truth scene: make some with scripts/make_truth_scene.py.")
-    write_text(out / "refocus.md", "")  # now, not after minutes
+    with scratch(out / "refocus.md"):  # can it be written? now, not after minutes
+        pass
     figures, pictures = [], []
     with Progress("Refocusing", len(scenes) * len(WAYS), say) as progress:
         for folder in scenes:
@@ -179,7 +181,7 @@ def _score(pair: Pair, way: Way) -> dict[str, float]:
     border = min(widest, MOST_BORDER, min(pair.depth.shape) // 2 - SMALLEST // 4)
     inner = (..., slice(border, -border), slice(border, -border))
     shown = compare(refocused(pair, way)[inner].contiguous(), pair.truth[inner].contiguous(), None, None)
-    return {name: shown[name] for name in ("psnr", "ssim_gaussian_11", "flip")}
+    return {name: shown[name] for name in SCORES}
 
 
 def blur_correlation(pair: Pair, way: Way) -> float:

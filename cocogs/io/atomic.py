@@ -32,17 +32,11 @@ def replacing(path: Path) -> Iterator[Path]:
         InputError: the folder cannot be made or written, or the disk is full.
     """
     path = Path(path)
-    temporary = _make_temporary(path)
-    try:
+    with scratch(path) as temporary:
         yield temporary
         _sync(temporary)
         temporary.replace(path)
         _sync(path.parent)
-    except OSError as error:
-        raise cannot_write(path, error) from error
-    finally:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
 
 
 @contextmanager
