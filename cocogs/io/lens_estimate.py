@@ -1,0 +1,89 @@
+"""What a source says of the lens of one photo, and how sure it is."""
+
+import math
+from dataclasses import dataclass
+
+from cocogs.io.source import Intrinsics
+
+
+@dataclass(frozen=True)
+class LensEstimate:
+    """The lens of a photo. Pixels are those of the upright photo, with centres at +.5: the middle of the
+    picture is (width / 2, height / 2). Deviations are standard deviations.
+
+    Args:
+        source: "exif", "lines", "rendering", or the name of a network.
+        size: width and height of the upright photo, px.
+        focal: fx, fy in px.
+        focal_deviation: of fx, fy; px.
+        center: principal point, px.
+        center_deviation: px; infinite: not known, and the middle is assumed.
+        basis: what it rests on, in a few words, such as "26 mm on full frame".
+        k1: radial distortion, k of COLMAP's SIMPLE_RADIAL; None: not known.
+        k1_deviation: None where k1 is.
+        notes: sentences for the user.
+        generative: a network made it up; nothing was measured.
+    """
+
+    source: str
+    size: tuple[int, int]
+    focal: tuple[float, float]
+    focal_deviation: tuple[float, float]
+    center: tuple[float, float]
+    center_deviation: tuple[float, float]
+    basis: str
+    k1: float | None = None
+    k1_deviation: float | None = None
+    notes: tuple[str, ...] = ()
+    generative: bool = False
+
+    @property
+    def relative_deviation(self) -> float:
+        """Of the less certain focal length, as a part of it."""
+        return max(sd / f for sd, f in zip(self.focal_deviation, self.focal, strict=True))
+
+    @property
+    def fields_of_view(self) -> tuple[float, float, float]:
+        """Horizontal, vertical and diagonal, in degrees, without distortion."""
+        (fx, fy), (cx, cy), (width, height) = self.focal, self.center, self.size
+        left, right, top, bottom = -cx / fx, (width - cx) / fx, -cy / fy, (height - cy) / fy
+        across = math.atan(right) - math.atan(left)
+        down = math.atan(bottom) - math.atan(top)
+        return math.degrees(across), math.degrees(down), math.degrees(_angle((left, top), (right, bottom)))
+
+    @property
+    def is_square(self) -> bool:
+        """Pixels are as high as wide, as far as anybody can tell."""
+        fx, fy = self.focal
+        return abs(fx - fy) <= max(1e-6 * fx, math.hypot(*self.focal_deviation))
+
+    @property
+    def intrinsics(self) -> Intrinsics:
+        """As the simplest of COLMAP's camera models."""
+        (fx, fy), k1 = self.focal, self.k1 or 0.0
+        if fx == fy:
+            params = (fx, *self.center, k1) if k1 else (fx, *self.center)
+            return Intrinsics("SIMPLE_RADIAL" if k1 else "SIMPLE_PINHOLE", *self.size, params)
+        params = (fx, fy, *self.center)
+        if k1:
+            return Intrinsics("OPENCV", *self.size, (*params, k1, 0.0, 0.0, 0.0))
+        return Intrinsics("PINHOLE", *self.size, params)
+
+
+@dataclass(frozen=True)
+class Abstention:
+    """A source that does not know.
+
+    Args:
+        source: as in `LensEstimate`.
+        reason: one sentence for the user.
+    """
+
+    source: str
+    reason: str
+
+
+def _angle(one: tuple[float, float], other: tuple[float, float]) -> float:
+    """Radians between the rays through two points of the plane at distance 1."""
+    dot = one[0] * other[0] + one[1] * other[1] + 1
+    return math.acos(max(-1.0, min(1.0, dot / (math.hypot(*one, 1) * math.hypot(*other, 1)))))
