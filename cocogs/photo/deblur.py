@@ -4,7 +4,6 @@ The photo is worked on in tiles, so that memory does not grow with it. Where not
 back bit for bit.
 """
 
-import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from cocogs.errors import InputError, reason_of
+from cocogs.io.weights import digest_of
 from cocogs.optics.lens import PhotoLens
 from cocogs.photo.deblur_net import MULTIPLE, DeblurNet
 
@@ -114,7 +114,7 @@ def load_deblurrer(weights: Path = SHIPPED) -> Deblurrer:
         with safe_open(weights, "pt") as file:
             tensors = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118 (no dict)
             trained = {name: json.loads(value) for name, value in (file.metadata() or {}).items()}
-        digest = hashlib.sha256(weights.read_bytes()).hexdigest()
+        digest = digest_of(weights)
         net = DeblurNet()
         net.load_state_dict(tensors)
     except (OSError, SafetensorError) as error:

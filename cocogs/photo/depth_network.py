@@ -1,6 +1,5 @@
 """Depth that a network estimates: Depth Anything V2 from a folder of weights, through transformers."""
 
-import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +14,7 @@ from cocogs.io.depth_file import StoredDepth, known
 from cocogs.io.json_file import read_json
 from cocogs.io.pixels import from_float, resize_area, to_float
 from cocogs.io.progress import Say
+from cocogs.io.weights import digest_of
 
 FILES = ("config.json", "preprocessor_config.json", "model.safetensors")
 WHERE = "huggingface.co/depth-anything/Depth-Anything-V2-Small-hf has them"
@@ -41,7 +41,7 @@ def estimate_depth(photo: UInt[np.ndarray, "H W 3"], weights: Path, say: Say = p
         "transformers",
         "Estimating depth needs the package transformers: run `pip install 'cocogs[depth-network]'`.",
     )
-    digest = hashlib.sha256((weights / "model.safetensors").read_bytes()).hexdigest()[:16]
+    digest = digest_of(weights / "model.safetensors")[:16]
     say(f"Estimating depth with {weights}.")
     predicted = _predict(transformers, weights, _small(photo))
     is_metric = config.get("depth_estimation_type", "relative") == "metric"
