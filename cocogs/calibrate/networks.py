@@ -9,6 +9,7 @@ import math
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -41,17 +42,70 @@ Network = Callable[[list[np.ndarray]], Found | None]
 """Takes (H, W, 3) float32 pictures in [0, 1], sRGB: one, or several of one lens and size."""
 
 
-def by_network(
-    photos: Sequence[np.ndarray], backend: str, weights: Path, code: Path | None, shared: bool
-) -> list[LensEstimate | Abstention]:
-    """What a network says of the lens of every photo.
+@dataclass(frozen=True)
+class LensNetwork:
+    """A loaded network.
 
     Args:
-        photos: (H, W, 3) each, upright, uint8 or uint16, sRGB.
+        backend: its name in `BACKENDS`.
+        basis: which weights.
+    """
+
+    backend: str
+    network: Network
+    basis: str
+
+    @property
+    def shares(self) -> bool:
+        """It can find one lens for several photos at once."""
+        return self.backend == "geocalib"
+
+    def __call__(self, photos: Sequence[np.ndarray]) -> LensEstimate | Abstention:
+        """What the network says of the lens of a photo, or of several of one lens and size.
+
+        Args:
+            photos: (H, W, 3) each, upright, uint8 or uint16, sRGB.
+
+        Raises:
+            InputError: code and weights do not fit each other.
+        """
+        height, width = photos[0].shape[:2]
+        scale = min(1.0, LARGEST / max(width, height))
+        small = max(1, round(width * scale)), max(1, round(height * scale))
+        try:
+            found = self.network([resize_area(photo, *small) for photo in photos])
+        except Exception as error:  # of somebody else's code
+            raise InputError(
+                f"{self.backend} failed ({reason_of(error)}): see whether its code and weights belong "
+                "together."
+            ) from error
+        if found is None:
+            return Abstention(self.backend, "The network's rays are those of no pinhole.")
+        (fx, fy, cx, cy), k1 = found.pinhole, found.k1
+        x, y = width / small[0], height / small[1]
+        deviation = math.hypot(found.deviation, TYPICAL)
+        return LensEstimate(
+            self.backend,
+            (width, height),
+            (fx * x, fy * y),
+            (deviation * fx * x, deviation * fy * y),
+            (cx * x, cy * y),
+            (TYPICAL_CENTER * width, TYPICAL_CENTER * height) if found.has_center else (math.inf, math.inf),
+            self.basis,
+            k1,
+            None if k1 is None else max(LEAST_K1, abs(k1)),
+            (NOTE.format(TYPICAL),),
+            generative=True,
+        )
+
+
+def load_network(backend: str, weights: Path, code: Path | None = None) -> LensNetwork:
+    """A network, ready to be asked.
+
+    Args:
         backend: one of `BACKENDS`.
         weights: folder of its weights.
         code: folder that holds its Python package; None: it is installed.
-        shared: one camera took all. GeoCalib then finds one lens for all photos, if their sizes agree.
 
     Raises:
         InputError: weights or code are missing, or do not fit each other.
@@ -61,43 +115,7 @@ def by_network(
     if not weights.is_dir():
         raise InputError(f"{weights} is not a folder: give the one that holds the weights of {backend}.")
     network, file = BACKENDS[backend](weights, code)
-    basis = f"weights {file.relative_to(weights)} ({digest_of(file)[:16]})"
-    together = shared and backend == "geocalib" and len({photo.shape for photo in photos}) == 1
-    groups = [list(photos)] if together else [[photo] for photo in photos]
-    answers = []
-    for group in groups:
-        answers += [_ask(network, group, backend, basis)] * len(group)
-    return answers
-
-
-def _ask(network: Network, photos: list[np.ndarray], backend: str, basis: str) -> LensEstimate | Abstention:
-    height, width = photos[0].shape[:2]
-    scale = min(1.0, LARGEST / max(width, height))
-    small = max(1, round(width * scale)), max(1, round(height * scale))
-    try:
-        found = network([resize_area(photo, *small) for photo in photos])
-    except Exception as error:  # of somebody else's code
-        raise InputError(
-            f"{backend} failed ({reason_of(error)}): see whether its code and weights belong together."
-        ) from error
-    if found is None:
-        return Abstention(backend, "The network's rays are those of no pinhole.")
-    (fx, fy, cx, cy), k1 = found.pinhole, found.k1
-    x, y = width / small[0], height / small[1]
-    deviation = math.hypot(found.deviation, TYPICAL)
-    return LensEstimate(
-        backend,
-        (width, height),
-        (fx * x, fy * y),
-        (deviation * fx * x, deviation * fy * y),
-        (cx * x, cy * y),
-        (TYPICAL_CENTER * width, TYPICAL_CENTER * height) if found.has_center else (math.inf, math.inf),
-        basis,
-        k1,
-        None if k1 is None else max(LEAST_K1, abs(k1)),
-        (NOTE.format(TYPICAL),),
-        generative=True,
-    )
+    return LensNetwork(backend, network, f"weights {file.relative_to(weights)} ({digest_of(file)[:16]})")
 
 
 def _load_anycalib(weights: Path, code: Path | None) -> tuple[Network, Path]:

@@ -1,14 +1,18 @@
-"""Write a COLMAP model of pinhole cameras."""
+"""Write a COLMAP model of pinhole cameras, or cameras alone."""
 
 import shutil
 import tempfile
+from collections import defaultdict
+from collections.abc import Mapping
 from pathlib import Path
 
 import pycolmap
 from torch import Tensor
 
 from cocogs.camera import Camera
-from cocogs.io.atomic import replacing
+from cocogs.errors import InputError
+from cocogs.io.atomic import replacing, write_text
+from cocogs.io.source import Intrinsics
 from cocogs.io.undistort import as_pycolmap, from_camera
 
 
@@ -48,3 +52,33 @@ def write_model(folder: Path, cameras: dict[str, Camera], points: Tensor, colors
             with replacing(folder / file.name) as temporary:
                 shutil.copyfile(file, temporary)
     return [folder / file.name for file in written]
+
+
+MARK = "# Cameras by cocogs calibrate photo."
+
+
+def write_cameras(path: Path, lenses: Mapping[str, Intrinsics]) -> None:
+    """Write a cameras.txt, with a camera for each lens. Comments name their photos.
+
+    Args:
+        lenses: by the names of their photos.
+
+    Raises:
+        InputError: the file is there and another program wrote it, or it cannot be written.
+    """
+    check_cameras(path)
+    photos = defaultdict(list)
+    for photo, lens in lenses.items():
+        photos[lens].append(photo)
+    lines = [MARK, "# CAMERA_ID, MODEL, WIDTH, HEIGHT, PARAMS[]"]
+    for number, (lens, names) in enumerate(photos.items(), 1):
+        params = " ".join(f"{value:.10g}" for value in lens.params)
+        lines.append(f"# Camera {number} took {', '.join(names)}".replace("\n", " "))
+        lines.append(f"{number} {lens.model} {lens.width} {lens.height} {params}")
+    write_text(path, "\n".join(lines) + "\n")
+
+
+def check_cameras(path: Path) -> None:
+    """Raises InputError where another program's file would be replaced."""
+    if path.exists() and not path.read_text(encoding="utf-8", errors="replace").startswith(MARK):
+        raise InputError(f"{path} is there already, from another program: give another name.")

@@ -35,18 +35,23 @@ class Answer:
     silent: tuple[Abstention, ...] = ()
 
 
-def write_intrinsics(answers: Mapping[str, Answer], path: Path, shared: bool) -> None:
+def write_intrinsics(
+    answers: Mapping[str, Answer], unknown: Mapping[str, Sequence[Abstention]], path: Path, shared: bool
+) -> None:
     """Write the file.
 
     Args:
         answers: by the photos' names.
+        unknown: why nobody knows the lenses of other photos, by their names.
         shared: one lens was found for all photos together.
 
     Raises:
         InputError: it cannot be written.
     """
     photos = {name: _entry(answer) for name, answer in answers.items()}
-    write_text(path, json.dumps({"schema": SCHEMA, "shared": shared, "photos": photos}, indent=2) + "\n")
+    reasons = {name: _reasons(silent) for name, silent in unknown.items()}
+    document = {"schema": SCHEMA, "shared": shared, "photos": photos, "unknown": reasons}
+    write_text(path, json.dumps(document, indent=2) + "\n")
 
 
 def read_intrinsics(path: Path) -> dict[str, LensEstimate]:
@@ -95,8 +100,12 @@ def _entry(answer: Answer) -> dict[str, Any]:
     return {
         **describe(answer.lens),
         "others": [describe(other) for other in answer.others],
-        "silent": [{"source": one.source, "reason": one.reason} for one in answer.silent],
+        "silent": _reasons(answer.silent),
     }
+
+
+def _reasons(silent: Sequence[Abstention]) -> list[dict[str, str]]:
+    return [{"source": one.source, "reason": one.reason} for one in silent]
 
 
 def _known(value: float | None) -> float | None:

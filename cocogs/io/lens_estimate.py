@@ -1,7 +1,7 @@
 """What a source says of the lens of one photo, and how sure it is."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from cocogs.io.source import Intrinsics
 
@@ -51,11 +51,21 @@ class LensEstimate:
         down = math.atan(bottom) - math.atan(top)
         return math.degrees(across), math.degrees(down), math.degrees(_angle((left, top), (right, bottom)))
 
-    @property
-    def is_square(self) -> bool:
-        """Pixels are as high as wide, as far as anybody can tell."""
-        fx, fy = self.focal
-        return abs(fx - fy) <= max(1e-6 * fx, math.hypot(*self.focal_deviation))
+    def resized(self, width: int, height: int) -> "LensEstimate":
+        """Of the same photo at another size in px."""
+        x, y = width / self.size[0], height / self.size[1]
+
+        def scaled(pair: tuple[float, float]) -> tuple[float, float]:
+            return pair[0] * x, pair[1] * y
+
+        return replace(
+            self,
+            size=(width, height),
+            focal=scaled(self.focal),
+            focal_deviation=scaled(self.focal_deviation),
+            center=scaled(self.center),
+            center_deviation=scaled(self.center_deviation),
+        )
 
     @property
     def intrinsics(self) -> Intrinsics:

@@ -1,0 +1,239 @@
+"""`cocogs calibrate photo`: the lenses of photos, by whatever tells of them (docs/intrinsics.md)."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from cocogs.calibrate.agreement import shared_lens, surest
+from cocogs.calibrate.lines import LinesFound, draw_lines, estimate_by_lines
+from cocogs.calibrate.networks import LensNetwork, load_network
+from cocogs.errors import InputError
+from cocogs.io import colmap, folders
+from cocogs.io.atomic import replacing
+from cocogs.io.colmap_write import check_cameras, write_cameras
+from cocogs.io.exif_lens import is_fisheye, lens_by_exif
+from cocogs.io.intrinsics_file import INTRINSICS, Answer, read_intrinsics, write_intrinsics
+from cocogs.io.lens_estimate import Abstention, LensEstimate
+from cocogs.io.photos import list_photos, read_header, read_photo
+from cocogs.io.progress import Progress, Say
+
+SOURCES = ("exif", "lines")
+LOOKED_AT = 2048  # px of the longer side, at least, of what lines and networks see
+TOGETHER = 16  # photos that a network looks at together
+GOOD = 0.04  # relative deviation of EXIF's focal length, from which on other sources hardly help
+
+
+@dataclass(frozen=True)
+class PhotoLensOptions:
+    """What was asked for; cocogs/cli/calibrate.py describes every field for users."""
+
+    photos: Sequence[Path]
+    out: Path | None = None
+    apply: bool = False
+    shared: bool = False
+    sources: Sequence[str] = SOURCES
+    backend: str | None = None
+    weights: Path | None = None
+    code: Path | None = None
+    pictures: Path | None = None
+
+
+@dataclass(frozen=True)
+class PhotoLenses:
+    """What was found.
+
+    Args:
+        answers: by the photos' names.
+        unknown: the reasons, by the names of the photos whose lens nobody knows.
+    """
+
+    answers: dict[str, Answer]
+    unknown: dict[str, tuple[Abstention, ...]]
+
+
+def calibrate_photos(options: PhotoLensOptions, say: Say = print) -> PhotoLenses:
+    """Ask the sources, see whether they agree, and write what they say.
+
+    Raises:
+        InputError: a file is no photo, sources contradict each other, nobody knows any lens, or a file cannot
+            be written.
+    """
+    network = _checked(options)
+    folder, names = find_photos(options.photos)
+    _check_files(options, folder)
+    said, silent, small = _asked(options, folder, names, network, say)
+    if options.shared:
+        said = _shared(said, network, small)
+    answers, unknown = {}, {}
+    for name in names:
+        if said[name]:
+            lens, others = surest(list(said[name].values()), name)
+            answers[name] = Answer(lens, tuple(others), tuple(silent[name]))
+        else:
+            unknown[name] = tuple(silent[name])
+    if not answers:
+        reasons = " ".join(f"{one.source}: {one.reason}" for one in unknown[names[0]])
+        raise InputError(f"Nothing tells the lens of {folder / names[0]}. {reasons}")
+    found = PhotoLenses(answers, unknown)
+    _write(found, options, folder)
+    _tell_gain(found, folder, say)
+    return found
+
+
+def find_photos(given: Sequence[Path]) -> tuple[Path, list[str]]:
+    """The folder that holds photos, and their names in it.
+
+    Args:
+        given: files, or folders, whose photos are all taken.
+
+    Raises:
+        InputError: something does not exist, or there is no photo.
+    """
+    if not given:
+        raise InputError("Give the photos, or the folder that holds them.")
+    files = []
+    for path in given:
+        if path.is_dir():
+            place = folders.photo_folder(path)
+            inside = [place / name for name in list_photos(place)]
+            if not inside:
+                raise folders.no_photos(place)
+            files += inside
+        elif path.is_file():
+            files.append(path)
+        else:
+            raise InputError(f"{path} does not exist: give photos, or the folder that holds them.")
+    files = list(dict.fromkeys(file.absolute() for file in files))
+    folder = Path(os.path.commonpath([file.parent for file in files]))
+    if len(given) == 1 and given[0].is_dir():
+        folder = folders.photo_folder(given[0])
+    return folder, [Path(os.path.relpath(file, folder)).as_posix() for file in files]
+
+
+def _checked(options: PhotoLensOptions) -> LensNetwork | None:
+    """The network, where one is asked for."""
+    if odd := next((name for name in options.sources if name not in SOURCES), None):
+        raise InputError(f"`sources` are {' and '.join(SOURCES)}, not {odd}.")
+    if (options.backend is None) != (options.weights is None):
+        raise InputError("`backend` and `weights` go together: give both.")
+    if options.backend is None or options.weights is None:
+        return None
+    return load_network(options.backend, options.weights, options.code)
+
+
+def _check_files(options: PhotoLensOptions, folder: Path) -> None:
+    """Raises InputError before the work, where its results would have no place."""
+    if options.out is not None and options.out.suffix.lower() not in (".json", ".txt"):
+        raise InputError(f"{options.out} must end in .json (intrinsics.json) or .txt (COLMAP's cameras.txt).")
+    for target in [options.out, folder / INTRINSICS if options.apply else None]:
+        if target is None or not target.exists():
+            continue
+        if target.suffix.lower() == ".txt":
+            check_cameras(target)
+        else:
+            read_intrinsics(target)  # nothing else is replaced
+    pictures = options.pictures
+    if pictures is not None and (pictures.is_file() or pictures.resolve().is_relative_to(folder.resolve())):
+        raise InputError(f"{pictures} must be a folder for the pictures that lies outside of {folder}.")
+
+
+Said = dict[str, dict[str, LensEstimate]]
+"""Estimates by photo and source."""
+
+
+def _asked(
+    options: PhotoLensOptions, folder: Path, names: Sequence[str], network: LensNetwork | None, say: Say
+) -> tuple[Said, dict[str, list[Abstention]], list[np.ndarray]]:
+    """What every source says of every photo; what is silent; and some pictures, where the network shares."""
+    said: Said = {name: {} for name in names}
+    silent: dict[str, list[Abstention]] = {name: [] for name in names}
+    small = []
+    progress = Progress("Looking at photos", len(names), say, patience=2)
+    for name in names:
+        found = _ask(folder, name, options, network, small)
+        for one in found:
+            if isinstance(one, LensEstimate):
+                said[name][one.source] = one
+            else:
+                silent[name].append(one)
+        progress.add(1)
+    return said, silent, small
+
+
+def _ask(
+    folder: Path, name: str, options: PhotoLensOptions, network: LensNetwork | None, small: list[np.ndarray]
+) -> list[LensEstimate | Abstention]:
+    photo = folder / name
+    header = read_header(photo)
+    found: list[LensEstimate | Abstention] = [lens_by_exif(header)] if "exif" in options.sources else []
+    needs_pixels = "lines" in options.sources or network is not None
+    if not needs_pixels:
+        return found
+    if is_fisheye(header.lens):  # which bends lines, and whose picture no pinhole describes
+        return found or [lens_by_exif(header)]
+    pixels = read_photo(photo, shrink=max(1.0, max(header.width, header.height) / LOOKED_AT))
+    if "lines" in options.sources:
+        lines = estimate_by_lines(pixels)
+        if isinstance(lines, LinesFound) and options.pictures is not None:
+            _write_picture(draw_lines(pixels, lines), options.pictures / f"{name}.lines.png")
+        found.append(lines.lens if isinstance(lines, LinesFound) else lines)
+    if network is not None and options.shared and network.shares:
+        if len(small) < TOGETHER:
+            small.append(pixels)
+    elif network is not None:
+        found.append(network([pixels]))
+    size = header.size(upright=True)
+    return [one.resized(*size) if isinstance(one, LensEstimate) else one for one in found]
+
+
+def _shared(said: Said, network: LensNetwork | None, small: list[np.ndarray]) -> Said:
+    """One lens for all photos, by each source."""
+    sources = dict.fromkeys(source for found in said.values() for source in found)
+    lenses = {
+        source: shared_lens({name: found[source] for name, found in said.items() if source in found})
+        for source in sources
+    }
+    if network is not None and small:
+        if len({picture.shape for picture in small}) > 1:
+            raise InputError(
+                "Photos of one lens (`shared`) must be of one size: turned ones are given apart."
+            )
+        together = network(small)
+        if isinstance(together, LensEstimate):
+            first = next(iter(lenses.values()), None)
+            lenses[network.backend] = together.resized(*first.size) if first else together
+    return {name: dict(lenses) for name in said}
+
+
+def _write(found: PhotoLenses, options: PhotoLensOptions, folder: Path) -> None:
+    if options.out is not None and options.out.suffix.lower() == ".txt":
+        write_cameras(options.out, {name: answer.lens.intrinsics for name, answer in found.answers.items()})
+    elif options.out is not None:
+        write_intrinsics(found.answers, found.unknown, options.out, options.shared)
+    if options.apply:
+        write_intrinsics(found.answers, found.unknown, folder / INTRINSICS, options.shared)
+
+
+def _write_picture(picture: np.ndarray, path: Path) -> None:
+    with replacing(path) as temporary:
+        Image.fromarray(picture).save(temporary)
+
+
+def _tell_gain(found: PhotoLenses, folder: Path, say: Say) -> None:
+    """Say where nothing is gained."""
+    lenses = [answer.lens for answer in found.answers.values()]
+    if not found.unknown and all(
+        lens.source == "exif" and lens.relative_deviation <= GOOD for lens in lenses
+    ):
+        worst = max(lens.relative_deviation for lens in lenses)
+        say(
+            f"EXIF tells the focal lengths within {worst:.1%}: training takes them by itself, and nothing is "
+            "gained."
+        )
+    model = colmap.find_model(folder) or colmap.find_model(folder.parent)
+    if model is not None:
+        say(f"{model} is a COLMAP model: training takes its cameras, and nothing is gained.")
