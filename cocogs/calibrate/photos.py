@@ -47,10 +47,12 @@ class PhotoLenses:
     """What was found.
 
     Args:
+        folder: that of the photos.
         answers: by the photos' names.
         unknown: the reasons, by the names of the photos whose lens nobody knows.
     """
 
+    folder: Path
     answers: dict[str, Answer]
     unknown: dict[str, tuple[Abstention, ...]]
 
@@ -78,9 +80,9 @@ def calibrate_photos(options: PhotoLensOptions, say: Say = print) -> PhotoLenses
     if not answers:
         reasons = " ".join(f"{one.source}: {one.reason}" for one in unknown[names[0]])
         raise InputError(f"Nothing tells the lens of {folder / names[0]}. {reasons}")
-    found = PhotoLenses(answers, unknown)
-    _write(found, options, folder)
-    _tell_gain(found, folder, say)
+    found = PhotoLenses(folder, answers, unknown)
+    _write(found, options)
+    _tell_gain(found, say)
     return found
 
 
@@ -209,13 +211,13 @@ def _shared(said: Said, network: LensNetwork | None, small: list[np.ndarray]) ->
     return {name: dict(lenses) for name in said}
 
 
-def _write(found: PhotoLenses, options: PhotoLensOptions, folder: Path) -> None:
+def _write(found: PhotoLenses, options: PhotoLensOptions) -> None:
     if options.out is not None and options.out.suffix.lower() == ".txt":
         write_cameras(options.out, {name: answer.lens.intrinsics for name, answer in found.answers.items()})
     elif options.out is not None:
         write_intrinsics(found.answers, found.unknown, options.out, options.shared)
     if options.apply:
-        write_intrinsics(found.answers, found.unknown, folder / INTRINSICS, options.shared)
+        write_intrinsics(found.answers, found.unknown, found.folder / INTRINSICS, options.shared)
 
 
 def _write_picture(picture: np.ndarray, path: Path) -> None:
@@ -223,7 +225,7 @@ def _write_picture(picture: np.ndarray, path: Path) -> None:
         Image.fromarray(picture).save(temporary)
 
 
-def _tell_gain(found: PhotoLenses, folder: Path, say: Say) -> None:
+def _tell_gain(found: PhotoLenses, say: Say) -> None:
     """Say where nothing is gained."""
     lenses = [answer.lens for answer in found.answers.values()]
     if not found.unknown and all(
@@ -234,6 +236,6 @@ def _tell_gain(found: PhotoLenses, folder: Path, say: Say) -> None:
             f"EXIF tells the focal lengths within {worst:.1%}: training takes them by itself, and nothing is "
             "gained."
         )
-    model = colmap.find_model(folder) or colmap.find_model(folder.parent)
+    model = colmap.find_model(found.folder) or colmap.find_model(found.folder.parent)
     if model is not None:
         say(f"{model} is a COLMAP model: training takes its cameras, and nothing is gained.")

@@ -6,7 +6,11 @@ from typing import Annotated, Literal
 
 from tyro.conf import Positional, arg
 
+from cocogs.cli.options import split_list
 from cocogs.cli.words import speaker
+from cocogs.io.lens_estimate import LensEstimate
+
+CENTER_KNOWN = 0.1  # largest deviation of a principal point that is shown, as a part of the longer side
 
 
 @dataclass
@@ -15,6 +19,7 @@ class Calibrate:
     from flats and darks, f-number and focus distance from charts, the response from several exposures.
 
     Flats show an even, evenly lit surface, out of focus; darks are taken with the cap on and the same ISO.
+    `cocogs calibrate photo` finds the focal length of ordinary photos instead (--help tells more).
     """
 
     what: Annotated[Positional[Literal["camera"]], arg(metavar="camera")]
@@ -58,3 +63,69 @@ class Calibrate:
             parts += [f"f/{camera.f_number:.3g}", f"focused at {camera.focus_distance_m:.4g} m"]
         print(f"{', '.join(parts).capitalize()}: {self.out} and {self.out.with_suffix('.html')}")
         return 0
+
+
+@dataclass
+class CalibratePhoto:
+    """Find the focal length of photos: by EXIF, by the vanishing points of straight lines, by a network.
+
+    The surest source counts, and sources that contradict each other are an error. docs/intrinsics.md tells
+    how sure each is.
+    """
+
+    photos: Annotated[Positional[tuple[Path, ...]], arg(metavar="PHOTO")]
+    """Photos, or folders of photos."""
+    out: Annotated[
+        Path | None, arg(metavar="intrinsics.json|cameras.txt", help_behavior_hint="(default: write nothing)")
+    ] = None
+    """The file to write: what was found and by what, or a camera file for COLMAP."""
+    apply: bool = False
+    """Write intrinsics.json into the folder of the photos, where `cocogs train` starts from it."""
+    shared: bool = False
+    """One camera took all photos, without zooming: find one lens for all of them."""
+    sources: Annotated[str, arg(metavar="exif,lines")] = "exif,lines"
+    """What to ask; lines need OpenCV: pip install 'cocogs[calibrate]'."""
+    backend: Annotated[
+        Literal["anycalib", "geocalib", "dm-calib"] | None, arg(help_behavior_hint="(default: none)")
+    ] = None
+    """Also ask a network, whose files you have."""
+    weights: Annotated[Path | None, arg(metavar="DIR", help_behavior_hint="(default: none)")] = None
+    """Folder of the network's weights."""
+    code: Annotated[Path | None, arg(metavar="DIR", help_behavior_hint="(default: installed)")] = None
+    """Folder that holds the network's Python package, such as a clone of its repository."""
+    pictures: Annotated[Path | None, arg(metavar="DIR", help_behavior_hint="(default: none)")] = None
+    """Folder for a picture of each photo with its lines, vanishing points and horizon."""
+
+    def run(self) -> int:
+        from cocogs.calibrate.photos import PhotoLensOptions, calibrate_photos
+        from cocogs.cli.measure import plain_console
+        from cocogs.io.intrinsics_file import INTRINSICS
+        from cocogs.measure.text_table import print_table
+
+        options = {**vars(self), "sources": split_list("sources", self.sources)}
+        console = plain_console(self)
+        found = calibrate_photos(PhotoLensOptions(**options), console.print)
+        rows = [lens_row(name, answer.lens) for name, answer in found.answers.items()]
+        rows += [[name, "unknown", "", "", ""] for name in found.unknown]
+        print_table(["photo", "focal length", "field of view", "centre", "by"], rows, console)
+        told = {(one.source, one.reason) for silent in found.unknown.values() for one in silent}
+        told |= {
+            (answer.lens.source, note) for answer in found.answers.values() for note in answer.lens.notes
+        }
+        for source, sentence in sorted(told):
+            console.print(f"{source}: {sentence}")
+        if self.out is not None:
+            console.print(f"Written: {self.out}")
+        if self.apply:
+            console.print(f"Written: {found.folder / INTRINSICS}, from which cocogs train starts.")
+        return 0
+
+
+def lens_row(photo: str, lens: LensEstimate) -> list[str]:
+    """What is printed of a photo."""
+    (fx, fy), off, across = lens.focal, lens.relative_deviation, lens.fields_of_view[0]
+    focal = f"{fx:.0f} px" if round(fx) == round(fy) else f"{fx:.0f} x {fy:.0f} px"
+    x, y = (place - side / 2 for place, side in zip(lens.center, lens.size, strict=True))
+    is_known = max(lens.center_deviation) < CENTER_KNOWN * max(lens.size)
+    center = f"{x:+.0f}, {y:+.0f} px" if is_known else "unknown"
+    return [photo, f"{focal} ±{off:.1%}", f"{across:.1f} degrees", center, f"{lens.source}: {lens.basis}"]

@@ -8,7 +8,7 @@ from tyro.conf import FlagCreatePairsOff
 
 from cocogs import __version__
 from cocogs.cli.bench import Bench, BenchRefocus
-from cocogs.cli.calibrate import Calibrate
+from cocogs.cli.calibrate import Calibrate, CalibratePhoto
 from cocogs.cli.demo import Demo
 from cocogs.cli.export import Export
 from cocogs.cli.measure import Eval, Inspect
@@ -40,14 +40,19 @@ GOES_ON = Train | Render | Simulate | Bench | Demo
 """Their files matter more than what they print: they continue when nobody reads their output any more."""
 
 
-def parse(arguments: Sequence[str]) -> Command | BenchRefocus | None:
+SECOND_WORDS = {("bench", "refocus"): BenchRefocus, ("calibrate", "photo"): CalibratePhoto}
+"""Commands of two words, which have options of their own."""
+
+
+def parse(arguments: Sequence[str]) -> Command | BenchRefocus | CalibratePhoto | None:
     """The command with its options; None after --version. Raises SystemExit after --help and misuse."""
     if list(arguments) == ["--version"]:
         print(f"cocogs {__version__}")
         return None
     refuse_empty(arguments)
-    if list(arguments[:2]) == ["bench", "refocus"]:
-        return tyro.cli(BenchRefocus, prog="cocogs bench refocus", args=arguments[2:])
+    if kind := SECOND_WORDS.get(tuple(arguments[:2])):  # pyright: ignore[reportArgumentType]
+        prog = f"cocogs {' '.join(arguments[:2])}"
+        return tyro.cli(kind, prog=prog, args=arguments[2:], config=(FlagCreatePairsOff,))
     return tyro.cli(
         Command,  # pyright: ignore[reportArgumentType]
         prog="cocogs",
