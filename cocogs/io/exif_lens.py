@@ -16,8 +16,8 @@ from cocogs.io.lens_tables import KnownSensor, is_known_fisheye, known_sensor
 from cocogs.io.photos import PhotoHeader
 
 SOURCE = "exif"
-# Standard deviations, as parts of the focal length. All ways share NAMED_FOCAL_LENGTH. What they do not share:
-# cameras write a round factor (1.5, 2) for the 35 mm equivalent, and whole mm.
+# Standard deviations, as parts of the focal length. All ways share NAMED_FOCAL_LENGTH. What they do not
+# share: cameras write a round factor (1.5, 2) for the 35 mm equivalent, and whole mm.
 ROUND_FACTOR, ROUNDED_MM = 0.01, 1 / math.sqrt(12)
 # By the rule of CIPA diagonals are compared, but some makers compare widths or heights: on 4:3 4 % and -8 %.
 CONVENTION_4_3 = 0.016
@@ -113,8 +113,8 @@ def lens_by_facts(facts: LensFacts, size: tuple[int, int]) -> LensEstimate | Abs
     if not ways:
         return Abstention(
             SOURCE,
-            f"EXIF tells a focal length of {facts.focal_length_mm:g} mm, but not how large the sensor is, and "
-            f"no table knows the camera ({facts.camera_model or 'not named'}).",
+            f"EXIF tells a focal length of {facts.focal_length_mm:g} mm, but not how large the sensor is, "
+            f"and no table knows the camera ({facts.camera_model or 'not named'}).",
         )
     ways, cropped = _without_whole_sensor(ways)
     for one, other in combinations(ways, 2):
@@ -189,7 +189,7 @@ def _frame(facts: LensFacts, size: tuple[int, int]) -> _Frame:
         return _Frame((long, short), 1.0, 0.0, (0.0, 0.0))  # whether it was made smaller changes nothing
     if long > 1.02 * whole[0] or short > 1.02 * whole[1]:  # none told, or that of a thumbnail
         return _Frame((long, short), 1.0, 0.0, (0.0, 0.0))
-    # Cropped. A crop may turn a wide frame into a high photo, and EXIF's frame may lie while the photo stands.
+    # Cropped. A crop may make a high photo of a wide frame; and EXIF's frame may lie while the photo stands.
     least = min(max(size[0] / w, size[1] / h) for w, h in (whole, whole[::-1]))
     frame = whole if max(size[0] / whole[0], size[1] / whole[1]) == least else whole[::-1]
     notes = [
@@ -208,9 +208,7 @@ def _frame(facts: LensFacts, size: tuple[int, int]) -> _Frame:
     return _Frame(whole, scale, deviation, (max(0.0, across), max(0.0, down)), tuple(notes))
 
 
-def _ways(
-    facts: LensFacts, frame: _Frame, sensor: KnownSensor | None
-) -> tuple[list[_Way], float, list[str]]:
+def _ways(facts: LensFacts, frame: _Frame, sensor: KnownSensor | None) -> tuple[list[_Way], float, list[str]]:
     """All ways to the focal length, the deviation that a digital zoom brings, and notes."""
     mm, equivalent, zoom = facts.focal_length_mm, facts.focal_length_35mm, facts.digital_zoom or 1.0
     ways, notes, zoomed = [], [], 0.0

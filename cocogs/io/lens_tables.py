@@ -77,7 +77,7 @@ def find_bodies(maker: str | None, model: str | None) -> list[Any]:
 
 
 def find_lenses(body: Any, name: str | None) -> list[Any]:
-    """lensfun's lenses that fit a camera of `find_bodies`, the most likely first; all where no name is given."""
+    """lensfun's lenses that fit a camera of `find_bodies`, likeliest first; all where no name is given."""
     return _database().find_lenses(body, None, name)
 
 
