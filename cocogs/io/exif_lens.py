@@ -62,12 +62,14 @@ class _Way:
         deviation: as a part of it, without what all ways share.
         basis: for the user.
         by_body: by the sensor of the camera model, whatever part of it was used.
+        sure: not by a table that may have another sensor.
     """
 
     focal: float
     deviation: float
     basis: str
     by_body: bool = False
+    sure: bool = True
 
 
 @dataclass(frozen=True)
@@ -118,7 +120,7 @@ def lens_by_facts(facts: LensFacts, size: tuple[int, int]) -> LensEstimate | Abs
         )
     ways, cropped = _without_whole_sensor(ways)
     for one, other in combinations(ways, 2):
-        if abs(math.log(one.focal / other.focal)) > DISAGREE * math.hypot(one.deviation, other.deviation):
+        if _disagree(one, other):
             return Abstention(
                 SOURCE,
                 f"EXIF contradicts itself: by {one.basis} the focal length is {one.focal * frame.scale:.0f} "
@@ -222,7 +224,7 @@ def _ways(facts: LensFacts, frame: _Frame, sensor: KnownSensor | None) -> tuple[
         deviation = math.hypot(sensor.deviation, 0 if is_usual else UNUSUAL_SHAPE)
         wide = sensor.sides(aspect)[0]
         basis = f"{mm:g} mm on the {facts.camera_model}'s sensor, {wide:.1f} mm wide ({sensor.table})"
-        ways.append(_Way(focal, deviation, basis, by_body=True))
+        ways.append(_Way(focal, deviation, basis, by_body=True, sure=sensor.sure))
     if equivalent is not None:
         way = _by_equivalent(equivalent, mm, frame)
         if zoom > 1:
@@ -282,17 +284,24 @@ def _px_per_mm(px: Sequence[float], mm: Sequence[float]) -> float:
 
 
 def _without_whole_sensor(ways: list[_Way]) -> tuple[list[_Way], list[str]]:
-    """Without the way by the camera model's sensor, where others show that only a part of it was used."""
+    """Without the way by the camera model's sensor, where others show that only a part of it was used, or
+    where they contradict a table that is not sure."""
     body = next((way for way in ways if way.by_body), None)
     others = [way for way in ways if not way.by_body]
     if body is None or not others:
         return ways, []
+    if not body.sure and any(_disagree(body, way) for way in others):
+        return others, [f"EXIF contradicts {body.basis}, which is not used."]
     parts = [way.focal / body.focal for way in others]
     if not all(SMALLER_PART[0] <= part <= SMALLER_PART[1] for part in parts):
         return ways, []
     return others, [
         f"The photo shows a part of the camera's sensor, 1/{parts[0]:.2g} of its width, as in a crop mode."
     ]
+
+
+def _disagree(one: _Way, other: _Way) -> bool:
+    return abs(math.log(one.focal / other.focal)) > DISAGREE * math.hypot(one.deviation, other.deviation)
 
 
 def _shows_all(ways: list[_Way]) -> bool:

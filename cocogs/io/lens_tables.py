@@ -13,14 +13,16 @@ from typing import Any
 
 import pycolmap
 from PIL import ExifTags, Image
+from PIL.TiffImagePlugin import IFDRational
 
 from cocogs.io.exif import DIAGONAL_35MM
 
 # mm and px of the photo that COLMAP's table is asked by.
 _ASKED_FOCAL, _ASKED_SIDE = 10, 64
-# Standard deviations, as parts of the value. lensfun's crop factors come with three to five digits. Of
-# COLMAP's widths, some are those of a class of sensors.
-LENSFUN, COLMAP = 0.005, 0.01
+# Standard deviations, as parts of the value. lensfun gives full-frame cameras a crop factor of 1, and some are
+# 1 % smaller. COLMAP's widths are often those of a class of sensors: 2 % off for an iPhone 11, 4 % for a GFX 50S.
+LENSFUN, COLMAP = 0.006, 0.025
+PHONES = 4.0  # crop factor, from which on cameras are mostly phones
 
 
 @dataclass(frozen=True)
@@ -32,12 +34,14 @@ class KnownSensor:
         width: longer side, mm; None where the table holds the diagonal.
         deviation: as a part of the value.
         table: who knows it.
+        sure: the camera has one sensor, and the table the right one. Phones have several by one name.
     """
 
     diagonal: float | None
     width: float | None
     deviation: float
     table: str
+    sure: bool
 
     def sides(self, aspect: float) -> tuple[float, float]:
         """Longer and shorter side of the sensor in mm, if it has this ratio of them."""
@@ -54,9 +58,10 @@ def known_sensor(maker: str | None, model: str | None) -> KnownSensor | None:
         return None
     bodies = find_bodies(maker, model)
     if bodies:
-        return KnownSensor(DIAGONAL_35MM / bodies[0].crop_factor, None, LENSFUN, "lensfun")
+        crop = bodies[0].crop_factor
+        return KnownSensor(DIAGONAL_35MM / crop, None, LENSFUN, "lensfun", crop < PHONES)
     width = _colmap_width(maker, model)
-    return None if width is None else KnownSensor(None, width, COLMAP, "COLMAP's table")
+    return None if width is None else KnownSensor(None, width, COLMAP, "COLMAP's table", False)
 
 
 def is_known_fisheye(maker: str | None, model: str | None, lens: str | None) -> bool:
@@ -96,7 +101,7 @@ def _colmap_width(maker: str, model: str) -> float | None:
     """mm, as COLMAP's table has it: the focal length in px of a photo of that camera tells it."""
     exif = Image.Exif()
     exif[ExifTags.Base.Make], exif[ExifTags.Base.Model] = maker, model
-    exif[ExifTags.IFD.Exif] = {ExifTags.Base.FocalLength: float(_ASKED_FOCAL)}
+    exif[ExifTags.IFD.Exif] = {ExifTags.Base.FocalLength: IFDRational(_ASKED_FOCAL, 1)}
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "asked.jpg"
         Image.new("L", (_ASKED_SIDE, _ASKED_SIDE)).save(path, exif=exif)

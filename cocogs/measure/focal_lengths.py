@@ -1,4 +1,4 @@
-"""Focal lengths of a scene's photos: the cameras' own, and beside them EXIF's and those of intrinsics.json."""
+"""Focal lengths of a scene's photos: the cameras', and beside them those of EXIF and intrinsics.json."""
 
 import math
 from collections.abc import Sequence
