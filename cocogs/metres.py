@@ -4,16 +4,14 @@ import math
 from collections.abc import Sequence
 from statistics import median
 
-from cocogs.io.exif import LensFacts
+from cocogs.io.exif import NAMED_FOCAL_LENGTH, LensFacts
 from cocogs.io.lens_file import APERTURE, FOCUS_DISTANCES, GIVEN, Metres
 
 FEWEST = 3
 """Photos with a focus distance; fewer tell no spread."""
-# Standard uncertainties, as parts of the value. The first two are the deviations of even distributions:
-# f-numbers go in thirds of a stop, so half a step off at most; lenses are up to 5 % off what is
-# written on them.
+# Standard uncertainties, as parts of the value. The first is the deviation of an even distribution: f-numbers
+# go in thirds of a stop, so half a step off at most.
 NAMED_F_NUMBER = (2 ** (1 / 12) - 1) / math.sqrt(3)
-NAMED_FOCAL_LENGTH = 0.05 / math.sqrt(3)
 LEARNED_K = 0.04  # on scenes of known truth, after training (docs/benchmarks.md)
 SEARCHED_K = 0.13  # before training, likewise
 NOTED_DISTANCE = 0.05  # from the sensor or the lens? and how finely the camera knows it; moldcape_f25

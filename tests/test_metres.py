@@ -19,10 +19,13 @@ from cocogs.errors import InputError
 from cocogs.export import ExportOptions, export
 from cocogs.io.colmap import read_model
 from cocogs.io.exif import LensFacts
+from cocogs.io.exif_lens import lens_by_exif
+from cocogs.io.lens_estimate import Abstention, LensEstimate
 from cocogs.io.lens_file import APERTURE, FOCUS_DISTANCES, Metres, read_lens_file, write_lens_file
-from cocogs.io.matching import reader_of
-from cocogs.io.photos import read_header
+from cocogs.io.matching import Group, Job, enter_photos
+from cocogs.io.photos import PhotoHeader, read_header
 from cocogs.io.ply import read_ply
+from cocogs.io.sfm_lenses import start_lenses
 from cocogs.learned_lens import lens_file, write_learned_lens
 from cocogs.measure.evaluate import evaluate_run
 from cocogs.metres import disagree, metres_by_exif, sentences
@@ -118,34 +121,37 @@ def photo(path: Path, size: tuple[int, int], sensor_px: tuple[int, int], mm: flo
 def test_the_focal_length_in_px_of_smaller_and_cropped_photos(
     tmp_path: Path, size: tuple[int, int], focal: float
 ) -> None:
-    lens = read_header(photo(tmp_path / "a.jpg", size, (6000, 4000), 24.0)).lens
-    assert lens.sensor_mm == pytest.approx((24.0, 16.0), rel=1e-4)
-    assert lens.focal_px(*size) == pytest.approx(focal, rel=1e-4)
+    header = read_header(photo(tmp_path / "a.jpg", size, (6000, 4000), 24.0))
+    assert header.lens.sensor_mm == pytest.approx((24.0, 16.0), rel=1e-4)
+    assert focal_px(header) == pytest.approx(focal, rel=1e-4)
 
 
 def test_the_35_mm_equivalent_compares_diagonals(tmp_path: Path) -> None:
     """As COLMAP has it."""
     path = photo(tmp_path / "a.jpg", (400, 300), (4000, 3000), 24.0, FocalLengthIn35mmFilm=26)
-    lens = read_header(path).lens
-    assert lens.focal_px(400, 300) == pytest.approx(26 * 500 / math.hypot(36, 24))
-    assert lens.focal_px(400, 300) == pytest.approx(
-        pycolmap.infer_camera_from_image(path).params[0], rel=1e-3
-    )
+    header = replace(read_header(path), lens=replace(read_header(path).lens, sensor_mm=None))
+    assert focal_px(header) == pytest.approx(26 * 500 / math.hypot(36, 24))
+    assert focal_px(header) == pytest.approx(pycolmap.infer_camera_from_image(path).params[0], rel=1e-3)
 
 
 @pytest.mark.parametrize("mm", [0.5, 500.0])
 def test_no_sensor_is_so_large_or_small(tmp_path: Path, mm: float) -> None:
-    lens = read_header(photo(tmp_path / "a.jpg", (600, 400), (6000, 4000), mm)).lens
-    assert lens.sensor_mm is None and lens.focal_px(600, 400) is None
+    header = read_header(photo(tmp_path / "a.jpg", (600, 400), (6000, 4000), mm))
+    assert header.lens.sensor_mm is None and isinstance(lens_by_exif(header), Abstention)
 
 
-def entered(path: Path, folder: Path) -> pycolmap.Camera:
+def focal_px(header: PhotoHeader) -> float:
+    lens = lens_by_exif(header)
+    assert isinstance(lens, LensEstimate), lens
+    return lens.focal[0]
+
+
+def entered(path: Path) -> pycolmap.Camera:
     """The camera with which SfM starts."""
-    database = folder / "database.db"
-    pycolmap.Database.open(database).close()
-    reader = reader_of(read_header(path))
-    pycolmap.import_images(database, path.parent, pycolmap.CameraMode.SINGLE, [path.name], reader)
-    with pycolmap.Database.open(database) as opened:
+    (start,) = start_lenses(path.parent, {path.name: read_header(path)}, {})
+    job = Job(path.parent, 0, lambda line: None)
+    enter_photos(job, [Group(start.names, start.lens, start.trusted)])
+    with pycolmap.Database.open(job.database) as opened:
         (camera,) = opened.read_all_cameras()
     return camera
 
@@ -154,15 +160,21 @@ def test_sfm_starts_at_the_focal_length_of_photos_made_smaller(tmp_path: Path) -
     """COLMAP alone takes FocalPlaneXResolution for that of the smaller photo: ten times the focal length."""
     path = photo(tmp_path / "a.jpg", (600, 400), (6000, 4000), 24.0)
     assert pycolmap.infer_camera_from_image(path).params[0] == pytest.approx(12500, rel=1e-3)
-    camera = entered(path, tmp_path)
+    camera = entered(path)
     assert camera.params.tolist() == pytest.approx([1250, 300, 200, 0], rel=1e-3)
     assert camera.has_prior_focal_length and camera.model.name == "SIMPLE_RADIAL"
 
 
-def test_sfm_starts_as_colmap_does_elsewhere(tmp_path: Path) -> None:
-    path = photo(tmp_path / "a.jpg", (600, 400), (6000, 4000), 24.0, FocalLengthIn35mmFilm=80)
-    inferred = pycolmap.infer_camera_from_image(path)
-    assert entered(path, tmp_path).params.tolist() == inferred.params.tolist()
+@pytest.mark.parametrize("equivalent", [80, None])
+def test_sfm_starts_as_colmap_does_elsewhere(tmp_path: Path, equivalent: int | None) -> None:
+    """From the 35 mm equivalent; and without anything, where COLMAP tries focal lengths out."""
+    path, exif = tmp_path / "a.jpg", Image.Exif()
+    if equivalent is not None:
+        exif[ExifTags.IFD.Exif] = {BASE.FocalLengthIn35mmFilm: equivalent}
+    Image.new("RGB", (600, 400)).save(path, exif=exif)
+    inferred, camera = pycolmap.infer_camera_from_image(path), entered(path)
+    assert camera.params.tolist() == pytest.approx(inferred.params.tolist(), rel=1e-3)
+    assert camera.has_prior_focal_length == inferred.has_prior_focal_length == (equivalent is not None)
 
 
 # What is told of a run.

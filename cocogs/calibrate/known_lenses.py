@@ -15,6 +15,7 @@ from cocogs.errors import InputError, optional_package
 from cocogs.io import photos
 from cocogs.io.camera_file import CameraFile, Distortion, Sensor, Vignetting
 from cocogs.io.exif import DIAGONAL_35MM, LensFacts
+from cocogs.io.lens_tables import find_bodies, find_lenses
 
 FAR = 1000.0  # m, where EXIF tells no focus distance
 SIDE = 240  # px of the longer side of the picture that lensfun is asked about
@@ -55,7 +56,7 @@ def known_lens(photo: Path) -> KnownLens:
         raise InputError(
             f"{photo} does not name camera and focal length in its EXIF: give it as the camera wrote it."
         )
-    body, lens = _found(lensfun, facts, photo)
+    body, lens = _found(lensfun.LensType, facts, photo)
     mm_per_px = DIAGONAL_35MM / body.crop_factor / math.hypot(*size)
     asked = tuple(max(2, round(side * SIDE / max(size))) for side in size)
 
@@ -87,19 +88,18 @@ def known_lens(photo: Path) -> KnownLens:
     return KnownLens(camera, f"{lens.maker} {lens.model}", off * size[0] / asked[0], off_light)
 
 
-def _found(lensfun: Any, facts: LensFacts, photo: Path) -> tuple[Any, Any]:
+def _found(kinds: Any, facts: LensFacts, photo: Path) -> tuple[Any, Any]:
     """lensfun's camera and lens."""
-    database = lensfun.Database()
-    bodies = database.find_cameras(facts.camera_maker, facts.camera_model)
+    bodies = find_bodies(facts.camera_maker, facts.camera_model)
     if not bodies:
         raise InputError(f"lensfun does not know the {facts.camera_model} of {photo}: leave out `lens`.")
-    lenses = database.find_lenses(bodies[0], None, facts.lens_model)
+    lenses = find_lenses(bodies[0], facts.lens_model)
     if not lenses or (facts.lens_model is None and len(lenses) > 1):
         lens = facts.lens_model or "lens, which EXIF does not name,"
         raise InputError(
             f"lensfun does not know the {lens} of {photo} on a {bodies[0].model}: leave out `lens`."
         )
-    if lenses[0].type != lensfun.LensType.RECTILINEAR:
+    if lenses[0].type != kinds.RECTILINEAR:
         raise InputError(f"{lenses[0].model} is a fisheye lens, which camera.json cannot describe.")
     return bodies[0], lenses[0]
 

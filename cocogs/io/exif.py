@@ -16,8 +16,10 @@ logging.getLogger("exifread").addHandler(logging.NullHandler())
 
 # Metres. Cameras write distances as 16-bit numbers of centimetres; the largest one means infinity.
 NEAREST, FARTHEST = 0.01, 655.35
-# mm; that of a 36 x 24 mm frame. Focal lengths "in 35 mm film" compare diagonals, as COLMAP's prior does.
+# mm; that of a 36 x 24 mm frame.
 DIAGONAL_35MM = math.hypot(36, 24)
+# Standard deviation, as a part: lenses are up to 5 % off what is written on them, evenly distributed.
+NAMED_FOCAL_LENGTH = 0.05 / math.sqrt(3)
 # mm in a unit of FocalPlaneResolutionUnit: inch, cm, mm, micrometre (Exif 2.32 and TIFF/EP).
 _UNITS = {2: 25.4, 3: 10.0, 4: 1.0, 5: 1e-3}
 # mm; longer sides of sensors, from the smallest phone's to beyond medium format. Others are damage.
@@ -48,6 +50,10 @@ class LensFacts:
         shutter_s: the exposure time in s.
         iso: the sensitivity.
         camera_maker, lens_model: by the maker's names.
+        told_px: width and height that EXIF tells, of the stored pixels. Programs that make photos smaller or
+            crop them often leave these as they were.
+        digital_zoom: by how much the camera enlarged a part of the picture; None where it did not.
+        software: the program that wrote the file; most cameras write the version of their own.
     """
 
     focal_length_mm: float | None = None
@@ -60,6 +66,9 @@ class LensFacts:
     iso: float | None = None
     camera_maker: str | None = None
     lens_model: str | None = None
+    told_px: tuple[int, int] | None = None
+    digital_zoom: float | None = None
+    software: str | None = None
 
     @property
     def stops(self) -> float | None:
@@ -74,18 +83,6 @@ class LensFacts:
         if self.focal_length_mm is None or self.f_number is None:
             return None
         return self.focal_length_mm / 1000 / self.f_number
-
-    def focal_px(self, width: int, height: int) -> float | None:
-        """The focal length in px of a picture of this size, of a lens focused at infinity.
-
-        A picture that is not of the sensor's shape counts as the largest part of it of that shape.
-        """
-        if self.focal_length_35mm is not None:
-            return self.focal_length_35mm / DIAGONAL_35MM * math.hypot(width, height)
-        if self.focal_length_mm is None or self.sensor_mm is None:
-            return None
-        sides = sorted((width, height), reverse=True)
-        return self.focal_length_mm * max(px / mm for px, mm in zip(sides, self.sensor_mm, strict=True))
 
 
 def read_exif(image: ImageFile.ImageFile) -> Image.Exif:
@@ -148,8 +145,7 @@ def _cr3_block(head: bytes, name: bytes) -> bytes:
 
 
 def copied_exif(exif: Image.Exif) -> bytes:
-    """An EXIF block for an upright copy of a photo: camera, lens and place. SfM takes the focal
-    length from it.
+    """An EXIF block for an upright copy of a photo: camera, lens and place.
 
     Left out are the orientation and all that may be too long for a JPEG, such as maker notes.
     """
@@ -179,6 +175,7 @@ def read_lens_facts(exif: Image.Exif, block: bytes = b"") -> LensFacts:
     """
     tags = exif.get_ifd(ExifTags.IFD.Exif)
     focal_length = _positive(tags.get(ExifTags.Base.FocalLength))
+    zoom = _positive(tags.get(ExifTags.Base.DigitalZoomRatio))
     distances = [_subject_distance(tags)]
     if str(exif.get(ExifTags.Base.Make, "")).strip("\0 ") == "Canon" and ExifTags.Base.MakerNote in tags:
         distances.insert(0, canon_focus_distance(block))
@@ -193,6 +190,9 @@ def read_lens_facts(exif: Image.Exif, block: bytes = b"") -> LensFacts:
         iso=_positive(_first(tags.get(ExifTags.Base.ISOSpeedRatings))),
         camera_maker=_name(exif.get(ExifTags.Base.Make)),
         lens_model=_name(tags.get(ExifTags.Base.LensModel)),
+        told_px=_told_px(tags),
+        digital_zoom=zoom if zoom is not None and zoom > 1 else None,
+        software=_name(exif.get(ExifTags.Base.Software)),
     )
 
 
@@ -227,14 +227,19 @@ def _subject_distance(tags: Mapping[int, object]) -> float | None:
     return None if getattr(value, "numerator", None) == _INFINITE else _positive(value)
 
 
+def _told_px(tags: Mapping[int, object]) -> tuple[int, int] | None:
+    width, height = (_positive(tags.get(tag)) for tag in (0xA002, 0xA003))  # PixelXDimension, PixelYDimension
+    return None if width is None or height is None else (round(width), round(height))
+
+
 def _sensor(tags: Mapping[int, object]) -> tuple[float, float] | None:
     """Longer and shorter side in mm; None where EXIF does not tell, or tells what no sensor is."""
     base = ExifTags.Base
-    pixels = _positive(tags.get(base.ExifImageWidth)), _positive(tags.get(base.ExifImageHeight))
+    pixels = _told_px(tags)
     x = _positive(tags.get(base.FocalPlaneXResolution))
     y = _positive(tags.get(base.FocalPlaneYResolution)) or x
     unit = _UNITS.get(tags.get(base.FocalPlaneResolutionUnit, 2))  # type: ignore[call-overload]
-    if pixels[0] is None or pixels[1] is None or x is None or y is None or unit is None:
+    if pixels is None or x is None or y is None or unit is None:
         return None
     shorter, longer = sorted((pixels[0] / x * unit, pixels[1] / y * unit))
     return (longer, shorter) if _SENSORS[0] <= longer <= _SENSORS[1] and shorter > longer / 4 else None

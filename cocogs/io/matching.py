@@ -15,8 +15,8 @@ import pycolmap
 from PIL import Image
 
 from cocogs.io.atomic import NoRoom
-from cocogs.io.photos import PhotoHeader
 from cocogs.io.progress import Progress, Say
+from cocogs.io.source import Intrinsics
 
 # Photos are searched for features at most at this size (longer side, px).
 FEATURE_SIZE = 1600
@@ -100,30 +100,34 @@ def write_mask(job: Job, name: str, mask: np.ndarray) -> None:
         Image.fromarray(np.where(mask, 255, 0).astype(np.uint8)).save(unfinished)
 
 
-Group = tuple[list[str], pycolmap.ImageReaderOptions]
-"""File names in the work folder of photos that share a camera, and how pycolmap reads them."""
+@dataclass(frozen=True)
+class Group:
+    """Photos that share a camera.
 
-
-def reader_of(header: PhotoHeader) -> pycolmap.ImageReaderOptions:
-    """How pycolmap reads photos of one lens, of which one has this header: where the focal length starts.
-
-    COLMAP takes it from EXIF's 35 mm equivalent, else from FocalPlaneXResolution, else from its own table of
-    sensors by make and model. With FocalPlaneXResolution it takes the photo for one of full size: a photo
-    made five times smaller starts with five times its focal length. There the start is ours.
+    Args:
+        names: their file names in the work folder.
+        lens: what SfM or triangulation starts with.
+        trusted: its focal length counts as known.
     """
-    reader, (width, height) = pycolmap.ImageReaderOptions(), header.size(upright=True)
-    focal = header.lens.focal_px(width, height)
-    if header.lens.focal_length_35mm is None and focal is not None:
-        reader.camera_model = "SIMPLE_RADIAL"
-        reader.camera_params = f"{focal},{width / 2},{height / 2},0"
-    return reader
+
+    names: Sequence[str]
+    lens: Intrinsics
+    trusted: bool = True
+
+    @property
+    def reader(self) -> pycolmap.ImageReaderOptions:
+        """How pycolmap reads them. What EXIF says is in the lens already: COLMAP's own reading of it takes
+        photos that were made smaller or cropped for whole ones."""
+        reader = pycolmap.ImageReaderOptions()
+        reader.camera_model, reader.camera_params = self.lens.model, ",".join(map(repr, self.lens.params))
+        return reader
 
 
 def enter_photos(job: Job, groups: Iterable[Group], rigs: Sequence[pycolmap.RigConfig] = ()) -> None:
     """Photos into a new database, unless an interrupted run has entered them.
 
     Args:
-        groups: each with options of its own, which are changed.
+        groups: of all photos.
         rigs: which photos were taken by cameras that are fixed to each other (`cocogs.io.rigs`).
     """
     if job.database.exists():
@@ -133,15 +137,19 @@ def enter_photos(job: Job, groups: Iterable[Group], rigs: Sequence[pycolmap.RigC
         left.unlink()
     pycolmap.Database.open(unfinished).close()
     groups = list(groups)
-    progress = Progress("Reading photos", sum(len(names) for names, _ in groups), job.say, patience=2)
-    for names, reader in groups:
+    progress = Progress("Reading photos", sum(len(one.names) for one in groups), job.say, patience=2)
+    for group in groups:
+        reader = group.reader
         # In name order: the threads that find features would number the photos as they happen to finish.
-        for batch in batches(names, 32):
+        for batch in batches(group.names, 32):
             pycolmap.import_images(unfinished, job.work, pycolmap.CameraMode.SINGLE, batch, reader)
             with pycolmap.Database.open(unfinished) as database:
-                first = database.read_image_with_name(names[0])
+                first = database.read_image_with_name(group.names[0])
                 assert first is not None
                 reader.existing_camera_id = first.camera_id
+                camera = database.read_camera(first.camera_id)
+                camera.has_prior_focal_length = group.trusted
+                database.update_camera(camera)
             progress.add(len(batch))
     if rigs:
         with pycolmap.Database.open(unfinished) as database:

@@ -36,13 +36,7 @@ def face_groups(placed: Iterable[tuple[Face, str]]) -> list[Group]:
     groups: dict[tuple[int, str], list[str]] = {}
     for face, name in placed:
         groups.setdefault((face.size, face.direction), []).append(name)
-    return [(sorted(names), _reader(size)) for (size, _), names in sorted(groups.items())]
-
-
-def _reader(size: int) -> pycolmap.ImageReaderOptions:
-    lens, reader = face_lens(size), pycolmap.ImageReaderOptions()
-    reader.camera_model, reader.camera_params = lens.model, ",".join(map(str, lens.params))
-    return reader
+    return [Group(sorted(names), face_lens(size)) for (size, _), names in sorted(groups.items())]
 
 
 def rig_configs(sizes: Iterable[int]) -> list[pycolmap.RigConfig]:

@@ -3,9 +3,9 @@
 Points for known cameras are in `cocogs.io.triangulation`; both share `cocogs.io.matching`.
 """
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 
@@ -17,6 +17,7 @@ from PIL import Image
 from cocogs.errors import InputError, counted, listed, reason_of
 from cocogs.io import cached_model, colmap, sfm_checks
 from cocogs.io.faces import Face
+from cocogs.io.lens_estimate import LensEstimate
 from cocogs.io.mapping import FEWEST_PHOTOS, place_cameras
 from cocogs.io.matching import (
     Group,
@@ -26,7 +27,6 @@ from cocogs.io.matching import (
     link,
     match_features,
     quiet,
-    reader_of,
     whole,
     write_mask,
 )
@@ -43,9 +43,11 @@ from cocogs.io.photos import (
 from cocogs.io.prepare import Picture, fit_mask
 from cocogs.io.progress import Progress, Say
 from cocogs.io.rigs import face_groups, place_in_rig, rig_configs
+from cocogs.io.sfm_lenses import start_lenses
 from cocogs.io.source import Intrinsics, Shot, Source
 
 NO_MASKS: Mapping[str, Path] = MappingProxyType({})
+NO_LENSES: Mapping[str, LensEstimate] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -93,11 +95,13 @@ def reconstruct(
     masks: Mapping[str, Path] = NO_MASKS,
     sequential: bool = False,
     faces: Sequence[Face] = (),
+    given: Mapping[str, LensEstimate] = NO_LENSES,
 ) -> Source:
     """Find the cameras of photos. Photos that cannot be placed are left out, and named.
 
-    Photos of one size, camera model and focal length (by EXIF) share one lens. An interrupted search goes on
-    where it stopped, if the photos, masks and seed are the same.
+    Which photos share a lens, and where it starts, says `cocogs.io.sfm_lenses`. Focal lengths and distortion
+    are refined, principal points are not. An interrupted search goes on where it stopped, if the photos,
+    masks, lenses and seed are the same.
 
     Args:
         folder: where the photos lie.
@@ -110,6 +114,7 @@ def reconstruct(
         sequential: the photos are frames of a video, in the order of `names`.
         faces: of the panoramas among `names`, which are not used themselves. The faces of one panorama get
             one centre.
+        given: lenses of some of the photos, by name.
 
     Raises:
         InputError: too few photos, unreadable ones, crops, too few that show the same things, photos from one
@@ -120,21 +125,18 @@ def reconstruct(
         return _upright(colmap.read_model(model))
     _check_names(folder, names)
     inputs = _inputs(folder, names, masks, faces)
-    groups = _camera_groups(folder, {one.name: one.header for one in inputs if one.face is None})
+    lenses = start_lenses(folder, {one.name: one.header for one in inputs if one.face is None}, given)
     masked = {one.name: one.mask for one in inputs if one.mask is not None}
     stamp = cached_model.stamp({one.name: one.path for one in inputs}, masked, seed)
-    stamp["sequential"] = sequential
+    stamp |= {"sequential": sequential, "lenses": [asdict(lens) for lens in lenses]}
     source = cached_model.read(model, stamp)
     if source is None:
         with cached_model.work_folder(cache, stamp) as work, quiet():
             job = Job(work, seed, say)
             _gather(inputs, job)
             plain = {one.name: one.plain for one in inputs}
-            headers = {one.name: one.header for one in inputs}
-            plain_groups: list[Group] = [
-                ([plain[name] for name in group], reader_of(headers[group[0]])) for group in groups
-            ]
-            models = _run(job, inputs, plain_groups, folder, sequential)
+            groups = [Group([plain[name] for name in one.names], one.lens, one.trusted) for one in lenses]
+            models = _run(job, inputs, groups, folder, sequential)
             notes = _notes(models, {one.plain: one.photo for one in inputs})
             names_of = {number: name for name, number in plain.items()}
             cached_model.save(models[0], names_of, model, stamp, work, notes)
@@ -178,39 +180,6 @@ def _upright(source: Source) -> Source:
     return replace(source, shots=[replace(shot, upright=True) for shot in source.shots])
 
 
-def _camera_groups(folder: Path, headers: dict[str, PhotoHeader]) -> list[list[str]]:
-    """Names of the photos that share a lens: one size, and one camera model and focal length by EXIF.
-
-    Raises:
-        InputError: photos of different sizes that may be crops, whose optical centre nobody knows.
-    """
-    sizes = {name: header.size(upright=True) for name, header in headers.items()}
-    lenses = {
-        name: (header.lens.camera_model, header.lens.focal_length_mm, header.lens.focal_length_35mm)
-        for name, header in headers.items()
-    }
-    if not headers:
-        return []
-    usual, _ = Counter(sizes.values()).most_common(1)[0]
-    usual_lenses = {lenses[name] for name, size in sizes.items() if sorted(size) == sorted(usual)}
-    odd = [
-        name
-        for name, size in sizes.items()
-        if sorted(size) != sorted(usual)
-        and (lenses[name][1:] == (None, None) or lenses[name] in usual_lenses)
-    ]
-    if odd:
-        example = f"{sizes[odd[0]][0]}x{sizes[odd[0]][1]}"
-        raise InputError(
-            f"{folder} holds photos of different sizes ({listed(odd)}: {example} px, the others "
-            f"{usual[0]}x{usual[1]}): keep the uncropped photos of one camera, or give a COLMAP model."
-        )
-    groups = defaultdict(list)
-    for name in headers:
-        groups[sizes[name], repr(lenses[name])].append(name)
-    return [groups[key] for key in sorted(groups)]
-
-
 def _gather(inputs: Sequence[_Input], job: Job) -> None:
     """Put all photos upright into the work folder, numbered, and their masks.
 
@@ -234,7 +203,7 @@ def _put(photo: Path, target: Path, is_usable: bool) -> None:
     if is_usable:
         link(photo, target)
         return
-    exif = exif_for_copy(photo)  # from which pycolmap takes the focal length and the place
+    exif = exif_for_copy(photo)  # from which pycolmap takes the place
     upright = from_float(to_float(pixels), np.dtype(np.uint8))
     with whole(target) as unfinished:
         Image.fromarray(upright).save(unfinished, quality=95, exif=exif)
@@ -265,7 +234,7 @@ def _run(
     count = stations[-1] + 1
     try:
         enter_photos(job, groups, rig_configs(face.size for face, _ in faces))
-        extract_features(job, [name for group, _ in groups for name in group])
+        extract_features(job, [name for group in groups for name in group.names])
         match_features(job, names, choose_pairs(job, names, sequential=sequential, stations=stations))
         if sfm_checks.turns_in_one_place(job):
             raise InputError(

@@ -13,6 +13,7 @@ from cocogs.camera import Camera
 from cocogs.errors import InputError, reason_of
 from cocogs.io import cached_model, colmap
 from cocogs.io.matching import (
+    Group,
     Job,
     enter_photos,
     extract_features,
@@ -111,7 +112,7 @@ def _find_points(job: Job, photos: Mapping[str, KnownPhoto]) -> pycolmap.Reconst
     options = pycolmap.IncrementalPipelineOptions()
     options.random_seed, options.num_threads = job.seed, 1  # for the same result in every run
     try:
-        enter_photos(job, [([name], _pinhole(photo.camera)) for name, photo in photos.items()])
+        enter_photos(job, [Group([name], from_camera(photo.camera)) for name, photo in photos.items()])
         names = list(photos)
         extract_features(job, names)
         places = torch.stack([photo.camera.position for photo in photos.values()]).numpy()
@@ -131,14 +132,6 @@ def _find_points(job: Job, photos: Mapping[str, KnownPhoto]) -> pycolmap.Reconst
         raise InputError(
             f"{folder}: finding points failed ({reason}): check the photos and free disk space."
         ) from error
-
-
-def _pinhole(camera: Camera) -> pycolmap.ImageReaderOptions:
-    """How pycolmap reads a photo of that camera."""
-    reader = pycolmap.ImageReaderOptions()
-    reader.camera_model = "PINHOLE"
-    reader.camera_params = ",".join(map(repr, from_camera(camera).params))
-    return reader
 
 
 def _blame_cameras(job: Job, photos: Mapping[str, KnownPhoto]) -> None:

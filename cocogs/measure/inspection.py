@@ -6,7 +6,7 @@ is found in the photos; of EXIF only ratios of f-numbers are used, the rest is c
 
 import json
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from itertools import pairwise
 
 import numpy as np
@@ -18,6 +18,7 @@ from cocogs.errors import InputError
 from cocogs.io import folders
 from cocogs.io.lens_file import Metres
 from cocogs.io.photos import LensFacts, list_photos
+from cocogs.measure.focal_lengths import PhotoFocal, compare_focal_lengths, contradictions
 from cocogs.metres import FEWEST, OWN_LENS, SEARCHED_K, metres_by_exif, sentences
 from cocogs.optics.evidence import Evidence, measure_photos
 from cocogs.optics.lens import coc_diameter, depth_of_field
@@ -112,6 +113,7 @@ class Inspection:
             focus distances are then little more than the mean depth of what a photo shows).
         unplaced: names of photos without a camera.
         glanced: how many of the photos were not read in full, but around some points.
+        focal_lengths: the cameras', and beside them EXIF's and intrinsics.json's.
     """
 
     source: str
@@ -123,6 +125,7 @@ class Inspection:
     unplaced: list[str]
     exif: ExifAgreement
     glanced: int = 0
+    focal_lengths: list[PhotoFocal] = field(default_factory=list)
 
     @property
     def lost_ranges(self) -> list[tuple[float, float]]:
@@ -148,6 +151,7 @@ class Inspection:
             lines.append(f"Too blurred to be of use: {', '.join(blurred)}; leave them out.")
         if self.unplaced:
             lines.append(f"No camera was found for {', '.join(self.unplaced)}.")
+        lines += contradictions(self.focal_lengths)
         if len(self.exif.f_numbers) > 1:
             numbers = ", ".join(f"f/{n:g}" for n in self.exif.f_numbers)
             lines.append(
@@ -205,11 +209,21 @@ def inspect_scene(scene: Scene) -> Inspection:
     ]
     names = {view.panorama or view.name for view in scene.views}
     unplaced = [name for name in list_photos(folder, names) if name not in names] if folder.is_dir() else []
-    exif = compare_with_exif(found, Ks, scene, method == "compared")
+    focal_lengths = compare_focal_lengths(scene)
+    exif = compare_with_exif(found, focal_lengths, Ks, scene, method == "compared")
     steps = depth_steps(evidence, focus, K)
     glanced = 0 if evidence.compared is None else len(views) - len(evidence.compared)
     return Inspection(
-        str(scene.source), K, method, variation(evidence), found, steps, unplaced, exif, glanced
+        str(scene.source),
+        K,
+        method,
+        variation(evidence),
+        found,
+        steps,
+        unplaced,
+        exif,
+        glanced,
+        focal_lengths,
     )
 
 
@@ -261,19 +275,27 @@ def depth_steps(evidence: Evidence, focus: Tensor, K: float) -> list[DepthStep]:
 
 
 def compare_with_exif(
-    photos: list[PhotoFocus], Ks: Float[Tensor, " V"], scene: Scene, told: bool
+    photos: list[PhotoFocus],
+    focal_lengths: list[PhotoFocal],
+    Ks: Float[Tensor, " V"],
+    scene: Scene,
+    told: bool,
 ) -> ExifAgreement:
     """How well EXIF and what was found agree.
 
     Args:
-        photos: in the order of the scene's training views.
+        photos, focal_lengths: in the order of the scene's training views.
         Ks: as found, px x scene unit.
         told: whether the photos tell K, by their differences.
     """
     cameras = [view.camera for view in scene.train_views]
     facts, focus = [p.lens for p in photos], [p.focus_distance for p in photos]
-    in_px = [one.focal_px(camera.width, camera.height) for one, camera in zip(facts, cameras, strict=True)]
-    ratios = [px / camera.fx for px, camera in zip(in_px, cameras, strict=True) if px is not None]
+    by_exif = [source for photo in focal_lengths for source in photo.sources if source.source == "exif"]
+    ratios = [
+        one.focal_px / camera.fx
+        for one, camera in zip(by_exif, cameras, strict=True)
+        if one.focal_px is not None
+    ]
     f_numbers = sorted({one.f_number for one in facts if one.f_number})
     pairs = [(z, one.focus_distance) for z, one in zip(focus, facts, strict=True) if one.focus_distance]
     correlation = None

@@ -10,12 +10,18 @@ import torch
 from cocogs.io.atomic import replacing, write_text
 from cocogs.io.page import figure, page, row, section, table
 from cocogs.io.pictures import picture_names, to_picture
+from cocogs.measure.focal_lengths import PhotoFocal, focal_table
 from cocogs.measure.inspection import IN_FOCUS, Inspection
 from cocogs.optics.evidence import BLUR_POINTS
 from cocogs.optics.sharpness import blur_map
 from cocogs.scene import Scene
 
 SHARP_COLOR, SOFT_COLOR = np.array([255, 214, 90]), np.array([40, 20, 90])
+ABOUT_FOCAL_LENGTHS = (
+    "The cameras' are those of training, by SfM or by the dataset; px at training size. Beside them what "
+    "each photo's EXIF says, and intrinsics.json where it lies beside the photos. Off: in joint standard "
+    "deviations."
+)
 SOFTEST = 3.0
 """px; blur (standard deviation) from which on the colour is darkest."""
 
@@ -46,6 +52,7 @@ def write_inspection(inspection: Inspection, scene: Scene, out: Path) -> None:
     sections = [
         section("Focus by depth", " ".join(inspection.summary), picture),
         section("Photos", about, table(*photo_table(inspection))),
+        section("Focal lengths", ABOUT_FOCAL_LENGTHS, table(*focal_table(inspection.focal_lengths))),
         section(
             "Sharpness",
             "Yellow is sharp, violet is blurred, black has no texture. Soft texture looks blurred.",
@@ -58,6 +65,8 @@ def write_inspection(inspection: Inspection, scene: Scene, out: Path) -> None:
 def photo_table(inspection: Inspection) -> tuple[list[str], list[list[str]]]:
     """Headings and cells of the table: what each photo has in focus."""
     heads = ["photo", "focus distance", "in focus from", "in focus to", "least blur, px", "EXIF"]
+    heads += ["focal length, px", "by others"]
+    focal_lengths = {photo.name: photo for photo in inspection.focal_lengths}
     cells, nearest = [], min((photo.near for photo in inspection.photos), default=1.0)
     decimals = min(max(2 - math.floor(math.log10(nearest)), 0), 9)  # three digits of the shortest distance
     for photo in inspection.photos:
@@ -69,9 +78,21 @@ def photo_table(inspection: Inspection) -> tuple[list[str], list[list[str]]]:
             photo.name, f"{photo.focus_distance:.{decimals}f}", f"{photo.near:.{decimals}f}",
             "infinity" if photo.far is None else f"{photo.far:.{decimals}f}",
             "" if photo.blur is None else f"{photo.blur:.2f}" + (" too blurred" if photo.too_blurred else ""),
-            " ".join(filter(None, facts)),
+            " ".join(filter(None, facts)), *_focal_cells(focal_lengths.get(photo.name)),
         ])  # fmt: skip
     return heads, cells
+
+
+def _focal_cells(photo: PhotoFocal | None) -> list[str]:
+    """The camera's focal length, and by how much others differ from it."""
+    if photo is None:
+        return ["", ""]
+    others = [
+        f"{one.source} {100 * (one.focal_px / photo.focal_px - 1):+.1f} % ({one.off:+.1f} sd)"
+        for one in photo.sources
+        if one.focal_px is not None
+    ]
+    return [f"{photo.focal_px:.0f}", ", ".join(others)]
 
 
 def sharpness_picture(scene: Scene, name: str) -> np.ndarray:

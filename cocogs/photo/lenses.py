@@ -11,6 +11,8 @@ import torch
 from cocogs.errors import InputError, check_number
 from cocogs.io.camera_file import read_camera_file
 from cocogs.io.exif import DIAGONAL_35MM, LensFacts
+from cocogs.io.exif_lens import lens_by_facts
+from cocogs.io.lens_estimate import LensEstimate
 from cocogs.optics.lens import PhotoLens
 from cocogs.optics.physical_camera import PhysicalCamera
 from cocogs.photo.depth import METRES, PictureDepth, depth_around
@@ -157,13 +159,13 @@ def _by_exif(facts: LensFacts, depth: PictureDepth, source: str | None) -> Photo
     height, width = depth.depth.shape
     notes = list(_assumed_distance(depth))
     diagonal = math.hypot(width, height)
-    focal_px = facts.focal_px(width, height)
-    if focal_px is None:
+    found = lens_by_facts(facts, (width, height))
+    if isinstance(found, LensEstimate):
+        focal_px = found.focal[0]
+        notes += found.notes
+    else:
         focal_px = ASSUMED_FOCAL_LENGTH / DIAGONAL_35MM * diagonal
-        notes.append(
-            "The photo's EXIF does not tell its angle of view: that of "
-            f"{ASSUMED_FOCAL_LENGTH:g} mm on full frame is assumed."
-        )
+        notes.append(f"{found.reason} The view of {ASSUMED_FOCAL_LENGTH:g} mm on full frame is assumed.")
     full_frame = focal_px / diagonal * DIAGONAL_35MM
     focal_length_mm = facts.focal_length_mm
     if focal_length_mm is None or full_frame / focal_length_mm > LARGEST_CROP:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from cocogs.io import faces, folders, photos, sfm
 from cocogs.io.progress import Say
+from cocogs.io.sfm_lenses import given_lenses
 from cocogs.io.source import Shot, Source
 
 
@@ -25,9 +26,12 @@ def find_cameras(
     if not names:
         raise folders.no_photos(folder)
     masks = folders.find_masks(data, names)
+    given = given_lenses((folder, data), say)
     found = faces.find_panoramas(folder, names, panoramas, say)
     if not found:
-        source = sfm.reconstruct(folder, names, cache / "sfm", seed, say, settled, masks, is_video)
+        source = sfm.reconstruct(
+            folder, names, cache / "sfm", seed, say, settled, masks, is_video, given=given
+        )
         return source, folders.Pictures(folder, 1, {shot.name: folder / shot.name for shot in source.shots})
     place = cache / "faces"
     cut = {face.name: face for face in faces.cut_panoramas(folder, found, masks, place, settled, say)}
@@ -35,7 +39,7 @@ def find_cameras(
         raise faces.taken_name(folder / taken[0], cut[taken[0]])
     say(f"{len(found)} of {len(names)} photos show all around: each is cut into six pictures in {place}.")
     source = sfm.reconstruct(
-        folder, names, cache / "sfm", seed, say, settled, masks, is_video, list(cut.values())
+        folder, names, cache / "sfm", seed, say, settled, masks, is_video, list(cut.values()), given
     )
 
     def described(shot: Shot) -> Shot:
