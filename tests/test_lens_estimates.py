@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cocogs.calibrate.agreement import shared_lens, sigmas_apart, surest
+from cocogs.calibrate.agreement import shared_lens, surest
 from cocogs.errors import InputError
 from cocogs.io.colmap_files import read_cameras
 from cocogs.io.colmap_write import write_cameras
@@ -78,17 +78,17 @@ def test_sources_that_contradict_each_other_are_both_named() -> None:
 
 def test_three_standard_deviations_are_agreement() -> None:
     one, apart = estimate(1000, 0.03), 3 * math.hypot(0.03, 0.04)
-    assert sigmas_apart(one, estimate(1000 * math.exp(0.99 * apart), 0.04)) < 3
-    assert sigmas_apart(one, estimate(1000 * math.exp(1.01 * apart), 0.04)) > 3
+    assert one.sigmas_from(estimate(1000 * math.exp(0.99 * apart), 0.04)) < 3
+    assert one.sigmas_from(estimate(1000 * math.exp(1.01 * apart), 0.04)) > 3
 
 
 def test_only_what_both_know_is_compared() -> None:
     off_center = replace(estimate(center=5.0), center=(800.0, 400.0))
-    assert sigmas_apart(estimate(), off_center) == 0  # the other only assumes the middle
-    assert sigmas_apart(estimate(center=5.0), off_center) > 20
+    assert estimate().sigmas_from(off_center) == 0  # the other only assumes the middle
+    assert estimate(center=5.0).sigmas_from(off_center) > 20
     bent = replace(estimate(), k1=-0.2, k1_deviation=0.01)
-    assert sigmas_apart(estimate(), bent) == 0
-    assert sigmas_apart(replace(bent, k1=0.0), bent) == pytest.approx(0.2 / math.hypot(0.01, 0.01))
+    assert estimate().sigmas_from(bent) == 0
+    assert replace(bent, k1=0.0).sigmas_from(bent) == pytest.approx(0.2 / math.hypot(0.01, 0.01))
 
 
 def test_many_photos_tell_more_than_one_and_outliers_nothing() -> None:

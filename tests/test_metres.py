@@ -129,7 +129,9 @@ def test_the_focal_length_in_px_of_smaller_and_cropped_photos(
 def test_the_35_mm_equivalent_compares_diagonals(tmp_path: Path) -> None:
     """As COLMAP has it."""
     path = photo(tmp_path / "a.jpg", (400, 300), (4000, 3000), 24.0, FocalLengthIn35mmFilm=26)
-    header = replace(read_header(path), lens=replace(read_header(path).lens, sensor_mm=None))
+    header = replace(
+        read_header(path), lens=replace(read_header(path).lens, sensor_mm=None, focal_length_mm=None)
+    )
     assert focal_px(header) == pytest.approx(26 * 500 / math.hypot(36, 24))
     assert focal_px(header) == pytest.approx(pycolmap.infer_camera_from_image(path).params[0], rel=1e-3)
 

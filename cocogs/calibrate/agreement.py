@@ -7,9 +7,8 @@ from dataclasses import replace
 import numpy as np
 
 from cocogs.errors import InputError
-from cocogs.io.lens_estimate import LensEstimate
+from cocogs.io.lens_estimate import SIGMAS, LensEstimate
 
-SIGMAS = 3.0  # standard deviations by which two numbers may differ
 INDEPENDENT = ("lines",)  # sources whose errors differ from photo to photo; the others' are the same in all
 TUKEY = 4.685  # deviations: beyond it a photo counts for nothing
 ROUNDS = 20
@@ -27,27 +26,12 @@ def surest(estimates: Sequence[LensEstimate], photo: str) -> tuple[LensEstimate,
     """
     ranked = sorted(estimates, key=lambda one: one.relative_deviation)
     for other in ranked[1:]:
-        if (apart := sigmas_apart(ranked[0], other)) > SIGMAS:
+        if (apart := ranked[0].sigmas_from(other)) > SIGMAS:
             raise InputError(
                 f"{photo}: {_says(ranked[0])}, but {_says(other)}. They contradict each other by {apart:.0f} "
                 "standard deviations: find out which is wrong, and leave it out."
             )
     return ranked[0], ranked[1:]
-
-
-def sigmas_apart(one: LensEstimate, other: LensEstimate) -> float:
-    """By how many standard deviations two estimates of a photo's lens differ, at most; what either does not
-    know counts for nothing."""
-    found = [0.0]
-    pairs = zip(one.focal, other.focal, one.focal_deviation, other.focal_deviation, strict=True)
-    for f, g, f_off, g_off in pairs:
-        found.append(abs(math.log(f / g)) / max(math.hypot(f_off / f, g_off / g), 1e-9))
-    centers = zip(one.center, other.center, one.center_deviation, other.center_deviation, strict=True)
-    found += [abs(c - d) / max(math.hypot(c_off, d_off), 1e-3) for c, d, c_off, d_off in centers]
-    if one.k1 is not None and other.k1 is not None:
-        off = math.hypot(one.k1_deviation or 0.0, other.k1_deviation or 0.0)
-        found.append(abs(one.k1 - other.k1) / max(off, 1e-6))
-    return max(found)
 
 
 def shared_lens(estimates: Mapping[str, LensEstimate]) -> LensEstimate:
@@ -74,7 +58,7 @@ def shared_lens(estimates: Mapping[str, LensEstimate]) -> LensEstimate:
     source, independent = first.source, first.source in INDEPENDENT
     if not independent:
         for name, one in estimates.items():
-            if (apart := sigmas_apart(first, one)) > SIGMAS:
+            if (apart := first.sigmas_from(one)) > SIGMAS:
                 raise InputError(
                     f"By {source} the photos are not of one lens: {name} differs by {apart:.0f} standard "
                     "deviations from others: leave out `shared`."

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import combinations
 
 from cocogs.io.exif import DIAGONAL_35MM, NAMED_FOCAL_LENGTH, LensFacts
-from cocogs.io.lens_estimate import Abstention, LensEstimate
+from cocogs.io.lens_estimate import SIGMAS, Abstention, LensEstimate
 from cocogs.io.lens_tables import KnownSensor, is_known_fisheye, known_sensor
 from cocogs.io.photos import PhotoHeader
 
@@ -30,7 +30,6 @@ EDITED, EDITED_CENTER = 0.1, 0.05  # a crop by a program that makes EXIF's sizes
 ACTION = 0.1  # action cameras: the field of view of a mode, and strong distortion
 CENTER = 0.01  # of the longer side; of the principal point of a photo that was not cropped (assumed)
 
-DISAGREE = 3.0  # deviations, from which on two ways contradict each other
 SAME_SHAPE = 0.015  # logarithm of the ratio of two aspects
 # A crop that may have been made smaller by up to LARGEST_RESIZE: by how much is evenly distributed. Beyond, a
 # plain crop would have kept less than a quarter: it was made smaller, from the largest part or somewhat less.
@@ -150,6 +149,13 @@ def lens_by_facts(facts: LensFacts, size: tuple[int, int]) -> LensEstimate | Abs
     )  # fmt: skip
 
 
+def is_fisheye(facts: LensFacts) -> bool:
+    """EXIF names a fisheye lens, by its name or by what lensfun knows of it."""
+    return bool(_FISHEYE.search(facts.lens_model or "")) or is_known_fisheye(
+        facts.camera_maker, facts.camera_model, facts.lens_model
+    )
+
+
 def _why_not(facts: LensFacts, size: tuple[int, int]) -> str | None:
     """Why EXIF cannot tell at all; None where it may."""
     mm, equivalent = facts.focal_length_mm, facts.focal_length_35mm
@@ -158,9 +164,7 @@ def _why_not(facts: LensFacts, size: tuple[int, int]) -> str | None:
             "EXIF tells no focal length; scans, screenshots, and photos that were sent by messengers or "
             "exported without metadata have none."
         )
-    if _FISHEYE.search(facts.lens_model or "") or is_known_fisheye(
-        facts.camera_maker, facts.camera_model, facts.lens_model
-    ):
+    if is_fisheye(facts):
         return f"The lens is a fisheye ({facts.lens_model}), whose picture no single focal length describes."
     if mm is not None and not FOCAL_LENGTHS[0] <= mm <= FOCAL_LENGTHS[1]:
         return f"EXIF tells a focal length of {mm:g} mm, which no camera's lens has."
@@ -301,7 +305,7 @@ def _without_whole_sensor(ways: list[_Way]) -> tuple[list[_Way], list[str]]:
 
 
 def _disagree(one: _Way, other: _Way) -> bool:
-    return abs(math.log(one.focal / other.focal)) > DISAGREE * math.hypot(one.deviation, other.deviation)
+    return abs(math.log(one.focal / other.focal)) > SIGMAS * math.hypot(one.deviation, other.deviation)
 
 
 def _shows_all(ways: list[_Way]) -> bool:

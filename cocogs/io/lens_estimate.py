@@ -5,6 +5,9 @@ from dataclasses import dataclass, replace
 
 from cocogs.io.source import Intrinsics
 
+SIGMAS = 3.0
+"""Standard deviations by which two sources may differ; beyond it they contradict each other."""
+
 
 @dataclass(frozen=True)
 class LensEstimate:
@@ -50,6 +53,26 @@ class LensEstimate:
         across = math.atan(right) - math.atan(left)
         down = math.atan(bottom) - math.atan(top)
         return math.degrees(across), math.degrees(down), math.degrees(_angle((left, top), (right, bottom)))
+
+    @property
+    def is_square(self) -> bool:
+        """Pixels are as high as wide, as far as anybody can tell."""
+        fx, fy = self.focal
+        return abs(fx - fy) <= max(1e-6 * fx, math.hypot(*self.focal_deviation))
+
+    def sigmas_from(self, other: "LensEstimate") -> float:
+        """By how many standard deviations two estimates of a photo's lens differ, at most; what either does
+        not know counts for nothing."""
+        found = [0.0]
+        pairs = zip(self.focal, other.focal, self.focal_deviation, other.focal_deviation, strict=True)
+        for f, g, f_off, g_off in pairs:
+            found.append(abs(math.log(f / g)) / max(math.hypot(f_off / f, g_off / g), 1e-6))
+        centers = zip(self.center, other.center, self.center_deviation, other.center_deviation, strict=True)
+        found += [abs(c - d) / max(math.hypot(c_off, d_off), 1e-3) for c, d, c_off, d_off in centers]
+        if self.k1 is not None and other.k1 is not None:
+            off = math.hypot(self.k1_deviation or 0.0, other.k1_deviation or 0.0)
+            found.append(abs(self.k1 - other.k1) / max(off, 1e-6))
+        return max(found)
 
     def resized(self, width: int, height: int) -> "LensEstimate":
         """Of the same photo at another size in px."""

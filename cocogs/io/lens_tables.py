@@ -19,8 +19,9 @@ from cocogs.io.exif import DIAGONAL_35MM
 
 # mm and px of the photo that COLMAP's table is asked by.
 _ASKED_FOCAL, _ASKED_SIDE = 10, 64
-# Standard deviations, as parts of the value. lensfun gives full-frame cameras a crop factor of 1, and some are
-# 1 % smaller. COLMAP's widths are often those of a class of sensors: 2 % off for an iPhone 11, 4 % for a GFX 50S.
+# Standard deviations, as parts of the value. lensfun gives full-frame cameras a crop factor of 1, and some
+# are 1 % smaller. COLMAP's widths are often those of a class of sensors: 2 % off for an iPhone 11, 4 % for a
+# GFX 50S.
 LENSFUN, COLMAP = 0.006, 0.025
 PHONES = 4.0  # crop factor, from which on cameras are mostly phones
 

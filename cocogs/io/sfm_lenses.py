@@ -10,7 +10,7 @@ from cocogs.errors import InputError, counted, listed
 from cocogs.io.exif_lens import lens_by_exif
 from cocogs.io.intrinsics_file import ADVICE, INTRINSICS, SCHEMA, read_intrinsics
 from cocogs.io.json_file import read_json
-from cocogs.io.lens_estimate import LensEstimate
+from cocogs.io.lens_estimate import SIGMAS, LensEstimate
 from cocogs.io.photos import PhotoHeader
 from cocogs.io.progress import Say
 from cocogs.io.source import Intrinsics
@@ -20,7 +20,6 @@ USUAL_FOCAL_LENGTH = 1.2
 # A start whose relative deviation is at most this counts as known: COLMAP then places photos by it instead of
 # trying out other focal lengths. It refines both (docs/intrinsics.md has the measurements).
 TRUSTED = 0.05
-AGREE = 3.0  # deviations
 
 
 @dataclass(frozen=True)
@@ -133,7 +132,7 @@ def _by_given(names: Sequence[str], given: Mapping[str, LensEstimate]) -> list[S
     """One lens for photos whose given lenses agree; the surest of each counts."""
     clusters: list[list[str]] = []
     for name in sorted(names, key=lambda name: given[name].relative_deviation):
-        fitting = (cluster for cluster in clusters if _agree(given[cluster[0]], given[name]))
+        fitting = (cluster for cluster in clusters if given[cluster[0]].sigmas_from(given[name]) <= SIGMAS)
         cluster = next(fitting, None)
         if cluster is None:
             clusters.append([name])
@@ -143,21 +142,6 @@ def _by_given(names: Sequence[str], given: Mapping[str, LensEstimate]) -> list[S
         StartLens(tuple(sorted(c)), _lens(given[c[0]]), given[c[0]].relative_deviation <= TRUSTED)
         for c in clusters
     ]
-
-
-def _agree(one: LensEstimate, other: LensEstimate) -> bool:
-    """Both can be of one lens: focal lengths and principal points differ by little."""
-    numbers = zip(
-        (*one.focal, *one.center),
-        (*other.focal, *other.center),
-        (*one.focal_deviation, *one.center_deviation),
-        (*other.focal_deviation, *other.center_deviation),
-        strict=True,
-    )
-    return all(
-        abs(first - second) <= max(AGREE * math.hypot(sd, other_sd), 1e-6 * first)
-        for first, second, sd, other_sd in numbers
-    )
 
 
 def _lens(found: LensEstimate) -> Intrinsics:

@@ -8,12 +8,10 @@ from cocogs.camera import Camera
 from cocogs.errors import counted
 from cocogs.io import folders
 from cocogs.io.exif_lens import lens_by_facts
-from cocogs.io.lens_estimate import Abstention, LensEstimate
+from cocogs.io.lens_estimate import SIGMAS, Abstention, LensEstimate
 from cocogs.io.sfm_lenses import given_lenses
 from cocogs.scene import Scene
 
-DISAGREE = 3.0
-"""Deviations, from which on a source contradicts the cameras."""
 BY_CAMERAS = (
     0.01  # deviation of the cameras' own, as a part; SfM on photos of known truth (docs/intrinsics.md)
 )
@@ -39,7 +37,7 @@ class FocalSource:
 
     @property
     def disagrees(self) -> bool:
-        return self.off is not None and abs(self.off) > DISAGREE
+        return self.off is not None and abs(self.off) > SIGMAS
 
 
 @dataclass(frozen=True)
@@ -100,7 +98,7 @@ def contradictions(photos: Sequence[PhotoFocal]) -> list[str]:
         who = "EXIF" if name == "exif" else f"intrinsics.json ({name})"
         lines.append(
             f"{who} and the cameras disagree about the focal length of {counted(len(pairs), 'photo')} by "
-            f"more than {DISAGREE:g} standard deviations ({photo.name}: {source.focal_px:.0f} px, the camera "
+            f"more than {SIGMAS:g} standard deviations ({photo.name}: {source.focal_px:.0f} px, the camera "
             f"has {photo.focal_px:.0f}): the photos were cropped, or the cameras are wrong."
         )
     return lines
