@@ -17,8 +17,11 @@ from PIL import ExifTags, Image
 from cocogs.camera import Camera, pose_at
 from cocogs.errors import InputError
 from cocogs.io import mapping, matching, sfm, sfm_checks
+from cocogs.io.intrinsics_file import Answer, write_intrinsics
+from cocogs.io.lens_estimate import LensEstimate
 from cocogs.io.photos import list_photos
-from cocogs.io.source import Source
+from cocogs.io.source import Intrinsics, Source
+from cocogs.scene import open_scene
 
 COUNT = 6
 
@@ -192,6 +195,31 @@ def test_portrait_and_landscape_photos_of_one_size_get_a_camera_each(tmp_path: P
     assert all(size == ((180, 240) if name == "002.png" else (240, 180)) for name, size in sizes.items())
 
 
+def test_crops_with_given_lenses_keep_their_principal_points_into_training(tmp_path: Path) -> None:
+    """Without their lenses, photos of different sizes are refused."""
+    photos, cameras, answers = tmp_path / "photos", make_cameras(10), {}
+    for index, name in enumerate(write_photos(photos, cameras)):
+        width = 240
+        if index % 2:
+            width = 200
+            cropped = Image.open(photos / name).crop((40, 0, 240, 180))
+            cropped.save(photos / name)
+        K = cameras[index].intrinsics
+        focal, center = (float(K[0, 0]), float(K[1, 1])), (float(K[0, 2]) - 240 + width, float(K[1, 2]))
+        lens = LensEstimate("given", (width, 180), focal, (1.0, 1.0), center, (1.0, 1.0), "")
+        answers[name] = Answer(lens)
+    with pytest.raises(InputError, match=r"different sizes.*cocogs calibrate photo"):
+        open_scene(photos, tmp_path / "cache", say=lambda _: None)
+    write_intrinsics(answers, {}, photos / "intrinsics.json", shared=False)
+    said: list[str] = []
+    scene = open_scene(photos, tmp_path / "cache", say=said.append)
+    assert any("intrinsics.json tells the lenses of 10 photos" in line for line in said)
+    assert {int(view.name[:3]) % 2 for view in scene.views} == {0, 1}
+    for view in scene.views:  # undistorted, so a px off at most
+        offset = view.camera.cx - view.camera.width / 2
+        assert offset == pytest.approx(-20.0 if int(view.name[:3]) % 2 else 0.0, abs=1.5)
+
+
 # --- Interrupted searches -------------------------------------------------------------------------------
 
 
@@ -360,7 +388,8 @@ def test_photos_without_a_mask_beside_masked_ones_have_features(tmp_path: Path) 
     job = matching.Job(tmp_path, 0, lambda line: None)
     left = np.arange(240) < 120
     with matching.quiet():
-        matching.enter_photos(job, [(names, pycolmap.ImageReaderOptions())])
+        lens = Intrinsics("SIMPLE_RADIAL", 240, 180, (288.0, 120.0, 90.0, 0.0))
+        matching.enter_photos(job, [matching.Group(names, lens)])
         matching.write_mask(job, names[0], np.broadcast_to(left, (180, 240)))
         matching.extract_features(job, names)
         with pycolmap.Database.open(job.database) as database:

@@ -18,7 +18,7 @@ from cocogs.io.source import Intrinsics
 # COLMAP's own start where nothing is known: longer sides of the photo.
 USUAL_FOCAL_LENGTH = 1.2
 # A start whose relative deviation is at most this counts as known: COLMAP then places photos by it instead of
-# trying out other focal lengths. It refines both (docs/intrinsics.md has the measurements).
+# trying out other focal lengths. It refines both, and ends at the same lens (docs/intrinsics.md, "In SfM").
 TRUSTED = 0.05
 
 
