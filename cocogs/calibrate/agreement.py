@@ -70,8 +70,9 @@ def shared_lens(estimates: Mapping[str, LensEstimate]) -> LensEstimate:
         _common([one.center[i] for one in found], [one.center_deviation[i] for one in found], independent)
         for i in (0, 1)
     ]
-    bent = [(one.k1, one.k1_deviation or 0.0) for one in found if one.k1 is not None]
-    k1, k1_off = _common(*map(list, zip(*bent, strict=True)), independent) if bent else (None, None)
+    bent = [one.k1 for one in found if one.k1 is not None]
+    unsure = [one.k1_deviation or 0.0 for one in found if one.k1 is not None]
+    k1, k1_off = _common(bent, unsure, independent) if bent else (None, None)
     if first.focal[0] == first.focal[1]:
         focal[1] = focal[0]
     (x, x_off), (y, y_off) = focal
