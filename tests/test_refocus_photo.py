@@ -117,7 +117,8 @@ def test_a_click_takes_the_depth_of_what_lies_there() -> None:
 def test_the_lens_of_a_full_frame_camera_is_its_own() -> None:
     facts = LensFacts(focal_length_mm=50, focal_length_35mm=50, f_number=2.0, focus_distance=1.5)
     camera = find_camera(facts, picture_depth(), None)
-    focal_px = 50 / math.hypot(36, 24) * math.hypot(WIDTH, HEIGHT)
+    # Focused at 1.5 m, it stands 1 / (1 - .05 / 1.5) focal lengths before the sensor.
+    focal_px = 50 / math.hypot(36, 24) * math.hypot(WIDTH, HEIGHT) / (1 - 0.05 / 1.5)
     assert camera.focal_px == pytest.approx(focal_px)
     assert camera.diameter(2.0) == pytest.approx(0.025) == camera.multiple(1.0)
     assert camera.taken is not None and float(camera.taken.focus_distance) == 1.5

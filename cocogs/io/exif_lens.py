@@ -144,8 +144,8 @@ def lens_by_facts(facts: LensFacts, size: tuple[int, int]) -> LensEstimate | Abs
     around = math.hypot(CENTER, EDITED_CENTER if edited else 0) * max(size)
     center = math.hypot(around, frame.offset[0]), math.hypot(around, frame.offset[1])
     return LensEstimate(
-        SOURCE, size, (focal, focal), (relative * focal, relative * focal), (size[0] / 2, size[1] / 2), center,
-        best.basis, notes=(*frame.notes, *cropped, *notes),
+        SOURCE, size, (focal, focal), (relative * focal, relative * focal), (size[0] / 2, size[1] / 2),
+        center, best.basis, notes=(*frame.notes, *cropped, *notes),
     )  # fmt: skip
 
 
