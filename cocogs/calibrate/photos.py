@@ -3,6 +3,7 @@
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -29,13 +30,14 @@ GOOD = 0.04  # relative deviation of EXIF's focal length, from which on other so
 
 @dataclass(frozen=True)
 class PhotoLensOptions:
-    """What was asked for; cocogs/cli/calibrate.py describes every field for users."""
+    """What was asked for; cocogs/cli/calibrate.py describes every field for users. `sources` None: those whose
+    packages are installed."""
 
     photos: Sequence[Path]
     out: Path | None = None
     apply: bool = False
     shared: bool = False
-    sources: Sequence[str] = SOURCES
+    sources: Sequence[str] | None = None
     backend: str | None = None
     weights: Path | None = None
     code: Path | None = None
@@ -65,9 +67,10 @@ def calibrate_photos(options: PhotoLensOptions, say: Say = print) -> PhotoLenses
             be written.
     """
     network = _checked(options)
+    sources = _Sources(options.sources or _at_hand(say), network, options.shared, options.pictures)
     folder, names = find_photos(options.photos)
     _check_files(options, folder)
-    said, silent, small = _asked(options, folder, names, network, say)
+    said, silent, small = _asked(sources, folder, names, say)
     if options.shared:
         said = _shared(said, network, small)
     answers, unknown = {}, {}
@@ -118,13 +121,21 @@ def find_photos(given: Sequence[Path]) -> tuple[Path, list[str]]:
 
 def _checked(options: PhotoLensOptions) -> LensNetwork | None:
     """The network, where one is asked for."""
-    if odd := next((name for name in options.sources if name not in SOURCES), None):
+    if odd := next((name for name in options.sources or () if name not in SOURCES), None):
         raise InputError(f"`sources` are {' and '.join(SOURCES)}, not {odd}.")
     if (options.backend is None) != (options.weights is None):
         raise InputError("`backend` and `weights` go together: give both.")
     if options.backend is None or options.weights is None:
         return None
     return load_network(options.backend, options.weights, options.code)
+
+
+def _at_hand(say: Say) -> tuple[str, ...]:
+    """The sources whose packages are installed."""
+    if find_spec("cv2") is not None:
+        return SOURCES
+    say("Straight lines are not looked at, which needs OpenCV: pip install 'cocogs[calibrate]'.")
+    return tuple(name for name in SOURCES if name != "lines")
 
 
 def _check_files(options: PhotoLensOptions, folder: Path) -> None:
@@ -143,12 +154,28 @@ def _check_files(options: PhotoLensOptions, folder: Path) -> None:
         raise InputError(f"{pictures} must be a folder for the pictures that lies outside of {folder}.")
 
 
+@dataclass(frozen=True)
+class _Sources:
+    """What is asked of every photo.
+
+    Args:
+        names: of `SOURCES`.
+        shared: one camera took all photos.
+        pictures: folder for pictures of lines.
+    """
+
+    names: Sequence[str]
+    network: LensNetwork | None
+    shared: bool
+    pictures: Path | None
+
+
 Said = dict[str, dict[str, LensEstimate]]
 """Estimates by photo and source."""
 
 
 def _asked(
-    options: PhotoLensOptions, folder: Path, names: Sequence[str], network: LensNetwork | None, say: Say
+    sources: _Sources, folder: Path, names: Sequence[str], say: Say
 ) -> tuple[Said, dict[str, list[Abstention]], list[np.ndarray]]:
     """What every source says of every photo; what is silent; and some pictures, where the network shares."""
     said: Said = {name: {} for name in names}
@@ -156,7 +183,7 @@ def _asked(
     small = []
     progress = Progress("Looking at photos", len(names), say, patience=2)
     for name in names:
-        found = _ask(folder, name, options, network, small)
+        found = _ask(folder, name, sources, small)
         for one in found:
             if isinstance(one, LensEstimate):
                 said[name][one.source] = one
@@ -167,27 +194,27 @@ def _asked(
 
 
 def _ask(
-    folder: Path, name: str, options: PhotoLensOptions, network: LensNetwork | None, small: list[np.ndarray]
+    folder: Path, name: str, sources: _Sources, small: list[np.ndarray]
 ) -> list[LensEstimate | Abstention]:
     photo = folder / name
     header = read_header(photo)
-    found: list[LensEstimate | Abstention] = [lens_by_exif(header)] if "exif" in options.sources else []
-    needs_pixels = "lines" in options.sources or network is not None
+    found: list[LensEstimate | Abstention] = [lens_by_exif(header)] if "exif" in sources.names else []
+    needs_pixels = "lines" in sources.names or sources.network is not None
     if not needs_pixels:
         return found
     if is_fisheye(header.lens):  # which bends lines, and whose picture no pinhole describes
         return found or [lens_by_exif(header)]
     pixels = read_photo(photo, shrink=max(1.0, max(header.width, header.height) / LOOKED_AT))
-    if "lines" in options.sources:
+    if "lines" in sources.names:
         lines = estimate_by_lines(pixels)
-        if isinstance(lines, LinesFound) and options.pictures is not None:
-            _write_picture(draw_lines(pixels, lines), options.pictures / f"{name}.lines.png")
+        if isinstance(lines, LinesFound) and sources.pictures is not None:
+            _write_picture(draw_lines(pixels, lines), sources.pictures / f"{name}.lines.png")
         found.append(lines.lens if isinstance(lines, LinesFound) else lines)
-    if network is not None and options.shared and network.shares:
+    if sources.network is not None and sources.shared and sources.network.shares:
         if len(small) < TOGETHER:
             small.append(pixels)
-    elif network is not None:
-        found.append(network([pixels]))
+    elif sources.network is not None:
+        found.append(sources.network([pixels]))
     size = header.size(upright=True)
     return [one.resized(*size) if isinstance(one, LensEstimate) else one for one in found]
 

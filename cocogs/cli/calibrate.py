@@ -83,8 +83,8 @@ class CalibratePhoto:
     """Write intrinsics.json into the folder of the photos, where `cocogs train` starts from it."""
     shared: bool = False
     """One camera took all photos, without zooming: find one lens for all of them."""
-    sources: Annotated[str, arg(metavar="exif,lines")] = "exif,lines"
-    """What to ask; lines need OpenCV: pip install 'cocogs[calibrate]'."""
+    sources: Annotated[str | None, arg(metavar="exif,lines", help_behavior_hint="(default: both)")] = None
+    """What to ask. Lines need OpenCV: pip install 'cocogs[calibrate]'."""
     backend: Annotated[
         Literal["anycalib", "geocalib", "dm-calib"] | None, arg(help_behavior_hint="(default: none)")
     ] = None
@@ -102,7 +102,7 @@ class CalibratePhoto:
         from cocogs.io.intrinsics_file import INTRINSICS
         from cocogs.measure.text_table import print_table
 
-        options = {**vars(self), "sources": split_list("sources", self.sources)}
+        options = {**vars(self), "sources": self.sources and split_list("sources", self.sources)}
         console = plain_console(self)
         found = calibrate_photos(PhotoLensOptions(**options), console.print)
         rows = [lens_row(name, answer.lens) for name, answer in found.answers.items()]
