@@ -30,8 +30,7 @@ GOOD = 0.04  # relative deviation of EXIF's focal length, from which on other so
 
 @dataclass(frozen=True)
 class PhotoLensOptions:
-    """What was asked for; cocogs/cli/calibrate.py describes every field for users. `sources` None: those whose
-    packages are installed."""
+    """What was asked for; cocogs/cli/calibrate.py describes every field for users."""
 
     photos: Sequence[Path]
     out: Path | None = None
@@ -149,9 +148,12 @@ def _check_files(options: PhotoLensOptions, folder: Path) -> None:
             check_cameras(target)
         else:
             read_intrinsics(target)  # nothing else is replaced
-    pictures = options.pictures
-    if pictures is not None and (pictures.is_file() or pictures.resolve().is_relative_to(folder.resolve())):
-        raise InputError(f"{pictures} must be a folder for the pictures that lies outside of {folder}.")
+    if options.pictures is None:
+        return
+    pictures, taken = options.pictures.resolve(), [path.resolve() for path in options.photos if path.is_dir()]
+    among = pictures == folder.resolve() or any(pictures.is_relative_to(path) for path in taken)
+    if among or pictures.is_file():  # later runs would take the pictures for photos
+        raise InputError(f"{options.pictures} must be a folder that is not among the photos.")
 
 
 @dataclass(frozen=True)
