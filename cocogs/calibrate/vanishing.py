@@ -1,0 +1,312 @@
+"""Vanishing points of line segments, and the camera that makes orthogonal directions of them.
+
+A segment and the lens span a plane. A direction of the scene whose vanishing point lies on the segment's line
+lies in that plane; the angle between the two is the residual, divided by what the uncertainty of the segment's
+ends makes of it (Sampson's first-order error). So long segments count more than short ones, and vanishing
+points at infinity are points like any other.
+
+Lengths are in units of the photo's longer side, from its middle; directions are (3,) in the camera's axes
+(OpenCV). A line belongs to a vanishing point, or to none, by a mixture: its angle is normally distributed
+around the vanishing point, or anything between 0 and pi.
+"""
+
+import itertools
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from scipy.spatial.transform import Rotation
+
+OUTLIERS = 0.3  # share of lines that belong to no direction, before anything is known
+PAIRS = 1500  # pairs of segments whose crossings are tried as vanishing points
+POINTS = 7  # vanishing points that are looked for, at most
+LEAST_GAIN = 6.0  # nats by which a vanishing point must explain its lines better than chance
+FOCAL_RANGE = (0.2, 6.0)  # longer sides
+FOCAL_PRIOR = (-0.05, 0.7)  # mean and deviation of log f: 0.95 longer sides, a 28 to 35 mm lens
+CENTERED, CROPPED = 0.01, 0.12  # deviation of the principal point of whole and of cropped photos
+TRIED = 14  # hypotheses that are refined
+FRAMES = 3  # at most: the main one, and turned ones that share one of its axes
+FRAME_PRICE = 14.0  # nats that another frame must explain
+
+
+@dataclass(frozen=True)
+class Segments:
+    """Straight segments.
+
+    Args:
+        ends: (P, 2, 2) both ends, (x, y) from the photo's middle.
+        deviation: (P,) standard deviation of an end across its segment.
+    """
+
+    ends: np.ndarray
+    deviation: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.ends)
+
+    @property
+    def lengths(self) -> np.ndarray:
+        return np.linalg.norm(self.ends[:, 1] - self.ends[:, 0], axis=1)
+
+    @property
+    def lines(self) -> np.ndarray:
+        """(P, 3) homogeneous lines: the cross product of the ends."""
+        one = np.ones((len(self), 1))
+        return np.cross(np.hstack([self.ends[:, 0], one]), np.hstack([self.ends[:, 1], one]))
+
+    def some(self, which: np.ndarray) -> "Segments":
+        return Segments(self.ends[which], self.deviation[which])
+
+
+@dataclass(frozen=True)
+class Camera:
+    """A pinhole camera before frames of orthogonal directions.
+
+    Args:
+        log_focal: log of the focal length.
+        center: (2,) principal point.
+        turn: (3, 3) columns are three orthogonal directions.
+        shared: which of them the other frames share.
+        yaws: (F,) radians by which the other frames are turned about it.
+    """
+
+    log_focal: float
+    center: np.ndarray
+    turn: np.ndarray
+    shared: int = 1
+    yaws: np.ndarray = field(default_factory=lambda: np.zeros(0))
+
+    @property
+    def matrix(self) -> np.ndarray:
+        f = np.exp(self.log_focal)
+        return np.array([[f, 0, self.center[0]], [0, f, self.center[1]], [0, 0, 1]])
+
+    @property
+    def directions(self) -> np.ndarray:
+        """(3 + 2 F, 3) unit vectors: the three, then two of each other frame."""
+        a, b = (self.turn[:, (self.shared + i) % 3] for i in (1, 2))
+        more = [v for y in self.yaws for v in (np.cos(y) * a + np.sin(y) * b, np.cos(y) * b - np.sin(y) * a)]
+        return np.array([*self.turn.T, *more])
+
+    @property
+    def points(self) -> np.ndarray:
+        """(3 + 2 F, 3) homogeneous vanishing points."""
+        return self.directions @ self.matrix.T
+
+    def stepped(self, step: np.ndarray) -> "Camera":
+        """Moved by (6 + F,): log focal, centre, rotation vector, yaws."""
+        return Camera(
+            self.log_focal + step[0],
+            self.center + step[1:3],
+            Rotation.from_rotvec(step[3:6]).as_matrix() @ self.turn,
+            self.shared,
+            self.yaws + step[6:],
+        )
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A camera that a refinement ended at.
+
+    Args:
+        camera: it.
+        score: log likelihood of the lines relative to chance, plus log prior.
+        covariance: (3, 3) of log focal and centre.
+        evidence: log of the likelihood integrated over all parameters, up to a constant.
+    """
+
+    camera: Camera
+    score: float
+    covariance: np.ndarray
+    evidence: float
+
+
+def residuals(points: np.ndarray, segments: Segments) -> np.ndarray:
+    """(V, P) angles between segments and vanishing points (V, 3), in standard deviations; infinite where the
+    point lies within the segment."""
+    middle, half = segments.ends.mean(1), (segments.ends[:, 1] - segments.ends[:, 0]) / 2
+    points = points / np.linalg.norm(points, axis=1, keepdims=True)
+    xy, z = points[:, None, :2], points[:, None, 2:]
+    away = xy - z * middle
+    square = 2 * (away**2).sum(2) + 2 * z[..., 0] ** 2 * (half**2).sum(1)
+    inside = (away**2).sum(2) <= z[..., 0] ** 2 * (half**2).sum(1)
+    e = points @ segments.lines.T / (np.sqrt(square) * segments.deviation + 1e-300)
+    return np.where(inside, np.inf, e)
+
+
+def gains(points: np.ndarray, segments: Segments) -> np.ndarray:
+    """(V, P) how much likelier each segment's angle is if it belongs to a vanishing point than by chance."""
+    spread = np.sqrt(2) * segments.deviation / segments.lengths
+    return np.sqrt(np.pi / 2) / spread * np.exp(-0.5 * np.minimum(residuals(points, segments) ** 2, 1e3))
+
+
+def find_points(segments: Segments, rng: np.random.Generator) -> np.ndarray:
+    """(V, 3) vanishing points, those with most lines first: each is the best for what the earlier leave."""
+    free = np.ones(len(segments))
+    lines = segments.lines
+    lines = lines / np.linalg.norm(lines, axis=1, keepdims=True)
+    found: list[np.ndarray] = []
+    for _ in range(POINTS):
+        share = segments.lengths * free
+        if (free > 0.5).sum() < 3:
+            break
+        pairs = rng.choice(len(segments), (PAIRS, 2), p=share / share.sum())
+        crossings = np.cross(lines[pairs[:, 0]], lines[pairs[:, 1]])
+        crossings = crossings[np.linalg.norm(crossings, axis=1) > 1e-7]
+        if not len(crossings):
+            break
+        score = np.log1p(OUTLIERS * gains(crossings, segments)) @ free
+        point = crossings[np.argmax(score)]
+        for _ in range(5):
+            point = _polished(point, segments, free)
+        gain = OUTLIERS * gains(point[None], segments)[0]
+        if np.log1p(gain) @ free < LEAST_GAIN:
+            break
+        found.append(point / np.linalg.norm(point))
+        free = free / (1 + gain)
+    return np.array(found).reshape(-1, 3)
+
+
+def _polished(point: np.ndarray, segments: Segments, free: np.ndarray) -> np.ndarray:
+    """The vanishing point that fits the lines best which belong to this one, to first order."""
+    gain = OUTLIERS * gains(point[None], segments)[0]
+    belongs = free * gain / (1 + gain)
+    point = point / np.linalg.norm(point)
+    middle = segments.ends.mean(1)
+    away = np.linalg.norm(point[:2] - point[2] * middle, axis=1) * segments.deviation + 1e-12
+    rows = segments.lines * (np.sqrt(belongs) / away)[:, None]
+    return np.linalg.eigh(rows.T @ rows)[1][:, 0]
+
+
+def log_prior(camera: Camera, spread: float) -> float:
+    """Of focal length and principal point, the latter around the middle by `spread`."""
+    mean, deviation = FOCAL_PRIOR
+    centered = -0.5 * (camera.center @ camera.center) / spread**2 - 2 * np.log(spread)
+    return float(centered - 0.5 * ((camera.log_focal - mean) / deviation) ** 2)
+
+
+def score(camera: Camera, segments: Segments, spread: float) -> float:
+    """Log likelihood of the segments against chance, plus log prior."""
+    points = camera.points
+    mixed = (1 - OUTLIERS) / len(points) * gains(points, segments).sum(0)
+    return float(np.log(OUTLIERS + mixed).clip(np.log(OUTLIERS)).sum() + log_prior(camera, spread))
+
+
+def belonging(camera: Camera, segments: Segments) -> np.ndarray:
+    """(3 + 2 F, P) probability that each segment belongs to each direction."""
+    gain = (1 - OUTLIERS) / len(camera.directions) * gains(camera.points, segments)
+    return gain / (OUTLIERS + gain.sum(0))
+
+
+def refine(camera: Camera, segments: Segments, spread: float, steps: int = 12) -> Fit:
+    """The likeliest camera nearby, by expectation and Gauss-Newton steps, with its covariance."""
+    size = 6 + len(camera.yaws)
+    pull = np.zeros(size)
+    pull[:3] = 1 / FOCAL_PRIOR[1], 1 / spread, 1 / spread
+    normal, best = np.eye(size), score(camera, segments, spread)
+    damping = 1e-3
+    for step in range(steps):
+        weights = belonging(camera, segments)
+        e = np.where(weights > 1e-3, residuals(camera.points, segments), 0)
+        jacobian = np.empty((*e.shape, size))
+        for i, tiny in enumerate(np.eye(size) * 1e-5):
+            ahead, behind = (residuals(camera.stepped(s * tiny).points, segments) for s in (1, -1))
+            with np.errstate(invalid="ignore"):
+                jacobian[..., i] = np.where(weights > 1e-3, (ahead - behind) / 2e-5, 0)
+        jacobian = np.nan_to_num(jacobian, posinf=0, neginf=0)
+        normal = np.einsum("vpi,vp,vpj->ij", jacobian, weights, jacobian) + np.diag(pull**2)
+        off = np.zeros(size)
+        off[0], off[1:3] = camera.log_focal - FOCAL_PRIOR[0], camera.center
+        slope = np.einsum("vpi,vp,vp->i", jacobian, weights, e) + pull**2 * off
+        if step == steps - 1:
+            break
+        move = -np.linalg.solve(normal + np.diag(damping * np.diag(normal) + 1e-9), slope)
+        move *= min(1.0, 0.3 / max(np.abs(move).max(), 1e-12))
+        trial = camera.stepped(move)
+        reached = score(trial, segments, spread)
+        if reached > best:
+            small = reached - best < 1e-3
+            camera, best, damping = trial, reached, damping / 5
+            steps = min(steps, step + 2) if small else steps
+        else:
+            damping *= 20
+            steps = min(steps, step + 2) if damping > 1e3 else steps
+        if step == steps - 1:
+            break
+    whole = np.linalg.inv(normal + 1e-9 * np.eye(size))
+    evidence = best + 0.5 * np.linalg.slogdet(whole)[1] + 0.5 * size * np.log(2 * np.pi)
+    return Fit(camera, best, whole[:3, :3], float(evidence))
+
+
+def hypotheses(points: np.ndarray) -> list[Camera]:
+    """Cameras for which two or three of the vanishing points are orthogonal."""
+    cameras = []
+    for many in (3, 2):
+        for group in itertools.combinations(range(len(points)), many):
+            some = points[list(group)]
+            for f, center in _solutions(some):
+                back = (some - some[:, 2:] * [*center, 0]) / [f, f, 1]
+                back /= np.linalg.norm(back, axis=1, keepdims=True)
+                if many == 2:
+                    back = np.vstack([back, np.cross(*back)])
+                u, _, v = np.linalg.svd(back.T)
+                turn = u @ v
+                if np.abs((turn * back.T).sum(0)).min() > 0.9:
+                    cameras.append(Camera(float(np.log(f)), np.array(center), turn * np.sign(np.linalg.det(turn))))
+    return cameras
+
+
+def _solutions(points: np.ndarray) -> list[tuple[float, tuple[float, float]]]:
+    """Focal lengths and principal points for which vanishing points (2 or 3, 3) are orthogonal: with the
+    principal point in the middle for each pair, and where three points set it, there."""
+    least, most = FOCAL_RANGE
+    found = []
+    pairs = list(itertools.combinations(points, 2))
+    squares = [-(a[:2] @ b[:2]) / (a[2] * b[2]) for a, b in pairs if abs(a[2] * b[2]) > 1e-9]
+    found += [(float(np.sqrt(s)), (0.0, 0.0)) for s in squares if least**2 < s < most**2]
+    if len(points) == 3:
+        # a w b = 0 with w = [1 0 -x; 0 1 -y; -x -y x^2 + y^2 + f^2]: linear in x, y and the last
+        rows = np.array([[a[0] * b[2] + a[2] * b[0], a[1] * b[2] + a[2] * b[1], -a[2] * b[2]] for a, b in pairs])
+        if abs(np.linalg.det(rows)) > 1e-9:
+            x, y, last = np.linalg.solve(rows, [a[:2] @ b[:2] for a, b in pairs])
+            square = last - x * x - y * y
+            if least**2 < square < most**2 and max(abs(x), abs(y)) < 0.4:
+                found.append((float(np.sqrt(square)), (float(x), float(y))))
+    return found
+
+
+def with_frames(fit: Fit, segments: Segments, spread: float) -> Fit:
+    """The same camera with other frames that share an axis, where these explain enough lines more."""
+    while len(fit.camera.yaws) < FRAMES - 1:
+        free = 1 - belonging(fit.camera, segments).sum(0)
+        grid = np.radians(np.arange(4, 87, 1.5))
+        best: tuple[float, Camera] | None = None
+        axes = range(3) if not len(fit.camera.yaws) else (fit.camera.shared,)
+        for axis in axes:
+            for yaw in grid:
+                trial = replace(fit.camera, shared=axis, yaws=np.array([yaw]))
+                gain = np.log1p(OUTLIERS * gains(trial.points[3:], segments).sum(0)) @ free
+                if best is None or gain > best[0]:
+                    best = gain, replace(trial, yaws=np.append(fit.camera.yaws, yaw))
+        if best is None or best[0] < FRAME_PRICE / 2:
+            break
+        more = refine(best[1], segments, spread)
+        if more.evidence < fit.evidence + FRAME_PRICE:
+            break
+        fit = more
+    return fit
+
+
+def fits(segments: Segments, rng: np.random.Generator) -> list[Fit]:
+    """Cameras that explain the segments, likeliest first, each by a prior for cropped photos."""
+    points = find_points(segments, rng)
+    cameras = hypotheses(points)
+    scores = [score(camera, segments, CROPPED) for camera in cameras]
+    order = np.argsort(scores)[::-1][:TRIED]
+    refined = [refine(cameras[i], segments, CROPPED) for i in order]
+    refined.sort(key=lambda fit: -fit.evidence)
+    kept: list[Fit] = []
+    for fit in refined:
+        if all(abs(fit.camera.log_focal - k.camera.log_focal) > 0.02 for k in kept):
+            kept.append(fit)
+    grown = [with_frames(fit, segments, CROPPED) for fit in kept[:4]]
+    return sorted(grown, key=lambda fit: -fit.evidence)
