@@ -20,7 +20,7 @@ SHORTEST = 0.02  # of the longer side
 MOST = 500  # segments, the longest ones
 FEWEST_LINES, LEAST_SIDE = 12, 64
 LEAST_SHARE = 0.3  # of the segments, by length, that must belong to a vanishing point
-RUNNER_UP = 12.0  # nats by which the best camera must beat the best of another focal length
+RUNNER_UP = 10.0  # nats by which the best camera must beat the best of another focal length
 APART = 0.12  # log of focal lengths that are two
 MOST_UNSURE = 0.15  # largest relative deviation of a focal length that is worth telling
 KNOWN = 0.6  # of its deviation beforehand: a principal point that is known no better is not known
@@ -139,11 +139,17 @@ def _judged(found: list[Fit], segments: Segments, size: tuple[int, int]) -> Line
             SOURCE,
             f"The vanishing points leave the focal length open by {100 * deviation[0]:.0f} %: too few of them, or too far.",
         )
-    others = [f for f in found[1:] if abs(f.camera.log_focal - best.camera.log_focal) > APART]
+    others = [f for f in found[1:] if _differ(f, best)]
     if others and others[0].evidence > best.evidence - RUNNER_UP:
         one, other = (np.exp(f.camera.log_focal) * max(size) for f in (best, others[0]))
         return Abstention(SOURCE, f"The lines fit two focal lengths alike, {one:.0f} and {other:.0f} px.")
     return _told(best, segments, size, log_focal, center, deviation, many)
+
+
+def _differ(one: Fit, other: Fit) -> bool:
+    """Whether their focal lengths differ by more than they are unsure."""
+    unsure = np.sqrt(one.covariance[0, 0] + other.covariance[0, 0])
+    return abs(one.camera.log_focal - other.camera.log_focal) > max(APART, 2 * unsure)
 
 
 def _mixed(found: list[Fit]) -> tuple[float, np.ndarray, np.ndarray]:

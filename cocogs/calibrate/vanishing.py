@@ -12,6 +12,7 @@ around the vanishing point, or anything between 0 and pi.
 
 import itertools
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 from scipy.spatial.transform import Rotation
@@ -25,7 +26,9 @@ FOCAL_PRIOR = (-0.05, 0.7)  # mean and deviation of log f: 0.95 longer sides, a 
 CENTERED, CROPPED = 0.01, 0.12  # deviation of the principal point of whole and of cropped photos
 TRIED = 14  # hypotheses that are refined
 FRAMES = 3  # at most: the main one, and turned ones that share one of its axes
-FRAME_PRICE = 14.0  # nats that another frame must explain
+LEAST_YAW = 6.0  # degrees between frames
+STEPS = 40  # of a refinement, at most
+FRAME_PRICE = 20.0  # nats that another frame must explain
 
 
 @dataclass(frozen=True)
@@ -43,15 +46,20 @@ class Segments:
     def __len__(self) -> int:
         return len(self.ends)
 
-    @property
+    @cached_property
     def lengths(self) -> np.ndarray:
         return np.linalg.norm(self.ends[:, 1] - self.ends[:, 0], axis=1)
 
-    @property
+    @cached_property
     def lines(self) -> np.ndarray:
         """(P, 3) homogeneous lines: the cross product of the ends."""
         one = np.ones((len(self), 1))
         return np.cross(np.hstack([self.ends[:, 0], one]), np.hstack([self.ends[:, 1], one]))
+
+    @cached_property
+    def halves(self) -> tuple[np.ndarray, np.ndarray]:
+        """(P, 2) middles, and from there to the second end."""
+        return self.ends.mean(1), (self.ends[:, 1] - self.ends[:, 0]) / 2
 
     def some(self, which: np.ndarray) -> "Segments":
         return Segments(self.ends[which], self.deviation[which])
@@ -123,20 +131,38 @@ class Fit:
 def residuals(points: np.ndarray, segments: Segments) -> np.ndarray:
     """(V, P) angles between segments and vanishing points (V, 3), in standard deviations; infinite where the
     point lies within the segment."""
-    middle, half = segments.ends.mean(1), (segments.ends[:, 1] - segments.ends[:, 0]) / 2
+    middle, half = segments.halves
     points = points / np.linalg.norm(points, axis=1, keepdims=True)
+    z = points[:, 2:]
+    far = (points[:, :2] ** 2).sum(1, keepdims=True) - 2 * z * (points[:, :2] @ middle.T)
+    own = (half**2).sum(1)
+    far = far + z**2 * ((middle**2).sum(1) - own)  # squared distance to the middle, less the half length's
+    e = points @ segments.lines.T
+    e /= np.sqrt(2 * np.maximum(far + 2 * z**2 * own, 1e-18)) * segments.deviation
+    e[far <= 0] = np.inf
+    return e
+
+
+def slopes(points: np.ndarray, segments: Segments, e: np.ndarray) -> np.ndarray:
+    """(V, P, 3) derivative of finite residuals `e` by the points, which may have any length."""
+    middle, half = segments.halves
     xy, z = points[:, None, :2], points[:, None, 2:]
     away = xy - z * middle
     square = 2 * (away**2).sum(2) + 2 * z[..., 0] ** 2 * (half**2).sum(1)
-    inside = (away**2).sum(2) <= z[..., 0] ** 2 * (half**2).sum(1)
-    e = points @ segments.lines.T / (np.sqrt(square) * segments.deviation + 1e-300)
-    return np.where(inside, np.inf, e)
+    by_z = 4 * z[..., 0] * (half**2).sum(1) - 4 * (away * middle).sum(2)
+    growth = np.concatenate([4 * away, by_z[..., None]], 2)
+    root = np.sqrt(square)
+    return segments.lines / (root * segments.deviation)[..., None] - (e / 2 / square)[..., None] * growth
 
 
 def gains(points: np.ndarray, segments: Segments) -> np.ndarray:
     """(V, P) how much likelier each segment's angle is if it belongs to a vanishing point than by chance."""
-    spread = np.sqrt(2) * segments.deviation / segments.lengths
-    return np.sqrt(np.pi / 2) / spread * np.exp(-0.5 * np.minimum(residuals(points, segments) ** 2, 1e3))
+    e = residuals(points, segments)
+    near = np.abs(e) < 6
+    spread = np.broadcast_to(np.sqrt(2) * segments.deviation / segments.lengths, e.shape)
+    out = np.zeros_like(e)
+    out[near] = np.sqrt(np.pi / 2) / spread[near] * np.exp(-0.5 * e[near] ** 2)
+    return out
 
 
 def find_points(segments: Segments, rng: np.random.Generator) -> np.ndarray:
@@ -184,57 +210,80 @@ def log_prior(camera: Camera, spread: float) -> float:
     return float(centered - 0.5 * ((camera.log_focal - mean) / deviation) ** 2)
 
 
+def shares(gain: np.ndarray) -> np.ndarray:
+    """(V + 1,) of the segments that belong to each direction, the last to none, by their gains (V, P)."""
+    part = np.full(len(gain) + 1, (1 - OUTLIERS) / len(gain))
+    part[-1] = OUTLIERS
+    for _ in range(8):
+        each = np.vstack([gain * part[:-1, None], np.full(gain.shape[1], part[-1])])
+        part = (each / each.sum(0)).sum(1) + 0.5
+        part /= part.sum()
+    return part
+
+
 def score(camera: Camera, segments: Segments, spread: float) -> float:
     """Log likelihood of the segments against chance, plus log prior."""
-    points = camera.points
-    mixed = (1 - OUTLIERS) / len(points) * gains(points, segments).sum(0)
-    return float(np.log(OUTLIERS + mixed).clip(np.log(OUTLIERS)).sum() + log_prior(camera, spread))
+    gain = gains(camera.points, segments)
+    part = shares(gain)
+    return float(np.log(part[-1] + part[:-1] @ gain).sum()) + log_prior(camera, spread)
 
 
 def belonging(camera: Camera, segments: Segments) -> np.ndarray:
     """(3 + 2 F, P) probability that each segment belongs to each direction."""
-    gain = (1 - OUTLIERS) / len(camera.directions) * gains(camera.points, segments)
-    return gain / (OUTLIERS + gain.sum(0))
+    gain = gains(camera.points, segments)
+    part = shares(gain)
+    return part[:-1, None] * gain / (part[-1] + part[:-1] @ gain)
 
 
-def refine(camera: Camera, segments: Segments, spread: float, steps: int = 12) -> Fit:
-    """The likeliest camera nearby, by expectation and Gauss-Newton steps, with its covariance."""
-    size = 6 + len(camera.yaws)
-    pull = np.zeros(size)
+def refine(camera: Camera, segments: Segments, spread: float) -> Fit:
+    """The likeliest camera nearby, by expectation and damped Gauss-Newton steps, with its covariance."""
+    pull = np.zeros(6 + len(camera.yaws))
     pull[:3] = 1 / FOCAL_PRIOR[1], 1 / spread, 1 / spread
-    normal, best = np.eye(size), score(camera, segments, spread)
-    damping = 1e-3
-    for step in range(steps):
-        weights = belonging(camera, segments)
-        e = np.where(weights > 1e-3, residuals(camera.points, segments), 0)
-        jacobian = np.empty((*e.shape, size))
-        for i, tiny in enumerate(np.eye(size) * 1e-5):
-            ahead, behind = (residuals(camera.stepped(s * tiny).points, segments) for s in (1, -1))
-            with np.errstate(invalid="ignore"):
-                jacobian[..., i] = np.where(weights > 1e-3, (ahead - behind) / 2e-5, 0)
-        jacobian = np.nan_to_num(jacobian, posinf=0, neginf=0)
-        normal = np.einsum("vpi,vp,vpj->ij", jacobian, weights, jacobian) + np.diag(pull**2)
-        off = np.zeros(size)
-        off[0], off[1:3] = camera.log_focal - FOCAL_PRIOR[0], camera.center
-        slope = np.einsum("vpi,vp,vp->i", jacobian, weights, e) + pull**2 * off
-        if step == steps - 1:
-            break
+    best, damping = score(camera, segments, spread), 1e-4
+    normal, slope = _equations(camera, segments, pull)
+    for _ in range(STEPS):
         move = -np.linalg.solve(normal + np.diag(damping * np.diag(normal) + 1e-9), slope)
         move *= min(1.0, 0.3 / max(np.abs(move).max(), 1e-12))
         trial = camera.stepped(move)
         reached = score(trial, segments, spread)
         if reached > best:
-            small = reached - best < 1e-3
-            camera, best, damping = trial, reached, damping / 5
-            steps = min(steps, step + 2) if small else steps
-        else:
-            damping *= 20
-            steps = min(steps, step + 2) if damping > 1e3 else steps
-        if step == steps - 1:
+            gained, camera, best, damping = reached - best, trial, reached, damping / 10
+            normal, slope = _equations(camera, segments, pull)
+            if gained < 1e-4:
+                break
+        elif damping > 1:
             break
-    whole = np.linalg.inv(normal + 1e-9 * np.eye(size))
-    evidence = best + 0.5 * np.linalg.slogdet(whole)[1] + 0.5 * size * np.log(2 * np.pi)
-    return Fit(camera, best, whole[:3, :3], float(evidence))
+        else:
+            damping *= 30
+    whole = np.linalg.inv(normal + 1e-9 * np.eye(len(pull)))
+    evidence = best + 0.5 * np.linalg.slogdet(whole)[1] + 0.5 * len(pull) * np.log(2 * np.pi)
+    return Fit(camera, best, whole[:3, :3], float(evidence) - FRAME_PRICE * len(camera.yaws))
+
+
+def _equations(camera: Camera, segments: Segments, pull: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Normal matrix and slope of half the weighted squares of all residuals, with the priors' `pull`."""
+    points, weights = camera.points, belonging(camera, segments)
+    e = np.where(weights > 0, residuals(points, segments), 0)
+    by_point = slopes(points, segments, e)
+    by_step = np.stack([_by_step(camera, number) for number in range(len(points))])
+    squares = np.einsum("vpi,vp,vpj->vij", by_point, weights, by_point)
+    normal = np.einsum("vik,vij,vjl->kl", by_step, squares, by_step) + np.diag(pull**2)
+    slope = np.einsum("vik,vpi,vp->k", by_step, by_point, weights * e)
+    off = np.zeros(len(pull))
+    off[0], off[1:3] = camera.log_focal - FOCAL_PRIOR[0], camera.center
+    return normal, slope + pull**2 * off
+
+
+def _by_step(camera: Camera, number: int) -> np.ndarray:
+    """(3, 6 + F) derivative of a vanishing point by `Camera.stepped`'s steps."""
+    matrix, direction = camera.matrix, camera.directions[number]
+    out = np.zeros((3, 6 + len(camera.yaws)))
+    out[:2, 0] = matrix[0, 0] * direction[:2]
+    out[0, 1] = out[1, 2] = direction[2]
+    out[:, 3:6] = matrix @ np.cross(np.eye(3), direction).T
+    if number >= 3:  # a step of its yaw turns it about the shared axis
+        out[:, 6 + (number - 3) // 2] = matrix @ np.cross(camera.turn[:, camera.shared], direction)
+    return out
 
 
 def hypotheses(points: np.ndarray) -> list[Camera]:
@@ -276,21 +325,20 @@ def _solutions(points: np.ndarray) -> list[tuple[float, tuple[float, float]]]:
 
 def with_frames(fit: Fit, segments: Segments, spread: float) -> Fit:
     """The same camera with other frames that share an axis, where these explain enough lines more."""
+    grid = np.radians(np.arange(LEAST_YAW, 90 - LEAST_YAW + 0.1, 1.0))
     while len(fit.camera.yaws) < FRAMES - 1:
         free = 1 - belonging(fit.camera, segments).sum(0)
-        grid = np.radians(np.arange(4, 87, 1.5))
-        best: tuple[float, Camera] | None = None
         axes = range(3) if not len(fit.camera.yaws) else (fit.camera.shared,)
-        for axis in axes:
-            for yaw in grid:
-                trial = replace(fit.camera, shared=axis, yaws=np.array([yaw]))
-                gain = np.log1p(OUTLIERS * gains(trial.points[3:], segments).sum(0)) @ free
-                if best is None or gain > best[0]:
-                    best = gain, replace(trial, yaws=np.append(fit.camera.yaws, yaw))
-        if best is None or best[0] < FRAME_PRICE / 2:
+        trials = [replace(fit.camera, shared=axis, yaws=grid) for axis in axes]
+        gain = np.concatenate([gains(t.points[3:], segments).reshape(len(grid), 2, -1).sum(1) for t in trials])
+        explained = np.log1p(0.1 * gain) @ free
+        best = int(explained.argmax())
+        if explained[best] < FRAME_PRICE:
             break
-        more = refine(best[1], segments, spread)
-        if more.evidence < fit.evidence + FRAME_PRICE:
+        yaws = np.append(fit.camera.yaws, grid[best % len(grid)])
+        more = refine(replace(trials[best // len(grid)], yaws=yaws), segments, spread)
+        apart = np.degrees(more.camera.yaws[:, None] - np.append(more.camera.yaws, 0))[~np.eye(len(yaws), len(yaws) + 1, dtype=bool)]
+        if more.evidence < fit.evidence or np.abs((apart + 45) % 90 - 45).min() < LEAST_YAW:
             break
         fit = more
     return fit
