@@ -18,17 +18,21 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 OUTLIERS = 0.3  # share of lines that belong to no direction, before anything is known
+BAD, WORSE = 0.25, 3.0  # share of segments whose deviation is larger than told, and how many times
+CHANCE = 2.0  # lines that lie on any vanishing point by chance
+INDEPENDENT = 100.0  # lines: so many count half
 PAIRS = 1500  # pairs of segments whose crossings are tried as vanishing points
 POINTS = 7  # vanishing points that are looked for, at most
 LEAST_GAIN = 6.0  # nats by which a vanishing point must explain its lines better than chance
 FOCAL_RANGE = (0.2, 6.0)  # longer sides
 FOCAL_PRIOR = (-0.05, 0.7)  # mean and deviation of log f: 0.95 longer sides, a 28 to 35 mm lens
+ROLL, PITCH = 10.0, 25.0  # degrees: deviations of how upright photos are held
 CENTERED, CROPPED = 0.01, 0.12  # deviation of the principal point of whole and of cropped photos
 TRIED = 14  # hypotheses that are refined
 FRAMES = 3  # at most: the main one, and turned ones that share one of its axes
 LEAST_YAW = 6.0  # degrees between frames
 STEPS = 40  # of a refinement, at most
-FRAME_PRICE = 20.0  # nats that another frame must explain
+FRAME_PRICE = 8.0  # nats that another frame must explain
 
 
 @dataclass(frozen=True)
@@ -61,6 +65,11 @@ class Segments:
         """(P, 2) middles, and from there to the second end."""
         return self.ends.mean(1), (self.ends[:, 1] - self.ends[:, 0]) / 2
 
+    @property
+    def worth(self) -> float:
+        """How much a segment counts: many are not independent, as those of one brick wall."""
+        return INDEPENDENT / (INDEPENDENT + len(self))
+
     def some(self, which: np.ndarray) -> "Segments":
         return Segments(self.ends[which], self.deviation[which])
 
@@ -73,15 +82,18 @@ class Camera:
         log_focal: log of the focal length.
         center: (2,) principal point.
         turn: (3, 3) columns are three orthogonal directions.
-        shared: which of them the other frames share.
-        yaws: (F,) radians by which the other frames are turned about it.
+        yaws: (F,) radians by which other frames are turned about the upright one of the three.
     """
 
     log_focal: float
     center: np.ndarray
     turn: np.ndarray
-    shared: int = 1
     yaws: np.ndarray = field(default_factory=lambda: np.zeros(0))
+
+    @property
+    def upright(self) -> int:
+        """Which of the three is."""
+        return int(np.abs(self.turn[1]).argmax())
 
     @property
     def matrix(self) -> np.ndarray:
@@ -91,7 +103,7 @@ class Camera:
     @property
     def directions(self) -> np.ndarray:
         """(3 + 2 F, 3) unit vectors: the three, then two of each other frame."""
-        a, b = (self.turn[:, (self.shared + i) % 3] for i in (1, 2))
+        a, b = (self.turn[:, (self.upright + i) % 3] for i in (1, 2))
         more = [v for y in self.yaws for v in (np.cos(y) * a + np.sin(y) * b, np.cos(y) * b - np.sin(y) * a)]
         return np.array([*self.turn.T, *more])
 
@@ -106,7 +118,6 @@ class Camera:
             self.log_focal + step[0],
             self.center + step[1:3],
             Rotation.from_rotvec(step[3:6]).as_matrix() @ self.turn,
-            self.shared,
             self.yaws + step[6:],
         )
 
@@ -119,6 +130,7 @@ class Fit:
         camera: it.
         score: log likelihood of the lines relative to chance, plus log prior.
         covariance: (3, 3) of log focal and centre.
+        per_line: by how much its vanishing points explain a line better than chance, nats.
         evidence: log of the likelihood integrated over all parameters, up to a constant.
     """
 
@@ -126,6 +138,7 @@ class Fit:
     score: float
     covariance: np.ndarray
     evidence: float
+    per_line: float
 
 
 def residuals(points: np.ndarray, segments: Segments) -> np.ndarray:
@@ -157,12 +170,19 @@ def slopes(points: np.ndarray, segments: Segments, e: np.ndarray) -> np.ndarray:
 
 def gains(points: np.ndarray, segments: Segments) -> np.ndarray:
     """(V, P) how much likelier each segment's angle is if it belongs to a vanishing point than by chance."""
-    e = residuals(points, segments)
-    near = np.abs(e) < 6
-    spread = np.broadcast_to(np.sqrt(2) * segments.deviation / segments.lengths, e.shape)
-    out = np.zeros_like(e)
-    out[near] = np.sqrt(np.pi / 2) / spread[near] * np.exp(-0.5 * e[near] ** 2)
-    return out
+    return _gains(residuals(points, segments), segments)[0]
+
+
+def _gains(e: np.ndarray, segments: Segments) -> tuple[np.ndarray, np.ndarray]:
+    """Gains (V, P) of residuals, and the part of its weight that each keeps: some segments are laid worse."""
+    near = np.abs(e) < 6 * WORSE
+    square, chance = e[near] ** 2, np.broadcast_to(np.sqrt(2) * segments.deviation / segments.lengths, e.shape)[near]
+    good = (1 - BAD) * np.exp(-0.5 * square)
+    bad = BAD / WORSE * np.exp(-0.5 * square / WORSE**2)
+    gain, kept = np.zeros_like(e), np.zeros_like(e)
+    gain[near] = np.sqrt(np.pi / 2) / chance * (good + bad)
+    kept[near] = (good + bad / WORSE**2) / (good + bad)
+    return gain, kept
 
 
 def find_points(segments: Segments, rng: np.random.Generator) -> np.ndarray:
@@ -204,10 +224,14 @@ def _polished(point: np.ndarray, segments: Segments, free: np.ndarray) -> np.nda
 
 
 def log_prior(camera: Camera, spread: float) -> float:
-    """Of focal length and principal point, the latter around the middle by `spread`."""
+    """Of focal length, how the camera was held, and the principal point, which is in the middle but for
+    `spread`."""
     mean, deviation = FOCAL_PRIOR
     centered = -0.5 * (camera.center @ camera.center) / spread**2 - 2 * np.log(spread)
-    return float(centered - 0.5 * ((camera.log_focal - mean) / deviation) ** 2)
+    x, y, z = camera.turn[:, camera.upright]
+    roll, pitch = np.degrees(np.arctan2(x * np.sign(y), abs(y))), np.degrees(np.arcsin(z))
+    held = -0.5 * (roll / ROLL) ** 2 - 0.5 * (pitch / PITCH) ** 2
+    return float(centered + held - 0.5 * ((camera.log_focal - mean) / deviation) ** 2)
 
 
 def shares(gain: np.ndarray) -> np.ndarray:
@@ -216,7 +240,7 @@ def shares(gain: np.ndarray) -> np.ndarray:
     part[-1] = OUTLIERS
     for _ in range(8):
         each = np.vstack([gain * part[:-1, None], np.full(gain.shape[1], part[-1])])
-        part = (each / each.sum(0)).sum(1) + 0.5
+        part = np.maximum((each / each.sum(0)).sum(1) - CHANCE, 0.2)
         part /= part.sum()
     return part
 
@@ -225,12 +249,15 @@ def score(camera: Camera, segments: Segments, spread: float) -> float:
     """Log likelihood of the segments against chance, plus log prior."""
     gain = gains(camera.points, segments)
     part = shares(gain)
-    return float(np.log(part[-1] + part[:-1] @ gain).sum()) + log_prior(camera, spread)
+    return segments.worth * float(np.log(part[-1] + part[:-1] @ gain).sum()) + log_prior(camera, spread)
 
 
 def belonging(camera: Camera, segments: Segments) -> np.ndarray:
     """(3 + 2 F, P) probability that each segment belongs to each direction."""
-    gain = gains(camera.points, segments)
+    return _posterior(gains(camera.points, segments))
+
+
+def _posterior(gain: np.ndarray) -> np.ndarray:
     part = shares(gain)
     return part[:-1, None] * gain / (part[-1] + part[:-1] @ gain)
 
@@ -257,13 +284,17 @@ def refine(camera: Camera, segments: Segments, spread: float) -> Fit:
             damping *= 30
     whole = np.linalg.inv(normal + 1e-9 * np.eye(len(pull)))
     evidence = best + 0.5 * np.linalg.slogdet(whole)[1] + 0.5 * len(pull) * np.log(2 * np.pi)
-    return Fit(camera, best, whole[:3, :3], float(evidence) - FRAME_PRICE * len(camera.yaws))
+    per_line = (best - log_prior(camera, spread)) / segments.worth / len(segments)
+    return Fit(camera, best, whole[:3, :3], float(evidence) - FRAME_PRICE * len(camera.yaws), per_line)
 
 
 def _equations(camera: Camera, segments: Segments, pull: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Normal matrix and slope of half the weighted squares of all residuals, with the priors' `pull`."""
-    points, weights = camera.points, belonging(camera, segments)
-    e = np.where(weights > 0, residuals(points, segments), 0)
+    points = camera.points
+    e = residuals(points, segments)
+    gain, kept = _gains(e, segments)
+    weights = segments.worth * _posterior(gain) * kept
+    e = np.where(weights > 0, e, 0)
     by_point = slopes(points, segments, e)
     by_step = np.stack([_by_step(camera, number) for number in range(len(points))])
     squares = np.einsum("vpi,vp,vpj->vij", by_point, weights, by_point)
@@ -281,8 +312,8 @@ def _by_step(camera: Camera, number: int) -> np.ndarray:
     out[:2, 0] = matrix[0, 0] * direction[:2]
     out[0, 1] = out[1, 2] = direction[2]
     out[:, 3:6] = matrix @ np.cross(np.eye(3), direction).T
-    if number >= 3:  # a step of its yaw turns it about the shared axis
-        out[:, 6 + (number - 3) // 2] = matrix @ np.cross(camera.turn[:, camera.shared], direction)
+    if number >= 3:  # a step of its yaw turns it about the upright axis
+        out[:, 6 + (number - 3) // 2] = matrix @ np.cross(camera.turn[:, camera.upright], direction)
     return out
 
 
@@ -324,19 +355,17 @@ def _solutions(points: np.ndarray) -> list[tuple[float, tuple[float, float]]]:
 
 
 def with_frames(fit: Fit, segments: Segments, spread: float) -> Fit:
-    """The same camera with other frames that share an axis, where these explain enough lines more."""
+    """The same camera with other frames that are upright, too, where these explain enough lines more."""
     grid = np.radians(np.arange(LEAST_YAW, 90 - LEAST_YAW + 0.1, 1.0))
     while len(fit.camera.yaws) < FRAMES - 1:
         free = 1 - belonging(fit.camera, segments).sum(0)
-        axes = range(3) if not len(fit.camera.yaws) else (fit.camera.shared,)
-        trials = [replace(fit.camera, shared=axis, yaws=grid) for axis in axes]
-        gain = np.concatenate([gains(t.points[3:], segments).reshape(len(grid), 2, -1).sum(1) for t in trials])
-        explained = np.log1p(0.1 * gain) @ free
-        best = int(explained.argmax())
-        if explained[best] < FRAME_PRICE:
+        trial = replace(fit.camera, yaws=grid)
+        gain = gains(trial.points[3:], segments).reshape(len(grid), 2, -1).sum(1)
+        explained = segments.worth * np.log1p(0.1 * gain) @ free
+        if explained.max() < FRAME_PRICE:
             break
-        yaws = np.append(fit.camera.yaws, grid[best % len(grid)])
-        more = refine(replace(trials[best // len(grid)], yaws=yaws), segments, spread)
+        yaws = np.append(fit.camera.yaws, grid[explained.argmax()])
+        more = refine(replace(fit.camera, yaws=yaws), segments, spread)
         apart = np.degrees(more.camera.yaws[:, None] - np.append(more.camera.yaws, 0))[~np.eye(len(yaws), len(yaws) + 1, dtype=bool)]
         if more.evidence < fit.evidence or np.abs((apart + 45) % 90 - 45).min() < LEAST_YAW:
             break
