@@ -15,7 +15,7 @@ from cocogs.io.pixels import largest
 SOURCE = "lines"
 WORKING = 1280  # px of the longer side in which segments are looked for
 LEVELS = 3  # the photo, and shrunk to 1/2 and 1/4: a blur of 8 px is one of 2 px there
-END = 0.1  # px of a level: least standard deviation of an end across its segment
+END = 0.11  # px of a level: least standard deviation of an end across its segment
 UNPLACED = 0.7  # px: that of an end as LSD gives it
 SMOOTHED, STATIONS, REACH = 1.0, 16, 3.0  # px, a number, px: see `_placed`
 BENT = 0.0004  # part of a segment's length by which it is not straight, or not quite parallel to its like
@@ -23,7 +23,7 @@ SHORTEST = 0.02  # of the longer side
 MOST = 500  # segments, the longest ones
 FEWEST_LINES, LEAST_SIDE = 12, 64
 LEAST_SHARE = 0.3  # of the segments, by length, that must belong to a vanishing point
-LEAST_AGREEMENT = 1.4  # nats by which a line's angle is likelier than by chance, on average
+LEAST_AGREEMENT = 1.3  # nats by which a line's angle is likelier than by chance, on average
 RUNNER_UP = 3.0  # nats by which the best camera must beat the best of another focal length
 APART = 0.12  # log of focal lengths that are two
 MOST_UNSURE = 0.15  # largest relative deviation of a focal length that is worth telling
@@ -142,7 +142,7 @@ def _placed(cv2: Any, smooth: np.ndarray, ends: np.ndarray) -> tuple[np.ndarray,
         scale = np.median(off, axis=1, keepdims=True) * 1.5 + 0.03
         trust = 1 / (1 + (off / scale / 2) ** 2)
     independent = np.minimum(STATIONS, np.maximum(length / (2.5 * SMOOTHED), 2.5))
-    unsure = np.hypot(4 * scale[:, 0] / np.sqrt(independent), END)
+    unsure = np.hypot(6 * scale[:, 0] / np.sqrt(independent), END)
     steps = line[:, :1] + line[:, 1:] * np.array([-0.5, 0.5])  # (P, 2 ends)
     good = np.abs(steps).max(1) < REACH - 0.5
     moved = ends + np.where(good[:, None], steps, 0)[..., None] * normal[:, None]

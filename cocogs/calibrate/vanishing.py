@@ -19,7 +19,7 @@ from scipy.spatial.transform import Rotation
 
 OUTLIERS = 0.3  # share of lines that belong to no direction, before anything is known
 BAD, WORSE = 0.25, 3.0  # share of segments whose deviation is larger than told, and how many times
-CHANCE = 2.0  # lines that lie on any vanishing point by chance
+LEAST_CHANCE, CHANCE = 2.0, 0.01  # lines that lie on any vanishing point by chance: so many, or this share
 INDEPENDENT = 100.0  # lines: so many count half
 PAIRS = 1500  # pairs of segments whose crossings are tried as vanishing points
 POINTS = 7  # vanishing points that are looked for, at most
@@ -32,7 +32,8 @@ TRIED = 14  # hypotheses that are refined
 FRAMES = 3  # at most: the main one, and turned ones that share one of its axes
 LEAST_YAW = 6.0  # degrees between frames
 STEPS = 40  # of a refinement, at most
-FRAME_PRICE = 8.0  # nats that another frame must explain
+FRAME_PRICE = 10.0  # nats that another frame must explain
+HALF_PRICE, FEWEST = 4.0, 3  # nats more where one of its two directions has fewer lines
 
 
 @dataclass(frozen=True)
@@ -235,13 +236,19 @@ def log_prior(camera: Camera, spread: float) -> float:
 
 
 def shares(gain: np.ndarray) -> np.ndarray:
-    """(V + 1,) of the segments that belong to each direction, the last to none, by their gains (V, P)."""
+    """(V + 1,) of the segments that belong to each direction, the last to none, by their gains (V, P);
+    hardly any to a direction that has no more lines than chance may give it."""
     part = np.full(len(gain) + 1, (1 - OUTLIERS) / len(gain))
     part[-1] = OUTLIERS
+    chance, lines = max(LEAST_CHANCE, CHANCE * gain.shape[1]), part
     for _ in range(8):
         each = np.vstack([gain * part[:-1, None], np.full(gain.shape[1], part[-1])])
-        part = np.maximum((each / each.sum(0)).sum(1) - CHANCE, 0.2)
+        lines = (each / each.sum(0)).sum(1)
+        part = np.maximum(lines - chance, 0.2)
         part /= part.sum()
+    few = lines[:-1] < max(FEWEST, chance)
+    part[:-1][few] = 1e-9
+    part[-1] += 1 - part.sum()
     return part
 
 
@@ -284,8 +291,10 @@ def refine(camera: Camera, segments: Segments, spread: float) -> Fit:
             damping *= 30
     whole = np.linalg.inv(normal + 1e-9 * np.eye(len(pull)))
     evidence = best + 0.5 * np.linalg.slogdet(whole)[1] + 0.5 * len(pull) * np.log(2 * np.pi)
+    lines = _posterior(gains(camera.points, segments)).sum(1)[3:].reshape(-1, 2)
+    price = FRAME_PRICE * len(lines) + HALF_PRICE * (lines.min(1) < FEWEST).sum()
     per_line = (best - log_prior(camera, spread)) / segments.worth / len(segments)
-    return Fit(camera, best, whole[:3, :3], float(evidence) - FRAME_PRICE * len(camera.yaws), per_line)
+    return Fit(camera, best, whole[:3, :3], float(evidence - price), per_line)
 
 
 def _equations(camera: Camera, segments: Segments, pull: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -358,7 +367,10 @@ def with_frames(fit: Fit, segments: Segments, spread: float) -> Fit:
     """The same camera with other frames that are upright, too, where these explain enough lines more."""
     grid = np.radians(np.arange(LEAST_YAW, 90 - LEAST_YAW + 0.1, 1.0))
     while len(fit.camera.yaws) < FRAMES - 1:
-        free = 1 - belonging(fit.camera, segments).sum(0)
+        belongs = belonging(fit.camera, segments)
+        if belongs[fit.camera.upright].sum() < FEWEST:
+            break
+        free = 1 - belongs.sum(0)
         trial = replace(fit.camera, yaws=grid)
         gain = gains(trial.points[3:], segments).reshape(len(grid), 2, -1).sum(1)
         explained = segments.worth * np.log1p(0.1 * gain) @ free
