@@ -20,7 +20,7 @@ from scipy.spatial.transform import Rotation
 OUTLIERS = 0.3  # share of lines that belong to no direction, before anything is known
 BAD, WORSE = 0.25, 3.0  # share of segments whose deviation is larger than told, and how many times
 LEAST_CHANCE, CHANCE = 2.0, 0.01  # lines that lie on any vanishing point by chance: so many, or this share
-INDEPENDENT = 100.0  # lines: so many count half
+INDEPENDENT = 140.0  # lines: so many count half
 PAIRS = 1500  # pairs of segments whose crossings are tried as vanishing points
 POINTS = 7  # vanishing points that are looked for, at most
 LEAST_GAIN = 6.0  # nats by which a vanishing point must explain its lines better than chance
