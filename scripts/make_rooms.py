@@ -4,11 +4,11 @@
 
 What OUT then holds:
 
-    sharp/NN.EXT, blurred/NN.EXT    each photo through a pinhole and through a thin lens whose largest circle of
-                                    confusion (99 % of the pixels) is 8 px; JPEG or PNG
-    truth.json                      per photo: what it shows, its size, fx, fy, cx, cy in px (pixel centres at .5),
-                                    whether it is cropped, whether it has few lines, and which of the two files
-                                    (`photo`) belongs to the test set: every third is blurred
+    sharp/NN.EXT, blurred/NN.EXT    each photo through a pinhole, and through a thin lens whose largest circle
+                                    of confusion (99 % of the pixels) is 8 px; JPEG or PNG
+    truth.json                      per photo: what it shows, its size, fx, fy, cx, cy in px (pixel centres at
+                                    .5), whether it is cropped, and which of the two files (`photo`) belongs
+                                    to the test set: every third is blurred
 
 Half show rooms, half streets; every second is cropped off centre. Horizontal fields of view are spread evenly
 from 20 to 100 degrees. The same call makes the same photos. Photos that exist are kept.
@@ -61,8 +61,10 @@ def make_scene(rng: np.random.Generator, number: int, count: int) -> tuple[list[
         solids, light, half = street(rng, bare)
         position = np.array([rng.uniform(-3, 2), rng.uniform(-0.7, 0.7) * half, rng.uniform(1.5, 1.8)])
         eye = make_eye(rng, number, count, position, math.radians(rng.uniform(-45, 45)))
-    while any(s.shape != "room" and inside(s, eye.position) for s in solids):  # step out of furniture and cars
-        eye = replace(eye, position=eye.position + (0, 0, 0.15))
+    while any(
+        s.shape != "room" and inside(s, eye.position) for s in solids
+    ):  # step out of furniture and cars
+        eye = replace(eye, position=np.add(eye.position, (0, 0, 0.15)))
     return solids, light, eye, ("room" if number % 2 == 0 else "street") + (", few lines" if bare else "")
 
 
@@ -115,11 +117,15 @@ def make(number: int, count: int, seed: int, out: Path) -> dict:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seed", type=int, required=True)
     parser.add_argument("--count", type=int, default=40)
-    parser.add_argument("--only", type=int, nargs="*", help="numbers of the photos to make; truth.json is not written")
+    parser.add_argument(
+        "--only", type=int, nargs="*", help="numbers of the photos to make; truth.json is not written"
+    )
     parser.add_argument("--processes", type=int, default=os.cpu_count())
     args = parser.parse_args()
     numbers = range(args.count) if args.only is None else args.only

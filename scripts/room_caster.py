@@ -213,7 +213,9 @@ def shade(scene: list[Solid], light: Light, which: np.ndarray, points: np.ndarra
     few = lit[:: max(1, len(lit) // PROBES)]
     for solid in scene:
         if solid.casts and (hit(solid, start[few], toward[few]) < end).any():
-            cosine[lit] *= np.where(hit(solid, start[lit], toward[lit]) < end, np.float32(0.15), np.float32(1))
+            cosine[lit] *= np.where(
+                hit(solid, start[lit], toward[lit]) < end, np.float32(0.15), np.float32(1)
+            )
     sheen = light.ambient * (0.75 + 0.25 * normals[:, 2] + 0.1 * normals[:, 0])
     room = next((s for s in scene if s.shape == "room"), None)
     if room is not None:  # corners are darker

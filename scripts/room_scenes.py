@@ -69,7 +69,9 @@ def table(rng: np.random.Generator) -> Solids:
             things.append(Solid("ball", np.array([x, y, h + 0.04 + s]), np.full(3, s), surface(rng, "plain")))
         else:
             low, high = (-s, -s * 0.7, 0), (s, s * 0.7, s)
-            things += moved([box(low, high, surface(rng, "plain print"))], rng.uniform(0, 3), (x, y, h + 0.04))
+            things += moved(
+                [box(low, high, surface(rng, "plain print"))], rng.uniform(0, 3), (x, y, h + 0.04)
+            )
     return legs + top + things
 
 
@@ -98,7 +100,11 @@ def shelf(rng: np.random.Generator) -> Solids:
         x = -w + 0.05
         while i < n and x < w - 0.15 and rng.random() < 0.93:
             thick, tall = rng.uniform(0.02, 0.06), rng.uniform(0.5, 0.85) * h / n
-            book = box((x, -d + rng.uniform(0.02, 0.1), z + 0.03), (x + thick, -0.03, z + 0.03 + tall), surface(rng, "plain"))
+            book = box(
+                (x, -d + rng.uniform(0.02, 0.1), z + 0.03),
+                (x + thick, -0.03, z + 0.03 + tall),
+                surface(rng, "plain"),
+            )
             parts.append(book)
             x += thick + 0.003
             if len(parts) > 45:
@@ -121,7 +127,7 @@ def plant(rng: np.random.Generator, size: float = 0.5, leaves: int = 22) -> Soli
         way = rng.normal(size=3) * (0.35, 0.35, 0.3) * size
         half = rng.uniform(0.05, 0.17, 3) * size
         turn = turned(*rng.uniform(-3, 3, 3))
-        parts.append(Solid("ball", way + (0, 0, size * 1.15), half, green, turn))
+        parts.append(Solid("ball", np.add(way, (0, 0, size * 1.15)), half, green, turn))
     return parts
 
 
@@ -129,7 +135,10 @@ def picture_frame(rng: np.random.Generator) -> Solids:
     """On a wall at y = 0."""
     w, h, z = rng.uniform(0.2, 0.6), rng.uniform(0.2, 0.45), rng.uniform(1.4, 1.7)
     frame = box((-w, -0.03, z - h), (w, 0, z + h), surface(rng, "plain"))
-    return [frame, box((-w + 0.05, -0.035, z - h + 0.05), (w - 0.05, 0, z + h - 0.05), surface(rng, "print", 0.3))]
+    return [
+        frame,
+        box((-w + 0.05, -0.035, z - h + 0.05), (w - 0.05, 0, z + h - 0.05), surface(rng, "print", 0.3)),
+    ]
 
 
 def door(rng: np.random.Generator) -> Solids:
@@ -185,13 +194,17 @@ def room(rng: np.random.Generator, bare: bool) -> tuple[Solids, Light, np.ndarra
     if bare:
         for _ in range(rng.integers(3, 7)):
             x, y, r = *rng.uniform(-0.7, 0.7, 2) * half[:2], rng.uniform(0.15, 0.5)
-            solids.append(Solid("ball", np.array([x, y, r]), np.full(3, r), surface(rng, "plain print"), casts=True))
+            solids.append(
+                Solid("ball", np.array([x, y, r]), np.full(3, r), surface(rng, "plain print"), casts=True)
+            )
         return solids + moved(plant(rng, 0.8), 0, (*rng.uniform(-0.5, 0.5, 2) * half[:2], 0)), light, half
     for side in range(4):
         spots = rng.permutation([-0.9, 0.0, 0.9])[: rng.integers(1, 4)]
         for spot in spots:
             makers = [cupboard, shelf, sofa, picture_frame, door, lambda r: window(r, 2 * half[2])]
-            solids += at_wall(makers[rng.choice(6, p=(0.2, 0.15, 0.15, 0.2, 0.13, 0.17))](rng), side, float(spot))
+            solids += at_wall(
+                makers[rng.choice(6, p=(0.2, 0.15, 0.15, 0.2, 0.13, 0.17))](rng), side, float(spot)
+            )
     board = [((-half[0], s * half[1] - 0.02, 0), (half[0], s * half[1] + 0.02, 0.09)) for s in (-1, 1)]
     board += [((s * half[0] - 0.02, -half[1], 0), (s * half[0] + 0.02, half[1], 0.09)) for s in (-1, 1)]
     white = surface(rng, "plain")
@@ -217,7 +230,14 @@ def building(rng: np.random.Generator, wide: float, deep: float, tall: float) ->
     walls = surface(rng, "facade")
     plain = surface(rng, "plain bricks")
     roof = {(2, 1): surface(rng, "plain")}
-    body = Solid("box", np.array([wide / 2, deep / 2, tall / 2]), np.array([wide, deep, tall]) / 2, walls, sides=roof, casts=True)
+    body = Solid(
+        "box",
+        np.array([wide / 2, deep / 2, tall / 2]),
+        np.array([wide, deep, tall]) / 2,
+        walls,
+        sides=roof,
+        casts=True,
+    )
     parts = [body, box((-0.0, -0.25, tall - 0.4), (wide, 0, tall), plain)]
     if rng.random() < 0.6:
         parts.append(box((0, -0.1, 0), (wide, 0, rng.uniform(0.5, 1.2)), plain))
@@ -237,7 +257,10 @@ def car(rng: np.random.Generator) -> Solids:
     paint = Surface("plain", np.stack([color(rng, 0.05, 0.6, 0.5)] * 2), rough=0.02)
     glass = Surface("plain", np.full((2, 3), 0.05), rough=0.02)
     dark = Surface("plain", np.full((2, 3), 0.03), rough=0.1)
-    parts = [box((-2, -0.85, 0.3), (2, 0.85, 0.85), paint, True), box((-1.1, -0.75, 0.85), (0.9, 0.75, 1.4), glass)]
+    parts = [
+        box((-2, -0.85, 0.3), (2, 0.85, 0.85), paint, True),
+        box((-1.1, -0.75, 0.85), (0.9, 0.75, 1.4), glass),
+    ]
     parts.append(box((-1.0, -0.7, 1.4), (0.8, 0.7, 1.44), paint))
     for x in (-1.25, 1.25):
         for y in (-0.85, 0.85):
@@ -278,7 +301,11 @@ def street(rng: np.random.Generator, bare: bool) -> tuple[Solids, Light, float]:
         side = rng.choice([-1, 1])
         solids += moved(car(rng), rng.normal() * 0.04, (rng.uniform(4, 30), side * (half - 3), 0))
     for x in range(4, 40, int(rng.integers(9, 14))):
-        solids.append(box((x, half - 1.6, 0), (x + 0.12, half - 1.48, rng.uniform(4, 6)), surface(rng, "plain")))
+        solids.append(
+            box((x, half - 1.6, 0), (x + 0.12, half - 1.48, rng.uniform(4, 6)), surface(rng, "plain"))
+        )
     for _ in range(rng.integers(0, 3)):
-        solids += moved(crate(rng, 0.6), rng.uniform(0, 3), (rng.uniform(4, 15), rng.uniform(-1, 1) * half * 0.7, 0.1))
+        solids += moved(
+            crate(rng, 0.6), rng.uniform(0, 3), (rng.uniform(4, 15), rng.uniform(-1, 1) * half * 0.7, 0.1)
+        )
     return solids, light, half

@@ -11,7 +11,15 @@ from cocogs.io.lens_estimate import LensEstimate
 from cocogs.io.pixels import largest
 
 SHOWN = 1200  # px of the picture's longer side, at most
-COLORS = ((230, 80, 60), (70, 170, 80), (70, 120, 240), (230, 170, 40), (190, 90, 210), (40, 180, 190), (240, 130, 170))
+COLORS = (
+    (230, 80, 60),
+    (70, 170, 80),
+    (70, 120, 240),
+    (230, 170, 40),
+    (190, 90, 210),
+    (40, 180, 190),
+    (240, 130, 170),
+)
 GREY, HORIZON = (150, 150, 150), (255, 255, 255)
 FADED = 0.55  # of the photo's brightness, so that lines stand out
 FIGURE = 0.22  # side of the field-of-view figure, of the shorter side
@@ -32,7 +40,9 @@ def draw_lines(
     picture = Image.fromarray(pixels).resize((max(1, round(width * scale)), max(1, round(height * scale))))
     draw = ImageDraw.Draw(picture)
     thick = max(1, round(max(picture.size) / 500))
-    for ends, point in sorted(zip(found.segments * scale, found.belongs, strict=True), key=lambda one: one[1]):
+    for ends, point in sorted(
+        zip(found.segments * scale, found.belongs, strict=True), key=lambda one: one[1]
+    ):
         draw.line(tuple(ends), GREY if point < 0 else COLORS[point % len(COLORS)], thick)
     _dashed(draw, found.horizon, scale, picture.size, thick)
     arm = 4 * thick
@@ -45,7 +55,9 @@ def draw_lines(
     return np.asarray(picture)
 
 
-def _dashed(draw: ImageDraw.ImageDraw, line: np.ndarray, scale: float, size: tuple[int, int], thick: int) -> None:
+def _dashed(
+    draw: ImageDraw.ImageDraw, line: np.ndarray, scale: float, size: tuple[int, int], thick: int
+) -> None:
     """A line a x + b y + c = 0 of the photo's pixels across the whole picture."""
     normal, offset = line[:2], line[2] * scale
     way = np.array([-normal[1], normal[0]])
@@ -60,8 +72,8 @@ def _field_of_view(draw: ImageDraw.ImageDraw, lens: LensEstimate, size: tuple[in
     side = FIGURE * min(size)
     left, top = 0.02 * max(size), size[1] - side - 0.02 * max(size)
     font = ImageFont.load_default(max(8, round(side / 9)))
-    draw.rectangle((left, top, left + 1.35 * side, top + side), fill=(20, 20, 20))
-    eye = (left + 0.675 * side, top + 0.78 * side)
+    draw.rectangle((left, top, left + 1.5 * side, top + side), fill=(20, 20, 20))
+    eye = (left + 0.75 * side, top + 0.78 * side)
 
     def ray(x: float, focal: float, color: tuple[int, int, int]) -> None:
         angle = math.atan((x - lens.center[0]) / focal)
@@ -73,5 +85,5 @@ def _field_of_view(draw: ImageDraw.ImageDraw, lens: LensEstimate, size: tuple[in
             ray(x, lens.focal[0] + sign * lens.focal_deviation[0], GREY)
         ray(x, lens.focal[0], HORIZON)
     across, down, _ = lens.fields_of_view
-    text = f"{across:.0f} x {down:.0f} deg, f {lens.focal[0]:.0f} px +- {lens.relative_deviation:.0%}"
+    text = f"{across:.0f} x {down:.0f} deg, f {lens.focal[0]:.0f} px +- {lens.relative_deviation:.1%}"
     draw.text((left + 0.04 * side, top + 0.84 * side), text, HORIZON, font)

@@ -10,7 +10,8 @@ import numpy as np
 from PIL import Image
 
 from cocogs.calibrate.agreement import shared_lens, surest
-from cocogs.calibrate.lines import LinesFound, draw_lines, estimate_by_lines
+from cocogs.calibrate.lines import LinesFound, estimate_by_lines
+from cocogs.calibrate.lines_picture import draw_lines
 from cocogs.calibrate.networks import LensNetwork, load_network
 from cocogs.errors import InputError
 from cocogs.io import colmap, folders
