@@ -41,7 +41,7 @@ def quaternion(rotation: np.ndarray) -> np.ndarray:
 
 
 def write_model(folder: Path, pose: Callable[[float], tuple[np.ndarray, np.ndarray]], start: float) -> Path:
-    """A model of 12 photos of 100 points, measured to 0.3 px; its focal length is `start` times the true one."""
+    """A model of 12 photos of 100 points, measured to 0.3 px; its focal length is `start` times the truth."""
     rng = np.random.default_rng(0)
     points = rng.uniform(-1.2, 1.2, (100, 3))
     images, tracks = [], [[] for _ in points]
