@@ -40,15 +40,17 @@ def quaternion(rotation: np.ndarray) -> np.ndarray:
     return np.array([w, *(np.array([skew[2, 1], skew[0, 2], skew[1, 0]]) / (4 * w))])
 
 
-def write_model(folder: Path, pose: Callable[[float], tuple[np.ndarray, np.ndarray]], start: float) -> Path:
-    """A model of 12 photos of 100 points, measured to 0.3 px; its focal length is `start` times the truth."""
-    rng = np.random.default_rng(0)
+def write_model(
+    folder: Path, pose: Callable[[float], tuple[np.ndarray, np.ndarray]], start: float, seed: int = 0
+) -> Path:
+    """A model of 12 photos of 100 points, measured to 0.2 px; its focal length is `start` times the truth."""
+    rng = np.random.default_rng(seed)
     points = rng.uniform(-1.2, 1.2, (100, 3))
     images, tracks = [], [[] for _ in points]
     for number in range(1, 13):
         rotation, eye = pose((number - 1) / 11)
         local = (points - eye) @ rotation.T
-        pixels = FOCAL * local[:, :2] / local[:, 2:] + np.array(SIZE) / 2 + rng.normal(0, 0.3, (100, 2))
+        pixels = FOCAL * local[:, :2] / local[:, 2:] + np.array(SIZE) / 2 + rng.normal(0, 0.2, (100, 2))
         numbers = " ".join(f"{value:.9f}" for value in (*quaternion(rotation), *(-rotation @ eye)))
         features = " ".join(f"{x:.6f} {y:.6f} {place + 1}" for place, (x, y) in enumerate(pixels))
         images.append(f"{number} {numbers} 1 {number:03d}.png\n{features}\n")
@@ -66,14 +68,18 @@ def write_model(folder: Path, pose: Callable[[float], tuple[np.ndarray, np.ndarr
     return folder
 
 
-@pytest.mark.parametrize("start", [0.95, 1.05])
-def test_a_wrong_focal_length_is_found(tmp_path: Path, start: float) -> None:
-    lens = adjusted_lens(write_model(tmp_path / "model", around, start), lambda _: None)
-    assert lens is not None
-    assert abs(lens.focal - FOCAL) < 0.01 * FOCAL
-    assert 0.0003 * FOCAL < lens.focal_deviation < 0.02 * FOCAL
-    assert abs(lens.focal - FOCAL) < 3 * lens.focal_deviation
-    assert abs(lens.k1) < 3 * lens.k1_deviation
+def test_a_wrong_focal_length_is_found(tmp_path: Path) -> None:
+    """From 5 % too long or too short; errors are as large as the deviations say."""
+    pulls = []
+    for seed in range(6):
+        folder = write_model(tmp_path / str(seed), around, 1.05 if seed % 2 else 0.95, seed)
+        lens = adjusted_lens(folder, lambda _: None)
+        assert lens is not None
+        assert abs(lens.focal - FOCAL) < 0.05 * FOCAL / 3
+        pulls.append([(lens.focal - FOCAL) / lens.focal_deviation, lens.k1 / lens.k1_deviation])
+    usual = np.sqrt(np.square(pulls).mean(axis=0))
+    assert (usual > 0.3).all()
+    assert (usual < 2).all()
 
 
 def test_photos_straight_ahead_do_not_tell_it(tmp_path: Path) -> None:
