@@ -96,7 +96,7 @@ def test_few_photos_abstain(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(("sharp", "most"), [(False, 0.01), (True, 0.05)])
 def test_ray_traced_photos(tmp_path: Path, sharp: bool, most: float) -> None:
-    """320 px wide, fx = 4000 / 9. With the four sharp photos, SfM finds a worse model (2.8 % off, +- 4.1 %)."""
+    """320 px wide, fx = 4000 / 9. With the four sharp photos, SfM finds a worse model (2.8 % +- 4.1 %)."""
     folder = tmp_path / "photos"
     folder.mkdir()
     for photo in sorted((DEMO / "images").iterdir()):
