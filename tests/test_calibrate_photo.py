@@ -1,6 +1,7 @@
 """`cocogs calibrate photo`: sources asked, checked against each other, and what is written and printed."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -225,3 +226,21 @@ def test_the_command_prints_and_fails_in_one_sentence(
         error = capsys.readouterr().err
         assert error.startswith("cocogs: error: ")
         assert error.count("\n") == 1
+
+
+def test_many_views_are_asked_where_one_folder_shows_one_scene(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = replace(by_lines(95.0, 0.01), source="views")
+    monkeypatch.setattr(photos, "lens_of_views", lambda *_: found)
+    for name in ("a.jpg", "b.jpg"):
+        take(tmp_path / name, mm=None)
+    take(tmp_path / "c.jpg", size=(HEIGHT, WIDTH))
+    lenses = find(tmp_path, views=True)
+    assert {name: answer.lens.source for name, answer in lenses.answers.items()} == {
+        "a.jpg": "views",
+        "b.jpg": "views",
+        "c.jpg": "exif",
+    }
+    with pytest.raises(InputError, match="one folder"):
+        find(tmp_path / "a.jpg", views=True)

@@ -1,6 +1,7 @@
 """`cocogs calibrate photo`: the lenses of photos, by whatever tells of them (docs/intrinsics.md)."""
 
 import os
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -13,6 +14,7 @@ from cocogs.calibrate.agreement import shared_lens, surest
 from cocogs.calibrate.lines import LinesFound, estimate_by_lines
 from cocogs.calibrate.lines_picture import draw_lines
 from cocogs.calibrate.networks import LensNetwork, load_network
+from cocogs.calibrate.views import lens_of_views
 from cocogs.errors import InputError
 from cocogs.io import colmap, folders
 from cocogs.io.atomic import replacing
@@ -41,6 +43,7 @@ class PhotoLensOptions:
     backend: str | None = None
     weights: Path | None = None
     code: Path | None = None
+    views: bool = False
     pictures: Path | None = None
 
 
@@ -71,6 +74,8 @@ def calibrate_photos(options: PhotoLensOptions, say: Say = print) -> PhotoLenses
     folder, names = find_photos(options.photos)
     _check_files(options, folder)
     said, silent, small = _asked(sources, folder, names, say)
+    if options.views:
+        _ask_views(folder, said, silent, say)
     if options.shared:
         said = _shared(said, network, small)
     answers, unknown = {}, {}
@@ -125,6 +130,8 @@ def _checked(options: PhotoLensOptions) -> LensNetwork | None:
         raise InputError(f"`sources` are {' and '.join(SOURCES)}, not {odd}.")
     if (options.backend is None) != (options.weights is None):
         raise InputError("`backend` and `weights` go together: give both.")
+    if options.views and not (len(options.photos) == 1 and options.photos[0].is_dir()):
+        raise InputError("`views` needs one folder, with photos of one scene.")
     if options.backend is None or options.weights is None:
         return None
     return load_network(options.backend, options.weights, options.code)
@@ -220,6 +227,19 @@ def _ask(
         found.append(sources.network([pixels]))
     size = header.size(upright=True)
     return [one.resized(*size) if isinstance(one, LensEstimate) else one for one in found]
+
+
+def _ask_views(folder: Path, said: Said, silent: dict[str, list[Abstention]], say: Say) -> None:
+    """What structure from motion says of the one lens of all photos in a folder."""
+    with tempfile.TemporaryDirectory() as cache:
+        found = lens_of_views(folder, Path(cache) / "sfm", 0, say)
+    for name in said:
+        if isinstance(found, Abstention):
+            silent[name].append(found)
+        elif read_header(folder / name).size(upright=True) == found.size:
+            said[name][found.source] = found
+        else:
+            silent[name].append(Abstention(found.source, "The photo is of another size than the others."))
 
 
 def _shared(said: Said, network: LensNetwork | None, small: list[np.ndarray]) -> Said:

@@ -85,6 +85,9 @@ class CalibratePhoto:
     """One camera took all photos, without zooming: find one lens for all of them."""
     sources: Annotated[str | None, arg(metavar="exif,lines", help_behavior_hint="(default: both)")] = None
     """What to ask. Lines need OpenCV: pip install 'cocogs[calibrate]'."""
+    views: bool = False
+    """The folder shows one scene, taken from different places with one lens: also ask structure from motion,
+    which takes minutes."""
     backend: Annotated[
         Literal["anycalib", "geocalib", "dm-calib"] | None, arg(help_behavior_hint="(default: none)")
     ] = None

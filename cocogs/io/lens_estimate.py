@@ -15,7 +15,7 @@ class LensEstimate:
     picture is (width / 2, height / 2). Deviations are standard deviations.
 
     Args:
-        source: "exif", "lines", "rendering", or the name of a network.
+        source: "exif", "lines", "views", or the name of a network.
         size: width and height of the upright photo, px.
         focal: fx, fy in px.
         focal_deviation: of fx, fy; px.
