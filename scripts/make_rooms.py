@@ -112,7 +112,7 @@ def make(number: int, count: int, seed: int, out: Path) -> dict:
     for part, picture in (("sharp", sharp), ("blurred", blurred)):
         photo = develop(picture, np.random.default_rng(grain), exposure, noise)
         (out / part).mkdir(parents=True, exist_ok=True)
-        photo.save(out / part / name, **({"quality": quality} if kind == "jpg" else {}))
+        photo.save(out / part / name, quality=quality)  # which PNG passes over
     return truth
 
 

@@ -3,14 +3,21 @@
 from itertools import combinations
 
 import numpy as np
-import pycolmap
 import pytest
 import torch
-from datasets import make_cameras, take_photo
+from datasets import HEIGHT, WIDTH, make_cameras, take_photo
 from PIL import ExifTags, Image
 
 from cocogs.io import pairs
-from cocogs.io.matching import Job, enter_photos, extract_features, match_features, matched_pairs, quiet
+from cocogs.io.matching import (
+    Group,
+    Job,
+    enter_photos,
+    extract_features,
+    match_features,
+    matched_pairs,
+    quiet,
+)
 from cocogs.io.pairs import (
     choose_pairs,
     following,
@@ -19,6 +26,7 @@ from cocogs.io.pairs import (
     nearest_by_place,
     nearest_by_signature,
 )
+from cocogs.io.source import Intrinsics
 
 
 def _by_distance(places: torch.Tensor) -> dict[tuple[int, int], float]:
@@ -112,7 +120,8 @@ def job(tmp_path_factory: pytest.TempPathFactory) -> Job:
     job = Job(work, 0, said.append)
     names = _names()
     with quiet():
-        enter_photos(job, [(names, pycolmap.ImageReaderOptions())])
+        lens = Intrinsics("SIMPLE_RADIAL", WIDTH, HEIGHT, (1.2 * WIDTH, WIDTH / 2, HEIGHT / 2, 0.0))
+        enter_photos(job, [Group(names, lens)])
         extract_features(job, names)
     return job
 
