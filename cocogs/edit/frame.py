@@ -18,7 +18,8 @@ from cocogs.gaussians import Gaussians
 OPPOSITE = {"down": "up", "left": "right", "near": "away"}
 CELLS = 40  # of the side of an object, under which each the rest is felt for
 SOLID = 0.5  # opacity of the splats that carry and touch
-TOUCH = 0.05  # of the cells may sink in: single splats that stick out carry nothing
+LEVEL = 0.1  # sine of the angle between up and a direction that is level enough
+CONTACTS = 5  # cells that must touch: single splats that stick out carry nothing
 
 
 @dataclass(frozen=True)
@@ -51,10 +52,10 @@ def directions(subject: Subject, up: str | None, seen_from: str | None) -> Direc
         InputError: no such photo, no ground, or no direction.
     """
     upwards = torch.nn.functional.normalize(_up(subject, up), dim=0)
-    forward = _forward(subject, seen_from)
-    away = forward - (forward @ upwards) * upwards
-    if away.norm() < 1e-6:  # it looks straight down
-        raise InputError("The photo looks straight along `up`: name another one with `seen_from`.")
+    for forward in _forwards(subject, seen_from):
+        away = forward - (forward @ upwards) * upwards
+        if away.norm() > LEVEL:
+            break
     away = away / away.norm()
     return Directions(upwards, torch.linalg.cross(away, upwards), away)
 
@@ -75,14 +76,16 @@ def _up(subject: Subject, up: str | None) -> Float64[Tensor, "3"]:
     return vector
 
 
-def _forward(subject: Subject, seen_from: str | None) -> Float64[Tensor, "3"]:
+def _forwards(subject: Subject, seen_from: str | None) -> Float64[Tensor, "2 3"]:
+    """Where a photo looks, and what is up in it, which is away where it looks down."""
     if seen_from is not None:
         camera = subject.look(seen_from).camera
     elif subject.looks:
         camera = most_central(subject.cameras)
     else:
-        return torch.tensor([0.0, 0.0, 1.0], dtype=torch.float64)
-    return camera.cam_from_world[2, :3].double()
+        return torch.tensor([[0.0, 0.0, 1.0], [0.0, -1.0, 0.0]], dtype=torch.float64)
+    forward, down = camera.cam_from_world[2, :3], camera.cam_from_world[1, :3]
+    return torch.stack([forward, -down]).double()
 
 
 def most_central(cameras: list[Camera]) -> Camera:
@@ -162,7 +165,7 @@ def drop_height(gaussians: Gaussians, some: Bool[Tensor, " N"], up: Float64[Tens
     gaps = torch.tensor([-bottom[key] - top[key] for key in bottom.keys() & top.keys()])
     if len(gaps) == 0:
         raise InputError("Nothing lies under what is selected, so it cannot be dropped: move it by hand.")
-    return float(gaps.quantile(TOUCH))
+    return float(gaps.sort().values[min(CONTACTS, len(gaps)) - 1])
 
 
 def _cells(
