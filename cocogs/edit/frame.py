@@ -1,7 +1,6 @@
 """Directions and places in a scene as people say them: up, to the left, away, on what lies below."""
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -16,10 +15,10 @@ from cocogs.errors import InputError
 from cocogs.gaussians import Gaussians
 
 OPPOSITE = {"down": "up", "left": "right", "near": "away"}
-CELLS = 40  # of the side of an object, under which each the rest is felt for
+MARGIN = 0.05  # of an object's width, around it, in which it is felt for what lies under it
 SOLID = 0.5  # opacity of the splats that carry and touch
 LEVEL = 0.1  # sine of the angle between up and a direction that is level enough
-CONTACTS = 5  # cells that must touch: single splats that stick out carry nothing
+CONTACTS = 5  # splats that must touch: single splats that stick out carry nothing
 
 
 @dataclass(frozen=True)
@@ -150,6 +149,8 @@ def drop_height(gaussians: Gaussians, some: Bool[Tensor, " N"], up: Float64[Tens
     Raises:
         InputError: nothing lies under them.
     """
+    from scipy.spatial import KDTree  # .3 s to load
+
     opaque = (gaussians.opacities.detach().sigmoid() > SOLID).cpu()
     places = gaussians.means.detach().cpu().double() @ _level_basis(up).T
     reach = gaussians.scales.detach().exp().amin(1).cpu().double()  # splats of surfaces are flat
@@ -157,26 +158,15 @@ def drop_height(gaussians: Gaussians, some: Bool[Tensor, " N"], up: Float64[Tens
     if not own.any():
         own = some.cpu()
     low, high = places[own].amin(0), places[own].amax(0)
-    cell = float((high - low)[:2].max()) / CELLS
-    middle = float((low + high)[2] / 2)
-    below = rest & ((places >= low - cell) & (places <= high + cell))[:, :2].all(1) & (places[:, 2] < middle)
-    bottom = _cells(places[own], -(places[own][:, 2] - reach[own]), low, cell)
-    top = _cells(places[below], places[below][:, 2] + reach[below], low, cell)
-    gaps = torch.tensor([-bottom[key] - top[key] for key in bottom.keys() & top.keys()])
-    if len(gaps) == 0:
+    margin = MARGIN * (high - low)[:2].max()
+    around = ((places[:, :2] >= low[:2] - margin) & (places[:, :2] <= high[:2] + margin)).all(1)
+    below = rest & around & (places[:, 2] < (low + high)[2] / 2)
+    if not below.any():
         raise InputError("Nothing lies under what is selected, so it cannot be dropped: move it by hand.")
+    _, nearest = KDTree(places[below, :2].numpy()).query(places[own, :2].numpy(), k=min(3, int(below.sum())))
+    tops = (places[:, 2] + reach)[below][torch.from_numpy(nearest.reshape(int(own.sum()), -1))].amax(1)
+    gaps = (places[:, 2] - reach)[own] - tops
     return float(gaps.sort().values[min(CONTACTS, len(gaps)) - 1])
-
-
-def _cells(
-    places: Float64[Tensor, "P 3"], values: Float64[Tensor, " P"], low: Tensor, cell: float
-) -> Mapping:
-    """The largest value in each cell of a level grid."""
-    keys = ((places[:, :2] - low[:2]) / max(cell, 1e-12)).floor().long()
-    largest: dict[tuple[int, int], float] = {}
-    for (x, y), value in zip(keys.tolist(), values.tolist(), strict=True):
-        largest[x, y] = max(value, largest.get((x, y), -math.inf))
-    return largest
 
 
 def _level_basis(up: Float64[Tensor, "3"]) -> Float64[Tensor, "3 3"]:
