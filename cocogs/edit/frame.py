@@ -1,7 +1,6 @@
 """Directions and places in a scene as people say them: up, to the left, away, on what lies below."""
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -16,9 +15,10 @@ from cocogs.errors import InputError
 from cocogs.gaussians import Gaussians
 
 OPPOSITE = {"down": "up", "left": "right", "near": "away"}
-CELLS = 40  # of the side of an object, under which each the rest is felt for
+MARGIN = 0.05  # of an object's width, around it, in which it is felt for what lies under it
 SOLID = 0.5  # opacity of the splats that carry and touch
-TOUCH = 0.05  # of the cells may sink in: single splats that stick out carry nothing
+LEVEL = 0.1  # sine of the angle between up and a direction that is level enough
+CONTACTS = 5  # splats that must touch: single splats that stick out carry nothing
 
 
 @dataclass(frozen=True)
@@ -51,10 +51,10 @@ def directions(subject: Subject, up: str | None, seen_from: str | None) -> Direc
         InputError: no such photo, no ground, or no direction.
     """
     upwards = torch.nn.functional.normalize(_up(subject, up), dim=0)
-    forward = _forward(subject, seen_from)
-    away = forward - (forward @ upwards) * upwards
-    if away.norm() < 1e-6:  # it looks straight down
-        raise InputError("The photo looks straight along `up`: name another one with `seen_from`.")
+    for forward in _forwards(subject, seen_from):
+        away = forward - (forward @ upwards) * upwards
+        if away.norm() > LEVEL:
+            break
     away = away / away.norm()
     return Directions(upwards, torch.linalg.cross(away, upwards), away)
 
@@ -75,14 +75,16 @@ def _up(subject: Subject, up: str | None) -> Float64[Tensor, "3"]:
     return vector
 
 
-def _forward(subject: Subject, seen_from: str | None) -> Float64[Tensor, "3"]:
+def _forwards(subject: Subject, seen_from: str | None) -> Float64[Tensor, "2 3"]:
+    """Where a photo looks, and what is up in it, which is away where it looks down."""
     if seen_from is not None:
         camera = subject.look(seen_from).camera
     elif subject.looks:
         camera = most_central(subject.cameras)
     else:
-        return torch.tensor([0.0, 0.0, 1.0], dtype=torch.float64)
-    return camera.cam_from_world[2, :3].double()
+        return torch.tensor([[0.0, 0.0, 1.0], [0.0, -1.0, 0.0]], dtype=torch.float64)
+    forward, down = camera.cam_from_world[2, :3], camera.cam_from_world[1, :3]
+    return torch.stack([forward, -down]).double()
 
 
 def most_central(cameras: list[Camera]) -> Camera:
@@ -147,6 +149,8 @@ def drop_height(gaussians: Gaussians, some: Bool[Tensor, " N"], up: Float64[Tens
     Raises:
         InputError: nothing lies under them.
     """
+    from scipy.spatial import KDTree  # .3 s to load
+
     opaque = (gaussians.opacities.detach().sigmoid() > SOLID).cpu()
     places = gaussians.means.detach().cpu().double() @ _level_basis(up).T
     reach = gaussians.scales.detach().exp().amin(1).cpu().double()  # splats of surfaces are flat
@@ -154,26 +158,15 @@ def drop_height(gaussians: Gaussians, some: Bool[Tensor, " N"], up: Float64[Tens
     if not own.any():
         own = some.cpu()
     low, high = places[own].amin(0), places[own].amax(0)
-    cell = float((high - low)[:2].max()) / CELLS
-    middle = float((low + high)[2] / 2)
-    below = rest & ((places >= low - cell) & (places <= high + cell))[:, :2].all(1) & (places[:, 2] < middle)
-    bottom = _cells(places[own], -(places[own][:, 2] - reach[own]), low, cell)
-    top = _cells(places[below], places[below][:, 2] + reach[below], low, cell)
-    gaps = torch.tensor([-bottom[key] - top[key] for key in bottom.keys() & top.keys()])
-    if len(gaps) == 0:
+    margin = MARGIN * (high - low)[:2].max()
+    around = ((places[:, :2] >= low[:2] - margin) & (places[:, :2] <= high[:2] + margin)).all(1)
+    below = rest & around & (places[:, 2] < (low + high)[2] / 2)
+    if not below.any():
         raise InputError("Nothing lies under what is selected, so it cannot be dropped: move it by hand.")
-    return float(gaps.quantile(TOUCH))
-
-
-def _cells(
-    places: Float64[Tensor, "P 3"], values: Float64[Tensor, " P"], low: Tensor, cell: float
-) -> Mapping:
-    """The largest value in each cell of a level grid."""
-    keys = ((places[:, :2] - low[:2]) / max(cell, 1e-12)).floor().long()
-    largest: dict[tuple[int, int], float] = {}
-    for (x, y), value in zip(keys.tolist(), values.tolist(), strict=True):
-        largest[x, y] = max(value, largest.get((x, y), -math.inf))
-    return largest
+    _, nearest = KDTree(places[below, :2].numpy()).query(places[own, :2].numpy(), k=min(3, int(below.sum())))
+    tops = (places[:, 2] + reach)[below][torch.from_numpy(nearest.reshape(int(own.sum()), -1))].amax(1)
+    gaps = (places[:, 2] - reach)[own] - tops
+    return float(gaps.sort().values[min(CONTACTS, len(gaps)) - 1])
 
 
 def _level_basis(up: Float64[Tensor, "3"]) -> Float64[Tensor, "3 3"]:

@@ -111,10 +111,13 @@ def normals_of(view: SurfaceView) -> Float[Tensor, "H W 3"]:
     return torch.einsum("ij,ihw->hwj", rotation, F.normalize(view.planes, dim=0))
 
 
-def largest_plane(surface: Surface, up: Float[Tensor, "3"] | None = None) -> Plane | None:
-    """The plane that most of a surface lies in; None where no plane holds `LEAST` of it.
+def largest_plane(
+    surface: Surface, up: Float[Tensor, "3"] | None = None, whole: Surface | None = None
+) -> Plane | None:
+    """The plane that most of a surface lies in; None where no plane holds `LEAST` of the whole.
 
     Args:
+        whole: what the surface is a part of; None: itself.
         up: the plane's normal may differ from it by 50 degrees at most; None: any plane.
 
     Source: RANSAC (Fischler and Bolles, 1981) on points with normals, refined by least squares.
@@ -134,7 +137,7 @@ def largest_plane(surface: Surface, up: Float[Tensor, "3"] | None = None) -> Pla
     offsets = (points[tried] * normals[tried]).sum(1)
     close = (points[some] @ normals[tried].T - offsets).abs() < thickness
     counts = (close & ((normals[some] @ normals[tried].T).abs() > ALIGNED)).sum(0)
-    if counts.max() < LEAST * JUDGES:
+    if counts.max() / JUDGES * count < LEAST * len((whole or surface).points):
         return None
     best = counts.argmax()
     plane = Plane(normals[tried[best]], float(offsets[best]), thickness)

@@ -105,23 +105,21 @@ def object_at(
 
 def big_planes(gaussians: Gaussians, cameras: Sequence[Camera]) -> list[Plane]:
     """Floors, tables and walls, the largest first."""
-    planes, surface = [], seen_surface(gaussians, cameras)
-    while len(planes) < PLANES and (plane := largest_plane(surface)) is not None:
+    planes, surface = [], (whole := seen_surface(gaussians, cameras))
+    while len(planes) < PLANES and (plane := largest_plane(surface, whole=whole)) is not None:
         planes.append(plane)
         surface = surface.without(plane)
     return planes
 
 
 def region_at(view: SurfaceView, planes: Sequence[Plane], x: float, y: float) -> Float[Tensor, "H W"]:
-    """The pixels around a point that show one thing, 1 inside: what is bordered by steps of depth.
-
-    Args:
-        planes: floors and walls; their pixels are left out unless the point lies in them.
+    """The pixels around a point that show one thing, 1 inside: what is bordered by steps of depth, and by
+    floors and walls; or a floor or wall, if the point lies in one.
 
     Raises:
         InputError: nothing is there.
     """
-    from scipy.ndimage import binary_fill_holes  # .3 s to load
+    from scipy.ndimage import binary_fill_holes, label  # .3 s to load
 
     row, column = min(int(y), view.camera.height - 1), min(int(x), view.camera.width - 1)
     free = view.inverse > 0
@@ -130,10 +128,12 @@ def region_at(view: SurfaceView, planes: Sequence[Plane], x: float, y: float) ->
     places, normals = places_of(view).flatten(0, 1), normals_of(view).flatten(0, 1)
     for plane in planes:
         inside = plane.holds(places, normals).view(free.shape)
-        if not inside[row, column]:
-            free &= ~inside
-    region = _region_before_leap(view, free, row, column)
-    return torch.from_numpy(_without_bridges(np.asarray(binary_fill_holes(region)), row, column)).float()
+        if inside[row, column]:
+            parts = np.asarray(label(inside.numpy())[0])  # pyright: ignore[reportIndexIssue]
+            return torch.from_numpy(parts == parts[row, column]).float()
+        free &= ~inside
+    region = np.asarray(binary_fill_holes(_region_before_leap(view, free, row, column)))
+    return torch.from_numpy(_without_bridges(region, row, column)).float()
 
 
 def _region_before_leap(view: SurfaceView, free: Bool[Tensor, "H W"], row: int, column: int) -> np.ndarray:

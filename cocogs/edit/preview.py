@@ -79,7 +79,7 @@ def write_preview(
 def _some(subject: Subject, chosen: Chosen) -> Sequence[Look]:
     """Up to `MOST` photos that show the selection, evenly."""
     looks = list(subject.looks.values())
-    named = [look for look in looks if f"@{look.name}" in chosen.words or f"@{Path(look.name).stem}" in chosen.words]
+    named = [look for look in looks if f"@{Path(look.name).stem}" in chosen.words]
     looks = [*named, *(look for look in looks[:: max(1, len(looks) // (4 * MOST))] if look not in named)]
     shown = [x for x in looks if shown_share(subject.gaussians, x.camera, chosen.mask).max() > 0.5]
     if not shown:
