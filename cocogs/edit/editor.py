@@ -186,9 +186,15 @@ class Editor:
         """
         self._apply(edits_for(self.subject, self._chosen(), change))
 
-    def move(self, rotation: Float64[Tensor, "3 3"], translation: Float64[Tensor, "3"]) -> None:
-        """Move the selection by x -> rotation x + translation. Raises InputError if nothing is selected."""
-        self._apply([similarity(self._chosen(), rotation, translation)])
+    def move(
+        self, rotation: Float64[Tensor, "3 3"], translation: Float64[Tensor, "3"], copy: bool = False
+    ) -> None:
+        """Move the selection, or a copy of it, by x -> rotation x + translation.
+
+        Raises:
+            InputError: nothing is selected.
+        """
+        self._apply([similarity(self._chosen(), rotation, translation, copy=copy)])
 
     def crop(self, keep: Mask) -> None:
         """Delete all splats but some, the locked and the hidden.

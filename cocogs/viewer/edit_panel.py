@@ -132,7 +132,7 @@ class EditPanel:
     def _add_settings(self) -> None:
         gui, settings = self._gui, self._bench.settings
         how = gui.add_dropdown("Gesture", tuple(HOWS), hint=HOW_HINT)
-        seen = gui.add_checkbox("Only what is seen", settings.only_seen, hint=SEEN_HINT)
+        seen = gui.add_checkbox("Seen only", settings.only_seen, hint=SEEN_HINT)
         brush = gui.add_slider("Brush (px)", 1.0, LARGEST_BRUSH, 1.0, settings.radius)
         tolerance = gui.add_slider(
             "Tolerance", 0.01, WIDEST_TOLERANCE, 0.01, settings.tolerance, hint="Difference of colours."
@@ -185,7 +185,7 @@ class EditPanel:
         self._group(
             "Select",
             {ALL: editor.select_all, NONE: editor.select_none, INVERT: editor.invert},
-            "Keys Ctrl+A, Shift+A and Ctrl+I.",
+            "Keys Shift+N, N and I.",
         )
         distance = self._gui.add_text(
             "Distance", "0.05", hint="For Grow and Shrink: 0.05 (scene units), or 5cm where metres are known."
@@ -220,11 +220,11 @@ class EditPanel:
         self._group(
             "Selection",
             {
-                COPY: lambda: change(Change(duplicate=True)),
+                COPY: self._bench.copy,
                 DROP: lambda: change(Change(drop=True)),
                 DELETE: lambda: change(Change(delete=True)),
             },
-            "A copy lies where the selection lies, and is selected. Drop lets it fall onto what lies under it.",
+            "A copy is put to the right, and is selected. Drop lets things fall onto what lies under them.",
         )
         self._group(
             "",
@@ -261,23 +261,24 @@ class EditPanel:
 
     def _add_commands(self) -> None:
         editor, change = self._bench.editor, self._bench.editor.change
-        commands: Sequence[tuple[str, str, str | None, Callable[[], None]]] = (
-            ("Select all", "A", "cmd/ctrl", editor.select_all),
-            ("Select none", "A", "shift", editor.select_none),
-            ("Invert the selection", "I", "cmd/ctrl", editor.invert),
+        # W, A, S, D, Q and E walk, with Ctrl and Shift too.
+        commands: Sequence[tuple[str, str | None, str | None, Callable[[], None]]] = (
+            ("Select all", "N", "shift", editor.select_all),
+            ("Select none", "N", None, editor.select_none),
+            ("Invert the selection", "I", None, editor.invert),
             ("Delete the selection", "delete", None, lambda: change(Change(delete=True))),
-            ("Copy the selection", "D", "cmd/ctrl", lambda: change(Change(duplicate=True))),
+            ("Copy the selection", "C", None, self._bench.copy),
             ("Hide the selection", "H", None, editor.hide),
             ("Show everything", "U", None, editor.unhide),
             ("Lock the selection", "K", None, editor.lock),
             ("Unlock everything", "K", "shift", editor.unlock),
             ("Undo", "Z", "cmd/ctrl", editor.undo),
             ("Redo", "Z", "cmd/ctrl+shift", editor.redo),
-            ("Save edits", "S", "cmd/ctrl", self._bench.save),
+            ("Save edits", None, None, self._bench.save),
         )
         for label, key, modifier, action in commands:
             self._command(label, key, modifier, partial(self._do, action))
 
-    def _command(self, label: str, key: str, modifier: str | None, action: Callable[[], None]) -> None:
+    def _command(self, label: str, key: str | None, modifier: str | None, action: Callable[[], None]) -> None:
         command = self._gui.add_command(label, hotkey=key, modifier=modifier)  # type: ignore[arg-type]
         command.on_trigger(lambda _: action())

@@ -183,6 +183,16 @@ class Workbench:
         """Delete all but what the box or sphere holds; with other tools, all but the selection."""
         self.editor.crop(self.inside() if self.tool in (BOX, SPHERE) else self.editor.selected)
 
+    def copy(self) -> None:
+        """Put a copy to the right of the selection, as the visitor sees it, and select it."""
+        editor, still = self.editor, torch.eye(3, dtype=torch.float64)
+        right = self._session.window().cam_from_world[0, :3].double()
+        width = torch.zeros(()).double()
+        if editor.selected.any():
+            _, size = box_around(editor.subject.gaussians, editor.selected, self._level)
+            width = (self._level.T @ right).abs() @ size
+        editor.move(still, width * right, copy=True)
+
     def select_floaters(self) -> None:
         shown = self.editor.shown
         mask = floaters(shown.gaussians, self.editor.subject.cameras)
