@@ -159,7 +159,7 @@ def test_drags_are_one_line(visit: tuple[Session, Workbench, list[str]]) -> None
             phase=phase, start_screen_pos=corners[0], end_screen_pos=corners[index], modifier=None
         )
         asyncio.run(pointer._dragged(event))
-        assert (pointer._line is not None) == (phase in ("start", "update"))
+        assert pointer._line is not None and pointer._line.visible == (phase != "end")
     assert settled(bench)[OWNER == BALL].all()
     bench.do(lambda: bench.choose(LOOK))
     settled(bench)

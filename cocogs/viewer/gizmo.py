@@ -71,12 +71,12 @@ class Gizmo:
 
     def outline(self, segments: np.ndarray) -> None:
         """Hang lines on it: (S, 2, 3), in its axes, scene units."""
-        if self._outline is not None:
-            self._outline.remove()
-        self._outline = self._scene.add_line_segments(
-            f"{self._name}/outline", self._space.points(segments), OUTLINE, thickness=2.0,
-            thickness_units="screen",
-        )  # fmt: skip
+        points = self._space.points(segments).astype(np.float32)
+        if self._outline is None:
+            self._outline = self._scene.add_line_segments(
+                f"{self._name}/outline", points, OUTLINE, thickness=2.0, thickness_units="screen"
+            )
+        self._outline.points = points
 
 
 def box_outline(size: Float64[Tensor, "3"]) -> np.ndarray:

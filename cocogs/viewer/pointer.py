@@ -118,15 +118,18 @@ class Pointer:
         self._drawn(gesture, has_ended)
 
     def _show_line(self, points: tuple[tuple[float, float], ...]) -> None:
-        if self._line is not None:
-            self._line.remove()
-            self._line = None
-        if len(points) < 2 or self._camera is None:
+        """Draw a closed line over the picture; nothing for fewer than two points."""
+        camera = self._camera
+        if len(points) < 2 or camera is None:
+            if self._line is not None:
+                self._line.visible = False
             return
-        camera, depth = self._camera, LINE_DEPTH / self._space.scale
+        depths = torch.full((len(points),), LINE_DEPTH / self._space.scale, dtype=torch.float64)
         pixels = torch.tensor(points, dtype=torch.float64) * torch.tensor([camera.width, camera.height])
-        places = camera.unproject(pixels, torch.full((len(points),), depth, dtype=torch.float64)).numpy()
+        places = self._space.points(camera.unproject(pixels, depths).numpy()).astype(np.float32)
         ends = np.stack([places, np.roll(places, -1, axis=0)], axis=1)
-        self._line = self._scene.add_line_segments(
-            "/edit/line", self._space.points(ends), LINE_COLOR, thickness=2.0, thickness_units="screen"
-        )
+        if self._line is None:
+            self._line = self._scene.add_line_segments(
+                "/edit/line", ends, LINE_COLOR, thickness=2.0, thickness_units="screen"
+            )
+        self._line.points, self._line.visible = ends, True
