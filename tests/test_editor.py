@@ -32,7 +32,7 @@ def editor(ply: Path) -> Editor:
 
 
 def of(owner: int) -> torch.Tensor:
-    return owner == OWNER
+    return OWNER == owner
 
 
 def middle(editor: Editor, mask: torch.Tensor) -> torch.Tensor:

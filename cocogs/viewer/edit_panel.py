@@ -95,9 +95,10 @@ class EditPanel:
         parts.append(counted(len(state.edits.steps), "edit") + ("" if editor.is_saved else ", not saved"))
         self._status.content = " · ".join(parts)
         self._save.disabled = editor.is_saved
-        size, radius = self._bench.settings.size, self._bench.settings.sphere
-        self._size.value = tuple(float(f"{side:.4g}") for side in size)
-        self._radius.value = float(f"{radius:.4g}")
+        x, y, z, radius = (
+            float(f"{length:.4g}") for length in (*self._bench.settings.size, self._bench.settings.sphere)
+        )
+        self._size.value, self._radius.value = (x, y, z), radius
 
     def _do(self, action: Callable[[], None]) -> None:
         self._bench.do(action)
@@ -118,8 +119,8 @@ class EditPanel:
             if event.client is not None:
                 self._choose(list(TOOLS)[names.index(among(names, self._tool.value))])
 
-        for tool, (key, _) in TOOLS.items():
-            self._command(f"Tool: {tool}", key, None, partial(self._choose, tool))
+        for tool in TOOLS:
+            self._command(f"Tool: {tool}", TOOLS[tool][0], None, partial(self._choose, tool))
         self._command("Tool: none", "escape", None, partial(self._choose, LOOK))
 
     def _choose(self, tool: str) -> None:

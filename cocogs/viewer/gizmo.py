@@ -44,6 +44,7 @@ class Gizmo:
     ) -> None:  # fmt: skip
         self._scene, self._space, self._name = scene, space, f"/edit/{name}"
         self._outline: viser.LineSegmentsHandle | None = None
+        self.was_put = False
         self._handle = scene.add_transform_controls(
             self._name, SIZE, fixed=True, depth_test=False, disable_rotations=not turns, visible=False
         )
@@ -64,7 +65,7 @@ class Gizmo:
         """Show it there."""
         self._handle.position = self._space.points(pose.position.numpy())
         self._handle.wxyz = viser.transforms.SO3.from_matrix(pose.rotation.numpy()).wxyz
-        self._handle.visible = True
+        self._handle.visible = self.was_put = True
 
     def hide(self) -> None:
         self._handle.visible = False

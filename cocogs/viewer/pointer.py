@@ -1,7 +1,7 @@
 """What the mouse does in the picture while a tool of editing is chosen: clicks, rectangles, drawn lines.
 
-viser tells clicks, rectangles, and drags of things in the scene. So lines are drawn on a thing that lies behind
-everything, fills the picture and is not seen. With Alt the mouse turns the view as ever.
+viser tells clicks, rectangles, and drags of things in the scene. So lines are drawn on things that lie behind
+everything, fill the picture and are not seen. With Alt the mouse turns the view as ever.
 """
 
 from collections.abc import Callable
@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 import viser
+import viser.transforms
 
 from cocogs.camera import Camera
 from cocogs.viewer.space import MAX_DEPTH, ViewerSpace
@@ -22,11 +23,7 @@ MODIFIERS = (None, "shift", "cmd/ctrl", "cmd/ctrl+shift")
 FAR_AWAY = 1.1 * MAX_DEPTH  # viewer units; behind all that is drawn, so that viser's arrow is hidden
 LINE_DEPTH = 0.1  # viewer units; in front of all that is drawn
 LINE_COLOR = (255, 170, 40)
-CORNERS = np.array([[x, y, z] for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)], dtype=np.float32)
-FACES = np.array(
-    [[0, 1, 3], [0, 3, 2], [4, 6, 7], [4, 7, 5], [0, 4, 5], [0, 5, 1],
-     [2, 3, 7], [2, 7, 6], [0, 2, 6], [0, 6, 4], [1, 5, 7], [1, 7, 3]], dtype=np.uint32,
-)  # fmt: skip
+CLEAR = np.zeros((1, 1, 4), dtype=np.uint8)
 
 
 @dataclass(frozen=True)
@@ -60,7 +57,7 @@ class Pointer:
     ) -> None:  # fmt: skip
         self._scene, self._space, self._window, self._drawn = scene, space, window, drawn
         self.tool = LOOK
-        self._canvas: viser.MeshHandle | None = None
+        self._canvas: list[viser.ImageHandle] = []
         self._line: viser.LineSegmentsHandle | None = None
         self._points: list[tuple[float, float]] = []
         self._camera: Camera | None = None
@@ -77,9 +74,8 @@ class Pointer:
         """Hear what this tool needs, and nothing else."""
         self._scene.remove_click_callback(self._clicked)
         self._scene.remove_rect_select_callback(self._rectangle)
-        if self._canvas is not None:
-            self._canvas.remove()
-            self._canvas = None
+        while self._canvas:
+            self._canvas.pop().remove()
         self._show_line(())
         self.tool = tool
         if tool in CLICKED:
@@ -89,12 +85,23 @@ class Pointer:
             for modifier in MODIFIERS:
                 self._scene.on_rect_select(modifier=modifier)(self._rectangle)
         if tool in DRAGGED:
-            self._canvas = self._scene.add_mesh_simple(
-                "/edit/canvas", FAR_AWAY * CORNERS, FACES, opacity=0.0, side="double",
-                cast_shadow=False, receive_shadow=False,
+            self._canvas = self._make_canvas()
+
+    def _make_canvas(self) -> list[viser.ImageHandle]:
+        """The inner sides of a cube around everything, which are heard when somebody drags on them."""
+        sides = []
+        for index, (axis, end) in enumerate((axis, end) for axis in range(3) for end in (-1, 1)):
+            place = np.zeros(3)
+            place[axis] = end * FAR_AWAY
+            turned = np.roll(np.eye(3), 2 - axis, axis=1)  # the last column is the side's normal
+            side = self._scene.add_image(
+                f"/edit/canvas/{index}", CLEAR, 2 * FAR_AWAY, 2 * FAR_AWAY, cast_shadow=False,
+                receive_shadow=False, wxyz=viser.transforms.SO3.from_matrix(turned).wxyz, position=place,
             )  # fmt: skip
             for modifier in MODIFIERS:
-                self._canvas.on_drag("left", modifier=modifier)(self._dragged)
+                side.on_drag("left", modifier=modifier)(self._dragged)
+            sides.append(side)
+        return sides
 
     def _clicked(self, event: viser.SceneClickEvent) -> None:
         self._drawn(Gesture(self.tool, (event.screen_pos,), event.modifier, self._window()), True)

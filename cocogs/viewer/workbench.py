@@ -27,7 +27,7 @@ from cocogs.optics.lens import Lens
 from cocogs.render.refocusing import refocus
 from cocogs.viewer.gizmo import Gizmo, Pose, box_outline, sphere_outline
 from cocogs.viewer.highlight import Marks
-from cocogs.viewer.pointer import BOX, BRUSH, COLOR, FLOOD, LOOK, MOVE, OBJECT, SPHERE, Gesture, Pointer
+from cocogs.viewer.pointer import BOX, BRUSH, COLOR, FLOOD, MOVE, OBJECT, SPHERE, Gesture, Pointer
 from cocogs.viewer.space import ViewerSpace
 
 if TYPE_CHECKING:
@@ -72,7 +72,9 @@ class Workbench:
         changed: called after every action, to show the state.
     """
 
-    def __init__(self, subject: Subject, scene: viser.SceneApi, space: ViewerSpace, session: "Session") -> None:
+    def __init__(
+        self, subject: Subject, scene: viser.SceneApi, space: ViewerSpace, session: "Session"
+    ) -> None:
         self.editor, self.settings = Editor(subject), Settings()
         self.changed: Callable[[], None] = lambda: None
         self._session = session
@@ -138,7 +140,7 @@ class Workbench:
     # Tools.
 
     def choose(self, tool: str) -> None:
-        """Take a tool. A box or a sphere is placed around the selection, if there is one."""
+        """Take a tool."""
         self._pointer.choose(tool)
         for gizmo, name in ((self._box, BOX), (self._sphere, SPHERE)):
             if tool == name:
@@ -147,7 +149,11 @@ class Workbench:
                 gizmo.hide()
 
     def _place(self, gizmo: Gizmo) -> None:
+        """Around the selection, else where it was, else in the middle of the picture."""
         editor, settings = self.editor, self.settings
+        if gizmo.was_put and not editor.selected.any():
+            gizmo.put(gizmo.pose)
+            return
         if editor.selected.any():
             middle, size = box_around(editor.subject.gaussians, editor.selected, self._level)
         else:
@@ -301,8 +307,8 @@ def in_px(gesture: Gesture, camera: Camera) -> tuple[float, float]:
 
 
 def same_view(a: Camera, b: Camera) -> bool:
-    same_size = (a.width, a.height) == (b.width, b.height)
-    return same_size and torch.equal(a.cam_from_world, b.cam_from_world) and torch.equal(a.intrinsics, b.intrinsics)
+    same_place = torch.equal(a.cam_from_world, b.cam_from_world)
+    return same_place and (a.width, a.height) == (b.width, b.height) and torch.equal(a.intrinsics, b.intrinsics)
 
 
 def level_axes(subject: Subject) -> Float64[Tensor, "3 3"]:
