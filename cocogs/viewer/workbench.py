@@ -307,8 +307,9 @@ def in_px(gesture: Gesture, camera: Camera) -> tuple[float, float]:
 
 
 def same_view(a: Camera, b: Camera) -> bool:
+    same_size = (a.width, a.height) == (b.width, b.height)
     same_place = torch.equal(a.cam_from_world, b.cam_from_world)
-    return same_place and (a.width, a.height) == (b.width, b.height) and torch.equal(a.intrinsics, b.intrinsics)
+    return same_size and same_place and torch.equal(a.intrinsics, b.intrinsics)
 
 
 def level_axes(subject: Subject) -> Float64[Tensor, "3 3"]:
