@@ -1,6 +1,7 @@
-"""How many pictures a second the viewer shows while one turns around the scene, in a real browser.
+"""How many pictures a second the viewer shows while one turns around the scene, in a real browser; and how soon
+a click on a thing, with the tool Object, shows it selected.
 
-    python scripts/bench_viewer.py runs/mine [--seconds 10]
+    python scripts/bench_viewer.py runs/mine [--seconds 10] [--click 0.4,0.6]
 
 Needs chromium and playwright. The browser has no window and draws on the CPU, on the same cores.
 """
@@ -16,10 +17,12 @@ import torch
 from playwright.sync_api import Page, sync_playwright  # pyright: ignore[reportMissingImports]
 
 from cocogs.viewer.exhibit import open_exhibit
+from cocogs.viewer.pointer import OBJECT
 from cocogs.viewer.server import LOOPBACK, PANEL_WIDTH, Viewer, free_port
 from cocogs.viewer.session import Session
 
 WIDTH, HEIGHT = 640, 426
+CLICKS = 7
 COUNT_PICTURES = """
 window.pictures = 0;
 const original = URL.createObjectURL;
@@ -31,6 +34,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Pictures a second while one turns around the scene.")
     parser.add_argument("scene", type=Path)
     parser.add_argument("--seconds", type=float, default=10.0)
+    parser.add_argument("--click", help="a place in the window, as parts of its sides, where a thing is seen")
     options = parser.parse_args()
     viewer = Viewer(open_exhibit(options.scene), LOOPBACK, free_port(LOOPBACK, None))
     with sync_playwright() as driver, tempfile.TemporaryDirectory() as profile:
@@ -46,6 +50,9 @@ def main() -> None:
         session = next(iter(viewer.sessions.values()))
         page.wait_for_timeout(5000)
         time_still(session)
+        if options.click:
+            x, y = map(float, options.click.split(","))
+            click(page, session, x * WIDTH, y * HEIGHT)
         drag(page, session, options.seconds)
         browser.close()
     viewer.stop()
@@ -61,6 +68,30 @@ def time_still(session: Session) -> None:
         seconds.append(time.perf_counter() - began)
     print(f"{camera.width}x{camera.height}, {torch.get_num_threads()} threads: "
           f"{1000 * sorted(seconds)[5]:.0f} ms a picture at full size")  # fmt: skip
+
+
+def click(page: Page, session: Session, x: float, y: float) -> None:
+    """Seconds from a click on a thing to the picture that has it highlighted, and to the end of the search."""
+    bench = session.edit()
+    bench.do(lambda: bench.choose(OBJECT))
+    shown, found = [], []
+    for _ in range(CLICKS):
+        bench.do(bench.editor.select_none)
+        page.wait_for_timeout(5000)
+        began = time.perf_counter()
+        page.mouse.click(x, y)
+        while session._painter.marks is None:
+            time.sleep(0.001)
+        before = session.drawn
+        while session.drawn is before:
+            time.sleep(0.001)
+        shown.append(time.perf_counter() - began)
+        while bench.is_busy:
+            time.sleep(0.001)
+        found.append(time.perf_counter() - began)
+    count, size = int(bench.editor.selected.sum()), len(bench.editor.selected)
+    print(f"click on {count:,} of {size:,} splats: highlighted after {sorted(shown)[CLICKS // 2]:.2f} s "
+          f"({min(shown):.2f} to {max(shown):.2f}), whole after {sorted(found)[CLICKS // 2]:.2f} s")  # fmt: skip
 
 
 def drag(page: Page, session: Session, seconds: float) -> None:

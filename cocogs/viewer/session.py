@@ -288,7 +288,8 @@ class Session:
             self._landmarks.hide(request.photo)
             self._panel.show_looks(request.looks_through_lens)
             self._fit(request.photo)
-            self._loop.submit(request, request.refinements)
+            is_busy = self._bench is not None and self._bench.is_busy
+            self._loop.submit(request, () if is_busy else request.refinements)
 
     def _fit(self, photo: int | None) -> None:
         """When the window has changed its shape, let the photo's frame fill it again."""
@@ -316,3 +317,5 @@ class Session:
         self._client.scene.set_background_image(picture, jpeg_quality=quality, depth=depth)
         self.drawn = request, effort
         self._panel.tell(describe(request, effort))
+        if self._bench is not None and not effort.is_coarse:
+            self._bench.rest(request.camera)

@@ -1,5 +1,6 @@
 """A visitor's editing: the tools in the picture, what they select, and how it is shown."""
 
+import threading
 import traceback
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -25,6 +26,7 @@ from cocogs.errors import InputError
 from cocogs.mesh.depth import SurfaceView, surface_view
 from cocogs.optics.lens import Lens
 from cocogs.render.refocusing import refocus
+from cocogs.threads import torch_on_one
 from cocogs.viewer.gizmo import Gizmo, Pose, box_outline, sphere_outline
 from cocogs.viewer.highlight import Marks
 from cocogs.viewer.pointer import BOX, BRUSH, COLOR, FLOOD, MOVE, OBJECT, SPHERE, Gesture, Pointer
@@ -87,6 +89,7 @@ class Workbench:
         self._surface: tuple[Shown, Camera, SurfaceView] | None = None
         self._seen: tuple[Shown, Camera, Mask] | None = None
         self._showing = self.editor.shown, self.editor.state
+        self._counting, self._waiting = threading.Lock(), 0
         self._work, aside = ThreadPoolExecutor(1, "cocogs-edit"), ThreadPoolExecutor(1, "cocogs-planes")
         # Floors and walls, which take seconds: they are found once, before the first click.
         self._planes = aside.submit(big_planes, subject.gaussians, subject.cameras)
@@ -107,19 +110,35 @@ class Workbench:
     def needs_depth(self) -> bool:
         return self._pointer.needs_depth
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether something is being done, which needs the processor more than a finer picture."""
+        return self._waiting > 0
+
     def do(self, action: Callable[[], None]) -> None:
         """Let the thread of this workbench change something, and show what has become of it."""
-        with suppress(RuntimeError):  # the visitor has left
+        with self._counting, suppress(RuntimeError):  # the visitor has left
             self._work.submit(self._done, action)
+            self._waiting += 1
+        self._session.refresh()
 
     def _done(self, action: Callable[[], None]) -> None:
         try:
-            action()
+            with torch_on_one():
+                action()
         except InputError as error:
             self._session.notify("Not done", str(error))
         except Exception:  # a bug of ours: report it, and keep the viewer alive
             traceback.print_exc()
+        with self._counting:
+            self._waiting -= 1
         self.show()
+
+    def rest(self, camera: Camera) -> None:
+        """The view has come to rest here: see beforehand what a click needs."""
+        if self.tool == OBJECT:
+            with suppress(RuntimeError):  # the visitor has left
+                self._work.submit(self._surface_of, self._showing[0], working(camera))
 
     def show(self) -> None:
         """Show the scene as it is edited, the selection, and the gizmo on it."""
