@@ -74,7 +74,7 @@ def test_what_does_not_move_stays_bit_for_bit(size: tuple[int, int]) -> None:
     assert int(there.sum()) > 0.9 * int(disc().sum()) * size[0] * size[1] / (WIDTH * HEIGHT)
     assert torch.equal(moved.features[:, there], features[:, there])
     assert torch.equal(moved.source[there], centres(*size)[there]), "0 px"
-    assert not bool(moved.uncovered.any()) and not bool(moved.holes.any())
+    assert not bool(moved.uncovered.any()) and not bool(moved.torn.any())
     if size == (WIDTH, HEIGHT):
         assert torch.equal(there, disc())
 

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool, Float, Int64
-from scipy import ndimage
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -61,15 +60,15 @@ class Correspondences:
         source: position (x, y) in px of the photo; NaN where the object is not.
         depth: of the moved object, z; infinite where it is not.
         depth_before: of the same point before it moved.
+        torn: where parts of the object have come apart, and what was hidden between them would be seen.
         size: (width, height) of the photo.
-        outside: share of the object's surface whose new place is not in the picture.
     """
 
     source: Float[Tensor, "h w 2"]
     depth: Float[Tensor, "h w"]
     depth_before: Float[Tensor, "h w"]
+    torn: Bool[Tensor, "h w"]
     size: tuple[int, int]
-    outside: float
 
     @property
     def there(self) -> Bool[Tensor, "h w"]:
@@ -96,37 +95,53 @@ def follow(
     mask: Bool[Tensor, "H W"],
     camera: Camera,
     motion: Motion,
-    size: tuple[int, int] | None = None,
+    target: Camera | None = None,
 ) -> Correspondences:
     """Lift the masked pixels, move them, and project them.
 
     Args:
         depth: along the optical axis, > 0 and finite in the mask.
-        camera: of the photo, its pose the identity; what comes nearer than `camera.near` is dropped.
-        size: (width, height) of the target; None: the photo's.
+        camera: of the photo, its pose the identity.
+        target: the same camera, cropped or of another size; None: the same. What comes nearer than its `near`
+            or is not in its picture is dropped.
     """
-    width, height = size or (camera.width, camera.height)
-    intrinsics = camera.intrinsics.double()
-    pixels, nearness = _squares(1 / depth.double(), mask)
-    offsets = torch.tensor(CORNERS, dtype=torch.float64)
-    rays = F.pad(pixels[:, None] + offsets, (0, 1), value=1.0) @ intrinsics.inverse().T
-    moved = motion(rays / nearness[..., None])
-    scale = intrinsics.new_tensor([width / camera.width, height / camera.height, 1.0])
-    flat = moved @ (intrinsics * scale[:, None]).T
-    flat[..., :2] -= flat.new_tensor(NUDGE) * flat[..., 2:]
+    target = target or camera
+    width, height = target.width, target.height
+    pixels, corners = _squares(1 / depth.double(), mask, CUT)
     found = torch.full((height, width, 2), torch.nan, dtype=torch.float64)
     after, before = torch.full((2, height, width), torch.inf)
-    corners = torch.cat([offsets / nearness[..., None], 1 / nearness[..., None]], 2)  # (x z, y z, z)
-    for box, shown, owners in _drawn(flat, width, height, camera.near):
+    flat = _projected(pixels, corners, camera, motion, target)
+    local = F.pad(pixels.new_tensor(CORNERS).double().expand(len(pixels), 4, 2), (0, 1), value=1.0)
+    local = local / corners[..., None]  # (x z, y z, z), from the pixel's own corner
+    for box, shown, owners in _drawn(flat, width, height, target.near):
         there = shown.faces >= 0
         owner = owners[shown.faces[there]]
-        three = corners[owner[:, None] // 2, torch.tensor(HALVES)[owner % 2]]
+        three = local[owner[:, None] // 2, torch.tensor(HALVES)[owner % 2]]
         here = (three * shown.weights[there].double()[..., None]).sum(1)
         found[box][there] = pixels[owner // 2] + here[:, :2] / here[:, 2:]
         before[box][there] = here[:, 2].float()
         after[box] = shown.depth
-    outside = 1 - _share_inside(flat.mean(1), width, height, camera.near)
-    return Correspondences(found, after, before, (camera.width, camera.height), outside)
+    torn = torch.zeros(height, width, dtype=torch.bool)
+    whole = _squares(1 / depth.double(), mask, torch.inf)[1]
+    if not torch.equal(whole, corners):
+        stretched = _projected(pixels, whole, camera, motion, target)
+        for box, shown, _ in _drawn(stretched, width, height, target.near):
+            torn[box] = (shown.faces >= 0) & after[box].isinf()
+    return Correspondences(found, after, before, torn, (camera.width, camera.height))
+
+
+def _projected(
+    pixels: Int64[Tensor, "N 2"],
+    corners: Float[Tensor, "N 4"],
+    camera: Camera,
+    motion: Motion,
+    target: Camera,
+) -> Float[Tensor, "N 4 3"]:
+    """Homogeneous positions (x z, y z, z) of the moved squares' corners in the target."""
+    places = pixels[:, None] + pixels.new_tensor(CORNERS)
+    moved = motion(camera.unproject(places.double(), 1 / corners))
+    flat = moved @ target.intrinsics.double().T
+    return flat - F.pad(flat.new_tensor(NUDGE), (0, 1)) * flat[..., 2:]
 
 
 @dataclass(frozen=True)
@@ -138,14 +153,14 @@ class MovedFeatures:
         depth: of the moved object; infinite elsewhere.
         source: where each pixel comes from, px of the map; NaN elsewhere.
         uncovered: shows what lay behind the object.
-        holes: within the moved object's outline, without a source.
+        torn: within the moved object's outline, without a source.
     """
 
     features: Float[Tensor, "C h w"]
     depth: Float[Tensor, "h w"]
     source: Float[Tensor, "h w 2"]
     uncovered: Bool[Tensor, "h w"]
-    holes: Bool[Tensor, "h w"]
+    torn: Bool[Tensor, "h w"]
 
 
 def move_features(
@@ -163,24 +178,11 @@ def move_features(
         depth, mask, camera: see `follow`; of the photo's size.
     """
     height, width = features.shape[1:]
-    ways = follow(depth, mask, camera, motion, (width, height))
+    ways = follow(depth, mask, camera, motion, camera.resized(width, height))
     own = F.interpolate(mask[None, None].float(), (height, width), mode="nearest-exact")[0]
     inner = filled_in(torch.cat([features * own, own.to(features)]))
-    holes = holes_of(ways.there)
-    uncovered = (own[0] > 0) & ~ways.there & ~holes
-    return MovedFeatures(ways.carry(inner), ways.depth, ways.source_in(width, height), uncovered, holes)
-
-
-def holes_of(there: Bool[Tensor, "h w"]) -> Bool[Tensor, "h w"]:
-    """What an outline encloses without covering it."""
-    return torch.from_numpy(ndimage.binary_fill_holes(there.numpy())) & ~there
-
-
-def _share_inside(flat: Float[Tensor, "N 3"], width: int, height: int, near: float) -> float:
-    """Of points, by homogeneous positions."""
-    x, y, z = flat.unbind(-1)
-    inside = (z > near) & (x >= 0) & (x < width * z) & (y >= 0) & (y < height * z)
-    return int(inside.sum()) / max(len(flat), 1)
+    uncovered = (own[0] > 0) & ~ways.there & ~ways.torn
+    return MovedFeatures(ways.carry(inner), ways.depth, ways.source_in(width, height), uncovered, ways.torn)
 
 
 def _drawn(
@@ -212,12 +214,15 @@ def _drawn(
 
 
 def _squares(
-    nearness: Float[Tensor, "H W"], mask: Bool[Tensor, "H W"]
+    nearness: Float[Tensor, "H W"], mask: Bool[Tensor, "H W"], cut: float
 ) -> tuple[Int64[Tensor, "N 2"], Float[Tensor, "N 4"]]:
     """The masked pixels (x, y), and the nearness of the corners of their squares.
 
     Every pixel continues its surface to its corners; those that agree there share the mean. Planes come out
     exactly, because nearness is linear in a picture of them.
+
+    Args:
+        cut: of nearness, by which those differ that do not agree.
     """
     rows, columns = (axis.nonzero()[:, 0] for axis in (mask.any(1), mask.any(0)))
     if len(rows) == 0:
@@ -231,7 +236,7 @@ def _squares(
         F.pad(value + (x - 0.5) * across + (y - 0.5) * down, (x, 1 - x, y, 1 - y), value=torch.nan)
         for x, y in CORNERS
     ]
-    agreed = _agreed(torch.stack(at_corners, -1))
+    agreed = _agreed(torch.stack(at_corners, -1), cut)
     own = [agreed[y : y + height, x : x + width, number] for number, (x, y) in enumerate(CORNERS)]
     corners = torch.stack([corner[inner] for corner in own], 1)
     first = torch.tensor([box[1].start, box[0].start])
@@ -249,10 +254,10 @@ def _slope(value: Float[Tensor, "H W"]) -> Float[Tensor, "H W"]:
     return torch.where(before * after > 0, smaller, 0)
 
 
-def _agreed(values: Float[Tensor, "*P 4"]) -> Float[Tensor, "*P 4"]:
-    """Each value, or the mean of those that it belongs to: neighbours in order differ by less than `CUT`."""
+def _agreed(values: Float[Tensor, "*P 4"], cut: float) -> Float[Tensor, "*P 4"]:
+    """Each value, or the mean of those that it belongs to: neighbours in order differ by less than `cut`."""
     ordered, order = values.sort(-1)  # NaN comes last
-    apart = ordered[..., 1:] - ordered[..., :-1] > CUT * ordered[..., 1:]
+    apart = ordered[..., 1:] - ordered[..., :-1] > cut * ordered[..., 1:]
     group = torch.zeros_like(order).scatter(-1, order, F.pad(apart.cumsum(-1), (1, 0)))
     counts = (~values.isnan()).to(values)
     values = values.nan_to_num()

@@ -1,0 +1,187 @@
+"""An object as a layer of its own: cut out of its photo, moved, with the blur of its new depth."""
+
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+from torch.nn import functional as F
+
+from cocogs.camera import Camera
+from cocogs.errors import InputError
+from cocogs.io.pixels import resize_area
+from cocogs.optics.layers import blur_layers, filled_in
+from cocogs.optics.lens import PhotoLens
+from cocogs.photo.apart import RIM, Surfaces, box_around, matte_of, split
+from cocogs.photo.depth_fit import without_holes
+from cocogs.photo.lift import Motion, follow
+from cocogs.photo.refocus import Deblur, DepthPhoto
+
+NEAREST = 1e-3  # of the nearest depth; what comes nearer to the camera is dropped
+
+
+@dataclass(frozen=True)
+class Layer:
+    """An object apart from its photo, in a picture of its own.
+
+    Args:
+        light: linear, times the matte.
+        matte: how much of each pixel it covers.
+        depth: its own, continued around it.
+        blur: signed diameters of the blur that is in it, px, continued around it.
+        marks: where blur was taken away, where that was refused, and where its light is invented.
+        corner: row and column of the first pixel in the photo; outside the photo if negative.
+    """
+
+    light: Float[Tensor, "3 H W"]
+    matte: Float[Tensor, "H W"]
+    depth: Float[Tensor, "H W"]
+    blur: Float[Tensor, "H W"]
+    marks: Bool[Tensor, "3 H W"]
+    corner: tuple[int, int]
+
+    def within(self, height: int, width: int) -> "Layer":
+        """The part of it that a photo of this size shows."""
+        top, left = (max(0, -start) for start in self.corner)
+        bottom, right = (size - start for size, start in zip((height, width), self.corner, strict=True))
+        box = (..., slice(top, bottom), slice(left, right))
+        parts = (part[box] for part in (self.light, self.matte, self.depth, self.blur, self.marks))
+        return Layer(*parts, (self.corner[0] + top, self.corner[1] + left))
+
+
+def camera_of(photo: DepthPhoto) -> Camera:
+    """A pinhole with the photo's focal length at the origin, whose axis meets the middle of the photo."""
+    height, width = photo.depth.shape
+    f = photo.focal_px
+    intrinsics = torch.tensor([[f, 0, width / 2], [0, f, height / 2], [0, 0, 1]], dtype=torch.float64)
+    near = NEAREST * float(photo.depth.min())
+    return Camera(intrinsics, torch.eye(4, dtype=torch.float64), width, height, near)
+
+
+def points_of(photo: DepthPhoto, mask: Bool[Tensor, "H W"]) -> Float[Tensor, "N 3"]:
+    """What the masked pixels show, in the camera's axes."""
+    y, x = mask.nonzero().double().unbind(1)
+    return camera_of(photo).unproject(torch.stack([x, y], 1) + 0.5, photo.depth[mask].double())
+
+
+def blur_of(photo: DepthPhoto) -> Float[Tensor, "H W"]:
+    """Signed diameters, px."""
+    return torch.zeros_like(photo.depth) if photo.taken is None else photo.taken.coc(photo.depth)
+
+
+def cut_out(
+    photo: DepthPhoto, mask: Bool[Tensor, "H W"], surfaces: Surfaces, motion: Motion, deblur: Deblur | None
+) -> Layer:
+    """The object, without the blur that it must lose for its new place.
+
+    Args:
+        photo: with the depth of `surfaces`.
+        deblur: takes blur away where there is too much; None: it stays.
+    """
+    blur = blur_of(photo)
+    light, left, deblurred, refused = photo.light, blur, *torch.zeros(2, *blur.shape, dtype=torch.bool)
+    if photo.taken is not None:
+        after = motion(points_of(photo, mask))[:, 2].to(blur).clamp_min(camera_of(photo).near)
+        wanted = blur.clone()  # in the photo, so that the blur is right where it is shown larger or smaller
+        wanted[mask] = photo.taken.coc(after) * after / (motion.scale * photo.depth[mask])
+        light, left, deblurred, refused = photo.without_surplus(wanted, deblur)
+    matte = torch.where(surfaces.support, matte_of(mask, left), 0)
+    marks = torch.stack([deblurred & mask, refused & mask, torch.zeros_like(mask)])
+    left = _continued(left, mask)
+    return Layer(split(light, matte)[0] * matte, matte, surfaces.object, left, marks, (0, 0))
+
+
+def moved(layer: Layer, photo: DepthPhoto, motion: Motion) -> tuple[Layer, float]:
+    """The layer at its new place, as large as its blur there needs; the share of it that the photo loses.
+
+    Where it is shown smaller, it is averaged to about its new size before, so that its detail does not alias.
+
+    Raises:
+        InputError: nothing of it is in the picture, or its blur is wider than that.
+    """
+    camera, support = camera_of(photo), layer.matte > 0
+    points = points_of(replace(photo, depth=layer.depth), support)
+    after = motion(points)
+    ahead = after[:, 2] > camera.near
+    places = (after @ camera.intrinsics.T)[ahead]
+    places = places[:, :2] / places[:, 2:]
+    inside = camera.shows(places)
+    if not bool(inside.any()):
+        raise InputError("Nothing of the object would be in the picture: give a smaller `move`.")
+    target = _target(camera, places, _widest(photo, after[ahead, 2]))
+    smaller = motion.scale * float((points[ahead, 2] / after[ahead, 2]).median())
+    source, small, own = _averaged(layer, camera, support, min(1.0, smaller))
+    ways = follow(small.depth, own, source, motion, target)
+    values = ways.carry(torch.cat([small.light, small.matte[None], small.blur[None], small.marks]))
+    if bool(ways.torn.any()):
+        there = ways.there.to(values)
+        values = torch.where(ways.torn, filled_in(torch.cat([values * there, there[None]])), values)
+    light, (matte, blur, *marks) = values[:3].clamp_min(0), values[3:]
+    blur = blur * motion.scale * ways.depth_before / ways.depth
+    corner = round(camera.cy - target.cy), round(camera.cx - target.cx)
+    marks = torch.stack([*(mark > 0.5 for mark in marks[:2]), ways.torn])
+    depth, blur = (_continued(each, ways.there) for each in (ways.depth, blur))
+    return Layer(light, matte.clamp(0, 1), depth, blur, marks, corner), 1 - int(inside.sum()) / len(points)
+
+
+def refocused(layer: Layer, taken: PhotoLens) -> Layer:
+    """The layer with the blur that its depth has through the photo's lens, as far as blur must be added."""
+    wanted = taken.coc(layer.depth)
+    more = wanted.sign() * (wanted.square() - layer.blur.square()).clamp_min(0).sqrt()
+    light, matte = (blur_layers(each, more) for each in (layer.light, layer.matte.expand(3, -1, -1)))
+    return replace(layer, light=light, matte=matte[0].clamp(0, 1))
+
+
+def _widest(photo: DepthPhoto, depth: Float[Tensor, " N"]) -> float:
+    """px of blur at these depths.
+
+    Raises:
+        InputError: it is wider than the photo.
+    """
+    widest = 0.0 if photo.taken is None else float(photo.taken.coc(depth).abs().max())
+    if widest > max(photo.depth.shape):
+        raise InputError(
+            f"So near to the camera the object would be blurred by {widest:.0f} px, more than the picture's "
+            "size: give a smaller `move`."
+        )
+    return widest
+
+
+def _target(camera: Camera, places: Float[Tensor, "N 2"], widest: float) -> Camera:
+    """The view of the object's new places in the picture, and of what blurs into it."""
+    margin = math.ceil(widest / 2) + RIM
+    size = places.new_tensor([camera.width, camera.height])
+    first = places.amin(0).maximum(-places.new_tensor(margin)).floor().long() - margin
+    last = places.amax(0).minimum(size + margin).ceil().long() + margin
+    width, height = (last - first).tolist()
+    return camera.cropped(*first.tolist(), width, height)
+
+
+def _averaged(
+    layer: Layer, camera: Camera, support: Bool[Tensor, "H W"], scale: float
+) -> tuple[Camera, Layer, Bool[Tensor, "h w"]]:
+    """The part of the photo that the layer is in, shrunk, as the camera sees it; and where the layer is."""
+    rows, columns = box_around(support, 1)
+    part = camera.cropped(columns.start, rows.start, columns.stop - columns.start, rows.stop - rows.start)
+    small = part.resized_by(scale)
+    size = (small.height, small.width)
+
+    def area(values: Tensor) -> Tensor:
+        if size == (part.height, part.width):
+            return values[..., rows, columns].float()
+        array = np.ascontiguousarray(values[..., rows, columns].float().movedim(0, -1).numpy())
+        return torch.from_numpy(resize_area(array, size[1], size[0])).movedim(-1, 0)
+
+    def single(values: Tensor) -> Tensor:
+        return F.interpolate(values[None, None, rows, columns].float(), size, mode="nearest-exact")[0, 0]
+
+    matte, marks = area(layer.matte[None])[0], area(layer.marks)
+    shrunk = Layer(area(layer.light), matte, single(layer.depth), single(layer.blur), marks > 0.5, (0, 0))
+    return small, shrunk, single(support) > 0
+
+
+def _continued(values: Float[Tensor, "H W"], known: Bool[Tensor, "H W"]) -> Float[Tensor, "H W"]:
+    """The nearest known values."""
+    return torch.from_numpy(without_holes(torch.where(known, values, torch.nan).numpy()))
