@@ -17,12 +17,11 @@ from pathlib import Path
 import numpy as np
 import torch
 from room_caster import Eye, Light, Solid, Surface, cast
-from scipy import ndimage
 from torch import Tensor
 
 from cocogs.io.pictures import write_png
 from cocogs.optics.lens import PhotoLens
-from cocogs.photo.apart import inpaint
+from cocogs.photo.apart import grown, inpaint
 from cocogs.photo.edit import edit, middle_of
 from cocogs.photo.layer import camera_of
 from cocogs.photo.lift import Motion, follow
@@ -48,12 +47,12 @@ class Case:
 
 
 CASES = (
-    Case("ball, away, out of focus", "ball", (-0.25, 0.1, 1.5), (0.4, 0, 0.9), 1.35, 0.035),
-    Case("ball, nearer, out of focus", "ball", (0.25, 0.1, 2.2), (-0.35, 0, -0.8), 2.05, 0.03),
-    Case("box, away, out of focus", "box", (-0.25, 0.1, 1.5), (0.4, 0, 0.8), 1.4, 0.035),
+    Case("ball, away, out of focus", "ball", (-0.25, 0.1, 1.5), (0.6, 0, 0.9), 1.35, 0.035),
+    Case("ball, nearer, out of focus", "ball", (0.4, 0.1, 2.2), (-0.7, 0, -0.8), 2.05, 0.03),
+    Case("box, away, out of focus", "box", (-0.25, 0.1, 1.5), (0.6, 0, 0.8), 1.4, 0.035),
     Case("ball, behind a post", "ball", (0.3, 0.1, 1.5), (-0.35, 0, 0.9), 1.35, 0.035, post=True),
-    Case("ball, into focus", "ball", (-0.25, 0.1, 1.5), (0.4, 0, 0.7), 2.2, 0.03),
-    Case("ball, sharp photo", "ball", (-0.25, 0.1, 1.5), (0.4, 0, 0.7), 2.0, 0.0),
+    Case("ball, into focus", "ball", (-0.25, 0.1, 1.5), (0.6, 0, 0.7), 2.2, 0.03),
+    Case("ball, sharp photo", "ball", (-0.25, 0.1, 1.5), (0.6, 0, 0.7), 2.0, 0.0),
 )
 
 
@@ -71,7 +70,8 @@ def solids(case: Case, move: bool, there: bool = True) -> list[Solid]:
     skin = Surface("checks", colors((0.7, 0.25, 0.1), (0.75, 0.7, 0.6)), (0.06, 0.06), 0.2)
     scene = [wall((-3, 0, -0.5), (3, 4, -0.35), floor), wall((-3, 3.2, -0.5), (3, 3.4, 3), back)]
     if case.post:
-        scene.append(wall((-0.1, 1.7, -0.5), (0.02, 1.8, 2), Surface("plain", colors(*[(0.1, 0.3, 0.2)] * 2))))
+        paint = Surface("plain", colors((0.1, 0.3, 0.2), (0.1, 0.3, 0.2)))
+        scene.append(wall((-0.1, 1.7, -0.5), (0.02, 1.8, 2), paint))
     if there:
         x, y, z = np.add(case.start, case.move) if move else case.start
         half = np.full(3, 0.22) if case.shape == "ball" else np.array([0.2, 0.15, 0.2])
@@ -108,20 +108,15 @@ def measure(case: Case, out: Path | None) -> list[str]:
         for move, there in ((False, True), (True, True), (False, False))
     ]
     mask, target = (depth < depths[2] - 1e-3 for depth in depths[:2])
-    taken = PhotoLens(torch.tensor(case.focus), torch.tensor(case.aperture * FOCAL)) if case.aperture else None
-    photo = DepthPhoto(before, depths[0], FOCAL, taken)
+    taken = PhotoLens(torch.tensor(case.focus), torch.tensor(case.aperture * FOCAL))
+    photo = DepthPhoto(before, depths[0], FOCAL, taken if case.aperture else None)
     motion = Motion(torch.eye(3).double(), 1.0, torch.tensor(case.move).double(), middle_of(photo, mask))
     edited = edit(photo, mask, motion, deblur=by_network())
     unlensed = edit(replace(photo, taken=None), mask, motion)
     ways = {"edited": edited.light, "same blur": unlensed.light, "cut and paste": pasted(photo, mask, motion)}
     reach = 3 + max(abs(c) for c in edited.coc or (0.0,)) / 2
-
-    def grown(part: Tensor) -> Tensor:
-        return torch.from_numpy(ndimage.distance_transform_edt(~part.numpy()) <= reach)
-
-    around = grown(target) & ~target
-    where_it_was = grown(mask) & ~grown(target)
-    places = (target, around, where_it_was, ~(grown(target) | grown(mask)))
+    new, old = grown(target, reach), grown(mask, reach)
+    places = (target, new & ~target & ~old, old & ~new, ~(new | old))
     lines = [
         f"| {case.name} | {name} | " + " | ".join(f"{psnr(light, truth, at):.1f}" for at in places) + " |"
         for name, light in ways.items()

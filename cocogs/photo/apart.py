@@ -57,25 +57,26 @@ def find_surfaces(
         reach: px beyond the mask that its blur reaches.
     """
     nearness, own = 1 / depth.double().numpy(), mask.numpy()
-    around = _grown(own, reach + RIM + 1)
-    inside = _grown(own, -RIM)
+    around = grown(mask, reach + RIM + 1).numpy()
+    inside = ~grown(~mask, RIM).numpy()
     inside = (inside if inside.any() else own) & (nearness > 0)
     inside = inside if inside.any() else own
     guess = fill_smoothly(nearness, inside, around & ~inside)
     trusted = own & (np.abs(nearness - guess) <= ANOTHER_THING * guess)
     object_ = fill_smoothly(nearness, trusted, around & ~trusted)
     nearer = around & ~own & (nearness > (1 + NEARER) * object_)
-    support = _grown(own, reach + RIM) & ~nearer
+    support = grown(mask, reach + RIM).numpy() & ~nearer
     known = ~support & ~nearer
     behind = fill_smoothly(nearness, known, support) if known.any() else nearness
     found = (torch.from_numpy(1 / each).to(depth) for each in (object_, behind))
     return Surfaces(torch.from_numpy(support), *found, torch.from_numpy(nearer))
 
 
-def _grown(mask: Bool[np.ndarray, "H W"], reach: int) -> Bool[np.ndarray, "H W"]:
-    """The pixels at most so many px from the mask; if negative, those farther than that inside it."""
-    distance = np.asarray(ndimage.distance_transform_edt(~mask if reach > 0 else mask))
-    return distance <= reach if reach > 0 else distance > -reach
+def grown(mask: Bool[Tensor, "H W"], reach: float) -> Bool[Tensor, "H W"]:
+    """The pixels at most so many px from the mask."""
+    if not bool(mask.any()):
+        return mask
+    return torch.from_numpy(np.asarray(ndimage.distance_transform_edt(~mask.numpy())) <= reach)
 
 
 def matte_of(mask: Bool[Tensor, "H W"], coc: Float[Tensor, "H W"]) -> Float[Tensor, "H W"]:
@@ -104,21 +105,15 @@ def box_around(where: Bool[Tensor, "H W"], margin: int) -> tuple[slice, slice]:
 
 
 def split(
-    light: Float[Tensor, "3 H W"],
-    matte: Float[Tensor, "H W"],
-    behind: Float[Tensor, "3 H W"] | None = None,
+    light: Float[Tensor, "3 H W"], matte: Float[Tensor, "H W"]
 ) -> tuple[Float[Tensor, "3 H W"], Float[Tensor, "3 H W"]]:
     """Light of a thing and of what is behind it, so that their mixture by the matte is the photo's.
 
     Guesses of both, from where they are seen alone, are corrected by the least change that makes it so.
-
-    Args:
-        behind: a guess of it; None: from the neighbourhood.
     """
     alone, without = (matte >= 1 - SURE).to(light)[None], (matte <= SURE).to(light)[None]
     thing = filled_in(torch.cat([light * alone, alone])) if bool(alone.any()) else light
-    if behind is None:
-        behind = filled_in(torch.cat([light * without, without])) if bool(without.any()) else light
+    behind = filled_in(torch.cat([light * without, without])) if bool(without.any()) else light
     missing = (light - matte * thing - (1 - matte) * behind) / (matte.square() + (1 - matte).square())
     return (thing + matte * missing).clamp_min(0), (behind + (1 - matte) * missing).clamp_min(0)
 

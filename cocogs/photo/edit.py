@@ -13,12 +13,12 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from cocogs.errors import InputError
-from cocogs.photo.apart import NEARER, SURE, Surfaces, find_surfaces, inpaint, matte_of, split
-from cocogs.photo.layer import Layer, blur_of, cut_out, moved, points_of, refocused
+from cocogs.photo.apart import NEARER, SURE, Surfaces, find_surfaces, grown, inpaint, matte_of, split
+from cocogs.photo.layer import INVENTED, Layer, blur_of, cut_out, moved, points_of, refocused
 from cocogs.photo.lift import Motion
 from cocogs.photo.refocus import Deblur, DepthPhoto
 
-INVENTED = 0.1  # of a pixel: so much invented light counts
+BESIDE = 2  # px beside an object that are filled anew, too: some of it is always left there
 RARE = 50  # of so many points, one on each side does not count for the size of an object
 
 
@@ -82,12 +82,12 @@ def edit(
     """
     surfaces = find_surfaces(photo.depth, mask, math.ceil(float(blur_of(photo)[mask].abs().max()) / 2))
     photo = replace(photo, depth=torch.where(mask, surfaces.object, surfaces.behind))
-    scene, missing = photo, torch.zeros_like(photo.depth)
+    scene, missing = photo, torch.zeros_like(mask)
     if not duplicate:
         scene, missing = without(photo, mask, surfaces)
     if motion is None:
         nowhere = torch.zeros_like(mask)
-        return Edited(scene.light, scene.depth, missing > INVENTED, nowhere, nowhere)
+        return Edited(scene.light, scene.depth, missing, nowhere, nowhere)
     layer = cut_out(photo, mask, surfaces, motion, deblur)
     layer, outside = moved(layer, photo, motion)
     if photo.taken is not None:
@@ -101,20 +101,19 @@ def edit(
 
 def without(
     photo: DepthPhoto, mask: Bool[Tensor, "H W"], surfaces: Surfaces
-) -> tuple[DepthPhoto, Float[Tensor, "H W"]]:
-    """The photo without its object, and how much of each pixel is invented."""
+) -> tuple[DepthPhoto, Bool[Tensor, "H W"]]:
+    """The photo without its object, and where it is invented."""
     matte = torch.where(surfaces.support, matte_of(mask, blur_of(photo)), 0)
-    covered = matte > SURE
-    guess = torch.where(covered, inpaint(photo.light, covered | surfaces.nearer), photo.light)
-    light = torch.where(covered, split(photo.light, matte, guess)[1], photo.light)
-    return replace(photo, light=light, depth=surfaces.behind), torch.where(covered, matte, 0)
+    covered = grown(matte > SURE, BESIDE) & ~surfaces.nearer
+    light = torch.where(covered, inpaint(photo.light, covered | surfaces.nearer), photo.light)
+    return replace(photo, light=light, depth=surfaces.behind), covered
 
 
-def _composed(layer: Layer, scene: DepthPhoto, missing: Float[Tensor, "H W"]) -> Edited:
+def _composed(layer: Layer, scene: DepthPhoto, missing: Bool[Tensor, "H W"]) -> Edited:
     """The layer in the scene, behind what is nearer.
 
     Args:
-        missing: how much of each pixel of the scene is invented.
+        missing: where the scene is invented.
     """
     box = tuple(slice(at, at + size) for at, size in zip(layer.corner, layer.matte.shape, strict=True))
     part = replace(scene, light=scene.light[(slice(None), *box)], depth=scene.depth[box])
@@ -125,10 +124,9 @@ def _composed(layer: Layer, scene: DepthPhoto, missing: Float[Tensor, "H W"]) ->
     light[(slice(None), *box)] += open_ * (layer.light - layer.matte * behind)
     seen = open_ * layer.matte
     depth[box] = torch.where(seen > 0.5, layer.depth, part.depth)
-    missing[box] *= 1 - seen
+    missing[box] &= seen < 1 - INVENTED
     marks = torch.zeros(3, *missing.shape, dtype=torch.bool)
     marks[(slice(None), *box)] = layer.marks & (seen > INVENTED)
     deblurred, refused, invented = marks
-    invented = invented | (missing > INVENTED)
     hidden = 1 - float(seen.sum() / layer.matte.sum().clamp_min(1e-9))
-    return Edited(light.clamp_min(0), depth, invented, deblurred, refused, hidden=hidden)
+    return Edited(light.clamp_min(0), depth, invented | missing, deblurred, refused, hidden=hidden)

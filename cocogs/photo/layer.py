@@ -3,7 +3,6 @@
 import math
 from dataclasses import dataclass, replace
 
-import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
@@ -11,14 +10,15 @@ from torch.nn import functional as F
 
 from cocogs.camera import Camera
 from cocogs.errors import InputError
-from cocogs.io.pixels import resize_area
 from cocogs.optics.layers import blur_layers, filled_in
 from cocogs.optics.lens import PhotoLens
-from cocogs.photo.apart import RIM, Surfaces, box_around, matte_of, split
+from cocogs.photo.apart import RIM, Surfaces, matte_of, split
 from cocogs.photo.depth_fit import without_holes
-from cocogs.photo.lift import Motion, follow
+from cocogs.photo.lift import Correspondences, Motion, follow
 from cocogs.photo.refocus import Deblur, DepthPhoto
 
+FINEST = 8  # points per px and side, at most, where an object is shown smaller
+INVENTED = 0.1  # of a pixel: so much invented light counts
 NEAREST = 1e-3  # of the nearest depth; what comes nearer to the camera is dropped
 
 
@@ -96,8 +96,6 @@ def cut_out(
 def moved(layer: Layer, photo: DepthPhoto, motion: Motion) -> tuple[Layer, float]:
     """The layer at its new place, as large as its blur there needs; the share of it that the photo loses.
 
-    Where it is shown smaller, it is averaged to about its new size before, so that its detail does not alias.
-
     Raises:
         InputError: nothing of it is in the picture, or its blur is wider than that.
     """
@@ -111,19 +109,31 @@ def moved(layer: Layer, photo: DepthPhoto, motion: Motion) -> tuple[Layer, float
     if not bool(inside.any()):
         raise InputError("Nothing of the object would be in the picture: give a smaller `move`.")
     target = _target(camera, places, _widest(photo, after[ahead, 2]))
-    smaller = motion.scale * float((points[ahead, 2] / after[ahead, 2]).median())
-    source, small, own = _averaged(layer, camera, support, min(1.0, smaller))
-    ways = follow(small.depth, own, source, motion, target)
-    values = ways.carry(torch.cat([small.light, small.matte[None], small.blur[None], small.marks]))
-    if bool(ways.torn.any()):
-        there = ways.there.to(values)
-        values = torch.where(ways.torn, filled_in(torch.cat([values * there, there[None]])), values)
-    light, (matte, blur, *marks) = values[:3].clamp_min(0), values[3:]
-    blur = blur * motion.scale * ways.depth_before / ways.depth
+    larger = motion.scale * float((points[ahead, 2] / after[ahead, 2]).median())
+    finer = min(max(1, math.ceil(1 / larger - 0.25)), FINEST)
+    fine = target.resized(finer * target.width, finer * target.height)
+    drawn = _averaged(layer, follow(layer.depth, support, camera, motion, fine), finer)
     corner = round(camera.cy - target.cy), round(camera.cx - target.cx)
-    marks = torch.stack([*(mark > 0.5 for mark in marks[:2]), ways.torn])
-    depth, blur = (_continued(each, ways.there) for each in (ways.depth, blur))
-    return Layer(light, matte.clamp(0, 1), depth, blur, marks, corner), 1 - int(inside.sum()) / len(points)
+    drawn = replace(drawn, blur=drawn.blur * motion.scale, corner=corner)
+    return drawn, 1 - int(inside.sum()) / len(points)
+
+
+def _averaged(layer: Layer, ways: Correspondences, finer: int) -> Layer:
+    """The layer as it is drawn finer, averaged, so that detail that is shown smaller does not alias."""
+    there = ways.there.to(layer.light)
+    whole = ways.carry(torch.cat([layer.light, layer.matte[None]]))
+    if bool(ways.torn.any()):
+        whole = torch.where(ways.torn, filled_in(torch.cat([whole * there, there[None]])), whole)
+    larger = torch.where(ways.there, ways.depth_before / ways.depth, 0)
+    blur, *marks = ways.carry(torch.cat([layer.blur[None], layer.marks[:2]]))
+    parts = torch.stack([blur * larger, 1 / ways.depth, *marks, ways.torn, there])
+    *light, matte, blur, nearness, deblurred, refused, torn, share = F.avg_pool2d(
+        torch.cat([whole, parts])[None], finer
+    )[0]
+    known = share > 0
+    depth, blur = (_continued(each, known) for each in (share / nearness, blur / share))
+    marks = torch.stack([2 * deblurred > share, 2 * refused > share, torn > INVENTED])
+    return Layer(torch.stack(light).clamp_min(0), matte.clamp(0, 1), depth, blur, marks, layer.corner)
 
 
 def refocused(layer: Layer, taken: PhotoLens) -> Layer:
@@ -157,29 +167,6 @@ def _target(camera: Camera, places: Float[Tensor, "N 2"], widest: float) -> Came
     last = places.amax(0).minimum(size + margin).ceil().long() + margin
     width, height = (last - first).tolist()
     return camera.cropped(*first.tolist(), width, height)
-
-
-def _averaged(
-    layer: Layer, camera: Camera, support: Bool[Tensor, "H W"], scale: float
-) -> tuple[Camera, Layer, Bool[Tensor, "h w"]]:
-    """The part of the photo that the layer is in, shrunk, as the camera sees it; and where the layer is."""
-    rows, columns = box_around(support, 1)
-    part = camera.cropped(columns.start, rows.start, columns.stop - columns.start, rows.stop - rows.start)
-    small = part.resized_by(scale)
-    size = (small.height, small.width)
-
-    def area(values: Tensor) -> Tensor:
-        if size == (part.height, part.width):
-            return values[..., rows, columns].float()
-        array = np.ascontiguousarray(values[..., rows, columns].float().movedim(0, -1).numpy())
-        return torch.from_numpy(resize_area(array, size[1], size[0])).movedim(-1, 0)
-
-    def single(values: Tensor) -> Tensor:
-        return F.interpolate(values[None, None, rows, columns].float(), size, mode="nearest-exact")[0, 0]
-
-    matte, marks = area(layer.matte[None])[0], area(layer.marks)
-    shrunk = Layer(area(layer.light), matte, single(layer.depth), single(layer.blur), marks > 0.5, (0, 0))
-    return small, shrunk, single(support) > 0
 
 
 def _continued(values: Float[Tensor, "H W"], known: Bool[Tensor, "H W"]) -> Float[Tensor, "H W"]:
