@@ -42,7 +42,7 @@ def disc(radius: float = 25) -> Tensor:
 
 
 def errors(ways: Correspondences, view: Camera, moved: Motion, depth: Tensor) -> Tensor:
-    """px between where the target's pixels are and where their sources, on the true surface, are projected."""
+    """px between the target's pixels and where their sources, on the true surface, are projected."""
     there = ways.there
     source = ways.source[there]
     z = depth[there]
@@ -90,7 +90,7 @@ def test_what_does_not_move_stays_bit_for_bit(size: tuple[int, int]) -> None:
     ],
 )
 @pytest.mark.parametrize("surface", [plane_depth, ball_depth])
-def test_correspondences_of_a_plane_and_a_ball_are_true(surface, moved: Motion) -> None:  # noqa: ANN001
+def test_correspondences_of_a_plane_and_a_ball_are_true(surface, moved: Motion) -> None:
     view = camera()
     depth = surface(centres(), view)
     mask = disc() & ~depth.isnan()

@@ -28,7 +28,7 @@ class Edited:
 
     Args:
         light: linear.
-        depth: of what is shown, z.
+        depth_before, depth: z of the photo and of what is shown; the object's edge is the mask's.
         invented: shows what nobody saw: behind the object, or parts of it without a source.
         deblurred: where a network took blur away from the object.
         refused: where the object keeps more blur than its new depth gives it.
@@ -39,6 +39,7 @@ class Edited:
     """
 
     light: Float[Tensor, "3 H W"]
+    depth_before: Float[Tensor, "H W"]
     depth: Float[Tensor, "H W"]
     invented: Bool[Tensor, "H W"]
     deblurred: Bool[Tensor, "H W"]
@@ -87,16 +88,16 @@ def edit(
         scene, missing = without(photo, mask, surfaces)
     if motion is None:
         nowhere = torch.zeros_like(mask)
-        return Edited(scene.light, scene.depth, missing, nowhere, nowhere)
+        return Edited(scene.light, photo.depth, scene.depth, missing, nowhere, nowhere)
     layer = cut_out(photo, mask, surfaces, motion, deblur)
     layer, outside = moved(layer, photo, motion)
     if photo.taken is not None:
         layer = refocused(layer, photo.taken)
     edited = _composed(layer.within(*mask.shape), scene, missing)
-    shown = layer.matte > 0.5
-    depths = photo.depth[mask].median(), layer.depth[shown].median()
-    coc = None if photo.taken is None else tuple(map(float, map(photo.taken.coc, depths)))
-    return replace(edited, distance=tuple(map(float, depths)), coc=coc, outside=outside)
+    most = layer.matte >= layer.matte.max() / 2
+    z = torch.stack([photo.depth[mask].median(), layer.depth[most].median()])
+    coc = None if photo.taken is None else tuple(photo.taken.coc(z).tolist())
+    return replace(edited, depth_before=photo.depth, distance=tuple(z.tolist()), coc=coc, outside=outside)
 
 
 def without(
@@ -127,6 +128,7 @@ def _composed(layer: Layer, scene: DepthPhoto, missing: Bool[Tensor, "H W"]) -> 
     missing[box] &= seen < 1 - INVENTED
     marks = torch.zeros(3, *missing.shape, dtype=torch.bool)
     marks[(slice(None), *box)] = layer.marks & (seen > INVENTED)
-    deblurred, refused, invented = marks
+    deblurred, refused, torn = marks
     hidden = 1 - float(seen.sum() / layer.matte.sum().clamp_min(1e-9))
-    return Edited(light.clamp_min(0), depth, invented | missing, deblurred, refused, hidden=hidden)
+    light = light.clamp_min(0)
+    return Edited(light, scene.depth, depth, torn | missing, deblurred, refused, hidden=hidden)
