@@ -3,8 +3,8 @@
     python scripts/measure_photo_edit.py [--out DIR]
 
 A ball or a box stands in a room and is seen through a thin lens; for the truth it is moved, and the photo is
-cast again. No shadows: they would stay behind. PSNR (sRGB) inside the moved object, around it as far as blur
-reaches, where it was, and elsewhere: of the edited photo, of the same without the lens (the object moves by
+cast again. No shadows: they would stay behind. PSNR (sRGB) inside the moved object as far as the photo shows
+that side of it, around it as far as blur reaches, where it was, and elsewhere: of the edited photo, of the same without the lens (the object moves by
 its depth and keeps the blur that it had), and of cut and paste (the masked pixels, scaled and pasted, and
 the place inpainted). --out writes the pictures.
 """
@@ -88,10 +88,10 @@ def photo_of(case: Case, scene: list[Solid], aperture: float, samples: int) -> t
     return torch.from_numpy(seen).permute(2, 0, 1).clamp(0, 1).contiguous(), torch.from_numpy(depth)
 
 
-def pasted(photo: DepthPhoto, mask: Tensor, motion: Motion) -> Tensor:
-    """Cut and paste."""
+def pasted(photo: DepthPhoto, mask: Tensor, motion: Motion) -> tuple[Tensor, Tensor]:
+    """Cut and paste; and where the object is then."""
     ways = follow(photo.depth, mask, camera_of(photo), motion)
-    return torch.where(ways.there, ways.carry(photo.light), inpaint(photo.light, mask))
+    return torch.where(ways.there, ways.carry(photo.light), inpaint(photo.light, mask)), ways.there
 
 
 def psnr(shown: Tensor, truth: Tensor, where: Tensor) -> float:
@@ -113,10 +113,11 @@ def measure(case: Case, out: Path | None) -> list[str]:
     motion = Motion(torch.eye(3).double(), 1.0, torch.tensor(case.move).double(), middle_of(photo, mask))
     edited = edit(photo, mask, motion, deblur=by_network())
     unlensed = edit(replace(photo, taken=None), mask, motion)
-    ways = {"edited": edited.light, "same blur": unlensed.light, "cut and paste": pasted(photo, mask, motion)}
+    paste, there = pasted(photo, mask, motion)
+    ways = {"edited": edited.light, "same blur": unlensed.light, "cut and paste": paste}
     reach = 3 + max(abs(c) for c in edited.coc or (0.0,)) / 2
     new, old = grown(target, reach), grown(mask, reach)
-    places = (target, new & ~target & ~old, old & ~new, ~(new | old))
+    places = (target & there, new & ~target & ~old, old & ~new, ~(new | old))
     lines = [
         f"| {case.name} | {name} | " + " | ".join(f"{psnr(light, truth, at):.1f}" for at in places) + " |"
         for name, light in ways.items()
@@ -126,16 +127,16 @@ def measure(case: Case, out: Path | None) -> list[str]:
         write_png(to_srgb(torch.cat(rows, 1)), out / f"{case.name.replace(', ', '_').replace(' ', '_')}.png")
     coc = "" if edited.coc is None else f", blur {edited.coc[0]:.1f} to {edited.coc[1]:.1f} px"
     refused = float(edited.refused.sum() / target.sum())
-    print(f"{case.name}: {edited.distance}{coc}; keeps too much blur: {refused:.0%}", flush=True)
+    z = edited.distance or (0.0, 0.0)
+    print(f"{case.name}: {z[0]:.2f} to {z[1]:.2f} m{coc}; {refused:.0%} keeps too much blur", flush=True)
     return lines
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--out", type=Path)
-    parser.add_argument("--only")
-    out, only = vars(parser.parse_args()).values()
-    lines = [line for case in CASES if only in (None, case.name) for line in measure(case, out)]
+    out = parser.parse_args().out
+    lines = [line for case in CASES for line in measure(case, out)]
     print("| case | picture | inside | around | where it was | elsewhere |\n|---|---|---|---|---|---|")
     print("\n".join(lines))
 

@@ -4,6 +4,7 @@ Every pixel shows matte * object + (1 - matte) * behind, in linear light. The ma
 the photo's lens shows it; what it hides is invented.
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,12 +15,16 @@ from torch import Tensor
 
 from cocogs.errors import optional_package
 from cocogs.optics.layers import blur_layers, filled_in
+from cocogs.photo.depth_fit import without_holes
 from cocogs.photo.membrane import fill_smoothly
+from cocogs.photo.refocus import DepthPhoto
 from cocogs.srgb import to_linear, to_srgb
 
-ANOTHER_THING = 0.1  # of the depth: what differs so much from the object's inside is not the object's depth
+STEEPEST = 25.0  # tangent of the angle from which on a surface is hardly seen
+ANOTHER_THING = 0.08  # of the depth: what differs so much from what continues the inside is not the object's
+FEWEST = 0.1  # of a mask
 NEARER = 0.03  # of the depth: what is so much nearer lies in front
-RIM = 3  # px around an outline where depth maps and masks do not agree
+RIM, RIM_SHARE = 3, 1 / 300  # px around an outline, at least, and as part of the photo's longer side
 SOFTNESS = 0.25  # px^2; variance of a sharp outline
 SURE = 0.02  # of a pixel: less of another thing is nothing
 INPAINTED = 5  # px around a pixel from which OpenCV continues
@@ -46,30 +51,54 @@ class Surfaces:
         return torch.where(mask, self.object, self.behind)
 
 
-def find_surfaces(
-    depth: Float[Tensor, "H W"], mask: Bool[Tensor, "H W"], reach: int
-) -> Surfaces:
+def find_surfaces(photo: DepthPhoto, mask: Bool[Tensor, "H W"]) -> Surfaces:
     """Tell the depth of an object from that of its surroundings.
 
+    Depth maps and masks never agree on an outline. What counts is the depth of the object's inside, as far as
+    it can be reached without crossing a slope too steep to be seen; from there it is continued.
+
     Args:
-        depth: > 0; infinity is allowed.
         mask: the object; neither nothing nor all of the photo.
-        reach: px beyond the mask that its blur reaches.
     """
-    nearness, own = 1 / depth.double().numpy(), mask.numpy()
-    around = grown(mask, reach + RIM + 1).numpy()
-    inside = ~grown(~mask, RIM).numpy()
-    inside = (inside if inside.any() else own) & (nearness > 0)
-    inside = inside if inside.any() else own
-    guess = fill_smoothly(nearness, inside, around & ~inside)
-    trusted = own & (np.abs(nearness - guess) <= ANOTHER_THING * guess)
+    nearness, own, rim = 1 / photo.depth.double().numpy(), mask.numpy(), rim_of(photo)
+    reach = math.ceil(float(blur_of(photo)[mask].abs().max()) / 2) + rim
+    trusted = _inside(nearness, own, photo.focal_px, rim)
+    around = grown(mask, reach + 1).numpy()
     object_ = fill_smoothly(nearness, trusted, around & ~trusted)
     nearer = around & ~own & (nearness > (1 + NEARER) * object_)
-    support = grown(mask, reach + RIM).numpy() & ~nearer
+    support = grown(mask, reach).numpy() & ~nearer
     known = ~support & ~nearer
     behind = fill_smoothly(nearness, known, support) if known.any() else nearness
-    found = (torch.from_numpy(1 / each).to(depth) for each in (object_, behind))
+    found = (torch.from_numpy(1 / each).to(photo.depth) for each in (object_, behind))
     return Surfaces(torch.from_numpy(support), *found, torch.from_numpy(nearer))
+
+
+def _inside(
+    nearness: Float[np.ndarray, "H W"], own: Bool[np.ndarray, "H W"], focal_px: float, rim: int
+) -> Bool[np.ndarray, "H W"]:
+    """Where the depth in a mask is certainly the object's; all of it where that is hardly anywhere."""
+    alone = without_holes(np.where(own, nearness, np.nan))  # a jump right at the outline does not count
+    slope = ndimage.gaussian_gradient_magnitude(alone, rim / 3) * focal_px
+    steep = grown(torch.from_numpy(own & (slope > STEEPEST * nearness)), rim).numpy()
+    parts, _ = ndimage.label(own & ~steep)
+    depth_inside = ndimage.distance_transform_edt(own)
+    middle = own & (depth_inside > min(rim, depth_inside.max() / 2))
+    trusted = np.isin(parts, np.unique(parts[middle & ~steep])) & own & ~steep & (nearness > 0)
+    inner = ndimage.distance_transform_edt(trusted) > rim
+    if inner.sum() < FEWEST * own.sum():
+        return own & (nearness > 0)
+    guess = fill_smoothly(nearness, inner, own & ~inner)
+    return trusted & (np.abs(nearness - guess) <= ANOTHER_THING * guess)
+
+
+def rim_of(photo: DepthPhoto) -> int:
+    """px around an outline where depth maps and masks do not agree."""
+    return max(RIM, math.ceil(max(photo.depth.shape) * RIM_SHARE))
+
+
+def blur_of(photo: DepthPhoto) -> Float[Tensor, "H W"]:
+    """Signed diameters of the photo's blur, px."""
+    return torch.zeros_like(photo.depth) if photo.taken is None else photo.taken.coc(photo.depth)
 
 
 def grown(mask: Bool[Tensor, "H W"], reach: float) -> Bool[Tensor, "H W"]:

@@ -5,7 +5,6 @@ and brings its own, as much larger or smaller as it is shown. The difference is 
 photo is refocused, or taken away by a network. What is nearer covers it, through the blurred outline of that.
 """
 
-import math
 from dataclasses import dataclass, replace
 
 import torch
@@ -13,12 +12,22 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from cocogs.errors import InputError
-from cocogs.photo.apart import NEARER, SURE, Surfaces, find_surfaces, grown, inpaint, matte_of, split
-from cocogs.photo.layer import INVENTED, Layer, blur_of, cut_out, moved, points_of, refocused
+from cocogs.photo.apart import (
+    NEARER,
+    SURE,
+    Surfaces,
+    blur_of,
+    find_surfaces,
+    grown,
+    inpaint,
+    matte_of,
+    rim_of,
+    split,
+)
+from cocogs.photo.layer import INVENTED, Layer, cut_out, moved, points_of, refocused
 from cocogs.photo.lift import Motion
 from cocogs.photo.refocus import Deblur, DepthPhoto
 
-BESIDE = 2  # px beside an object that are filled anew, too: some of it is always left there
 RARE = 50  # of so many points, one on each side does not count for the size of an object
 
 
@@ -81,7 +90,7 @@ def edit(
     Raises:
         InputError: nothing of the object would be in the picture, or its blur would be wider than that.
     """
-    surfaces = find_surfaces(photo.depth, mask, math.ceil(float(blur_of(photo)[mask].abs().max()) / 2))
+    surfaces = find_surfaces(photo, mask)
     photo = replace(photo, depth=torch.where(mask, surfaces.object, surfaces.behind))
     scene, missing = photo, torch.zeros_like(mask)
     if not duplicate:
@@ -105,7 +114,7 @@ def without(
 ) -> tuple[DepthPhoto, Bool[Tensor, "H W"]]:
     """The photo without its object, and where it is invented."""
     matte = torch.where(surfaces.support, matte_of(mask, blur_of(photo)), 0)
-    covered = grown(matte > SURE, BESIDE) & ~surfaces.nearer
+    covered = grown(matte > SURE, rim_of(photo) - 1) & ~surfaces.nearer
     light = torch.where(covered, inpaint(photo.light, covered | surfaces.nearer), photo.light)
     return replace(photo, light=light, depth=surfaces.behind), covered
 

@@ -12,7 +12,7 @@ from cocogs.camera import Camera
 from cocogs.errors import InputError
 from cocogs.optics.layers import blur_layers, filled_in
 from cocogs.optics.lens import PhotoLens
-from cocogs.photo.apart import RIM, Surfaces, matte_of, split
+from cocogs.photo.apart import RIM, SURE, Surfaces, blur_of, matte_of, split
 from cocogs.photo.depth_fit import without_holes
 from cocogs.photo.lift import Correspondences, Motion, follow
 from cocogs.photo.refocus import Deblur, DepthPhoto
@@ -66,11 +66,6 @@ def points_of(photo: DepthPhoto, mask: Bool[Tensor, "H W"]) -> Float[Tensor, "N 
     return camera_of(photo).unproject(torch.stack([x, y], 1) + 0.5, photo.depth[mask].double())
 
 
-def blur_of(photo: DepthPhoto) -> Float[Tensor, "H W"]:
-    """Signed diameters, px."""
-    return torch.zeros_like(photo.depth) if photo.taken is None else photo.taken.coc(photo.depth)
-
-
 def cut_out(
     photo: DepthPhoto, mask: Bool[Tensor, "H W"], surfaces: Surfaces, motion: Motion, deblur: Deblur | None
 ) -> Layer:
@@ -99,7 +94,7 @@ def moved(layer: Layer, photo: DepthPhoto, motion: Motion) -> tuple[Layer, float
     Raises:
         InputError: nothing of it is in the picture, or its blur is wider than that.
     """
-    camera, support = camera_of(photo), layer.matte > 0
+    camera, support = camera_of(photo), layer.matte > SURE
     points = points_of(replace(photo, depth=layer.depth), support)
     after = motion(points)
     ahead = after[:, 2] > camera.near
