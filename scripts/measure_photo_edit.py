@@ -4,9 +4,9 @@
 
 A ball or a box stands in a room and is seen through a thin lens; for the truth it is moved, and the photo is
 cast again. No shadows: they would stay behind. PSNR (sRGB) inside the moved object as far as the photo shows
-that side of it, around it as far as blur reaches, where it was, and elsewhere: of the edited photo, of the same without the lens (the object moves by
-its depth and keeps the blur that it had), and of cut and paste (the masked pixels, scaled and pasted, and
-the place inpainted). --out writes the pictures.
+that side of it, around it as far as blur reaches, where it was, and elsewhere: of the edited photo, of the
+same without the lens (the object moves by its depth and keeps the blur that it had), and of cut and paste
+(the masked pixels, scaled and pasted, and the place inpainted). --out writes the pictures.
 """
 
 import argparse
@@ -115,7 +115,7 @@ def measure(case: Case, out: Path | None) -> list[str]:
     unlensed = edit(replace(photo, taken=None), mask, motion)
     paste, there = pasted(photo, mask, motion)
     ways = {"edited": edited.light, "same blur": unlensed.light, "cut and paste": paste}
-    reach = 3 + max(abs(c) for c in edited.coc or (0.0,)) / 2
+    reach = 3 + max(abs(c) for c in edited.coc or (0.0, 0.0)) / 2
     new, old = grown(target, reach), grown(mask, reach)
     places = (target & there, new & ~target & ~old, old & ~new, ~(new | old))
     lines = [

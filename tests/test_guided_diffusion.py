@@ -111,7 +111,8 @@ def test_the_object_is_asked_for_at_its_new_place() -> None:
 def test_a_photo_without_an_edit_comes_back(weights: Path) -> None:
     """Inversion and denoising undo each other, as far as so few steps can."""
     model, (photo, edit) = DepthGuidedDiffuser(weights, quiet), an_edit()
-    still = replace(edit, after=edit.before, motion=replace(edit.motion, move=torch.zeros(3)))
+    nowhere = Motion(torch.eye(3), 1.0, torch.zeros(3), torch.zeros(3))
+    still = replace(edit, after=edit.before, motion=nowhere)
     assert model(photo, still).energies[0][0] < 0.05 < model(photo, edit).energies[0][0]
 
 

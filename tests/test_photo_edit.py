@@ -164,6 +164,11 @@ def test_what_is_taken_away_is_filled_and_marked() -> None:
     filled = edited.light[:, mask].mean(1)
     assert float((filled - wall).abs().max()) < 0.1, "of the wall's colour"
     assert float(edited.depth[mask].sub(FAR).abs().max()) < 1e-3
+    sky = replace(before, depth=torch.where(mask, before.depth, torch.inf))
+    assert bool(edit(sky, mask, None).depth.isinf().all())
+    assert bool(edit(sky, mask, motion()).depth[:, :40].isinf().all())
+    with pytest.raises(InputError, match="infinite"):
+        middle_of(replace(before, depth=torch.full_like(before.depth, torch.inf)), mask)
 
 
 def test_without_opencv_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

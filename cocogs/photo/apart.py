@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from scipy import ndimage
+from skimage import measure
 from torch import Tensor
 
 from cocogs.errors import optional_package
@@ -21,7 +22,7 @@ from cocogs.photo.refocus import DepthPhoto
 from cocogs.srgb import to_linear, to_srgb
 
 STEEPEST = 25.0  # tangent of the angle from which on a surface is hardly seen
-ANOTHER_THING = 0.08  # of the depth: what differs so much from what continues the inside is not the object's
+ANOTHER_THING = 0.06  # of the depth: what differs so much from what continues the inside is not the object's
 FEWEST = 0.1  # of a mask
 NEARER = 0.03  # of the depth: what is so much nearer lies in front
 RIM, RIM_SHARE = 3, 1 / 300  # px around an outline, at least, and as part of the photo's longer side
@@ -69,26 +70,30 @@ def find_surfaces(photo: DepthPhoto, mask: Bool[Tensor, "H W"]) -> Surfaces:
     support = grown(mask, reach).numpy() & ~nearer
     known = ~support & ~nearer
     behind = fill_smoothly(nearness, known, support) if known.any() else nearness
-    found = (torch.from_numpy(1 / each).to(photo.depth) for each in (object_, behind))
-    return Surfaces(torch.from_numpy(support), *found, torch.from_numpy(nearer))
+    inner, outer = (torch.from_numpy(each).reciprocal().to(photo.depth) for each in (object_, behind))
+    return Surfaces(torch.from_numpy(support), inner, outer, torch.from_numpy(nearer))
 
 
 def _inside(
     nearness: Float[np.ndarray, "H W"], own: Bool[np.ndarray, "H W"], focal_px: float, rim: int
 ) -> Bool[np.ndarray, "H W"]:
-    """Where the depth in a mask is certainly the object's; all of it where that is hardly anywhere."""
+    """Where the depth in a mask is the object's: it continues that of parts without steep slopes."""
     alone = without_holes(np.where(own, nearness, np.nan))  # a jump right at the outline does not count
     slope = ndimage.gaussian_gradient_magnitude(alone, rim / 3) * focal_px
     steep = grown(torch.from_numpy(own & (slope > STEEPEST * nearness)), rim).numpy()
-    parts, _ = ndimage.label(own & ~steep)
-    depth_inside = ndimage.distance_transform_edt(own)
-    middle = own & (depth_inside > min(rim, depth_inside.max() / 2))
-    trusted = np.isin(parts, np.unique(parts[middle & ~steep])) & own & ~steep & (nearness > 0)
-    inner = ndimage.distance_transform_edt(trusted) > rim
-    if inner.sum() < FEWEST * own.sum():
+    parts = measure.label(own & ~steep, connectivity=1)
+    distance = _distance(own)
+    middle = distance > min(rim, distance.max() / 2)
+    inner = _distance(np.isin(parts, np.setdiff1d(parts[middle], 0))) > rim
+    if inner.sum() < FEWEST * own.sum():  # of something thin
         return own & (nearness > 0)
     guess = fill_smoothly(nearness, inner, own & ~inner)
-    return trusted & (np.abs(nearness - guess) <= ANOTHER_THING * guess)
+    return own & (np.abs(nearness - guess) <= ANOTHER_THING * guess)
+
+
+def _distance(where: Bool[np.ndarray, "H W"]) -> Float[np.ndarray, "H W"]:
+    """px from each place to what is not there."""
+    return np.asarray(ndimage.distance_transform_edt(where))
 
 
 def rim_of(photo: DepthPhoto) -> int:
@@ -105,7 +110,7 @@ def grown(mask: Bool[Tensor, "H W"], reach: float) -> Bool[Tensor, "H W"]:
     """The pixels at most so many px from the mask."""
     if not bool(mask.any()):
         return mask
-    return torch.from_numpy(np.asarray(ndimage.distance_transform_edt(~mask.numpy())) <= reach)
+    return torch.from_numpy(_distance(~mask.numpy()) <= reach)
 
 
 def matte_of(mask: Bool[Tensor, "H W"], coc: Float[Tensor, "H W"]) -> Float[Tensor, "H W"]:

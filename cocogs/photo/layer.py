@@ -47,8 +47,14 @@ class Layer:
         top, left = (max(0, -start) for start in self.corner)
         bottom, right = (size - start for size, start in zip((height, width), self.corner, strict=True))
         box = (..., slice(top, bottom), slice(left, right))
-        parts = (part[box] for part in (self.light, self.matte, self.depth, self.blur, self.marks))
-        return Layer(*parts, (self.corner[0] + top, self.corner[1] + left))
+        return Layer(
+            self.light[box],
+            self.matte[box],
+            self.depth[box],
+            self.blur[box],
+            self.marks[box],
+            (self.corner[0] + top, self.corner[1] + left),
+        )
 
 
 def camera_of(photo: DepthPhoto) -> Camera:
@@ -161,7 +167,8 @@ def _target(camera: Camera, places: Float[Tensor, "N 2"], widest: float) -> Came
     first = places.amin(0).maximum(-places.new_tensor(margin)).floor().long() - margin
     last = places.amax(0).minimum(size + margin).ceil().long() + margin
     width, height = (last - first).tolist()
-    return camera.cropped(*first.tolist(), width, height)
+    left, top = first.tolist()
+    return camera.cropped(left, top, width, height)
 
 
 def _continued(values: Float[Tensor, "H W"], known: Bool[Tensor, "H W"]) -> Float[Tensor, "H W"]:

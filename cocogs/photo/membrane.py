@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 from scipy import ndimage, sparse
 from scipy.sparse import linalg
+from skimage import measure
 
 DIRECT = 20_000  # unknown pixels that are solved for at once; more start from a solution at half the size
 ACCURACY, STEPS = 1e-5, 400  # of the remainder, relative; of the conjugate gradients, at most
@@ -40,7 +41,7 @@ def fill_smoothly(
 
 def _solved(values: np.ndarray, known: np.ndarray, wanted: np.ndarray) -> np.ndarray:
     """(count of wanted,) float64."""
-    parts, _ = ndimage.label(wanted)
+    parts = measure.label(wanted, connectivity=1)
     reached = np.unique(parts[wanted & ndimage.binary_dilation(known)])
     solvable = np.isin(parts, reached) & wanted
     result = np.where(wanted, values[known].mean(), 0)
