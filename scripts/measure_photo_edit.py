@@ -133,7 +133,7 @@ def measure(case: Case, out: Path | None) -> list[str]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--out", type=Path)
     out = parser.parse_args().out
     lines = [line for case in CASES for line in measure(case, out)]

@@ -81,7 +81,7 @@ def _inside(
     alone = without_holes(np.where(own, nearness, np.nan))  # a jump right at the outline does not count
     slope = ndimage.gaussian_gradient_magnitude(alone, rim / 3) * focal_px
     steep = grown(torch.from_numpy(own & (slope > STEEPEST * nearness)), rim).numpy()
-    parts = measure.label(own & ~steep, connectivity=1)
+    parts = np.asarray(measure.label(own & ~steep, connectivity=1))
     distance = _distance(own)
     middle = distance > min(rim, distance.max() / 2)
     inner = _distance(np.isin(parts, np.setdiff1d(parts[middle], 0))) > rim

@@ -41,7 +41,7 @@ def fill_smoothly(
 
 def _solved(values: np.ndarray, known: np.ndarray, wanted: np.ndarray) -> np.ndarray:
     """(count of wanted,) float64."""
-    parts = measure.label(wanted, connectivity=1)
+    parts = np.asarray(measure.label(wanted, connectivity=1))
     reached = np.unique(parts[wanted & ndimage.binary_dilation(known)])
     solvable = np.isin(parts, reached) & wanted
     result = np.where(wanted, values[known].mean(), 0)
