@@ -6,7 +6,8 @@ A ball or a box stands in a room and is seen through a thin lens; for the truth 
 cast again. No shadows: they would stay behind. PSNR (sRGB) inside the moved object as far as the photo shows
 that side of it, around it as far as blur reaches, where it was, and elsewhere: of the edited photo, of the
 same without the lens (the object moves by its depth and keeps the blur that it had), and of cut and paste
-(the masked pixels, scaled and pasted, and the place inpainted). --out writes the pictures.
+(the masked pixels, scaled and pasted, and the place inpainted). Then the first case with depth maps that are
+wrong at outlines. --out writes the pictures.
 """
 
 import argparse
@@ -17,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from room_caster import Eye, Light, Solid, Surface, cast
+from scipy import ndimage
 from torch import Tensor
 
 from cocogs.io.pictures import write_png
@@ -99,8 +101,8 @@ def psnr(shown: Tensor, truth: Tensor, where: Tensor) -> float:
     return -10 * math.log10(float(error) + 1e-12)
 
 
-def measure(case: Case, out: Path | None) -> list[str]:
-    """Lines of the table."""
+def pair(case: Case) -> tuple[DepthPhoto, Tensor, Tensor, Tensor]:
+    """The photo, the mask of its object, the truth, and where the object is there."""
     before, _ = photo_of(case, solids(case, False), case.aperture, SAMPLES)
     truth, _ = photo_of(case, solids(case, True), case.aperture, SAMPLES)
     depths = [
@@ -110,7 +112,17 @@ def measure(case: Case, out: Path | None) -> list[str]:
     mask, target = (depth < depths[2] - 1e-3 for depth in depths[:2])
     taken = PhotoLens(torch.tensor(case.focus), torch.tensor(case.aperture * FOCAL))
     photo = DepthPhoto(before, depths[0], FOCAL, taken if case.aperture else None)
-    motion = Motion(torch.eye(3).double(), 1.0, torch.tensor(case.move).double(), middle_of(photo, mask))
+    return photo, mask, truth, target
+
+
+def motion_of(case: Case, photo: DepthPhoto, mask: Tensor) -> Motion:
+    return Motion(torch.eye(3).double(), 1.0, torch.tensor(case.move).double(), middle_of(photo, mask))
+
+
+def measure(case: Case, out: Path | None) -> list[str]:
+    """Lines of the table."""
+    photo, mask, truth, target = pair(case)
+    motion = motion_of(case, photo, mask)
     edited = edit(photo, mask, motion, deblur=by_network())
     unlensed = edit(replace(photo, taken=None), mask, motion)
     paste, there = pasted(photo, mask, motion)
@@ -123,12 +135,35 @@ def measure(case: Case, out: Path | None) -> list[str]:
         for name, light in ways.items()
     ]
     if out is not None:
-        rows = [torch.cat([before, truth], 2), torch.cat([edited.light, ways["cut and paste"]], 2)]
+        rows = [torch.cat([photo.light, truth], 2), torch.cat([edited.light, ways["cut and paste"]], 2)]
         write_png(to_srgb(torch.cat(rows, 1)), out / f"{case.name.replace(', ', '_').replace(' ', '_')}.png")
     coc = "" if edited.coc is None else f", blur {edited.coc[0]:.1f} to {edited.coc[1]:.1f} px"
     refused = float(edited.refused.sum() / target.sum())
     z = edited.distance or (0.0, 0.0)
     print(f"{case.name}: {z[0]:.2f} to {z[1]:.2f} m{coc}; {refused:.0%} keeps too much blur", flush=True)
+    return lines
+
+
+def measure_wrong_depth(case: Case) -> list[str]:
+    """Lines of the second table: PSNR inside the object, unseen sides included, and around it."""
+    photo, mask, truth, target = pair(case)
+    nearness = 1 / photo.depth.numpy()
+    low, high = nearness.min(), nearness.max()
+    noise = np.random.default_rng(0).normal(size=nearness.shape)
+    worse = {
+        "true": nearness,
+        "edges blurred by 2 px": ndimage.gaussian_filter(nearness, 2),
+        "object 3 px too small": ndimage.grey_erosion(nearness, (7, 7)),
+        "object 3 px too large": ndimage.grey_dilation(nearness, (7, 7)),
+        "256 steps": low + (high - low) * np.round(255 * (nearness - low) / (high - low)) / 255,
+        "1 % noise": nearness * (1 + 0.01 * noise),
+    }
+    lines = []
+    for name, values in worse.items():
+        wrong = replace(photo, depth=torch.from_numpy(1 / values).float())
+        light = edit(wrong, mask, motion_of(case, wrong, mask)).light
+        places = target, grown(target, 5) & ~target
+        lines.append(f"| {name} | " + " | ".join(f"{psnr(light, truth, at):.1f}" for at in places) + " |")
     return lines
 
 
@@ -139,6 +174,8 @@ def main() -> None:
     lines = [line for case in CASES for line in measure(case, out)]
     print("| case | picture | inside | around | where it was | elsewhere |\n|---|---|---|---|---|---|")
     print("\n".join(lines))
+    print("\n| depth | inside | around |\n|---|---|---|")
+    print("\n".join(measure_wrong_depth(CASES[0])))
 
 
 if __name__ == "__main__":
