@@ -1,7 +1,7 @@
-"""Which splats a pixel shows: those that contribute most, and how much, as the torch op `cocogs::contributors`.
+"""Which splats a pixel shows: those that contribute most, and how much. The torch op `cocogs::contributors`.
 
-Selecting by a click or a mask rests on it. It has no gradient: whoever wants the shares of all splats in one
-number, say in the light inside a mask, takes the gradient of that number by `sh0` (`rasterize`).
+It has no gradient. For the share that each of all splats has in one sum of pixels, take the gradient of the
+sum by their brightness, as `cocogs.render.refocusing.along_ray` does.
 """
 
 from collections.abc import Sequence
@@ -23,8 +23,8 @@ class Contributors:
 
     Attributes:
         ids: indices of the Gaussians, -1 where a pixel has fewer.
-        weights: transmittance x alpha, the share of the splat's colour in the pixel; 0 where the id is -1. Over all
-            splats of a pixel they add up to its alpha (`Render.alphas`).
+        weights: transmittance x alpha, the share of the splat's colour in the pixel; 0 where the id is -1.
+            Over all splats of a pixel they add up to its alpha (`Render.alphas`).
     """
 
     ids: Int32[Tensor, "K H W"]
@@ -44,23 +44,33 @@ def contributors(
 ) -> Contributors:
     """The splats that contribute most to each pixel of `rasterize`'s picture of the same Gaussians.
 
-    On a CPU and on a GPU, with any number of threads, the same splats come in the same order, as far as rounding
-    lets weights differ.
+    The order is the same with any number of threads, and on a CPU and a GPU as far as rounding does not swap
+    two weights.
 
     Args:
         means, quats, scales, opacities, blur, antialiased: as `rasterize` takes them, of one set.
         count: K, how many splats, 1 to `MOST_CONTRIBUTORS`.
 
     Raises:
-        ValueError: shapes, types or devices do not fit together; `count` is out of range; or, on a CPU, scales
-            or blur are negative.
+        ValueError: shapes, types or devices do not fit together; `count` is out of range; or, on a CPU,
+            scales or blur are negative.
         PassTooLarge: (a ValueError and an `InputError`) there is too little memory for this scene.
         RuntimeError: the native module is missing.
         NotImplementedError: the tensors are neither on a CPU nor on an NVIDIA GPU.
     """
-    tensors = (None if t is None else t.detach().contiguous() for t in (means, quats, scales, opacities, blur))
-    view = camera.numbers, camera.width, camera.height
-    return Contributors(*contributors_op(*tensors, *view, antialiased, count))
+    ids, weights = contributors_op(
+        means.detach().contiguous(),
+        quats.detach().contiguous(),
+        scales.detach().contiguous(),
+        opacities.detach().contiguous(),
+        None if blur is None else blur.detach().contiguous(),
+        camera.numbers,
+        camera.width,
+        camera.height,
+        antialiased,
+        count,
+    )
+    return Contributors(ids, weights)
 
 
 @torch.library.custom_op("cocogs::contributors", mutates_args=())
@@ -88,12 +98,26 @@ def contributors_op(
     given = {"means": means, "quats": quats, "scales": scales, "opacities": opacities, "blur": blur}
     for name, tensor in given.items():
         if tensor is not None and tensor.dim() != 1 + len(PER_SET[name]):
-            raise ValueError(f"{name} must be of one set of Gaussians, but the shape is {tuple(tensor.shape)}.")
+            wanted = ", ".join(["N", *map(str, PER_SET[name])])
+            raise ValueError(f"{name} must have shape ({wanted}), not {tuple(tensor.shape)}.")
     if not 1 <= count <= MOST_CONTRIBUTORS:
         raise ValueError(f"`count` must lie between 1 and {MOST_CONTRIBUTORS}, not {count}.")
-    one_set = {name: None if tensor is None else tensor[None] for name, tensor in given.items()}
-    no_colors = {"sh0": None, "shN": None, "background": None, "sh_degree": 0, "with_depth": False}
-    scene = Pass(**one_set, **no_colors, camera=camera, width=width, height=height, antialiased=antialiased)
+    scene = Pass(
+        means[None],
+        quats[None],
+        scales[None],
+        opacities[None],
+        None if blur is None else blur[None],
+        sh0=None,
+        shN=None,
+        background=None,
+        camera=camera,
+        width=width,
+        height=height,
+        sh_degree=0,
+        antialiased=antialiased,
+        with_depth=False,
+    )
     scene.check_values()
     ids, weights = _empty(means, width, height, count)
     native.passes_on(means.device).contributors(scene, ids, weights)

@@ -70,7 +70,7 @@ class CpuPasses:
         """Fills `ids` and `weights` (count, H, W).
 
         Raises:
-            ValueError: `scene` is of several sets, or ids and weights are too many.
+            ValueError: `scene` is of several sets, or there are too many ids.
             PassTooLarge: there is too little memory for this scene.
         """
         radii = weights.new_empty(scene.count)  # nobody wants them

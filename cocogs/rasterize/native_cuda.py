@@ -45,9 +45,15 @@ class Listed:
     @property
     def arguments(self) -> dict[str, Any]:
         """Keywords of the module's functions."""
-        memory = {"kept": self.splats, "work": self.work, "kept_lists": self.lists, "list_work": self.list_work}
-        addresses = {name: block.data_ptr() for name, block in memory.items()}
-        return {"call": self.call, "stream": self.stream, "intersections": self.intersections, **addresses}
+        return {
+            "call": self.call,
+            "stream": self.stream,
+            "intersections": self.intersections,
+            "kept": self.splats.data_ptr(),
+            "work": self.work.data_ptr(),
+            "kept_lists": self.lists.data_ptr(),
+            "list_work": self.list_work.data_ptr(),
+        }
 
 
 class CudaPasses:
@@ -78,7 +84,7 @@ class CudaPasses:
         """Fills `ids` and `weights` (count, H, W).
 
         Raises:
-            ValueError: the tensors are not float32, `scene` is of several sets, or ids and weights are too many.
+            ValueError: the tensors are not float32, or are of several sets; or there are too many ids.
             PassTooLarge: the splats cover too many tiles.
             torch.OutOfMemoryError: the device has too little memory.
         """
