@@ -184,17 +184,18 @@ def along_ray(
 ) -> tuple[Float[Tensor, " P"], Float[Tensor, " P"]]:
     """z-depths of the splats that are seen at (x, y), nearest first, and the share of each in the pixel."""
     column, row = min(int(x), camera.width - 1), min(int(y), camera.height - 1)
-    intrinsics = camera.intrinsics.clone()
+    pixel = camera.cropped(column, row, 1, 1)
+    intrinsics = pixel.intrinsics.clone()
     shift = intrinsics.new_tensor([column + 0.5 - x, row + 0.5 - y])  # the pixel's centre then looks there
     intrinsics[:2, 2] += shift
-    aimed = replace(camera, intrinsics=intrinsics)
+    aimed = replace(pixel, intrinsics=intrinsics)
     # The share of a splat is the derivative of the pixel by the brightness of the splat.
     with torch.enable_grad():
         brightness = torch.ones_like(gaussians.sh0).requires_grad_()
         means, quats, scales, opacities = (part.detach() for part in gaussians.activated())
         splats = means, quats, scales, opacities, brightness, torch.zeros_like(gaussians.shN)
         render = rasterize(*splats, aimed, sh_degree=0, antialiased=gaussians.antialiased)
-        (slope,) = torch.autograd.grad(render.colors[0, 0, row, column], brightness)
+        (slope,) = torch.autograd.grad(render.colors[0, 0, 0, 0], brightness)
     shares = slope[:, 0, 0] / SH_C0
     met = shares > 0
     depths, order = camera.depths(gaussians.means[met]).sort(stable=True)

@@ -20,7 +20,9 @@ COCOGS_HD void clear_ranking(T* weights, Id* ids, int count, const Id& nobody) {
 template <class T, class Id>
 COCOGS_HD void rank(T* weights, Id* ids, int count, const T& weight, const Id& id) {
   auto passes = weight > weights[count];
-  for (int k = count; any(passes); --k) {
+  if (!any(passes)) return;
+  // To the first place, wherever its own is: a branch that is often guessed wrong costs more.
+  for (int k = count; k > 0; --k) {
     const auto passes_next = weight > weights[k - 1];
     weights[k] = maximum(weights[k], minimum(weight, weights[k - 1]));
     ids[k] = select(passes, select(passes_next, ids[k - 1], id), ids[k]);

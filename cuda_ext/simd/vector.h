@@ -221,11 +221,12 @@ using Bits = typename Mask<typename S::Scalar, S::kLanes>::Vector;
 // A whole number in the bits of every lane, to be moved about as S; and back.
 template <class S>
 COCOGS_HD S whole_lanes(int32_t number) {
-  return S((typename S::Native)(Bits<S>{} + number));
+  return S((typename S::Native)(Bits<S>{} + typename S::Lanes::Integer(number)));
 }
 template <class S>
 COCOGS_HD void store_whole(const S& lanes, int32_t* to) {
-  for (int l = 0; l < S::kLanes; ++l) to[l] = int32_t(((Bits<S>)lanes.v)[l]);
+  const Bits<S> bits = (Bits<S>)lanes.v;
+  for (int l = 0; l < S::kLanes; ++l) to[l] = int32_t(bits[l]);
 }
 
 // 2^a for -126 <= a <= 127, to 2e-7 (floats; the library computes doubles). Other values give any number,
