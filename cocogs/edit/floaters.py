@@ -8,7 +8,7 @@ from torch.nn import functional as F
 from cocogs.camera import Camera
 from cocogs.errors import InputError
 from cocogs.gaussians import Gaussians
-from cocogs.render.refocusing import sharp_depth
+from cocogs.rasterize.contributors import contributors
 from cocogs.render.shares import light_shares
 
 VIEWS = 48  # photos at most that are looked from
@@ -16,6 +16,8 @@ LONGEST = 480  # px of the longer side of what is looked at
 CLEAR = 0.05  # of the depth that a splat must lie in front of the surface
 SIGMAS = 2.0  # and of its own size
 WINDOW = 5  # px; the surface is the nearest one around a splat's place
+CONTRIBUTORS = 16  # splats of a pixel that tell its depth
+FAINTEST = 0.25  # alpha from which a pixel shows something
 FEWEST = 2  # views that see through it
 SEEN = 0.5  # px; the light of a splat that counts as seen
 
@@ -35,7 +37,7 @@ def floaters(gaussians: Gaussians, cameras: list[Camera], strength: float = 1.0)
     through = torch.zeros(len(gaussians), dtype=torch.long, device=means.device)
     at_surface = torch.zeros_like(through)
     for camera in small(cameras):
-        depth = nearest_around(sharp_depth(gaussians, camera)).to(means.device)
+        depth = nearest_around(median_depth(gaussians, camera))
         pixels, z = camera.project(means)
         seen = camera.shows(pixels) & (z > camera.near)
         columns = pixels[:, 0].nan_to_num().clamp(0, camera.width - 1).long()
@@ -45,6 +47,18 @@ def floaters(gaussians: Gaussians, cameras: list[Camera], strength: float = 1.0)
         through += seen & (z < surface - margin)
         at_surface += seen & ((z - surface).abs() <= margin)
     return ((through >= FEWEST) & (through > at_surface)).cpu()
+
+
+@torch.no_grad()
+def median_depth(gaussians: Gaussians, camera: Camera) -> Float[Tensor, "H W"]:
+    """The depth that half of what each pixel shows lies in front of, by the splats that contribute most; infinite
+    where nothing is. Haze in front does not change it, as it would a mean."""
+    shown = contributors(*gaussians.activated(), camera, count=CONTRIBUTORS, antialiased=gaussians.antialiased)
+    depths = camera.depths(gaussians.means)[shown.ids.clamp_min(0).long()]
+    depths, order = depths.where(shown.ids >= 0, torch.inf).sort(0)
+    passed = shown.weights.gather(0, order).cumsum(0)
+    median = (passed < passed[-1] / 2).sum(0, keepdim=True).clamp(max=CONTRIBUTORS - 1)
+    return depths.gather(0, median)[0].where(passed[-1] > FAINTEST, torch.inf)
 
 
 def nearest_around(depth: Float[Tensor, "H W"]) -> Float[Tensor, "H W"]:
