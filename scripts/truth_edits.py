@@ -11,9 +11,9 @@ Such a scene holds, beside what every truth scene holds:
     edit/lamps_stay/NNN.png the test views after the move, sharp, under the lamps as they were
 
 The object casts no shadow, neither in the photos nor after: only the camera sees it. So nothing of it is
-baked into other things: no shadow, no light that it throws on them, no mirror image. What others do to it stays:
-they hide it, light bounces from them onto it, and the sky reaches it past them. Only the lamps shine through
-them onto it.
+baked into other things: no shadow, no light that it throws on them, no mirror image. What others do to it
+stays: they hide it, light bounces from them onto it, and the sky reaches it past them. Only the lamps shine
+through them onto it.
 
 A move of splats takes the object's light along. To have a truth of just that, the object has lamps of its
 own, as bright as those that light everything else, and in edit/images they move with it. In edit/lamps_stay
