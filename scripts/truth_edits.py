@@ -60,7 +60,7 @@ class Edit:
 
 EDITS = {
     "tabletop": Edit("PEAS", (0.174, 0.153), 30.0, (0.016, 0.197, 0.0)),
-    "corridor": Edit("PAINT", (-0.748, 5.8), 25.0, (0.4, -1.0, 0.0)),
+    "corridor": Edit("PAINT", (-0.748, 5.8), 15.0, (0.4, -1.0, 0.0)),
 }
 
 
