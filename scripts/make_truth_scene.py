@@ -43,7 +43,7 @@ from truth_photos import (
 )
 from truth_scenes import SCENES
 
-PARTS = ("images", "sharp", "refocus", "sparse")
+PARTS = ("images", "sharp", "refocus", "edit", "sparse")
 
 
 def plan_refocused(settings: Settings, frames: list[Frame]) -> list[dict]:
@@ -104,7 +104,7 @@ def plan_shots(settings: Settings, out: Path, parts: list[str]) -> list[Shot]:
         for wanted in plan_refocused(settings, frames):
             path = out / "refocus" / wanted["name"]
             shots.append(Shot(path, by_name[wanted["view"]], wanted["focus_distance"]))
-    if settings.edit:
+    if settings.edit and "edit" in parts:
         shots += plan_edited_shots(settings, out)
     return [shot for shot in shots if not shot.done]
 
