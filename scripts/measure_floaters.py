@@ -3,12 +3,12 @@
     python scripts/measure_floaters.py scenes/tabletop RUN [--json FILE]
     python scripts/measure_floaters.py tiles RUN --depth-of SHARP_RUN
 
-TRUTH is a folder by `make_truth_scene.py`, RUN was trained on it. Where TRUTH has no folder depth/, depth is that
-of SHARP_RUN, which was trained on sharp photos from the same cameras.
+TRUTH is a folder by `make_truth_scene.py`, RUN was trained on it. Where TRUTH has no folder depth/, depth is
+that of SHARP_RUN, which was trained on sharp photos from the same cameras.
 
-A splat is floating by the truth if it lies, in most photos that show its place, in front of the true surface by
-more than 5 % of the depth and more than two of its largest deviations, and in none so close to it. Around its
-place the nearest and the farthest surface within 2 px count, so that edges make no floaters.
+A splat is floating by the truth if it lies, in most photos that show its place, in front of the true surface
+by more than 5 % of the depth and more than two of its largest deviations, and in none so close to it. Around
+its place the nearest and the farthest surface within 2 px count, so that edges make no floaters.
 
 Measured as trained, and with splats planted into empty space: faint and solid, small and large.
 """
@@ -66,7 +66,7 @@ def farthest_around(depth: Float[Tensor, "H W"]) -> Float[Tensor, "H W"]:
 
 
 def planted(gaussians: Gaussians, looks: Looks, count: int, seed: int) -> Gaussians:
-    """Splats in empty space: at a fifth to four fifths of the depth of random pixels, and floating by the truth.
+    """Splats in empty space: at .2 to .8 of the depth of random pixels, and floating by the truth.
 
     Their size on a log scale is between a third and six times the scene's median, their opacity in [.1, .9].
     """
