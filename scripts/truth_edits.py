@@ -90,7 +90,7 @@ def plan_refocused(settings: Settings) -> list[dict]:
     place = edit.world_from_world() @ [*edit.pivot, 0.0, 1.0]
     result = []
     for k, frame in enumerate(test_frames(settings)):
-        share = (0.15, 0.85)[k % 2]
+        share = (0.15, 1.0)[k % 2]
         elsewhere = 1 / ((1 - share) / scene.near + share / scene.far)
         for distance in (float(frame.cam_from_world[2] @ place), elsewhere):
             rounded = round(distance, 3)
