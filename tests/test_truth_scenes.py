@@ -120,7 +120,7 @@ def test_an_edit_is_seen_sharp_and_through_the_lens(scene: str, tmp_path: Path) 
         assert on_object["focus_distance"] == pytest.approx(depth, abs=5e-4)
         blur = script.truth(settings)["K"] * abs(1 / elsewhere["focus_distance"] - 1 / depth)
         assert 1.5 < blur < 9
-    assert script.plan_shots(settings, tmp_path, ["edit"]) == shots
+    assert [shot.path for shot in script.plan_shots(settings, tmp_path, ["edit"])] == [s.path for s in shots]
 
 
 def test_a_damaged_truth_is_named(tmp_path: Path) -> None:
