@@ -26,10 +26,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from truth_photos import Frame, Settings, Shot, plan_frames
+from truth_photos import PHOTOGRAPHED, Frame, Settings, Shot, plan_frames
 from truth_scenes import SCENES
 
-PHOTOGRAPHED, MOVED, LAMPS_STAY = "photographed", "moved", "moved, lamps stay"
+MOVED, LAMPS_STAY = "moved", "moved, lamps stay"
 MASK_SAMPLES = 64  # rays per pixel
 
 

@@ -14,6 +14,7 @@ from PIL import Image
 from truth_scenes import SCENES, TruthScene
 
 SENSOR_MM = 36.0
+PHOTOGRAPHED = "photographed"  # the state of a scene in the photos
 PLANES = {"varied": (0.0, 1.0), "two-plane": (0.12, 0.88), "alike": (0.25, 0.25)}
 """Range of focus, as shares of the way from 1/near to 1/far, where circles of confusion are even."""
 
@@ -135,7 +136,7 @@ class Shot:
     frame: Frame
     focus_distance: float | None
     depth_path: Path | None = None
-    state: str = "as built"
+    state: str = PHOTOGRAPHED
     mask: bool = False
 
     @property

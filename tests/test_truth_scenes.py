@@ -111,6 +111,12 @@ def test_an_edit_is_seen_sharp_and_through_the_lens(scene: str, tmp_path: Path) 
     settings = script.Settings(scene, edit=True)
     plan, shots = truth_edits.plan_edit(settings), truth_edits.plan_edited_shots(settings, tmp_path)
     assert len({shot.path for shot in shots}) == len(shots) == 4 * 3 + 8 + 24
+    photos = script.plan_shots(settings, tmp_path, ["images", "sharp", "refocus"])
+    assert {shot.state for shot in photos} == {truth_edits.PHOTOGRAPHED}
+    assert {s.state for s in shots if s.path.parent.name != "before"} == {
+        truth_edits.MOVED,
+        truth_edits.LAMPS_STAY,
+    }
     assert len(plan["refocus"]) == 8 and {entry["view"] for entry in plan["refocus"]} == set(plan["views"])
     frames = {frame.name: frame for frame in script.plan_frames(settings)}
     edit = truth_edits.EDITS[scene]
