@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from cocogs.camera import Camera
-from cocogs.checkpoint import load_gaussians
 from cocogs.errors import InputError, check_number
 from cocogs.gaussians import Gaussians, cross_section, keep_largest, without_bad_ones
 from cocogs.io import colmap
@@ -25,7 +24,7 @@ from cocogs.io.ply import header_comments, write_ply
 from cocogs.io.progress import Say
 from cocogs.learned_lens import read_learned_lens
 from cocogs.metres import sentences
-from cocogs.run import Run, load_run
+from cocogs.run import Run, load_edited, load_run
 
 COMPRESSED = ".compressed.ply"
 ENDINGS = (".ply", COMPRESSED, ".splat")
@@ -70,7 +69,10 @@ def export(folder: Path, path: Path, options: ExportOptions, say: Say = print) -
             be written or that another process is writing, or a COLMAP model without the photos.
     """
     lens = path.with_name(path.name[: -len(ending_of(path))] + ".lens.json")
-    gaussians = choose(load_gaussians(folder), options, say)
+    scene = load_edited(folder)
+    if invented := int(scene.invented.sum()):
+        say(f"{invented:,} of {len(scene.gaussians):,} splats were filled in: no photo showed them.")
+    gaussians = choose(scene.gaussians, options, say)
     learned, scale = in_metres(read_learned_lens(folder), options.metres, say)
     if scale != 1:
         gaussians = gaussians.scaled(scale)

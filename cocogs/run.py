@@ -3,6 +3,7 @@
 RUN/config.json      the data, how it was read, and every setting
 RUN/checkpoint.pt    parameters, optimisers, counters, random state (loads with weights_only=True)
 RUN/lens.json        the learned lens (docs/lens-json.md)
+RUN/edits.json       what was edited since (docs/edit.md)
 RUN/cache/           SfM model, undistorted photos
 RUN/tensorboard/     curves and picture strips
 """
@@ -13,9 +14,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from cocogs.checkpoint import check_same_photos, is_trained, read_checkpoint, restore_model
+from cocogs.checkpoint import check_same_photos, is_trained, load_gaussians, read_checkpoint, restore_model
 from cocogs.config import Config, DataConfig, build
 from cocogs.device import choose_device
+from cocogs.edits import Add, Edited, apply_edits, edits_path, open_edits
 from cocogs.errors import InputError
 from cocogs.io.atomic import write_text
 from cocogs.io.json_file import read_json
@@ -27,7 +29,13 @@ from cocogs.scene import Scene, open_scene
 
 @dataclass
 class Run:
-    """A run read back: its settings, its photos, its trained model and the step it stands at."""
+    """A run read back: its settings, its photos, its trained model and the step it stands at.
+
+    Args:
+        edited: how many edits were applied to the model's Gaussians.
+        invented: how many of the Gaussians no photo showed.
+        generative: a network drew some of what those show.
+    """
 
     folder: Path
     config: Config
@@ -35,6 +43,9 @@ class Run:
     scene: Scene
     model: DefocusModel
     step: int
+    edited: int = 0
+    invented: int = 0
+    generative: bool = False
 
     @property
     def has_lens(self) -> bool:
@@ -86,8 +97,16 @@ def open_data(
     )
 
 
-def load_run(folder: Path, say: Callable[[str], None] = lambda line: None, device: str = "auto") -> Run:
+def load_run(
+    folder: Path,
+    say: Callable[[str], None] = lambda line: None,
+    device: str = "auto",
+    edited: bool = True,
+) -> Run:
     """Read a run folder back, for rendering and measuring; its model lies on the GPU if there is one.
+
+    Args:
+        edited: apply RUN/edits.json, if there is one. The learned lens stays that of the training.
 
     Raises:
         InputError: not a run folder, a damaged file in it, or photos that are no longer those it was
@@ -103,7 +122,28 @@ def load_run(folder: Path, say: Callable[[str], None] = lambda line: None, devic
     scene = open_data(data, folder, config.seed, say)
     check_same_photos(state, scene, folder)
     model = restore_model(state, config, scene, folder).to(choose_device(device, say))
-    return Run(folder, config, data, scene, model, state["step"])
+    run = Run(folder, config, data, scene, model, state["step"])
+    if edited:
+        _apply_edits(run)
+    return run
+
+
+def _apply_edits(run: Run) -> None:
+    """Edit the run's Gaussians as its edits.json says."""
+    steps = open_edits(run.folder, run.model.gaussians).steps if edits_path(run.folder).exists() else ()
+    if steps:
+        if run.has_lens:
+            _ = run.learned.Ks  # while the Gaussians are those that the lens was learned with
+        scene = apply_edits(run.model.gaussians, steps, edits_path(run.folder))
+        run.model.gaussians = scene.gaussians
+        run.edited, run.invented = len(steps), int(scene.invented.sum())
+        run.generative = any(isinstance(step, Add) and step.generative for step in steps)
+
+
+def load_edited(folder: Path) -> Edited:
+    """The Gaussians of a run after its edits; needs no photos."""
+    gaussians = load_gaussians(folder)
+    return apply_edits(gaussians, open_edits(folder, gaussians).steps, edits_path(folder))
 
 
 def write_config(folder: Path, config: Config, data: DataConfig) -> None:

@@ -233,7 +233,7 @@ def test_a_ray_meets_what_the_rasterizer_draws(scene: Gaussians, antialiased: bo
         render = rasterize(*splats, camera, antialiased=antialiased, with_depth=True)
         assert render.depths is not None
         for x, y in torch.cartesian_prod(torch.arange(0, 48, 5), torch.arange(0, 36, 5)).tolist():
-            depths, weights = along_ray(scene, camera, x + 0.5, y + 0.5)
+            depths, weights, _ = along_ray(scene, camera, x + 0.5, y + 0.5)
             assert (depths[1:] >= depths[:-1]).all()
             assert float(weights.sum()) == pytest.approx(float(render.alphas[0, y, x]), abs=1e-4)
             if len(weights):

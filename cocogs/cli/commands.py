@@ -1,5 +1,6 @@
 """The commands, and the one that a person typed."""
 
+import re
 import sys
 from collections.abc import Sequence
 
@@ -10,6 +11,7 @@ from cocogs import __version__
 from cocogs.cli.bench import Bench, BenchRefocus
 from cocogs.cli.calibrate import Calibrate, CalibratePhoto
 from cocogs.cli.demo import Demo
+from cocogs.cli.edit import Edit
 from cocogs.cli.export import Export
 from cocogs.cli.measure import Eval, Inspect
 from cocogs.cli.mesh import Mesh
@@ -25,6 +27,7 @@ Command = (
     | Train
     | Eval
     | Render
+    | Edit
     | Refocus
     | Stack
     | Simulate
@@ -50,6 +53,7 @@ def parse(arguments: Sequence[str]) -> Command | BenchRefocus | CalibratePhoto |
         print(f"cocogs {__version__}")
         return None
     refuse_empty(arguments)
+    arguments = with_minus(arguments)
     if kind := SECOND_WORDS.get(tuple(arguments[:2])):  # pyright: ignore[reportArgumentType]
         prog = f"cocogs {' '.join(arguments[:2])}"
         return tyro.cli(kind, prog=prog, args=arguments[2:], config=(FlagCreatePairsOff,))
@@ -60,6 +64,17 @@ def parse(arguments: Sequence[str]) -> Command | BenchRefocus | CalibratePhoto |
         args=arguments,
         config=(FlagCreatePairsOff,),
     )
+
+
+def with_minus(arguments: Sequence[str]) -> list[str]:
+    """The arguments, with values such as -0.2,0,0 joined to their options, for argparse."""
+    joined: list[str] = []
+    for word in arguments:
+        if joined and re.fullmatch(r"--[a-z][a-z-]*", joined[-1]) and re.match(r"-[\d.]+[a-z]*,", word):
+            joined[-1] += f"={word}"
+        else:
+            joined.append(word)
+    return joined
 
 
 def refuse_empty(arguments: Sequence[str]) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.lib.recfunctions import structured_to_unstructured
 from plyfile import PlyData, PlyElement
 from torch import Tensor
 
@@ -69,9 +70,7 @@ def write_ply(path: Path, gaussians: Gaussians, offset: Tensor | None = None) ->
         g.opacities[:, None], g.scales, g.quats,
     ], dim=1).detach().cpu().numpy()  # fmt: skip
     names = (*MEANS, *NORMALS, *SH0, *SHN, *OPACITY, *SCALES, *QUATS)
-    vertices = np.empty(len(columns), dtype=[(name, "<f4") for name in names])
-    for index, name in enumerate(names):
-        vertices[name] = columns[:, index]
+    vertices = np.ascontiguousarray(columns, "<f4").view([(name, "<f4") for name in names])[:, 0]
     with replacing(path) as temporary:
         elements = [PlyElement.describe(vertices, "vertex")]
         comments = header_comments(g.antialiased, offset)
@@ -118,7 +117,8 @@ def read_ply(path: Path, say: Say = print) -> Gaussians:
 
     def columns(wanted: tuple[str, ...]) -> Tensor:
         with np.errstate(over="ignore"):  # what is too large becomes infinite
-            return torch.from_numpy(np.stack([vertices[name].astype(np.float32) for name in wanted], axis=1))
+            values = structured_to_unstructured(vertices[list(wanted)], np.float32)
+        return torch.from_numpy(np.ascontiguousarray(values))
 
     shN = torch.zeros(len(vertices), 15, 3)
     if count:

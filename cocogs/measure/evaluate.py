@@ -60,6 +60,8 @@ class Evaluation:
         notes = [
             "Affine colour: after the affine map of colour that brings each render closest to its photo."
         ]
+        if self.facts.get("edits"):
+            notes.append("The scene is edited since (edits.json): its photos show it as it was before.")
         if any(view["masked"] for view in self.views):
             notes.append("Masked views are measured inside their masks only.")
         if "lpips" not in self.measures:
@@ -105,6 +107,7 @@ def evaluate_run(run: Run, lpips: Lpips | None = None) -> Evaluation:
         "step": run.step,
         "seed": run.config.seed,
         "gaussians": len(run.model.gaussians),
+        "edits": run.edited,
         "K": run.learned.Ks[0] if run.has_lens else None,
         "metres_per_unit": run.learned.metres_per_unit if run.has_lens else None,
     }

@@ -102,7 +102,8 @@ def make_mesh(run: Run, path: Path, options: MeshOptions, say: Say = print) -> l
             "texture_fitted_through": through,
             "texture_steps": options.steps,
             "invented_texels": round(texture.invented, 4),
-            "generative": False,
+            "edits": run.edited,
+            "generative": run.generative,
         }
         write_text(beside := path.with_suffix(".mesh.json"), json.dumps(facts, indent=2) + "\n")
     return [*written, beside]
@@ -110,8 +111,10 @@ def make_mesh(run: Run, path: Path, options: MeshOptions, say: Say = print) -> l
 
 def _textured(run: Run, atlas: Atlas, options: MeshOptions, say: Say) -> tuple[Texture, str]:
     """The texture, and the kind of camera that it was fitted through."""
-    through_lens = run.has_lens and run.model.lens.is_physical
-    if not through_lens:
+    through_lens = run.has_lens and run.model.lens.is_physical and not run.edited
+    if run.edited:
+        say(f"{run.folder} is edited: the texture is that of the edited splats, not of the photos.")
+    elif not through_lens:
         say(f"{run.folder} has no thin lens: the photos count as sharp, and their blur stays in the texture.")
     shots = Shots(run, atlas, through_lens)
     light, seen = baked(shots)

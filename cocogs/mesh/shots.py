@@ -105,12 +105,15 @@ class Shots:
         there = sampling.there
         around = sharp_depth(model.gaussians, camera)
         splats = to_linear(model.sharp(camera).colors[0].cpu().clamp_min(0))
+        photo = F.adaptive_avg_pool2d(scene.photo(view), size)
+        if self.run.edited:  # the photo shows what was there before
+            photo = model.develop(splats.to(model.gaussians.means.device), camera, index).cpu()
         weight = (there > WHOLE).float()
         if mask is not None:
             weight *= F.adaptive_avg_pool2d(mask[None], size)[0] > WHOLE
         return Shot(
             index, camera, sampling,
-            photo=F.adaptive_avg_pool2d(scene.photo(view), size),
+            photo=photo,
             behind=splats * (1 - there),
             depth=torch.where(there > 0, sampling.depth, around),
             weight=weight,

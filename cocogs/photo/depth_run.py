@@ -38,7 +38,7 @@ def depth_of_run(photo: Path, folder: Path) -> tuple[StoredDepth, LearnedOfPhoto
     Raises:
         InputError: no run, or one that has no lens or does not know the photo.
     """
-    run = load_run(folder)
+    run = load_run(folder, edited=False)  # the photo shows the scene as it was
     view = _view(run, photo)
     lens, camera = as_trained(view), run.model.camera(view)
     if is_pinhole(lens):

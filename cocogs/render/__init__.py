@@ -37,6 +37,9 @@ def render(run: Run, options: RenderOptions, say: Say = print) -> list[Path]:
     frames, fps = plan(run, options)
     check_effects(options, frames, kind)
     refuse_photos(run, options.out, frames)
+    if run.invented:
+        made = "a network drew what they show" if run.generative else "no photo showed them"
+        say(f"{run.invented:,} of {len(run.model.gaussians):,} splats were filled in: {made}.")
     tell_metres(run, frames, options, say)
     tell_lost_focus(run, frames, say)
     if kind not in FILMS:

@@ -2,6 +2,7 @@
 
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -182,11 +183,16 @@ def find_view(run: Run, name: str) -> View:
     by_name = {view.name: view for view in run.scene.views}
     if name in by_name:
         return by_name[name]
-    same_numbers = [other for other in by_name if _numbers(other) == _numbers(name) != []]
-    similar = get_close_matches(name, by_name, n=3, cutoff=0.3) or list(by_name)[:3]
+    raise no_photo(name, list(by_name), run.folder)
+
+
+def no_photo(name: str, names: Sequence[str], place: Path) -> InputError:
+    """The error for a photo that `place` does not have; it lists the most similar names."""
+    same_numbers = [other for other in names if _numbers(other) == _numbers(name) != []]
+    similar = get_close_matches(name, names, n=3, cutoff=0.3) or names[:3]
     *most, last = list(dict.fromkeys([*same_numbers, *similar]))[:3]
     choice = f"{', '.join(most)} or {last}" if most else last
-    raise InputError(f"There is no photo {name!r} in {run.folder}: did you mean {choice}?")
+    return InputError(f"There is no photo {name!r} in {place}: did you mean {choice}?")
 
 
 def _numbers(name: str) -> list[str]:

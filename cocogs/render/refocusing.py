@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor
 
 from cocogs.camera import Camera
@@ -20,7 +20,8 @@ from cocogs.optics.aperture import lens_samples
 from cocogs.optics.copies import widen
 from cocogs.optics.lens import Lens, blur_variance
 from cocogs.rasterize import rasterize
-from cocogs.rasterize.constants import ALPHA_MIN, SH_C0, pixel_filter
+from cocogs.rasterize.constants import ALPHA_MIN, pixel_filter
+from cocogs.render.shares import light_shares
 from cocogs.srgb import compress_highlights, expand_highlights, to_linear, to_srgb
 
 OVERLAP = 2.0  # of the sub-apertures: at 1, highlights far out of focus show the separate samples
@@ -172,7 +173,7 @@ def depth_at(gaussians: Gaussians, camera: Camera, x: float, y: float) -> float:
             f"({x:g}, {y:g}) lies outside the picture of {camera.width}x{camera.height} px: "
             "give x and y from the upper left corner."
         )
-    depths, weights = along_ray(gaussians, camera, x, y)
+    depths, weights, _ = along_ray(gaussians, camera, x, y)
     if weights.sum() < SOLID:
         raise InputError(f"There is nothing at ({x:g}, {y:g}): {_nearest_place(gaussians, camera, x, y)}")
     passed = weights.cumsum(0)
@@ -181,24 +182,20 @@ def depth_at(gaussians: Gaussians, camera: Camera, x: float, y: float) -> float:
 
 def along_ray(
     gaussians: Gaussians, camera: Camera, x: float, y: float
-) -> tuple[Float[Tensor, " P"], Float[Tensor, " P"]]:
-    """z-depths of the splats that are seen at (x, y), nearest first, and the share of each in the pixel."""
+) -> tuple[Float[Tensor, " P"], Float[Tensor, " P"], Int64[Tensor, " P"]]:
+    """Of the splats that are seen at (x, y), nearest first: z-depths, the share of each in the pixel, and
+    their indices."""
     column, row = min(int(x), camera.width - 1), min(int(y), camera.height - 1)
     intrinsics = camera.intrinsics.clone()
     shift = intrinsics.new_tensor([column + 0.5 - x, row + 0.5 - y])  # the pixel's centre then looks there
     intrinsics[:2, 2] += shift
     aimed = replace(camera, intrinsics=intrinsics)
-    # The share of a splat is the derivative of the pixel by the brightness of the splat.
-    with torch.enable_grad():
-        brightness = torch.ones_like(gaussians.sh0).requires_grad_()
-        means, quats, scales, opacities = (part.detach() for part in gaussians.activated())
-        splats = means, quats, scales, opacities, brightness, torch.zeros_like(gaussians.shN)
-        render = rasterize(*splats, aimed, sh_degree=0, antialiased=gaussians.antialiased)
-        (slope,) = torch.autograd.grad(render.colors[0, 0, row, column], brightness)
-    shares = slope[:, 0, 0] / SH_C0
-    met = shares > 0
+    pixel = gaussians.means.new_zeros(3, aimed.height, aimed.width)
+    pixel[0, row, column] = 1
+    shares = light_shares(gaussians, aimed, pixel)[0]
+    met = (shares > 0).nonzero()[:, 0]
     depths, order = camera.depths(gaussians.means[met]).sort(stable=True)
-    return depths, shares[met][order]
+    return depths, shares[met][order], met[order]
 
 
 def _nearest_place(gaussians: Gaussians, camera: Camera, x: float, y: float) -> str:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from cocogs.camera import Camera, intrinsics_matrix, mean_up
+from cocogs.edits import apply_edits, edits_path, open_edits
 from cocogs.errors import InputError
 from cocogs.gaussians import Gaussians, z_curve_order
 from cocogs.io.lens_file import LensFile, Metres, read_lens_file
@@ -94,6 +95,7 @@ def open_exhibit(path: Path) -> Exhibit:
     if path.suffix.lower() == ".ply":
         beside = path.with_suffix(".lens.json")
         gaussians = read_ply(path)
+        gaussians = apply_edits(gaussians, open_edits(path, gaussians).steps, edits_path(path)).gaussians
         in_order = gaussians[z_curve_order(gaussians.means)]  # many are drawn in half the time
         return exhibit_gaussians(in_order, path.stem, read_lens_file(beside) if beside.is_file() else None)
     problem = "is neither a run folder nor a .ply nor a photo" if path.exists() else "does not exist"

@@ -1,0 +1,188 @@
+"""`edit`: splats of a scene selected, moved, copied, recoloured, taken away; what that uncovers."""
+
+from contextlib import nullcontext
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import torch
+from jaxtyping import Bool
+from torch import Tensor
+
+from cocogs.checkpoint import is_trained
+from cocogs.edit.change import Change, edits_for
+from cocogs.edit.preview import write_preview
+from cocogs.edit.select import select
+from cocogs.edit.subject import Subject, open_subject
+from cocogs.edit.uncovered import Uncovered, uncovered
+from cocogs.edits import Add, Chosen, Delete, Edit, Move, edits_path, write_edits, write_selection
+from cocogs.errors import InputError, check_number, counted
+from cocogs.export import ending_of, export_splats
+from cocogs.io.lens_file import LensFile, read_lens_file, write_lens_file
+from cocogs.io.lock import alone_in
+from cocogs.io.progress import Say
+from cocogs.learned_lens import read_learned_lens
+
+SELECTION = ".selection.json"
+LOOKS = 16  # photos at most that are searched for what an edit uncovers
+
+
+@dataclass(frozen=True)
+class EditOptions:
+    """What to do; cocogs/cli/edit.py describes every field for users.
+
+    Args:
+        select: an expression (`cocogs.edit.expression`).
+        change: what becomes of the splats that it means.
+        metres: in a scene unit, where the user knows.
+        preview: folder for pictures.
+        save_selection: file for the selection.
+        undo: drop the last edit.
+        out: splats to write; None: the edit is noted beside the scene.
+    """
+
+    select: str | None = None
+    change: Change = field(default_factory=Change)
+    metres: float | None = None
+    preview: Path | None = None
+    save_selection: Path | None = None
+    undo: bool = False
+    out: Path | None = None
+
+
+def edit(target: Path, options: EditOptions, say: Say = print) -> list[Path]:
+    """Edit a run or a .ply.
+
+    Returns:
+        The files written.
+
+    Raises:
+        InputError: options that do not fit each other or the scene, or a file that cannot be read or written.
+    """
+    check_options(target, options)
+    writes = options.out is None and (options.undo or not options.change.is_none)
+    lock = (
+        alone_in(edits_path(target).parent, f".{target.stem}.edits.lock", "wait") if writes else nullcontext()
+    )
+    with lock:
+        subject = open_subject(target, say)
+        if options.metres is not None:
+            subject = replace(subject, metres=options.metres)
+        if options.undo:
+            return undo(subject, say)
+        if options.select is None:
+            tell_edits(subject, say)
+            return [] if options.out is None else write_scene(subject, options.out, say)
+        chosen = select(subject, options.select)
+        count, share = len(subject.gaussians), len(chosen) / len(subject.gaussians)
+        say(f"{len(chosen):,} of {count:,} splats ({share:.1%}) are selected.")
+        written = []
+        if options.save_selection is not None:
+            write_selection(options.save_selection, subject.edits, chosen)
+            written.append(options.save_selection)
+        return written + change_scene(subject, chosen, options, say)
+
+
+def change_scene(subject: Subject, chosen: Chosen, options: EditOptions, say: Say) -> list[Path]:
+    """Make the change, tell what it uncovers, and write what was asked for."""
+    after, written, bared = subject, [], None
+    for step in edits_for(subject, chosen, options.change):
+        after = after.then(step)
+        taken = taken_by(step)
+        if taken is not None and (bared := uncovered(subject, after, taken)) is not None:
+            tell_uncovered(subject, bared, say)
+    changed = None if options.change.is_none else after
+    if options.preview is not None:
+        written += write_preview(subject, chosen, options.preview, changed, bared)
+    if options.out is not None:
+        return written + write_scene(after, options.out, say)
+    if changed is not None:
+        write_edits(subject.target, after.edits)
+        written.append(edits_path(subject.target))
+    return written
+
+
+def check_options(target: Path, options: EditOptions) -> None:
+    """Raises InputError for options that do not fit each other."""
+    check_number("metres", options.metres, least=1e-6, most=1e6)
+    change = options.change
+    if options.undo and (options.select is not None or not change.is_none or options.out is not None):
+        raise InputError("`undo` drops the last edit: give it alone.")
+    shown = options.preview is not None or options.save_selection is not None
+    if options.select is None and (shown or not change.is_none):
+        raise InputError("Nothing is selected: say with `select` what is meant, such as click:50%,50%@PHOTO.")
+    if options.select is not None and change.is_none and not shown:
+        raise InputError(
+            "Say what becomes of the selection, such as `delete` or `move`, or look at it with `preview`."
+        )
+    if options.save_selection is not None and not options.save_selection.name.endswith(SELECTION):
+        raise InputError(f"{options.save_selection} must end in {SELECTION}.")
+    if options.out is not None:
+        ending_of(options.out)
+        if options.out.resolve() == target.resolve():
+            raise InputError(f"{target} itself is never changed: give another `out`, or leave it out.")
+
+
+def undo(subject: Subject, say: Say) -> list[Path]:
+    """Drop the last edit. Raises InputError if there is none."""
+    if not subject.edits.steps:
+        raise InputError(f"Nothing of {subject.target} is edited, so nothing can be undone.")
+    say(f"Undone: {describe(subject.edits.steps[-1])}")
+    write_edits(subject.target, subject.undone().edits)
+    return []
+
+
+def tell_edits(subject: Subject, say: Say) -> None:
+    """Say which edits were made so far."""
+    for number, step in enumerate(subject.edits.steps, start=1):
+        say(f"{number}. {describe(step)}")
+    say(
+        f"{subject.target} has {counted(len(subject.edits.steps), 'edit')} and {len(subject.gaussians):,} "
+        "splats."
+    )
+
+
+def describe(step: Edit) -> str:
+    """An edit in a few words."""
+    if isinstance(step, Add):
+        return f"add {step.file}" + (" (invented)" if step.invented else "")
+    verb = "copy" if isinstance(step, Move) and step.copy else step.kind
+    return f"{verb} {len(step.chosen):,} splats: {step.chosen.words}"
+
+
+def taken_by(step: Edit) -> Bool[Tensor, " N"] | None:
+    """The splats that an edit takes from where they were; None where it takes none."""
+    if isinstance(step, Delete) or (isinstance(step, Move) and not step.copy):
+        return step.chosen.mask
+    return None
+
+
+def tell_uncovered(subject: Subject, bared: Uncovered, say: Say) -> None:
+    """Say how much of the pictures shows what no photo saw."""
+    cameras = subject.cameras[:: max(1, len(subject.cameras) // LOOKS)]
+    shares = torch.tensor([bared.unseen(camera).float().mean() for camera in cameras])
+    if (worst := float(shares.max())) > 0:
+        say(
+            f"Uncovered, and never seen by a photo: {float(shares.mean()):.2%} of the pictures on average, "
+            f"{worst:.2%} at most. What shows there is no measurement."
+        )
+
+
+def write_scene(subject: Subject, path: Path, say: Say) -> list[Path]:
+    """Splats as a file for viewers, with SCENE.lens.json beside it if the lens is known."""
+    lens, written = path.with_name(path.name[: -len(ending_of(path))] + ".lens.json"), [path]
+    learned = lens_of(subject)
+    offset = None if learned is None else torch.tensor(learned.offset, dtype=torch.float64)
+    with alone_in(path.parent, f".{lens.name}.lock", "give another `out`"):
+        export_splats(subject.gaussians, path, offset, say)
+        if learned is not None:
+            write_lens_file(learned, lens)
+            written.append(lens)
+    return written
+
+
+def lens_of(subject: Subject) -> LensFile | None:
+    """Cameras and lens of a scene, as they are on the disk."""
+    if is_trained(subject.target):
+        return read_learned_lens(subject.target)
+    beside = subject.target.with_suffix(".lens.json")
+    return read_lens_file(beside) if beside.is_file() else None
