@@ -120,7 +120,7 @@ def test_an_edit_is_seen_sharp_and_through_the_lens(scene: str, tmp_path: Path) 
     assert len(plan["refocus"]) == 8 and {entry["view"] for entry in plan["refocus"]} == set(plan["views"])
     frames = {frame.name: frame for frame in script.plan_frames(settings)}
     edit = truth_edits.EDITS[scene]
-    place = np.array([*edit.pivot, 0, 1]) + [*edit.move, 0]
+    place = np.add([*edit.pivot, 0, 1], [*edit.move, 0])
     for on_object, elsewhere in zip(plan["refocus"][::2], plan["refocus"][1::2], strict=True):
         depth = (frames[on_object["view"]].cam_from_world @ place)[2]
         assert on_object["focus_distance"] == pytest.approx(depth, abs=5e-4)
