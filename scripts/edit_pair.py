@@ -25,6 +25,7 @@ from cocogs.run import Run
 SOLID = 0.5  # of a pixel, from which it counts as the object's
 SAME_PLACE = 1e-3  # metres that the run's cameras may be off
 SAME_DEPTH = 0.02  # of the depth
+DENSE = 0.5  # pixels of a photo for each pixel of a picture
 ADVICE = "make the pair again"
 
 
@@ -77,28 +78,28 @@ class Pair:
         return {name: self.depth("depth", name) for name in self.truth.frames}
 
     def seen(self, camera: Camera, name: str, cameras: dict[str, Camera]) -> Bool[Tensor, "H W"]:
-        """Pixels after the move that show a part of the object which a training photo shows, too.
+        """Pixels after the move that show what a training photo showed well: not hidden, and with at least
+        `DENSE` of its pixels for each pixel here. Where depth jumps, this says nothing.
 
         Args:
-            camera: of the view `name`; `cameras` of the photos; both in the world.
+            camera: of the view `name`; `cameras` of the photos; all in the world.
         """
-        inside = self.mask("after", name)
-        rows, columns = inside.nonzero(as_tuple=True)
-        z = self.depth("edit/depth", name)[rows, columns].double()
-        places = camera.unproject(torch.stack([columns, rows], 1).double() + 0.5, z)
-        back = self.world_from_world.inverse()
-        places = places @ back[:3, :3].T + back[:3, 3]
-        shown = torch.zeros(len(places), dtype=torch.bool)
+        inside, back = self.mask("after", name), self.world_from_world.inverse()
+        z = self.depth("edit/depth", name).double()
+        pixels = torch.stack(torch.meshgrid(*map(torch.arange, z.shape), indexing="ij"), -1).flip(-1) + 0.5
+        places = camera.unproject(pixels.double(), z)
+        were = torch.where(inside[..., None], places @ back[:3, :3].T + back[:3, 3], places)
+        seen = torch.zeros_like(inside)
         for photo in self.training:
-            pixels, z = cameras[photo].project(places)
-            in_picture = cameras[photo].shows(pixels)
-            column, row = pixels[in_picture].long().unbind(1)
-            surface = self.depths[photo][row, column]
-            close = (z[in_picture] - surface).abs() < SAME_DEPTH * surface
-            shown[in_picture] |= close & self.mask("before", photo)[row, column]
-        result = torch.zeros_like(inside)
-        result[rows, columns] = shown
-        return result
+            pixels, z = cameras[photo].project(were)
+            down, right = torch.gradient(pixels, dim=(0, 1))
+            density = (right[..., 0] * down[..., 1] - right[..., 1] * down[..., 0]).abs()
+            column, row = pixels.clamp(-1, 1e6).long().unbind(-1)
+            place = row.clamp(0, inside.shape[0] - 1), column.clamp(0, inside.shape[1] - 1)
+            surface, same = self.depths[photo][place], self.mask("before", photo)[place] == inside
+            close = (z - surface).abs() < SAME_DEPTH * surface
+            seen |= cameras[photo].shows(pixels) & close & same & (density >= DENSE)
+        return seen
 
 
 def open_pair(folder: Path) -> Pair:

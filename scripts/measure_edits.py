@@ -11,9 +11,12 @@ but the one selected in.
 
 Pictures: PSNR in dB over all test views, of pixels that show
 
-    object       the object in its new place; `seen`: those parts that a training photo shows
+    object       the object in its new place
     background   neither the old nor the new place; the circle of confusion is kept away from both
     uncovered    the old place and not the new one
+
+`seen` is what a training photo showed, too, with at least half a pixel for each pixel of the picture; of the
+object, a border is left out. In `lamps stay` the truth's object is lit as it would be in its new place.
 
 Circle of confusion of the object in its new place: what the renderer takes from the splats' depth against the
 thin lens at the true depth; and by a ruler that knows no depth of the run: the strength at which
@@ -68,6 +71,9 @@ class Errors:
 
     def psnr(self) -> dict[str, float]:
         return {name: psnr(total / count) for name, (total, count) in self.sums.items() if count}
+
+    def pixels(self) -> dict[str, int]:
+        return {name: round(count) for name, (_, count) in self.sums.items() if count}
 
 
 # ---------------------------------------------------------------------------------------------- selection
@@ -126,15 +132,13 @@ def edited_scores(pair: Pair, run: Run, chosen: Chosen, quality: int) -> dict[st
     cameras, errors = {view.name: run.model.camera(view) for view in run.scene.views}, Errors()
     in_world = world_cameras(pair, run)
     for name in pair.tests:
-        measure_sharp(pair, name, cameras[name], (before, after), errors)
-        drawn = sharp(after, cameras[name])
-        truth = pair.picture("edit/images", name)
-        errors.add("object, seen", drawn, truth, pair.seen(in_world[name], name, in_world))
+        seen = pair.seen(in_world[name], name, in_world)
+        measure_sharp(pair, name, cameras[name], (before, after), seen, errors)
     circles = [
         measure_refocused(pair, entry, cameras[entry.view], after, quality, errors)
         for entry in pair.refocused
     ]
-    return {"psnr": errors.psnr(), "coc": summed_up(circles)}
+    return {"psnr": errors.psnr(), "pixels": errors.pixels(), "coc": summed_up(circles)}
 
 
 def sharp(gaussians: Gaussians, camera: Camera) -> Float[Tensor, "3 H W"]:
@@ -142,19 +146,31 @@ def sharp(gaussians: Gaussians, camera: Camera) -> Float[Tensor, "3 H W"]:
 
 
 def measure_sharp(
-    pair: Pair, name: str, camera: Camera, scenes: tuple[Gaussians, Gaussians], errors: Errors
+    pair: Pair,
+    name: str,
+    camera: Camera,
+    scenes: tuple[Gaussians, Gaussians],
+    seen: Bool[Tensor, "H W"],
+    errors: Errors,
 ) -> None:
-    """One test view, before and after."""
+    """One test view, before and after.
+
+    Args:
+        seen: pixels after the move that show what a photo showed.
+    """
     before, after = (sharp(scene, camera) for scene in scenes)
     photo, truth = pair.picture("images", name), pair.picture("edit/images", name)
     old, new = pair.mask("before", name), pair.mask("after", name)
-    background = ~widened(old | new, EDGE)
+    background, uncovered = ~widened(old | new, EDGE), old & ~widened(new, EDGE)
     errors.add("object before", before, photo, old)
     errors.add("object", after, truth, new)
+    errors.add("object, seen", after, truth, ~widened(~new, EDGE) & seen)
+    errors.add("object, not seen", after, truth, ~widened(~new, EDGE) & ~seen)
     errors.add("object, lamps stay", after, pair.picture("edit/lamps_stay", name), new)
     errors.add("background", after, truth, background)
     errors.add("background, unedited", before, photo, background)
-    errors.add("uncovered", after, truth, old & ~widened(new, EDGE))
+    errors.add("uncovered, seen", after, truth, uncovered & seen)
+    errors.add("uncovered, not seen", after, truth, uncovered & ~seen)
 
 
 def measure_refocused(
@@ -260,9 +276,10 @@ def print_tables(result: dict[str, dict]) -> None:
         iou, worst = figures["iou"], min(figures["iou_worst_view"])
         counts = f"{min(figures['splats'])} to {max(figures['splats'])}"
         print(f"| {way} | {len(iou)} | {mean(iou):.3f} | {min(iou):.3f} | {worst:.3f} | {counts} |")
-    print("\n| PSNR, dB | " + " | ".join(ways) + " |\n|---" + "|---" * len(ways) + "|")
-    for area in result[ways[0]]["psnr"]:
-        print(f"| {area} | " + " | ".join(f"{result[way]['psnr'][area]:.2f}" for way in ways) + " |")
+    print("\n| PSNR, dB | pixels | " + " | ".join(ways) + " |\n|---|---" + "|---" * len(ways) + "|")
+    for area, count in result[ways[0]]["pixels"].items():
+        figures = (f"{result[way]['psnr'][area]:.2f}" for way in ways)
+        print(f"| {area} | {count} | " + " | ".join(figures) + " |")
     print("\n| circle of confusion | " + " | ".join(ways) + " |\n|---" + "|---" * len(ways) + "|")
     for name, form in (
         ("pictures", "{}"), ("true_px", "{:.2f}"), ("off", "{:.2%}"), ("off_worst", "{:.2%}"),

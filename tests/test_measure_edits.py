@@ -25,10 +25,10 @@ import measure_floaters  # pyright: ignore[reportMissingImports]
 WIDTH, HEIGHT, FOCAL, WALL = 48, 32, 40.0, 2.0
 
 
-def camera(x: float = 0.0) -> Camera:
+def camera(x: float = 0.0, focal: float = FOCAL) -> Camera:
     pose = torch.eye(4, dtype=torch.float64)
     pose[0, 3] = -x
-    return Camera(intrinsics_matrix(FOCAL, FOCAL, WIDTH / 2, HEIGHT / 2), pose, WIDTH, HEIGHT)
+    return Camera(intrinsics_matrix(focal, focal, WIDTH / 2, HEIGHT / 2), pose, WIDTH, HEIGHT)
 
 
 def splats(places: list[tuple[float, float, float]], size: float = 0.01) -> Gaussians:
@@ -74,9 +74,14 @@ def test_a_pair_knows_what_photos_saw_of_the_object(tmp_path: Path) -> None:
     assert pair.refocused[0].lens == Lens(1.0, 0.2)
     cameras = {name: camera() for name in pair.truth.frames}
     seen = pair.seen(camera(), "000.png", cameras)
-    expected = torch.zeros(HEIGHT, WIDTH, dtype=torch.bool)
-    expected[8:20, 16:26] = True
-    assert torch.equal(seen, expected)
+    expected = torch.ones(HEIGHT, WIDTH, dtype=torch.bool)
+    expected[8:20, 10:16] = False  # uncovered: all photos showed the object there
+    expected[8:20, 26:31] = False  # parts of the object that no photo showed
+    inside = pair.mask("after", "000.png")
+    clear = ~(measure_edits.widened(inside, 2) & measure_edits.widened(~inside, 2))
+    assert torch.equal(seen[clear], expected[clear])
+    coarse = {name: camera(focal=0.6 * FOCAL) for name in cameras}  # .36 pixels for each one
+    assert not pair.seen(camera(), "000.png", coarse)[clear].any()
 
 
 def test_the_photo_with_the_object_in_focus_comes_first(tmp_path: Path) -> None:
