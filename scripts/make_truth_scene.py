@@ -2,7 +2,7 @@
 
     python3.11 -m venv blender && blender/bin/pip install "bpy==4.5.*" Pillow pycolmap
     blender/bin/python scripts/make_truth_scene.py tabletop --out scenes/tabletop     # or corridor, or glass
-    blender/bin/python scripts/make_truth_scene.py tabletop --edit --out pairs/tabletop     # or corridor
+    blender/bin/python scripts/make_truth_scene.py tabletop --edit --views 36 --out pairs/tabletop
 
 Needs an environment of its own, because Blender wants another numpy than cocogs. What OUT then holds:
 

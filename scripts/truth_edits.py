@@ -18,6 +18,9 @@ through them onto it.
 A move of splats takes the object's light along. To have a truth of just that, the object has lamps of its
 own, as bright as those that light everything else, and in edit/images they move with it. In edit/lamps_stay
 they do not: the object is lit as it really would be in its new place. The sky is even: one is enough.
+
+A turned object shows sides that cameras must have seen. So its photos are spread wider to the sides than those
+of the scene without an edit (`TruthScene.edit_spread`); the test views are not. Give them --views 36.
 """
 
 import math
@@ -60,7 +63,7 @@ class Edit:
 
 EDITS = {
     "tabletop": Edit("PEAS", (0.174, 0.153), 30.0, (0.016, 0.197, 0.0)),
-    "corridor": Edit("PAINT", (-0.748, 5.8), 15.0, (0.4, -1.0, 0.0)),
+    "corridor": Edit("PAINT", (-0.748, 5.8), -7.0, (0.4, -1.0, 0.0)),
 }
 
 

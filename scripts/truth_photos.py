@@ -39,6 +39,7 @@ class Settings:
         noise: standard deviation of the sensor's noise at white, as a part of white; it falls with the
             square root of the light.
         edit: whether one object casts no shadow and is moved after the photos (`truth_edits.py`).
+            The photos are then spread wider, the test views are not: what a turn shows was photographed.
     """
 
     scene: str
@@ -85,6 +86,8 @@ def plan_frames(settings: Settings) -> list[Frame]:
         across, up = (0.5 + i * 0.618034) % 1 - 0.5, (0.5 + i * 0.754878) % 1 - 0.5
         if i not in focus:
             across, up = 0.65 * across, 0.65 * up
+        elif settings.edit:
+            across = scene.edit_spread * across
         pose = scene.pose(across, up, rng)
         stops = float(rng.normal(0, settings.exposure_jitter)) if i in focus else 0.0
         frames.append(Frame(f"{i:03d}.png", pose, focus.get(i), stops))

@@ -129,6 +129,14 @@ def test_an_edit_is_seen_sharp_and_through_the_lens(scene: str, tmp_path: Path) 
     assert [shot.path for shot in script.plan_shots(settings, tmp_path, ["edit"])] == [s.path for s in shots]
 
 
+def test_photos_of_an_edit_are_spread_wider_than_its_test_views() -> None:
+    plain = script.Settings("tabletop")
+    for frame, wide in zip(*map(script.plan_frames, (plain, replace(plain, edit=True))), strict=True):
+        assert frame.focus_distance == wide.focus_distance
+        sideways, wider = (np.linalg.inv(f.cam_from_world)[0, 3] for f in (frame, wide))
+        assert (wider == sideways) if frame.focus_distance is None else (1 < wider / sideways < 2.5)
+
+
 def test_a_damaged_truth_is_named(tmp_path: Path) -> None:
     (tmp_path / "truth.json").write_text("{")
     with pytest.raises(SystemExit, match=r"truth\.json cannot be read .*: delete it or give another"):
