@@ -7,10 +7,10 @@ TRUTH is a folder by `make_truth_scene.py`, RUN was trained on it. Where TRUTH h
 that of SHARP_RUN, which was trained on sharp photos from the same cameras.
 
 A splat is floating by the truth if it lies, in most photos that show its place, in front of the true surface
-by more than 5 % of the depth and more than two of its largest deviations, and in none so close to it. Around
-its place the nearest and the farthest surface within 2 px count, so that edges make no floaters. Where fewer
-than three photos show its place, they hardly tell how far away it is: such floaters are counted apart, and not
-among the others.
+by more than 5 % of the depth and more than two of its largest deviations, and in none so close to it. The
+nearest and the farthest surface within 2 px of its place count, so that edges make no floaters. Where fewer
+than three photos show the place, they hardly tell how far away it is: such floaters are counted apart, and
+not among the others.
 
 Measured as trained, and with splats planted into empty space: small and large, faint and half solid.
 """
@@ -71,7 +71,7 @@ def farthest_around(depth: Float[Tensor, "H W"]) -> Float[Tensor, "H W"]:
 def planted(gaussians: Gaussians, looks: Looks, count: int, seed: int) -> Gaussians:
     """Splats in empty space: at .2 to .8 of the depth of random pixels, and floating by the truth.
 
-    Their size on a log scale is between a third and three times the scene's median, their opacity in [.05, .5].
+    They are a third to three times as wide as the scene's median, and their opacity is in [.05, .5].
     """
     random = torch.Generator().manual_seed(seed)
     places = []
