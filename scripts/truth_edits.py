@@ -19,8 +19,8 @@ A move of splats takes the object's light along. To have a truth of just that, t
 own, as bright as those that light everything else, and in edit/images they move with it. In edit/lamps_stay
 they do not: the object is lit as it really would be in its new place. The sky is even: one is enough.
 
-A turned object shows sides that photos must have seen. So they are spread wider to the sides than those of the
-scene without an edit (`TruthScene.edit_spread`); the test views are not. Give such scenes --views 36.
+A turned object shows sides that photos must have seen. So they are spread wider to the sides than those of
+the scene without an edit (`TruthScene.edit_spread`); the test views are not. Give such scenes --views 36.
 """
 
 import math

@@ -144,6 +144,9 @@ def test_what_floats_by_the_truth() -> None:
     places = [(0.0, 0.0, 1.0), (0.0, 0.1, 1.95), (0.1, 0.0, 2.0), (0.0, 0.0, 2.5), (9.0, 0.0, 1.0)]
     assert measure_floaters.floating(splats(places), looks).tolist() == [True, False, False, False, False]
     assert not measure_floaters.floating(splats(places, size=0.6), looks).any()  # larger than its distance
+    aside = splats([(0.62, 0.0, 1.0)])  # the middle camera does not show it, nor does the left one
+    assert not measure_floaters.floating(aside, looks).any()
+    assert measure_floaters.floating(aside, looks, fewest=1).all()
 
 
 def test_planted_splats_float() -> None:
