@@ -78,6 +78,8 @@ def _inside(
     nearness: Float[np.ndarray, "H W"], own: Bool[np.ndarray, "H W"], focal_px: float, rim: int
 ) -> Bool[np.ndarray, "H W"]:
     """Where the depth in a mask is the object's: it continues that of parts without steep slopes."""
+    finite = own & (nearness > 0)
+    own = finite if finite.any() else own
     alone = without_holes(np.where(own, nearness, np.nan))  # a jump right at the outline does not count
     slope = ndimage.gaussian_gradient_magnitude(alone, rim / 3) * focal_px
     steep = grown(torch.from_numpy(own & (slope > STEEPEST * nearness)), rim).numpy()
@@ -86,7 +88,7 @@ def _inside(
     middle = distance > min(rim, distance.max() / 2)
     inner = _distance(np.isin(parts, np.setdiff1d(parts[middle], 0))) > rim
     if inner.sum() < FEWEST * own.sum():  # of something thin
-        return own & (nearness > 0)
+        return own
     guess = fill_smoothly(nearness, inner, own & ~inner)
     return own & (np.abs(nearness - guess) <= ANOTHER_THING * guess)
 

@@ -91,7 +91,7 @@ def edit(
         InputError: nothing of the object would be in the picture, or its blur would be wider than that.
     """
     surfaces = find_surfaces(photo, mask)
-    photo = replace(photo, depth=torch.where(mask, surfaces.object, surfaces.behind))
+    photo = replace(photo, depth=surfaces.photo(mask))
     scene, missing = photo, torch.zeros_like(mask)
     if not duplicate:
         scene, missing = without(photo, mask, surfaces)

@@ -96,6 +96,7 @@ def _write(
             path.unlink(missing_ok=True)
     notes = [*opened.depth.warnings, *opened.camera.notes, *STAYS[: 1 if motion is None else 2]]
     border = torch.cat([mask[0], mask[-1], mask[:, 0], mask[:, -1]])
+    notes += [] if opened.picture.taken is None else ["The photo's aperture is taken to be round."]
     notes += [ALONE] if motion is not None and bool(border.any()) else []
     for sentence in _warnings(edited, EDITED.companion(options.out, "invented")):
         say(sentence)
@@ -162,10 +163,11 @@ def _measured(opened: OpenedPhoto, edited: Edited) -> dict[str, Any]:
 
 
 def _invented(edited: Edited, diffuser: DepthGuidedDiffuser | None) -> dict[str, Any]:
-    deblurred = _share(edited.deblurred)
+    share, deblurred = _share(edited.invented), _share(edited.deblurred)
+    by = "continued from its surroundings by OpenCV" if diffuser is None else diffuser.facts
     return {
-        "share": _share(edited.invented),
-        "by": "continued from its surroundings by OpenCV" if diffuser is None else diffuser.facts,
+        "share": share,
+        "by": by if share else None,
         "deblurred_share": deblurred,
         "deblurred_by": load_deblurrer().facts if deblurred else None,
     }

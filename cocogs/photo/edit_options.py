@@ -11,9 +11,9 @@ from torch import Tensor
 from cocogs.errors import InputError, check_number
 from cocogs.io.photos import read_mask
 from cocogs.io.pictures import check_writer
-from cocogs.photo.depth import PictureDepth, beside
+from cocogs.photo.depth import PictureDepth
 from cocogs.photo.lift import Motion
-from cocogs.photo.refocus_options import STILLS
+from cocogs.photo.refocus_options import STILLS, check_files
 from cocogs.photo.written import EDITED
 
 AXES = {"x": 0, "y": 1, "z": 2}
@@ -72,8 +72,7 @@ class PhotoEditOptions:
             raise InputError(f"`out` must end in {', '.join(STILLS)}, not {self.out.name}.")
         check_writer(self.out.suffix.lower()[1:])
         self.rotation()
-        read = [Path(name) for name in (photo, self.mask, self.depth, self.source) if name is not None]
-        EDITED.check(self.out, [*read, *(beside(photo) if self.depth is None else ())])
+        check_files(EDITED, self.out, photo, self.depth, self.source, self.mask)
 
     def motion(self, middle: Float[Tensor, "3"], depth: PictureDepth) -> Motion | None:
         """How the object moves; None: it is taken away.
