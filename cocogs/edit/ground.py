@@ -18,7 +18,7 @@ from cocogs.render.refocusing import sharp_depth
 
 VIEWS, GLANCE = 8, 96  # photos that are looked from, and the width of these small pictures in px
 TRIES, JUDGES, REFINEMENTS = 1000, 2000, 5  # planes at points, judged by some of the points
-SMOOTH = 1.5  # px, over which slopes are taken
+SMOOTH = 1.0  # px, over which slopes are taken
 THICKNESS = 0.01  # how far from the plane a point of it may lie, in parts of the typical depth
 ALIGNED = math.cos(math.radians(30))  # of the normals of a plane and of the surface at its points
 STEEPEST = math.cos(math.radians(50))  # of a level plane's normal and the cameras' upward direction
