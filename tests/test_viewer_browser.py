@@ -16,9 +16,11 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from table_scene import BALL, BOX, table_scene, write_table
 from tiny_run import tiny_run
 
 from cocogs.camera import Camera
+from cocogs.edits import edits_path
 from cocogs.gaussians import Gaussians
 from cocogs.io.camera_path import read_camera_path
 from cocogs.io.pictures import to_picture
@@ -27,6 +29,7 @@ from cocogs.rasterize.constants import SH_C0
 from cocogs.viewer.exhibit import Exhibit, exhibit_gaussians, open_exhibit
 from cocogs.viewer.server import LOOPBACK, PANEL_WIDTH, Viewer, free_port
 from cocogs.viewer.session import Session
+from cocogs.viewer.workbench import Workbench
 
 playwright = pytest.importorskip("playwright.sync_api")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -127,6 +130,17 @@ def walls(browser: Any) -> Iterator[Visit]:
 def run(browser: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Visit]:
     exhibit = open_exhibit(tiny_run(tmp_path_factory.getbasetemp(), "lens"))
     with visiting(exhibit, browser) as visit:
+        yield visit
+
+
+@pytest.fixture(scope="module")
+def table(browser: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Visit]:
+    """A scene that is being edited: a ball and a box on a table."""
+    with visiting(open_exhibit(write_table(tmp_path_factory.mktemp("table"))), browser) as visit:
+        visit.page.get_by_text("Edit", exact=True).click()
+        visit.button("Edit this scene").click()
+        eventually(lambda: visit.session._bench is not None)
+        visit.button("Save edits").wait_for()
         yield visit
 
 
@@ -386,3 +400,100 @@ def test_a_focus_pull_is_played_and_saved_for_render(run: Visit, tmp_path: Path)
     assert path.fps == 24 and len(distances) == 4 * 24 + 1
     near, far = run.session.depth_range
     assert distances[0] == pytest.approx(near, rel=0.01) and distances[-1] == pytest.approx(far, rel=0.01)
+
+
+# Editing.
+
+
+def bench_of(visit: Visit) -> Workbench:
+    assert visit.session._bench is not None
+    return visit.session._bench
+
+
+def take(visit: Visit, key: str, tool: str) -> None:
+    """A tool, by its key; the page has heard of it, too."""
+    visit.page.keyboard.press(key)
+    eventually(lambda: bench_of(visit).tool == tool)
+    visit.page.wait_for_timeout(500)
+
+
+def places(visit: Visit, owner: int) -> torch.Tensor:
+    """(K, 2) where the page shows the splats of a thing as it is edited, px."""
+    gaussians, window = bench_of(visit).editor.subject.gaussians, visit.session.window()
+    pixels, _ = window.project(gaussians.means.detach()[table_scene()[1] == owner])
+    return pixels * WIDTH / window.width
+
+
+def seen_at(visit: Visit, owner: int) -> tuple[float, float]:
+    """Where the page shows the middle of a thing, px."""
+    x, y = places(visit, owner).mean(0).tolist()
+    return x, y
+
+
+def drag(visit: Visit, *points: tuple[float, float]) -> None:
+    visit.page.mouse.move(*points[0])
+    visit.page.mouse.down()
+    for point in points[1:]:
+        visit.page.mouse.move(*point, steps=4)
+        visit.page.wait_for_timeout(100)
+    visit.page.mouse.up()
+
+
+def chosen(visit: Visit, owner: int) -> float:
+    """The part of a thing that is selected."""
+    return float(bench_of(visit).editor.selected[table_scene()[1] == owner].float().mean())
+
+
+def test_a_click_selects_and_the_gizmo_moves_for_good(table: Visit) -> None:
+    take(table, "o", "Object")
+    table.wait_for_still()
+    x, y = seen_at(table, BALL)
+    plain = table.picture()
+    table.page.mouse.click(x, y)
+    eventually(lambda: chosen(table, BALL) > 0.9 and chosen(table, BOX) == 0)
+    around = np.s_[round(y) - 10 : round(y) + 10, round(x) - 10 : round(x) + 10]
+    eventually(lambda: float((table.picture() - plain)[around].mean()) > 0.1)  # orange on red: brighter
+
+    take(table, "g", "Move")
+    bench = bench_of(table)
+    center, _ = table.session.window().project(bench._rest.position)
+    x, y = (float(center[i]) / table.session.window().width * WIDTH for i in (0, 1))
+    drag(table, (x + 50, y), (x + 80, y), (x + 120, y))  # the red arrow
+    eventually(lambda: len(bench.editor.state.edits.steps) == 1)
+    eventually(lambda: seen_at(table, BALL)[0] > x + 40)
+    eventually(lambda: float(np.abs(table.picture() - plain)[around].mean()) > 0.03)
+    table.button("Save edits").click()
+    eventually(lambda: bench.editor.is_saved)
+    target = table.session.exhibit.target
+    assert target is not None and edits_path(target).exists()
+    table.page.keyboard.press("Control+z")
+    eventually(lambda: not bench.editor.state.edits.steps)
+    assert table.problems == []
+
+
+@pytest.mark.parametrize(("key", "tool"), [("r", "Rectangle"), ("l", "Lasso")])
+def test_what_is_drawn_with_the_mouse_is_selected(table: Visit, key: str, tool: str) -> None:
+    bench = bench_of(table)
+    bench.do(bench.editor.select_none)
+    before = table.session.window().cam_from_world
+    take(table, key, tool)
+    pixels = places(table, BALL)  # the box lies under the browser's notice
+    (left, top), (right, bottom) = (pixels.amin(0) - 4).tolist(), (pixels.amax(0) + 4).tolist()
+    corners = [(left, top), (right, top), (right, bottom), (left, bottom)]
+    drag(table, *(corners[::2] if tool == "Rectangle" else corners))
+    eventually(lambda: chosen(table, BALL) == 1)
+    assert chosen(table, BOX) == 0
+    assert torch.equal(table.session.window().cam_from_world, before)  # the view is not dragged along
+
+
+def test_a_brush_adds_with_shift(table: Visit) -> None:
+    bench = bench_of(table)
+    bench.do(lambda: bench.editor.select(table_scene()[1] == BALL))
+    take(table, "b", "Brush")
+    x, y = seen_at(table, BOX)
+    table.page.keyboard.down("Shift")
+    drag(table, (x - 30, y), (x + 30, y))
+    table.page.keyboard.up("Shift")
+    eventually(lambda: 0 < chosen(table, BOX) < 1)
+    assert chosen(table, BALL) == 1
+    take(table, "v", "Look")

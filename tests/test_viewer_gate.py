@@ -93,6 +93,15 @@ CAMERA = {
     "type": "ViewerCameraMessage", "wxyz": [1, 0, 0, 0], "position": [0, 0, 0], "fov": 0.8, "near": 0.01,
     "far": 1000, "image_height": 36, "image_width": 48, "look_at": [0, 0, 1], "up_direction": [0, -1, 0],
 }  # fmt: skip
+DRAG = {
+    "type": "SceneNodeDragMessage", "phase": "update", "name": "/edit/canvas", "instance_index": None,
+    "start_position": [0, 0, 0], "start_screen_pos": [0, 0], "end_position": [0, 0, 0],
+    "end_screen_pos": [0, 0], "button": "left", "modifier": None, "owner": "",
+}  # fmt: skip
+GIZMO = {
+    "type": "TransformControlsUpdateMessage", "name": "/edit/move", "wxyz": [1, 0, 0, 0],
+    "position": [0, 0, 0], "owner": "",
+}  # fmt: skip
 NAN = float("nan")
 GARBAGE: list[Any] = [
     *({**CAMERA, "fov": fov} for fov in (0, NAN, 10, "x", None, -1)),
@@ -102,6 +111,10 @@ GARBAGE: list[Any] = [
     {key: value for key, value in CAMERA.items() if key != "fov"},
     {**CAMERA, "more": 1},
     {"type": "ScenePointerMessage", "event_type": "click", "screen_pos": []},
+    {**DRAG, "end_screen_pos": [0]},
+    {**DRAG, "start_screen_pos": [0, NAN]},
+    {**GIZMO, "wxyz": [0, 0, 0, 0]},
+    {**GIZMO, "position": [0, 0]},
     {"type": "NoSuchMessage"},
     {},
     [],
@@ -110,7 +123,8 @@ GARBAGE: list[Any] = [
 
 
 def test_garbage_is_told_from_messages() -> None:
-    assert is_sane(msgspec.msgpack.encode(CAMERA))
+    for message in (CAMERA, DRAG, GIZMO):
+        assert is_sane(msgspec.msgpack.encode(message))
     for message in GARBAGE:
         assert not is_sane(msgspec.msgpack.encode(message)), message
     for data in (b"", b"\xc1", b"\x91" * 10_000, "text"):

@@ -50,8 +50,8 @@ class View:
         viewer = self._open(port)
         if not is_loopback(self.host):
             print(
-                "cocogs: warning: everyone who can reach this computer can look at the scene and keep the "
-                "computer busy; do this only in a network that you trust.",
+                "cocogs: warning: everyone who can reach this computer can look at the scene, edit it, and keep "
+                "the computer busy; do this only in a network that you trust.",
                 file=sys.stderr,
             )
         print(f"{self.scene} is shown at {viewer.url} (Ctrl-C stops)", flush=True)

@@ -14,7 +14,7 @@ from cocogs.edit.change import Change, edits_for
 from cocogs.edit.fill import fill
 from cocogs.edit.preview import write_preview
 from cocogs.edit.select import select
-from cocogs.edit.subject import Subject, open_subject
+from cocogs.edit.subject import Subject, changing_edits, open_subject
 from cocogs.edit.uncovered import Uncovered, uncovered
 from cocogs.edits import Add, Chosen, Delete, Edit, Move, edits_path, file_hash, write_edits, write_selection
 from cocogs.errors import InputError, check_number, counted
@@ -65,10 +65,7 @@ def edit(target: Path, options: EditOptions, say: Say = print) -> list[Path]:
     """
     check_options(target, options)
     writes = options.out is None and (options.undo or not options.change.is_none)
-    lock = (
-        alone_in(edits_path(target).parent, f".{target.stem}.edits.lock", "wait") if writes else nullcontext()
-    )
-    with lock:
+    with changing_edits(target) if writes else nullcontext():
         subject = open_subject(target, say)
         if options.metres is not None:
             subject = replace(subject, metres=options.metres)

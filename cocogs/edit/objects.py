@@ -47,6 +47,11 @@ class Votes:
     share: Float[Tensor, " N"]
     trust: Float[Tensor, " N"]
 
+    @property
+    def sure(self) -> Bool[Tensor, " N"]:
+        """The splats that surely belong to it."""
+        return (self.share > 0.5) & (self.trust > 0.5)
+
 
 def object_in_masks(gaussians: Gaussians, masks: Masks) -> Bool[Tensor, " N"]:
     """The splats of the object that masks show.
@@ -202,7 +207,7 @@ def completed(gaussians: Gaussians, votes: Votes) -> Bool[Tensor, " N"]:
     from scipy.sparse import coo_matrix, diags
     from scipy.sparse.linalg import cg
 
-    sure = (votes.share > 0.5) & (votes.trust > 0.5)
+    sure = votes.sure
     if not sure.any():
         raise InputError("No splat lies there for sure: mark more of the object, or a larger one.")
     near = sure | _in_box_around(gaussians.means.detach().cpu(), sure)

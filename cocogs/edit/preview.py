@@ -104,10 +104,12 @@ def sharp(gaussians: Gaussians, look: Look) -> Float[Tensor, "3 H W"]:
     return refocus(gaussians, look.camera, Lens(1.0, 0.0)).clamp(0, 1).cpu()
 
 
-def overlay(picture: Float[Tensor, "3 H W"], share: Float[Tensor, "H W"]) -> Float[Tensor, "3 H W"]:
-    """The picture with what is chosen tinted and outlined, and the rest darker."""
+def overlay(
+    picture: Float[Tensor, "3 H W"], share: Float[Tensor, "H W"], rest: float = REST
+) -> Float[Tensor, "3 H W"]:
+    """The picture with what is chosen tinted and outlined, and the rest as bright as `rest` says."""
     inside = (share > 0.5).float()
     edge = torch.nn.functional.max_pool2d(inside[None], 3, 1, 1)[0] - inside
     tint = STRENGTH * share * inside + edge
     color = torch.tensor(HIGHLIGHT)[:, None, None]
-    return (REST + (1 - REST) * inside) * picture * (1 - tint) + tint * color
+    return (rest + (1 - rest) * inside) * picture * (1 - tint) + tint * color

@@ -1,6 +1,7 @@
 """What is edited: a run, or a .ply with its lens file beside it, as one kind of data."""
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -15,6 +16,7 @@ from cocogs.edits import Edit, Edited, Edits, apply_edits, edits_path, open_edit
 from cocogs.errors import InputError
 from cocogs.gaussians import Gaussians
 from cocogs.io.lens_file import read_lens_file
+from cocogs.io.lock import alone_in
 from cocogs.io.photos import read_mask
 from cocogs.io.pixels import resize_area
 from cocogs.io.ply import read_ply
@@ -111,6 +113,15 @@ def apply_edits_after(scene: Edited, step: Edit, target: Path) -> Edited:
     if len(result.gaussians) == 0:
         raise InputError(f"That would leave no splat of {target}: select less.")
     return result
+
+
+def changing_edits(target: Path) -> AbstractContextManager[None]:
+    """While the edits of a scene are read and written, no other cocogs writes them.
+
+    Raises:
+        InputError: on entering: another one is at it, or the folder cannot be written.
+    """
+    return alone_in(edits_path(target).parent, f".{target.stem}.edits.lock", "end it")
 
 
 def open_subject(target: Path, say: Say = print) -> Subject:

@@ -63,6 +63,7 @@ class Exhibit:
             diameter. None where the photos' EXIF has no f-number.
         metres: one scene unit in metres; None where EXIF does not tell.
         about_metres: a sentence for the user: how long a scene unit is, or that it cannot be known.
+        target: the run folder or .ply, whose edits can be written; None where there is none.
     """
 
     title: str
@@ -77,6 +78,7 @@ class Exhibit:
     focal_length: float | None = None
     metres: float | None = None
     about_metres: str = UNKNOWN_LENGTH
+    target: Path | None = None
 
     @property
     def shows_photos(self) -> bool:
@@ -91,13 +93,14 @@ def open_exhibit(path: Path) -> Exhibit:
         InputError: the path is neither, or cannot be read.
     """
     if path.is_dir():
-        return exhibit_run(load_run(path))
+        return replace(exhibit_run(load_run(path)), target=path)
     if path.suffix.lower() == ".ply":
         beside = path.with_suffix(".lens.json")
         gaussians = read_ply(path)
         gaussians = apply_edits(gaussians, open_edits(path, gaussians).steps, edits_path(path)).gaussians
         in_order = gaussians[z_curve_order(gaussians.means)]  # many are drawn in half the time
-        return exhibit_gaussians(in_order, path.stem, read_lens_file(beside) if beside.is_file() else None)
+        file = read_lens_file(beside) if beside.is_file() else None
+        return replace(exhibit_gaussians(in_order, path.stem, file), target=path)
     problem = "is neither a run folder nor a .ply nor a photo" if path.exists() else "does not exist"
     raise InputError(
         f"{path} {problem}: give what `cocogs train --out` wrote, a .ply of 3D Gaussians, or a photo."
@@ -144,7 +147,7 @@ def exhibit_gaussians(gaussians: Gaussians, title: str, file: LensFile | None = 
     depths = seen_depths(gaussians, [start])
     return Exhibit(
         title=title,
-        **drawing(gaussians),
+        **drawing(lambda: gaussians),
         photos=(),
         start=start,
         up=torch.tensor([0.0, -1.0, 0.0], dtype=torch.float64),  # as COLMAP's and most .ply scenes
@@ -168,7 +171,7 @@ def exhibit_photographed(
     depths = seen_depths(gaussians, cameras[:: math.ceil(len(cameras) / 8)])
     return Exhibit(
         title=title,
-        **drawing(gaussians),
+        **drawing(lambda: gaussians),
         photos=photos,
         start=cameras[most_central(cameras)],
         up=mean_up(cameras),
@@ -180,16 +183,20 @@ def exhibit_photographed(
     )
 
 
-def drawing(gaussians: Gaussians) -> dict:
-    """The functions of an `Exhibit` that draw Gaussians."""
+def drawing(scene: Callable[[], Gaussians]) -> dict:
+    """The functions of an `Exhibit` that draw Gaussians.
+
+    Args:
+        scene: gives them once they are to be drawn, the same ones every time.
+    """
 
     def draw(camera: Camera, lens: Lens, samples: int, check: Callable[[], None]) -> Tensor:
-        return refocus(gaussians, camera, lens, samples, check)
+        return refocus(scene(), camera, lens, samples, check)
 
     return {
         "draw": draw,
-        "depth": lambda camera: sharp_depth(gaussians, camera),
-        "depth_at": lambda camera, x, y: depth_at(gaussians, camera, x, y),
+        "depth": lambda camera: sharp_depth(scene(), camera),
+        "depth_at": lambda camera, x, y: depth_at(scene(), camera, x, y),
     }
 
 

@@ -24,7 +24,11 @@ from websockets.http11 import Request, Response
 
 LARGEST = 1e9  # of a number in a message
 FOREIGN = "This page of cocogs is for its own visitors: open the address that `cocogs view` printed.\n"
-CAMERA_SIZES = {"wxyz": 4, "position": 3, "look_at": 3, "up_direction": 3}
+SIZES = {
+    "ViewerCameraMessage": {"wxyz": 4, "position": 3, "look_at": 3, "up_direction": 3},
+    "TransformControlsUpdateMessage": {"wxyz": 4, "position": 3},
+    "SceneNodeDragMessage": {"start_screen_pos": 2, "end_screen_pos": 2},
+}
 QUIET = logging.getLogger("cocogs.viewer")  # of broken connections: they are the visitors', not the user's
 QUIET.addHandler(logging.NullHandler())
 QUIET.propagate = False
@@ -99,11 +103,15 @@ def is_sane(data: str | bytes) -> bool:
         values = vars(message)
         if not _is_finite(list(values.values())):
             return False
-        if type(message).__name__ == "ViewerCameraMessage":
-            fits = all(len(values[name]) == size for name, size in CAMERA_SIZES.items())
+        kind = type(message).__name__
+        if any(len(values[name]) != size for name, size in SIZES.get(kind, {}).items()):
+            return False
+        if "wxyz" in SIZES.get(kind, {}) and math.hypot(*values["wxyz"]) < 1e-6:
+            return False
+        if kind == "ViewerCameraMessage":
             window = min(values["image_width"], values["image_height"])
-            return fits and math.hypot(*values["wxyz"]) > 1e-6 and 1e-3 < values["fov"] < 3.14 and window >= 1
-        if type(message).__name__ == "ScenePointerMessage":
+            return 1e-3 < values["fov"] < 3.14 and window >= 1
+        if kind == "ScenePointerMessage":
             return all(len(place) == 2 for place in values["screen_pos"]) and len(values["screen_pos"]) > 0
         return True
     except Exception:  # viser raises many kinds for what is no message

@@ -8,6 +8,7 @@ from PIL import Image
 from cocogs.camera import Camera
 from cocogs.io.pictures import to_picture
 from cocogs.viewer.exhibit import Exhibit
+from cocogs.viewer.highlight import Highlighter, Marks
 from cocogs.viewer.request import PHOTO, REFINEMENTS, Request
 from cocogs.viewer.schedule import Effort
 from cocogs.viewer.space import MAX_DEPTH, ViewerSpace, frame_in_window
@@ -18,10 +19,15 @@ DEPTH_STEP = 0.00256
 
 
 class Painter:
-    """Draws an exhibit for one visitor. `paint` is called by one thread only."""
+    """Draws an exhibit for one visitor. `paint` is called by one thread only.
+
+    `exhibit` and `marks`, the splats that are highlighted, may be replaced by others at any time.
+    """
 
     def __init__(self, exhibit: Exhibit, space: ViewerSpace) -> None:
         self.exhibit, self._space = exhibit, space
+        self.marks: Marks | None = None
+        self._highlighter = Highlighter()
         self._last_depth: tuple[Camera, np.ndarray] | None = None
 
     def paint(
@@ -33,7 +39,11 @@ class Painter:
             check: called now and then; may raise, to abandon the picture.
         """
         camera = request.camera.resized_by(effort.scale)
-        picture = to_picture(self.exhibit.draw(camera, request.drawn_lens, effort.samples, check))
+        marks = self.marks
+        drawn = self.exhibit.draw(camera, request.drawn_lens, effort.samples, check)
+        if marks is not None:
+            drawn = self._highlighter.over(drawn, marks, camera, request.drawn_lens)
+        picture = to_picture(drawn)
         if request.photo is not None:
             picture = self._framed_picture(picture, camera, request)
         return np.asarray(picture), self._depth(camera) if request.with_depth else None

@@ -8,6 +8,7 @@ import viser
 
 from cocogs.optics.lens import Lens, depth_of_field
 from cocogs.viewer.dial import Dial, among, within
+from cocogs.viewer.edit_panel import add_edit_panel
 from cocogs.viewer.exhibit import Exhibit
 from cocogs.viewer.film_panel import FilmPanel
 from cocogs.viewer.request import PHOTO, REFOCUSED, SHARP
@@ -52,6 +53,8 @@ class Panel:
             with gui.add_folder("Photos"):
                 self._add_photos()
         self.film = FilmPanel(gui, session)
+        if exhibit.target is not None:
+            add_edit_panel(gui, session)
         with gui.add_folder("Picture"):
             self._add_saving()
         self.sync()

@@ -119,7 +119,14 @@ class Viewer(Page[Session]):
         self._exhibit = exhibit
         near, far = exhibit.depth_range
         self._space = ViewerSpace(TYPICAL_DEPTH / math.sqrt(near * far))
-        super().__init__(exhibit.title, lambda client: Session(client, exhibit, self._space), host, port)
+        super().__init__(exhibit.title, self._session, host, port)
+
+    def _session(self, client: viser.ClientHandle) -> Session:
+        return Session(client, self._exhibit, self._space, self._publish)
+
+    def _publish(self, exhibit: Exhibit) -> None:
+        """Show another exhibit, of the same scene, to visitors who come from now on."""
+        self._exhibit = exhibit
 
     def _furnish(self) -> None:
         """Set what all visitors share: looks, and where they start."""

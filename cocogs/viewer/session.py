@@ -12,16 +12,20 @@ import torch
 import viser
 
 from cocogs.camera import Camera
+from cocogs.edit.subject import open_subject
 from cocogs.errors import InputError
+from cocogs.gaussians import Gaussians
 from cocogs.io.camera_path import CameraPath, LensSetting, PathFrame, path_to_json
 from cocogs.optics.lens import Lens
-from cocogs.viewer.exhibit import Exhibit
+from cocogs.viewer.exhibit import Exhibit, drawing
+from cocogs.viewer.highlight import Marks
 from cocogs.viewer.landmarks import Landmarks
 from cocogs.viewer.painter import Painter
 from cocogs.viewer.panel import Panel
 from cocogs.viewer.request import PHOTO, REFINEMENTS, REFOCUSED, SHARP, Request, describe, even_sized
 from cocogs.viewer.schedule import AbandonedError, Effort, RenderLoop
 from cocogs.viewer.space import Places, ViewerPose, ViewerSpace, field_of_view
+from cocogs.viewer.workbench import Workbench
 
 LARGEST_SIDE = 1280  # px; photos are trained at 800 px or less, so larger pictures show nothing new
 COARSE_QUALITY, STILL_QUALITY = 75, 93  # of JPEG
@@ -29,14 +33,18 @@ SAME_CLICK = 0.3  # seconds; a click on a camera in the scene also arrives as a 
 
 
 class Session:
-    """The state of one visitor, which viser and the player of films change from many threads.
+    """The state of one visitor, which viser, the player of films and the workbench change from many threads.
 
     Every change holds `_lock` from reading the old state to asking for a picture of the new one. So no change
     is lost, and the last picture asked for shows the last state.
     """
 
-    def __init__(self, client: viser.ClientHandle, exhibit: Exhibit, space: ViewerSpace) -> None:
-        self._client, self.exhibit, self._space = client, exhibit, space
+    def __init__(
+        self, client: viser.ClientHandle, exhibit: Exhibit, space: ViewerSpace,
+        publish: Callable[[Exhibit], None] = lambda exhibit: None,
+    ) -> None:  # fmt: skip
+        self._client, self.exhibit, self._space, self._publish = client, exhibit, space, publish
+        self._bench: Workbench | None = None
         self._lock = threading.RLock()
         self._closed = threading.Event()
         self._camera_clicked = -math.inf  # when
@@ -58,6 +66,8 @@ class Session:
         """Stop all that is drawn and played."""
         self._closed.set()
         self._panel.close()
+        if self._bench is not None:
+            self._bench.close()
         self._loop.close()
 
     # The lens.
@@ -143,6 +153,34 @@ class Session:
             self._landmarks.show_path(cameras)
             self.refresh()
 
+    # Editing.
+
+    def edit(self) -> Workbench:
+        """Open the scene for editing. Raises InputError where its files are damaged."""
+        assert self.exhibit.target is not None  # else the panel does not offer it
+        note = self._client.add_notification("Opening the scene", "", loading=True, with_close_button=False)
+        try:
+            subject = open_subject(self.exhibit.target, say=lambda line: None)
+            self._bench = Workbench(subject, self._client.scene, self._space, self)
+        finally:
+            note.remove()
+        return self._bench
+
+    def show_scene(self, scene: Callable[[], Gaussians], marks: Marks | None) -> None:
+        """Show other Gaussians from now on, some of them highlighted.
+
+        Args:
+            scene: see `cocogs.viewer.exhibit.drawing`.
+        """
+        with self._lock:
+            self.exhibit = self._painter.exhibit = replace(self.exhibit, **drawing(scene))
+            self._painter.marks = marks
+            self.refresh()
+
+    def publish(self, scene: Callable[[], Gaussians]) -> None:
+        """Show other Gaussians to visitors who come from now on."""
+        self._publish(replace(self.exhibit, **drawing(scene)))
+
     def notify(self, title: str, text: str) -> None:
         self._client.add_notification(title, text, auto_close_seconds=6.0)
 
@@ -224,6 +262,8 @@ class Session:
     # What the visitor does in the picture.
 
     def _on_click(self, event: viser.SceneClickEvent) -> None:
+        if self._bench is not None and self._bench.takes_clicks:
+            return
         if not self._panel.click_focuses.value or time.monotonic() - self._camera_clicked < SAME_CLICK:
             return
         window = self.window()
@@ -261,7 +301,8 @@ class Session:
         window = self.window()
         photo = self._places.find(window, self.photo)
         show = REFOCUSED if self.show == PHOTO and photo is None else self.show
-        return Request(window, self.lens, show, photo, self._landmarks.any_visible)
+        with_depth = self._landmarks.any_visible or (self._bench is not None and self._bench.needs_depth)
+        return Request(window, self.lens, show, photo, with_depth)
 
     def _draw(self, request: Request, effort: Effort, check: Callable[[], None]) -> None:
         """Called by the thread of the render loop."""
