@@ -17,6 +17,7 @@ FORBIDDEN = {
     "measure": FACES,
     "photo": FACES | {"train", "measure"},
     "mesh": FACES | {"train", "measure"},
+    "edit": FACES | {"train", "measure"},
     "calibrate": FACES | {"train", "render", "measure", "scene", "rasterize", "ssim"},
 }
 IO_MAY = {"io", "camera", "gaussians", "errors", "srgb", "threads"}
