@@ -49,10 +49,13 @@ class Chosen:
     def __len__(self) -> int:
         return int(self.mask.sum())
 
+    def packed(self) -> bytes:
+        """The mask's bits, eight in a byte."""
+        return np.packbits(self.mask.numpy()).tobytes()
+
     def values(self) -> dict[str, Any]:
         """As JSON: the mask's bits, packed, deflated, in base64."""
-        bits = np.packbits(self.mask.numpy()).tobytes()
-        text = base64.b64encode(zlib.compress(bits, 9)).decode()
+        text = base64.b64encode(zlib.compress(self.packed(), 9)).decode()
         return {"of": len(self.mask), "chosen": len(self), "words": self.words, "mask": text}
 
     @classmethod
@@ -77,7 +80,7 @@ class Edited:
     invented: Bool[Tensor, " N"]
 
     def taken(self, which: Int64[Tensor, " K"]) -> "Edited":
-        return Edited(self.gaussians[which], self.invented[which.to(self.invented.device)])
+        return Edited(self.gaussians[which.to(self.gaussians.means.device)], self.invented[which])
 
 
 @dataclass(frozen=True)
@@ -171,6 +174,7 @@ class Add:
     """Adds the splats of a .ply.
 
     Args:
+        chosen: splats that they take the place of; perhaps none.
         file: the .ply.
         sha256: of the file.
         invented: no photo showed them.
@@ -178,6 +182,7 @@ class Add:
     """
 
     kind: ClassVar[str] = "add"
+    chosen: Chosen
     file: Path
     sha256: str
     invented: bool = False
@@ -187,8 +192,9 @@ class Add:
         added = read_ply(self.file, say=lambda line: None).to(scene.gaussians.means.device)
         if file_hash(self.file) != self.sha256:
             raise InputError(f"{self.file} is not the file that was added to the scene: {ADVICE}.")
+        kept = scene.taken((~self.chosen.mask).nonzero()[:, 0])
         invented = torch.full((len(added),), self.invented)
-        return Edited(Gaussians.joined([scene.gaussians, added]), torch.cat([scene.invented, invented]))
+        return Edited(Gaussians.joined([kept.gaussians, added]), torch.cat([kept.invented, invented]))
 
 
 Edit = Move | Delete | Recolor | Add
@@ -212,7 +218,8 @@ class Edits:
         """Of the scene that they make: other edits, another fingerprint, the same on every machine."""
         digest = hashlib.sha256(self.scene.encode())
         for step in self.steps:
-            digest.update(json.dumps(step_values(step, Path()), sort_keys=True).encode())
+            values = step_values(step, Path()) | {"splats": step.chosen.packed().hex()}
+            digest.update(json.dumps(values, sort_keys=True).encode())
         return self.scene if not self.steps else digest.hexdigest()
 
     def then(self, step: Edit) -> "Edits":
@@ -230,7 +237,7 @@ def apply_edits(gaussians: Gaussians, steps: Sequence[Edit], place: object) -> E
     """
     scene = Edited(gaussians, torch.zeros(len(gaussians), dtype=torch.bool))
     for number, step in enumerate(steps, start=1):
-        if not isinstance(step, Add) and len(step.chosen.mask) != len(scene.gaussians):
+        if len(step.chosen.mask) != len(scene.gaussians):
             raise InputError(f"Edit {number} of {place} is for another number of splats: {ADVICE}.")
         scene = step.applied(scene)
         if len(scene.gaussians) == 0:
@@ -320,19 +327,20 @@ def step_values(step: Edit, folder: Path) -> dict[str, Any]:
     values = {name: value for name, value in vars(step).items() if name not in ("chosen", "file")}
     if isinstance(step, Add):
         file = step.file.name if folder == Path() or step.file.parent == folder else str(step.file)
-        return {"kind": step.kind, "file": file, **values}
+        values = {"file": file, **values}
     return {"kind": step.kind, **values, "splats": step.chosen.values()}
 
 
 def _step(values: dict[str, Any], folder: Path) -> Edit:
+    chosen = Chosen.from_values(values["splats"])
     if values["kind"] == Add.kind:
         flags = values["invented"], values["generative"]
         if any(type(flag) is not bool for flag in flags):
             raise ValueError("invented and generative must be true or false")
-        return Add(folder / values["file"], str(values["sha256"]), *flags)
+        return Add(chosen, folder / values["file"], str(values["sha256"]), *flags)
     if values["kind"] not in KINDS:
         raise ValueError(f"{values['kind']!r:.30} is no kind of edit")
-    return KINDS[values["kind"]].from_values(Chosen.from_values(values["splats"]), values)
+    return KINDS[values["kind"]].from_values(chosen, values)
 
 
 def write_selection(path: Path, edits: Edits, chosen: Chosen) -> None:

@@ -100,6 +100,18 @@ nb::ndarray<nb::pytorch, int64_t> forward(bool is_double, const Call& call, int 
 }
 
 template <class R>
+void contributors_as(const Call& call, Run run, int count, Address ids, Address weights, Address radii) {
+  rank_contributors(scene_of<R>(call), run, contributors<R>(count, ids, weights), reinterpret_cast<R*>(radii));
+}
+void contributors_pass(bool is_double, const Call& call, int threads, int count, Address ids, Address weights,
+                       Address radii) {
+  check(call, count);
+  run_pass(threads, [&](Run run) {
+    (is_double ? contributors_as<double> : contributors_as<float>)(call, run, count, ids, weights, radii);
+  });
+}
+
+template <class R>
 void backward_as(const AnySaved& saved, const Call& call, Run run, const Pictures& out, const Pictures& v_out,
                  const Arrays& v) {
   const auto* typed = std::get_if<std::unique_ptr<Saved<R>>>(&saved);
@@ -151,6 +163,7 @@ nb::dict constants() {
   c["alpha_max"] = kAlphaMax;
   c["alpha_min"] = kAlphaMin;
   c["transmittance_min"] = kTransmittanceMin;
+  c["most_contributors"] = kMostContributors;
   return c;
 }
 
@@ -165,6 +178,8 @@ NB_MODULE(_native, m) {
         nb::arg("out"), nb::arg("radii"));
   m.def("backward", &backward, nb::kw_only(), nb::arg("is_double"), nb::arg("state"), nb::arg("call"),
         nb::arg("threads"), nb::arg("out"), nb::arg("v_out"), nb::arg("v"));
+  m.def("contributors", &contributors_pass, nb::kw_only(), nb::arg("is_double"), nb::arg("call"),
+        nb::arg("threads"), nb::arg("count"), nb::arg("ids"), nb::arg("weights"), nb::arg("radii"));
   m.def("ssim", &ssim_pass, nb::kw_only(), nb::arg("is_double"), nb::arg("size"), nb::arg("threads"),
         nb::arg("image"), nb::arg("photo"), nb::arg("values"), nb::arg("slopes"));
   m.def("ssim_backward", &ssim_backward_pass, nb::kw_only(), nb::arg("is_double"), nb::arg("size"),

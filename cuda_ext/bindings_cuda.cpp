@@ -60,15 +60,33 @@ int64_t project_and_order(const Call& call, Address kept, Address work, Address 
   return room;
 }
 
-void draw(const Call& call, int64_t intersections, Address kept, Address work, Address kept_lists,
-          Address list_work, const Pictures& out, Address stream) {
+// Lists the splats in the tiles that they reach, and calls walk(scene, projection, lists).
+template <class Walk>
+void list_and_walk(const Call& call, int64_t intersections, Address kept, Address work, Address kept_lists,
+                   Address list_work, Address stream, Walk walk) {
   const Scene<float> scene = scene_of<float>(call);
   Arena keep(memory(kept)), use(memory(work)), keep_lists(memory(kept_lists)), use_lists(memory(list_work));
   const Projection projection = take_projection(scene, keep);
   const Lists lists = take_lists(scene, intersections, keep_lists);
   list_tiles(scene, take_ordering(scene, use), take_listing(scene, intersections, use_lists), lists,
              stream_at(stream));
-  rasterize(scene, projection, lists, images<float>(out), stream_at(stream));
+  walk(scene, projection, lists);
+}
+void draw(const Call& call, int64_t intersections, Address kept, Address work, Address kept_lists,
+          Address list_work, const Pictures& out, Address stream) {
+  list_and_walk(call, intersections, kept, work, kept_lists, list_work, stream,
+                [&](const Scene<float>& scene, const Projection& projection, const Lists& lists) {
+                  rasterize(scene, projection, lists, images<float>(out), stream_at(stream));
+                });
+}
+void find_contributors(const Call& call, int64_t intersections, Address kept, Address work, Address kept_lists,
+                       Address list_work, int count, Address ids, Address weights, Address stream) {
+  check(call, count);
+  list_and_walk(call, intersections, kept, work, kept_lists, list_work, stream,
+                [&](const Scene<float>& scene, const Projection& projection, const Lists& lists) {
+                  rank_contributors(scene, projection, lists, contributors<float>(count, ids, weights),
+                                    stream_at(stream));
+                });
 }
 
 void backward(const Call& call, int64_t intersections, Address kept, Address kept_lists, Address work,
@@ -110,6 +128,9 @@ NB_MODULE(_cuda, m) {
         nb::arg("radii"), nb::arg("room"), nb::arg("total"), nb::arg("stream"), release);
   m.def("draw", &draw, nb::kw_only(), nb::arg("call"), nb::arg("intersections"), nb::arg("kept"), nb::arg("work"),
         nb::arg("kept_lists"), nb::arg("list_work"), nb::arg("out"), nb::arg("stream"), release);
+  m.def("contributors", &find_contributors, nb::kw_only(), nb::arg("call"), nb::arg("intersections"),
+        nb::arg("kept"), nb::arg("work"), nb::arg("kept_lists"), nb::arg("list_work"), nb::arg("count"),
+        nb::arg("ids"), nb::arg("weights"), nb::arg("stream"), release);
   m.def("backward", &backward, nb::kw_only(), nb::arg("call"), nb::arg("intersections"), nb::arg("kept"),
         nb::arg("kept_lists"), nb::arg("work"), nb::arg("out"), nb::arg("v_out"), nb::arg("v"),
         nb::arg("stream"), release);

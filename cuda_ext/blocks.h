@@ -118,15 +118,18 @@ COCOGS_HD T load_block(const typename T::Scalar* image, int image_width, const T
     });
   return T::load(lanes);
 }
+template <class T, class Number>
+COCOGS_HD void store_lanes(const Number* lanes, Number* image, int image_width, const Tile& tile, int block) {
+  visit_rows<T>(image_width, tile, block, [&](int64_t at, int lane, int pixels) {
+    std::memcpy(image + at, lanes + lane, size_t(pixels) * sizeof(Number));
+  });
+}
 template <class T>
 COCOGS_HD void store_block(const T& block_lanes, typename T::Scalar* image, int image_width,
                            const Tile& tile, int block) {
-  using R = typename T::Scalar;
-  alignas(64) R lanes[T::kLanes];
+  alignas(64) typename T::Scalar lanes[T::kLanes];
   block_lanes.store(lanes);
-  visit_rows<T>(image_width, tile, block, [&](int64_t at, int lane, int pixels) {
-    std::memcpy(image + at, lanes + lane, size_t(pixels) * sizeof(R));
-  });
+  store_lanes<T>(lanes, image, image_width, tile, block);
 }
 
 }  // namespace COCOGS_ISA

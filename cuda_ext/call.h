@@ -47,6 +47,11 @@ Images<P> images(const Pictures& at) {
   return {reinterpret_cast<P*>(at.colors), reinterpret_cast<P*>(at.alphas), reinterpret_cast<P*>(at.depths)};
 }
 
+template <class R>
+Contributors<R> contributors(int count, Address ids, Address weights) {
+  return {count, reinterpret_cast<int32_t*>(ids), reinterpret_cast<R*>(weights)};
+}
+
 // `Camera.numbers` of cocogs/camera.py, in this order.
 enum CameraNumber {
   kPose, kFx = 12, kFy, kCx, kCy, kNear, kMinRatioX, kMaxRatioX, kMinRatioY, kMaxRatioY, kCameraNumbers
@@ -122,6 +127,16 @@ inline void check(const Call& call) {
   if (!(call.camera[kFx] > 0) || !(call.camera[kFy] > 0))
     throw std::invalid_argument("The camera's focal lengths must be greater than 0.");
   if (!(call.camera[kNear] > 0)) throw std::invalid_argument("The camera's near plane must be greater than 0.");
+}
+
+// The same for a pass that looks for so many contributors.
+inline void check(const Call& call, int contributors) {
+  check(call);
+  if (call.sets != 1 || call.count > INT32_MAX)
+    throw std::invalid_argument("Contributors are those of one set of at most 2^31 Gaussians.");
+  if (contributors < 1 || contributors > kMostContributors)
+    throw std::invalid_argument("`count` must lie between 1 and " + std::to_string(kMostContributors) + ", not " +
+                                std::to_string(contributors) + ".");
 }
 
 inline void define_call(nanobind::module_& m) {

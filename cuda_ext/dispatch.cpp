@@ -8,11 +8,12 @@
 
 namespace cocogs {
 
-#define COCOGS_DECLARE_LEVEL(isa)                \
-  namespace isa {                                \
-  void add_project_kernels(Kernels<float>&);     \
-  void add_rasterize_kernels(Kernels<float>&);   \
-  void add_ssim_kernels(Kernels<float>&);        \
+#define COCOGS_DECLARE_LEVEL(isa)                 \
+  namespace isa {                                 \
+  void add_project_kernels(Kernels<float>&);      \
+  void add_rasterize_kernels(Kernels<float>&);    \
+  void add_contributors_kernels(Kernels<float>&); \
+  void add_ssim_kernels(Kernels<float>&);         \
   }
 COCOGS_DECLARE_LEVEL(portable)
 #if COCOGS_X86_LEVELS
@@ -22,6 +23,7 @@ COCOGS_DECLARE_LEVEL(avx512)
 namespace portable {
 void add_project_kernels(Kernels<double>&);
 void add_rasterize_kernels(Kernels<double>&);
+void add_contributors_kernels(Kernels<double>&);
 void add_ssim_kernels(Kernels<double>&);
 }  // namespace portable
 
@@ -32,13 +34,14 @@ struct Level {
   Kernels<float> kernels;
 };
 
-#define COCOGS_LEVEL(isa)                      \
-  [] {                                         \
-    Level level{#isa, {}};                     \
-    isa::add_project_kernels(level.kernels);   \
-    isa::add_rasterize_kernels(level.kernels); \
-    isa::add_ssim_kernels(level.kernels);      \
-    return level;                              \
+#define COCOGS_LEVEL(isa)                         \
+  [] {                                            \
+    Level level{#isa, {}};                        \
+    isa::add_project_kernels(level.kernels);      \
+    isa::add_rasterize_kernels(level.kernels);    \
+    isa::add_contributors_kernels(level.kernels); \
+    isa::add_ssim_kernels(level.kernels);         \
+    return level;                                 \
   }()
 
 std::vector<Level> supported_levels() {
@@ -72,6 +75,7 @@ const Kernels<double>& kernels() {
     Kernels<double> k{};
     portable::add_project_kernels(k);
     portable::add_rasterize_kernels(k);
+    portable::add_contributors_kernels(k);
     portable::add_ssim_kernels(k);
     return k;
   }();
@@ -133,10 +137,10 @@ void check_memory(const Scene<R>& scene, int64_t bytes, int64_t intersections) {
 // What a forward pass takes before its lists, and writes into the pictures. Those are there already, but the system
 // gives memory only when it is written to.
 template <class R>
-int64_t bytes_before_lists(const Scene<R>& scene) {
-  const int64_t pixels = int64_t(scene.width) * scene.height, numbers_per_pixel = scene.with_depth ? 5 : 4;
+int64_t bytes_before_lists(const Scene<R>& scene, int64_t bytes_per_pixel) {
+  const int64_t pixels = int64_t(scene.width) * scene.height;
   const int64_t per_gaussian = sizeof(Record<R>) + sizeof(uint64_t) + sizeof(TileRect);
-  return scene.sets * (pixels * numbers_per_pixel * int64_t(sizeof(R)) + scene.count * per_gaussian);
+  return scene.sets * (pixels * bytes_per_pixel + scene.count * per_gaussian);
 }
 
 // Throws TooLarge where the lists of the sets' tiles cannot be made.
@@ -161,54 +165,82 @@ struct StagingBuffers {
   Buffer<int64_t> drawn;
 };
 
+// What a forward pass has of all sets once they are projected.
+template <class R>
+struct ProjectedSets {
+  std::unique_ptr<Saved<R>> saved;
+  std::vector<StagingBuffers> buffers;
+  std::vector<Staging> staging;
+};
+
+template <class R>
+ProjectedSets<R> project_sets(const Scene<R>& scene, Run run, R* radii, int64_t bytes_per_pixel) {
+  begin_pass();
+  check_memory(scene, bytes_before_lists(scene, bytes_per_pixel), 0);
+  ProjectedSets<R> sets;
+  sets.saved = std::make_unique<Saved<R>>();
+  Saved<R>& saved = *sets.saved;
+  saved.kernels = &kernels<R>();
+  saved.count = scene.count;
+  saved.width = scene.width;
+  saved.height = scene.height;
+  seconds[kProject] = seconds[kBin] = seconds[kRasterize] = 0;
+  const size_t count = size_t(scene.count), chunks = size_t(scene.chunks()), tiles = size_t(scene.tiles());
+  for (int s = 0; s < scene.sets; ++s) {
+    sets.buffers.push_back({Buffer<uint64_t>(count), Buffer<TileRect>(count), Buffer<int64_t>(chunks)});
+    const StagingBuffers& buffers = sets.buffers[s];
+    sets.staging.push_back({buffers.keys.data(), buffers.tiles.data(), buffers.drawn.data()});
+    saved.records.emplace_back(count);
+    saved.chunk_slots.emplace_back(chunks + 1);
+    saved.tile_starts.emplace_back(tiles + 1);
+    saved.sets.push_back({saved.records[s].data(), saved.chunk_slots[s].data(), saved.tile_starts[s].data(),
+                          nullptr, nullptr, 0});
+  }
+  Timer timer(kProject);
+  parallel_for(run.threads, scene.chunks(), run.cancel, [&](int64_t chunk) {
+    saved.kernels->project(scene, chunk, saved.sets.data(), sets.staging.data(), radii);
+  });
+  for (auto& state : saved.sets) state.intersections = chain_chunks(state.chunk_slots, scene.chunks());
+  check_lists(scene, saved);
+  return sets;
+}
+
+// Makes the lists of the tiles of set s, the next one.
+template <class R>
+const SetState<R>& bin_set(const Scene<R>& scene, Run run, int s, const ProjectedSets<R>& sets) {
+  Timer timer(kBin);
+  Saved<R>& saved = *sets.saved;
+  SetState<R>& state = saved.sets[s];
+  saved.splats.emplace_back(size_t(state.intersections));
+  saved.blocks.emplace_back(size_t(state.intersections));
+  state.splat_of = saved.splats[s].data();
+  state.blocks_of = saved.blocks[s].data();
+  bin_splats({scene.tiles_x(), scene.tiles_y(), scene.count, scene.chunks()}, sets.staging[s], run.threads,
+             run.cancel, state.tile_start, state.splat_of);
+  return state;
+}
+
 }  // namespace
 
 template <class R>
 std::unique_ptr<Saved<R>> rasterize_forward(const Scene<R>& scene, Run run, const Images<R>& out, R* radii) {
-  begin_pass();
-  check_memory(scene, bytes_before_lists(scene), 0);
-  auto saved = std::make_unique<Saved<R>>();
-  saved->kernels = &kernels<R>();
-  saved->count = scene.count;
-  saved->width = scene.width;
-  saved->height = scene.height;
-  seconds[kProject] = seconds[kBin] = seconds[kRasterize] = 0;
-  const size_t count = size_t(scene.count), chunks = size_t(scene.chunks()), tiles = size_t(scene.tiles());
-  std::vector<StagingBuffers> buffers;
-  std::vector<Staging> staging;
+  ProjectedSets<R> sets = project_sets(scene, run, radii, (scene.with_depth ? 5 : 4) * int64_t(sizeof(R)));
   for (int s = 0; s < scene.sets; ++s) {
-    buffers.push_back({Buffer<uint64_t>(count), Buffer<TileRect>(count), Buffer<int64_t>(chunks)});
-    staging.push_back({buffers[s].keys.data(), buffers[s].tiles.data(), buffers[s].drawn.data()});
-    saved->records.emplace_back(count);
-    saved->chunk_slots.emplace_back(chunks + 1);
-    saved->tile_starts.emplace_back(tiles + 1);
-    saved->sets.push_back({saved->records[s].data(), saved->chunk_slots[s].data(),
-                           saved->tile_starts[s].data(), nullptr, nullptr, 0});
-  }
-  {
-    Timer timer(kProject);
-    parallel_for(run.threads, scene.chunks(), run.cancel, [&](int64_t chunk) {
-      saved->kernels->project(scene, chunk, saved->sets.data(), staging.data(), radii);
-    });
-    for (auto& state : saved->sets) state.intersections = chain_chunks(state.chunk_slots, scene.chunks());
-  }
-  check_lists(scene, *saved);
-  for (int s = 0; s < scene.sets; ++s) {
-    SetState<R>& state = saved->sets[s];
-    {
-      Timer timer(kBin);
-      saved->splats.emplace_back(size_t(state.intersections));
-      saved->blocks.emplace_back(size_t(state.intersections));
-      state.splat_of = saved->splats[s].data();
-      state.blocks_of = saved->blocks[s].data();
-      bin_splats({scene.tiles_x(), scene.tiles_y(), scene.count, scene.chunks()}, staging[s], run.threads,
-                 run.cancel, state.tile_start, state.splat_of);
-    }
+    const SetState<R>& state = bin_set(scene, run, s, sets);
     Timer timer(kRasterize);
     parallel_for(run.threads, scene.tiles(), run.cancel,
-                 [&](int64_t tile) { saved->kernels->rasterize(scene, s, tile, state, out); });
+                 [&](int64_t tile) { sets.saved->kernels->rasterize(scene, s, tile, state, out); });
   }
-  return saved;
+  return std::move(sets.saved);
+}
+
+template <class R>
+void rank_contributors(const Scene<R>& scene, Run run, const Contributors<R>& out, R* radii) {
+  const ProjectedSets<R> sets = project_sets(scene, run, radii, out.count * int64_t(sizeof(R) + sizeof(int32_t)));
+  const SetState<R>& state = bin_set(scene, run, 0, sets);
+  Timer timer(kRasterize);
+  parallel_for(run.threads, scene.tiles(), run.cancel,
+               [&](int64_t tile) { sets.saved->kernels->contributors(scene, tile, state, out); });
 }
 
 template <class R>
@@ -272,6 +304,7 @@ void ssim_backward(const Comparison<R>& pictures, Run run, const R* slopes, cons
 
 #define COCOGS_PASSES(R)                                                                                     \
   template std::unique_ptr<Saved<R>> rasterize_forward(const Scene<R>&, Run, const Images<R>&, R*);          \
+  template void rank_contributors(const Scene<R>&, Run, const Contributors<R>&, R*);                         \
   template void rasterize_backward(const Scene<R>&, Run, const Saved<R>&, const Images<const R>&,            \
                                    const Images<const R>&, const Parameters<R>&);                            \
   template void ssim_forward(const Comparison<R>&, Run, R*, R*);                                             \

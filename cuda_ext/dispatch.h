@@ -41,6 +41,10 @@ class Saved {
 template <class R>
 std::unique_ptr<Saved<R>> rasterize_forward(const Scene<R>& scene, Run run, const Images<R>& out, R* radii);
 
+// Finds the contributors to the pixels of one set. radii: (N,) px. Throws std::bad_alloc, TooLarge, Cancelled.
+template <class R>
+void rank_contributors(const Scene<R>& scene, Run run, const Contributors<R>& out, R* radii);
+
 // Writes the gradients by the arrays of v that are not null. A null image in v_out is a zero gradient.
 // Throws std::bad_alloc, TooLarge, Cancelled; std::invalid_argument where `saved` is of a scene of another size.
 template <class R>

@@ -2,6 +2,7 @@
 // bindings.cpp knows Python, nobody but dispatch.cpp and tiles_cpu.cpp allocates.
 //
 // Forward, for S sets of N Gaussians:   project (all sets) -> per set: bin -> rasterize.
+// Of one set, instead of a picture:   project -> bin -> contributors.
 // Backward:   per set: rasterize_vjp -> sum_moments;   then project_vjp (all sets).
 // And, apart from these, two pictures compared: ssim, ssim_vjp.
 //
@@ -10,6 +11,7 @@
 #include <cstdint>
 
 #include "math/gradient.h"
+#include "math/ranking.h"
 
 namespace cocogs {
 
@@ -102,6 +104,15 @@ struct Images {
   P* depths = nullptr;   // (S, H, W) sum of weight x depth; null without depth
 };
 
+// The splats that contribute most to each pixel, the first the most: indices of Gaussians, -1 where there are fewer,
+// and weights, 0 there.
+template <class R>
+struct Contributors {
+  int count = 0;           // 1 to kMostContributors
+  int32_t* ids = nullptr;  // (count, H, W)
+  R* weights = nullptr;    // (count, H, W)
+};
+
 // Two pictures to compare; tiles go channel after channel, row after row.
 constexpr int kSsimTile = 64;  // px, side of a tile on a CPU
 template <class R>
@@ -129,6 +140,8 @@ struct Kernels {
                   R* radii);
   // Draws a tile.
   void (*rasterize)(const Scene<R>&, int set, int64_t tile, const SetState<R>&, const Images<R>& out);
+  // Ranks the contributors to a tile's pixels.
+  void (*contributors)(const Scene<R>&, int64_t tile, const SetState<R>&, const Contributors<R>& out);
   // Fills the slots of a tile. A null image in v_out is a zero gradient. Without `lengths` those of the pixels'
   // pulls (compositing.h) are 0.
   void (*rasterize_vjp)(const Scene<R>&, int set, int64_t tile, const SetState<R>&,

@@ -3,7 +3,7 @@
 // `count` waits for the device, for the number of intersections. Who has memory for some number of them
 // needs not know it.
 //
-// Forward:   project -> order (-> count) -> list_tiles -> rasterize.
+// Forward:   project -> order (-> count) -> list_tiles -> rasterize, or of one set rank_contributors.
 // Backward:  rasterize_vjp -> sum_moments -> project_vjp.
 // And, apart from these, two pictures compared: ssim, ssim_vjp.
 //
@@ -122,6 +122,8 @@ void list_tiles(const Scene<float>& scene, const Ordering& ordering, const Listi
                 cudaStream_t stream);
 void rasterize(const Scene<float>& scene, const Projection& projection, const Lists& lists,
                const Images<float>& out, cudaStream_t stream);
+void rank_contributors(const Scene<float>& scene, const Projection& projection, const Lists& lists,
+                       const Contributors<float>& out, cudaStream_t stream);
 
 // Fills all slots. A null image in v_out is a zero gradient; without `lengths` those of the pulls are 0.
 void rasterize_vjp(const Scene<float>& scene, const Projection& projection, const Lists& lists,

@@ -108,7 +108,7 @@ __global__ void __launch_bounds__(kThreads)
     for (int s = 0; s < scene.sets; ++s)
       if (project_one(scene, s, i, projection, ordering, radii)) drawn |= uint64_t(1) << s;
   if (i == 0) projection.tile_count[scene.sets * scene.count] = 0;
-  if (!__syncthreads_or(drawn != 0)) return;
+  if (!__syncthreads_or(drawn != 0) || !scene.gaussians.sh0) return;
   load_sh<Degree>(scene.gaussians, first, count, sh);
   await_sh();
   for (int s = 0; s < scene.sets; ++s) {

@@ -27,6 +27,10 @@ struct Block {
 
 template <int Degree, class T>
 void load_sh(const Parameters<const typename T::Scalar>& from, const Block<T>& block, T* sh) {
+  if (!from.sh0) {
+    for (int k = 0; k < 3 * kBasisSize<Degree>; ++k) sh[k] = T(0);
+    return;
+  }
   block.template load<3>(from.sh0, sh);
   if constexpr (Degree > 0) block.template load<kShRest>(from.shN, sh + 3);
 }

@@ -1,131 +1,56 @@
 // From splats to pixels and back, one tile at a time. Lanes are the pixels of a small block of the tile.
 //
-// Forward, the tile's list is cut into batches, and each block walks the splats of a batch that reach it, so that
-// its colours stay in registers. Backward, each splat walks the blocks that it reaches, so that its moments stay in
-// registers. A tile whose pixels are all closed reads no more splats.
-#include <cstring>
-
-#include "blocks.h"
+// Forward, blocks take the splats one after another (walk.h). Backward, each splat walks the blocks that it reaches,
+// so that its moments stay in registers.
 #include "ops.h"
-#include "simd/members.h"
 #include "simd/memory.h"
+#include "walk.h"
 
 namespace cocogs {
 namespace COCOGS_ISA {
 namespace {
 
-// Splats. Far enough ahead to hide the latency of memory, near enough to stay in the cache.
-constexpr int kPrefetch = 16;
-
-template <class R>
-COCOGS_HD void prefetch_record(const SetState<R>& state, const Tile& tile, int64_t i) {
-  if (i + kPrefetch < tile.end) __builtin_prefetch(&state.records[state.splat_of[i + kPrefetch]]);
-}
-
-constexpr int kBatch = 256;  // splats that a tile handles at a time
-
-// What drawing needs of a splat, relative to the tile.
-template <class R>
-struct Drawn {
-  Whitener<R> white;
-  R log2_opacity, red, green, blue, depth;
-};
-
 // A block's sums, from front to back.
-template <class T>
+template <bool Depth, class T>
 struct Sums {
-  T x;  // of the pixels, kClosed where they are finished
-  T transmittance, red, green, blue, depth;
-};
-
-// Draws the listed splats. Returns whether the block has an open pixel left.
-template <bool Depth, class T>
-COCOGS_HD bool draw_block(const Drawn<typename T::Scalar>* drawn, const uint32_t* list, int listed, const T& y,
-                          Sums<T>& sums) {
-  T bx = sums.x, bt = sums.transmittance, br = sums.red, bg = sums.green, bb = sums.blue;
-  T bd = sums.depth;
-  bool open = true;
-  for (int k = 0; k < listed; ++k) {
-    const Drawn<typename T::Scalar>& splat = drawn[list[k]];
-    const T u = splat.white.u(bx, y), w = splat.white.w(y);
-    Blend<T> blend = splat_alpha(T(splat.log2_opacity) - u * u - w * w, bt);
-    const auto finished = finishes(blend);
-    if (__builtin_expect(finished.any(), 0)) {
-      blend.weight = select(finished, T(0), blend.weight);
-      blend.transmittance = select(finished, bt, blend.transmittance);
-      bx = select(finished, T(kClosed), bx);
-      if (!any_open(bx)) {
-        open = false;
-        k = listed;
-      }
-    }
-    bt = blend.transmittance;
-    br += blend.weight * T(splat.red);
-    bg += blend.weight * T(splat.green);
-    bb += blend.weight * T(splat.blue);
-    if constexpr (Depth) bd += blend.weight * T(splat.depth);
-  }
-  sums = {bx, bt, br, bg, bb, bd};
-  return open;
-}
-
-template <bool Depth, class T>
-COCOGS_HD void store_tile(const Scene<typename T::Scalar>& scene, int set, const Tile& tile, const Sums<T>* sums,
-                          const Images<typename T::Scalar>& out) {
   using R = typename T::Scalar;
-  const int64_t pixels = int64_t(scene.width) * scene.height;
-  R* colors = out.colors + 3 * pixels * set;
-  for (int b = 0; b < Blocks<T>::kCount; ++b) {
-    const T rest = sums[b].transmittance;
-    store_block(sums[b].red + rest * T(scene.background[0]), colors, scene.width, tile, b);
-    store_block(sums[b].green + rest * T(scene.background[1]), colors + pixels, scene.width, tile, b);
-    store_block(sums[b].blue + rest * T(scene.background[2]), colors + 2 * pixels, scene.width, tile, b);
-    store_block(T(1) - rest, out.alphas + pixels * set, scene.width, tile, b);
-    if constexpr (Depth) store_block(sums[b].depth, out.depths + pixels * set, scene.width, tile, b);
+  struct Share {
+    R red, green, blue, depth;
+  };
+  static COCOGS_HD Share share_of(const Splat<R>& splat, uint32_t) {
+    return {splat.red, splat.green, splat.blue, splat.depth};
   }
-}
+
+  T red, green, blue, depth;
+
+  COCOGS_HD void add(const Share& share, const T& weight) {
+    red += weight * T(share.red);
+    green += weight * T(share.green);
+    blue += weight * T(share.blue);
+    if constexpr (Depth) depth += weight * T(share.depth);
+  }
+};
 
 template <bool Depth, class T>
 void rasterize_tile(const Scene<typename T::Scalar>& scene, int set, int64_t tile_index,
                     const SetState<typename T::Scalar>& state, const Images<typename T::Scalar>& out) {
   using R = typename T::Scalar;
-  using B = Blocks<T>;
-  static const TileGeometry<T> geometry;
   const Tile tile = place(scene, tile_index, state);
-  auto* blocks_of = static_cast<typename B::Set*>(state.blocks_of);
+  Walker<T, Sums<Depth, T>> walkers[Blocks<T>::kCount];
+  for (auto& walker : walkers) walker.gathered = {T(0), T(0), T(0), T(0)};
+  walk_tile(tile, state, walkers);
 
-  Sums<T> sums[B::kCount];
-  typename B::Set open = 0;
-  for (int b = 0; b < B::kCount; ++b) {
-    sums[b] = {block_pixels_x(geometry, tile, b), T(1), T(0), T(0), T(0), T(0)};
-    if (any_open(sums[b].x)) open |= typename B::Set(1) << b;
+  const int64_t pixels = int64_t(scene.width) * scene.height;
+  R* colors = out.colors + 3 * pixels * set;
+  for (int b = 0; b < Blocks<T>::kCount; ++b) {
+    const Sums<Depth, T>& sums = walkers[b].gathered;
+    const T rest = walkers[b].transmittance;
+    store_block(sums.red + rest * T(scene.background[0]), colors, scene.width, tile, b);
+    store_block(sums.green + rest * T(scene.background[1]), colors + pixels, scene.width, tile, b);
+    store_block(sums.blue + rest * T(scene.background[2]), colors + 2 * pixels, scene.width, tile, b);
+    store_block(T(1) - rest, out.alphas + pixels * set, scene.width, tile, b);
+    if constexpr (Depth) store_block(sums.depth, out.depths + pixels * set, scene.width, tile, b);
   }
-
-  alignas(64) char memory[kBatch * sizeof(Drawn<R>)];  // each is written before it is read
-  Drawn<R>* drawn = reinterpret_cast<Drawn<R>*>(memory);
-  typename B::Set reached[kBatch + kListSlack];
-  uint32_t list[kBatch + kListSlack];
-  for (int64_t begin = tile.begin; begin < tile.end; begin += kBatch) {
-    if (!open) {  // the rest is hidden
-      std::memset(blocks_of + begin, 0, size_t(tile.end - begin) * sizeof *blocks_of);
-      break;
-    }
-    const int count = tile.end - begin < kBatch ? int(tile.end - begin) : kBatch;
-    for (int k = 0; k < count; ++k) {
-      prefetch_record(state, tile, begin + k);
-      const Splat<R> splat = relative_to(R(tile.x), R(tile.y), state.records[state.splat_of[begin + k]].splat);
-      drawn[k] = {Whitener<R>(splat), splat.log2_opacity, splat.red, splat.green, splat.blue, splat.depth};
-      blocks_of[begin + k] = reached[k] = geometry.reached(splat) & open;
-    }
-    for (int k = count; k < count + kListSlack; ++k) reached[k] = 0;
-    for (typename B::Set left = open; left; left &= left - 1) {
-      const int b = __builtin_ctzll(left);
-      const int listed = list_members(reached, count, b, list);
-      if (!draw_block<Depth>(drawn, list, listed, block_pixels_y(geometry, b), sums[b]))
-        open &= ~(typename B::Set(1) << b);
-    }
-  }
-  store_tile<Depth>(scene, set, tile, sums, out);
 }
 
 // ---- Gradients ----------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
     python scripts/bench_rasterizer.py                  three scenes, one thread
     python scripts/bench_rasterizer.py --threads 1 2    and the speed-up of two
     python scripts/bench_rasterizer.py --sets 1 5       and five sets in one call
+    python scripts/bench_rasterizer.py --contributors   instead: the 8 splats that a pixel shows most of
     python scripts/bench_rasterizer.py --growth         instead: time per Gaussian from 100,000 to 5 million
     python scripts/bench_rasterizer.py --in-order       neighbours in space are neighbours in memory
     python scripts/bench_rasterizer.py --level avx2     as on a processor without AVX-512
@@ -26,6 +27,7 @@ from cocogs.camera import Camera
 from cocogs.compiled import cpu_module
 from cocogs.gaussians import z_curve_order
 from cocogs.rasterize import rasterize
+from cocogs.rasterize.contributors import contributors
 
 STAGES = ("project", "sort, bin", "blend", "blend'", "sum", "project'")
 """Forward, then the gradients (')."""
@@ -147,6 +149,25 @@ def measure(setup: Setup, sets: int, threads: int, repeats: int, in_order: bool 
     return timing
 
 
+def measure_contributors(setup: Setup, threads: int, repeats: int) -> str:
+    """A row: a forward pass and `contributors`, by turns: ms of CPU and on the clock, and the ratios."""
+    torch.set_num_threads(threads)
+    tensors, camera = random_scene(setup, 1)
+    splats: dict[str, Any] = {name: tensors[name][0] for name in ("means", "quats", "scales")}
+    splats["opacities"], all_tensors = tensors["opacities"], dict[str, Any](tensors)
+    calls = {"forward": (rasterize, all_tensors), "contributors": (contributors, splats)}
+    best = dict.fromkeys(calls, (math.inf, math.inf))
+    for _ in range(repeats):
+        for name, (call, arguments) in calls.items():
+            cpu, wall = time.process_time(), time.perf_counter()
+            call(**arguments, camera=camera)
+            spent = time.process_time() - cpu, time.perf_counter() - wall
+            best[name] = min(best[name][0], 1e3 * spent[0]), min(best[name][1], 1e3 * spent[1])
+    figures = [f"{ms:10.1f}" for name in calls for ms in best[name]]
+    ratios = [f"{b / a:10.2f}" for a, b in zip(*best.values(), strict=True)]
+    return f"{setup!s:16}{threads:8}  {cpu_module().level():9}" + "".join(figures + ratios)
+
+
 def machine_peak() -> dict[str, float]:
     """One core of this machine, for scale: matrix product in GFLOP/s, copying in GB/s."""
     torch.set_num_threads(1)
@@ -213,6 +234,17 @@ def main_on_cuda(largest: int, as_json: bool, once: bool, beside_gsplat: bool) -
         print(json.dumps({"copy": speed, "timings": [asdict(timing) for timing in timings]}, indent=1))
 
 
+def main_of_contributors(levels: list[str], threads: list[int], repeats: int) -> None:
+    """Prints the table of `measure_contributors`."""
+    columns = ("forward", "wall", "contrib.", "wall", "ratio", "of walls")
+    print(f"{'scene':16}{'threads':>8}  {'level':9}" + "".join(f"{column:>10}" for column in columns))
+    for level in levels:
+        cpu_module().set_level(level)
+        for setup in SCENES:
+            for number in threads:
+                print(measure_contributors(setup, number, repeats), flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -222,6 +254,7 @@ def main() -> None:
     parser.add_argument("--level", nargs="+", choices=cpu_module().levels(), default=[cpu_module().level()])
     parser.add_argument("--repeats", type=int, default=20)
     parser.add_argument("--growth", action="store_true", help="time per Gaussian, up to 5 million of them")
+    parser.add_argument("--contributors", action="store_true", help="the 8 largest of each pixel")
     parser.add_argument("--in-order", action="store_true", help="Gaussians along a Z curve, not at random")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
@@ -231,6 +264,9 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.device == "cuda":
         return main_on_cuda(arguments.largest, arguments.json, arguments.once, not arguments.alone)
+
+    if arguments.contributors:
+        return main_of_contributors(arguments.level, arguments.threads, arguments.repeats)
 
     timings = []
     header = "".join(f"{stage:>10}" for stage in STAGES)

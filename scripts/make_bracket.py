@@ -17,15 +17,16 @@ lens does); with --hand-held the camera turns and moves a little between slices.
 import argparse
 import json
 import tempfile
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from blender_parts import aim_camera, quiet, start_scene
-from make_truth_scene import (
+from make_truth_scene import check
+from PIL import ExifTags, Image
+from truth_photos import (
     SENSOR_MM,
     Settings,
-    check,
     develop,
     f_number,
     keep_light_and_depth,
@@ -33,7 +34,6 @@ from make_truth_scene import (
     read_layer,
     write_whole,
 )
-from PIL import ExifTags, Image
 from truth_scenes import SCENES
 
 TURN, MOVE = 0.15, 0.0003  # standard deviations between slices by hand: degrees about each axis, metres
@@ -120,7 +120,7 @@ def exif_of(shot: Slice, settings: Settings) -> Image.Exif:
 def facts(settings: Settings, slices: list[Slice], view: int) -> dict:
     """What bracket.json states; lengths in metres."""
     return {
-        "settings": asdict(settings),
+        "settings": settings.facts(),
         "view": view,
         "aperture_diameter": SCENES[settings.scene].focal_mm / 1000 / f_number(settings),
         "reference": slices[(len(slices) - 1) // 2].path.name,

@@ -47,6 +47,7 @@ class TruthScene:
         near, far: what photos are focused on, metres along the optical axis.
         exposure: stops that bring the brightest matt white to about 0.8 of what a photo can show.
         bounces: how often light may bounce.
+        edit_spread: how many times wider photos are spread to the sides, if an object is moved after them.
     """
 
     build: Callable[[np.random.Generator], None]
@@ -56,6 +57,7 @@ class TruthScene:
     far: float
     exposure: float
     bounces: int
+    edit_spread: float = 1.0
 
 
 # ----------------------------------------------------------------------------------------------- tabletop
@@ -321,7 +323,7 @@ def bottle() -> list[tuple[float, float]]:
 
 
 SCENES = {
-    "tabletop": TruthScene(build_tabletop, tabletop_pose, 50.0, 0.62, 1.85, 0.4, 2),
-    "corridor": TruthScene(build_corridor, corridor_pose, 28.0, 1.5, 11.0, -0.5, 3),
+    "tabletop": TruthScene(build_tabletop, tabletop_pose, 50.0, 0.62, 1.85, 0.4, 2, 2.4),
+    "corridor": TruthScene(build_corridor, corridor_pose, 28.0, 1.5, 11.0, -0.5, 3, 1.6),
     "glass": TruthScene(build_glass, glass_pose, 50.0, 0.6, 1.7, 0.4, 8),
 }

@@ -15,7 +15,7 @@ TABLE, BALL, BOX, FLOATER = range(4)
 BALL_RADIUS, BALL_PLACE = 0.22, (0.35, -0.22, -0.1)  # y points down: it stands on y = 0
 BOX_SIDE, BOX_PLACE = 0.34, (-0.4, -0.17, 0.25)
 COLORS = ((0.55, 0.5, 0.45), (0.8, 0.25, 0.2), (0.2, 0.35, 0.7), (0.9, 0.9, 0.2))
-WIDTH, HEIGHT, FOCAL = 160, 120, 170.0
+WIDTH, HEIGHT, FOCAL = 240, 180, 255.0
 
 
 def table_scene() -> tuple[Gaussians, torch.Tensor]:
@@ -32,8 +32,8 @@ def table_scene() -> tuple[Gaussians, torch.Tensor]:
     ends = [(axis, end) for axis in range(3) for end in (-0.5, 0.5)]
     box = torch.cat([torch.stack([a, b, 0 * a + end], 1).roll(axis, 1) for axis, end in ends])
     faces = torch.cat([torch.tensor([0.0, 0, 1]).roll(axis).expand(len(a), 3) for axis, _ in ends])
-    floaters = torch.rand(12, 3, generator=draw) * torch.tensor([1.6, 0.4, 0.6])
-    floaters += torch.tensor([-0.8, -0.9, -1.2])
+    floaters = torch.rand(12, 3, generator=draw) * torch.tensor([1.0, 0.15, 0.3])
+    floaters += torch.tensor([-0.5, -0.6, -0.9])
     down = torch.tensor([0.0, 1.0, 0.0])
     normals = torch.cat([down.expand(len(table), 3), ball, faces, down.expand(len(floaters), 3)])
     balls, boxes = torch.tensor(BALL_PLACE) + BALL_RADIUS * ball, torch.tensor(BOX_PLACE) + BOX_SIDE * box

@@ -113,7 +113,7 @@ def test_preview_and_what_was_never_seen(
     facts = json.loads((folder / "preview.json").read_text())
     assert len(facts["files"]) == 24 and facts["share_of_picture"]["photo_3.png"]["unseen"] > 0
     with Image.open(folder / "photo_3_selected.png") as picture:
-        assert picture.size == (160, 120)
+        assert picture.size == (240, 180)
     assert "never seen by a photo" in capsys.readouterr().out
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos/mine.png").write_bytes(b"mine")

@@ -103,10 +103,11 @@ def test_recolored(scene: Gaussians, ball: Chosen) -> None:
 
 def test_added_splats_are_marked(scene: Gaussians, tmp_path: Path) -> None:
     write_ply(tmp_path / "more.ply", scene[:7])
-    step = Add(tmp_path / "more.ply", file_hash(tmp_path / "more.ply"), invented=True)
-    result = apply_edits(scene, [step, Delete(Chosen(torch.arange(len(scene) + 7) < 5))], "a test")
+    replaced = Chosen(torch.arange(len(scene)) == 9)
+    step = Add(replaced, tmp_path / "more.ply", file_hash(tmp_path / "more.ply"), invented=True)
+    result = apply_edits(scene, [step, Delete(Chosen(torch.arange(len(scene) + 6) < 5))], "a test")
     assert (
-        result.invented.sum() == 7 and result.invented[-7:].all() and len(result.gaussians) == len(scene) + 2
+        result.invented.sum() == 7 and result.invented[-7:].all() and len(result.gaussians) == len(scene) + 1
     )
     write_ply(tmp_path / "more.ply", scene[:8])
     with pytest.raises(InputError, match=r"more\.ply is not the file that was added"):
@@ -120,7 +121,13 @@ def test_files_read_back(scene: Gaussians, ball: Chosen, tmp_path: Path) -> None
         Move(ball, TURN, (0.1, 0.2, 0.3), 1.25, True),
         Recolor(Chosen(torch.arange(len(scene) + len(ball)) < 3), (0.5, 1.0, 2.0), 0.25),
         Delete(Chosen(torch.arange(len(scene) + len(ball)) < 5, "five")),
-        Add(tmp_path / "more.ply", file_hash(tmp_path / "more.ply"), True, True),
+        Add(
+            Chosen(torch.zeros(len(scene) + len(ball) - 5, dtype=torch.bool)),
+            tmp_path / "more.ply",
+            file_hash(tmp_path / "more.ply"),
+            True,
+            True,
+        ),
     )
     edits = Edits(scene_fingerprint(read_ply(ply)), steps)
     write_edits(ply, edits)

@@ -148,7 +148,7 @@ def test_grown_and_shrunk(subject: Subject, owner: torch.Tensor) -> None:
         ("click:10,10", "takes click:410,220@003.png"),
         ("click:9999,10@photo_1.png", "lies outside"),
         ("click:1,1@photo_9.png", "did you mean photo_"),
-        ("click:80,1@photo_3.png", "There is nothing at"),
+        ("click:120,1@photo_3.png", "There is nothing at"),
         ("mask:absent.png@photo_1.png", "absent.png"),
         ("color:#12", "takes a colour such as"),
         ("color:#cc4033~wide", "takes a number"),
@@ -164,10 +164,10 @@ def test_misuse_is_told(subject: Subject, text: str, message: str) -> None:
 
 
 def test_empty_masks_are_told(subject: Subject, tmp_path: Path) -> None:
-    Image.new("L", (160, 120)).save(tmp_path / "black.png")
+    Image.new("L", (240, 180)).save(tmp_path / "black.png")
     with pytest.raises(InputError, match="marks nothing"):
         select(subject, f"mask:{tmp_path / 'black.png'}@photo_1.png")
-    Image.new("L", (90, 120), 255).save(tmp_path / "narrow.png")
+    Image.new("L", (90, 180), 255).save(tmp_path / "narrow.png")
     with pytest.raises(InputError, match="not the shape"):
         select(subject, f"mask:{tmp_path / 'narrow.png'}@photo_1.png")
 

@@ -9,6 +9,8 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
 import make_truth_scene as script  # pyright: ignore[reportMissingImports]
+import truth_edits  # pyright: ignore[reportMissingImports]
+from truth_photos import develop  # pyright: ignore[reportMissingImports]
 from truth_scenes import SCENES  # pyright: ignore[reportMissingImports]
 
 
@@ -51,12 +53,12 @@ def test_seed_changes_poses_and_jitter_the_photos_only() -> None:
 
 def test_film_is_srgb_and_noise_is_that_of_light() -> None:
     light = np.repeat(np.array([0.0, 0.25, 1.0, 4.0]), 3 * 4000).reshape(4, 4000, 3)
-    clean = script.develop(light, script.Settings("tabletop"), 0)
+    clean = develop(light, script.Settings("tabletop"), 0)
     assert [row[0, 0] for row in clean] == [0, 137, 255, 255]
     settings = script.Settings("tabletop", noise=0.02)
-    noisy = script.develop(light, settings, 0)
-    np.testing.assert_array_equal(noisy, script.develop(light, settings, 0))
-    assert (noisy != script.develop(light, settings, 1)).any()
+    noisy = develop(light, settings, 0)
+    np.testing.assert_array_equal(noisy, develop(light, settings, 0))
+    assert (noisy != develop(light, settings, 1)).any()
     back = ((noisy[1] / 255 + 0.055) / 1.055) ** 2.4
     assert back.std() == pytest.approx(0.02 * 0.5, rel=0.05) and noisy[0].max() == 0
 
@@ -83,6 +85,58 @@ def test_another_scene_is_not_mixed_in(tmp_path: Path) -> None:
         script.write_facts(replace(settings, noise=0.1), tmp_path)
 
 
+def test_a_scene_without_edit_says_nothing_of_it(tmp_path: Path) -> None:
+    plain = script.Settings("tabletop")
+    assert "edit" not in script.truth(plain)["settings"]
+    assert script.truth(replace(plain, edit=True))["settings"]["edit"] is True
+    script.write_facts(plain, tmp_path)
+    assert not (tmp_path / "edit.json").exists()
+    with pytest.raises(SystemExit, match="other settings"):
+        script.write_facts(replace(plain, edit=True), tmp_path)
+
+
+@pytest.mark.parametrize("scene", truth_edits.EDITS)
+def test_an_edit_moves_the_object_over_the_ground(scene: str) -> None:
+    edit = truth_edits.EDITS[scene]
+    transform = edit.world_from_world()
+    np.testing.assert_allclose(transform[:3, :3] @ transform[:3, :3].T, np.eye(3), atol=1e-12)
+    moved = transform @ [*edit.pivot, 0.3, 1.0]
+    np.testing.assert_allclose(moved[:3] - [*edit.pivot, 0.3], edit.move, atol=1e-12)
+    beside = transform[:3, :3] @ [1.0, 0.0, 0.0]
+    assert np.degrees(np.arctan2(beside[1], beside[0])) == pytest.approx(edit.turn)
+
+
+@pytest.mark.parametrize("scene", truth_edits.EDITS)
+def test_an_edit_is_seen_sharp_and_through_the_lens(scene: str, tmp_path: Path) -> None:
+    settings = script.Settings(scene, edit=True)
+    plan, shots = truth_edits.plan_edit(settings), truth_edits.plan_edited_shots(settings, tmp_path)
+    assert len({shot.path for shot in shots}) == len(shots) == 4 * 3 + 8 + 24
+    photos = script.plan_shots(settings, tmp_path, ["images", "sharp", "refocus"])
+    assert {shot.state for shot in photos} == {truth_edits.PHOTOGRAPHED}
+    assert {s.state for s in shots if s.path.parent.name != "before"} == {
+        truth_edits.MOVED,
+        truth_edits.LAMPS_STAY,
+    }
+    assert len(plan["refocus"]) == 8 and {entry["view"] for entry in plan["refocus"]} == set(plan["views"])
+    frames = {frame.name: frame for frame in script.plan_frames(settings)}
+    edit = truth_edits.EDITS[scene]
+    place = np.add([*edit.pivot, 0, 1], [*edit.move, 0])
+    for on_object, elsewhere in zip(plan["refocus"][::2], plan["refocus"][1::2], strict=True):
+        depth = (frames[on_object["view"]].cam_from_world @ place)[2]
+        assert on_object["focus_distance"] == pytest.approx(depth, abs=5e-4)
+        blur = script.truth(settings)["K"] * abs(1 / elsewhere["focus_distance"] - 1 / depth)
+        assert 1.5 < blur < 9
+    assert [shot.path for shot in script.plan_shots(settings, tmp_path, ["edit"])] == [s.path for s in shots]
+
+
+def test_photos_of_an_edit_are_spread_wider_than_its_test_views() -> None:
+    plain = script.Settings("tabletop")
+    for frame, wide in zip(*map(script.plan_frames, (plain, replace(plain, edit=True))), strict=True):
+        assert frame.focus_distance == wide.focus_distance
+        sideways, wider = (np.linalg.inv(f.cam_from_world)[0, 3] for f in (frame, wide))
+        assert (wider == sideways) if frame.focus_distance is None else (1 < wider / sideways < 2.5)
+
+
 def test_a_damaged_truth_is_named(tmp_path: Path) -> None:
     (tmp_path / "truth.json").write_text("{")
     with pytest.raises(SystemExit, match=r"truth\.json cannot be read .*: delete it or give another"):
@@ -106,6 +160,8 @@ def test_without_blender_nothing_is_written(tmp_path: Path, monkeypatch: pytest.
         ({"samples": 0}, "--samples at least 1"),
         ({"coc": 0.0}, "--coc 0.0 is no lens"),
         ({"blades": 2}, "--blades must be 0"),
+        ({"edit": True, "seed": 1}, "--edit is known for tabletop and corridor with --seed 0"),
+        ({"edit": True, "scene": "glass"}, "--edit is known for"),
         ({"noise": -0.1}, "--noise in"),
         ({"exposure_jitter": float("nan")}, "--exposure-jitter must lie"),
     ],

@@ -2,6 +2,7 @@
 
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
+from itertools import count
 from pathlib import Path
 
 import torch
@@ -10,15 +11,17 @@ from torch import Tensor
 
 from cocogs.checkpoint import is_trained
 from cocogs.edit.change import Change, edits_for
+from cocogs.edit.fill import fill
 from cocogs.edit.preview import write_preview
 from cocogs.edit.select import select
 from cocogs.edit.subject import Subject, changing_edits, open_subject
 from cocogs.edit.uncovered import Uncovered, uncovered
-from cocogs.edits import Add, Chosen, Delete, Edit, Move, edits_path, write_edits, write_selection
+from cocogs.edits import Add, Chosen, Delete, Edit, Move, edits_path, file_hash, write_edits, write_selection
 from cocogs.errors import InputError, check_number, counted
 from cocogs.export import ending_of, export_splats
 from cocogs.io.lens_file import LensFile, read_lens_file, write_lens_file
 from cocogs.io.lock import alone_in
+from cocogs.io.ply import write_ply
 from cocogs.io.progress import Say
 from cocogs.learned_lens import read_learned_lens
 
@@ -36,6 +39,7 @@ class EditOptions:
         metres: in a scene unit, where the user knows.
         preview: folder for pictures.
         save_selection: file for the selection.
+        fill: add splats for what the change uncovers and no photo saw.
         undo: drop the last edit.
         out: splats to write; None: the edit is noted beside the scene.
     """
@@ -45,6 +49,7 @@ class EditOptions:
     metres: float | None = None
     preview: Path | None = None
     save_selection: Path | None = None
+    fill: bool = False
     undo: bool = False
     out: Path | None = None
 
@@ -70,8 +75,8 @@ def edit(target: Path, options: EditOptions, say: Say = print) -> list[Path]:
             tell_edits(subject, say)
             return [] if options.out is None else write_scene(subject, options.out, say)
         chosen = select(subject, options.select)
-        count, share = len(subject.gaussians), len(chosen) / len(subject.gaussians)
-        say(f"{len(chosen):,} of {count:,} splats ({share:.1%}) are selected.")
+        share = len(chosen) / len(subject.gaussians)
+        say(f"{len(chosen):,} of {len(subject.gaussians):,} splats ({share:.1%}) are selected.")
         written = []
         if options.save_selection is not None:
             write_selection(options.save_selection, subject.edits, chosen)
@@ -87,6 +92,11 @@ def change_scene(subject: Subject, chosen: Chosen, options: EditOptions, say: Sa
         taken = taken_by(step)
         if taken is not None and (bared := uncovered(subject, after, taken)) is not None:
             tell_uncovered(subject, bared, say)
+    if options.fill:
+        if bared is None:
+            raise InputError("`fill` fills what `move` or `delete` uncovers in photos: give one of them.")
+        after, added = with_filling(after, bared, None if options.out is None else options.out.parent, say)
+        written += added
     changed = None if options.change.is_none else after
     if options.preview is not None:
         written += write_preview(subject, chosen, options.preview, changed, bared)
@@ -96,6 +106,30 @@ def change_scene(subject: Subject, chosen: Chosen, options: EditOptions, say: Sa
         write_edits(subject.target, after.edits)
         written.append(edits_path(subject.target))
     return written
+
+
+def with_filling(
+    after: Subject, bared: Uncovered, folder: Path | None, say: Say
+) -> tuple[Subject, list[Path]]:
+    """The scene with new splats where an edit uncovered what no photo saw, and the file that keeps them.
+
+    Args:
+        folder: None: the file is kept beside the edits; else it is written there for a moment.
+    """
+    filling = fill(after.gaussians, bared, say)
+    kept = edits_path(after.target) if folder is None else folder / "unnoted.json"
+    path = next(p for n in count(1) if not (p := kept.with_name(f"{kept.stem}.fill-{n}.ply")).exists())
+    write_ply(path, filling.added)
+    try:
+        step = Add(Chosen(filling.junk, "what showed only there"), path, file_hash(path), invented=True)
+        say(
+            f"Filled with {len(filling.added):,} splats, which are invented; "
+            f"{int(filling.junk.sum()):,} were taken away."
+        )
+        return after.then(step), [path] if folder is None else []
+    finally:
+        if folder is not None:
+            path.unlink()
 
 
 def check_options(target: Path, options: EditOptions) -> None:

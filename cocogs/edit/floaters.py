@@ -14,14 +14,17 @@ from cocogs.render.shares import light_shares
 VIEWS = 48  # photos at most that are looked from
 LONGEST = 480  # px of the longer side of what is looked at
 CLEAR = 0.05  # of the depth that a splat must lie in front of the surface
-SIGMAS = 2.0  # and of its own size
+SIGMAS = 2.0  # or of its own size, if that is more
 WINDOW = 5  # px; the surface is the nearest one around a splat's place
 FEWEST = 2  # views that see through it
+ROUNDS = 3
 SEEN = 0.5  # px; the light of a splat that counts as seen
 
 
 def floaters(gaussians: Gaussians, cameras: list[Camera], strength: float = 1.0) -> Bool[Tensor, " N"]:
     """Splats that most photos look through: they lie clearly in front of the surface that the photo shows.
+
+    Those found are taken away and the rest is looked at again, since floaters hide each other.
 
     Args:
         strength: 1 is cautious; 2 takes splats half as far in front of surfaces.
@@ -31,17 +34,29 @@ def floaters(gaussians: Gaussians, cameras: list[Camera], strength: float = 1.0)
     """
     if not cameras:
         raise InputError("`select` floaters needs the photos' cameras: put SCENE.lens.json beside the .ply.")
+    left = torch.arange(len(gaussians))
+    for _ in range(ROUNDS):
+        found = _seen_through(gaussians[left.to(gaussians.means.device)], small(cameras), strength)
+        if not found.any() or found.all():
+            break
+        left = left[~found]
+    result = torch.ones(len(gaussians), dtype=torch.bool)
+    result[left] = False
+    return result
+
+
+def _seen_through(gaussians: Gaussians, cameras: list[Camera], strength: float) -> Bool[Tensor, " N"]:
+    """Splats that more photos look through than show at their surface."""
     means, largest = gaussians.means.detach(), gaussians.scales.detach().exp().amax(1)
     through = torch.zeros(len(gaussians), dtype=torch.long, device=means.device)
     at_surface = torch.zeros_like(through)
-    for camera in small(cameras):
+    for camera in cameras:
         depth = nearest_around(sharp_depth(gaussians, camera)).to(means.device)
         pixels, z = camera.project(means)
         seen = camera.shows(pixels) & (z > camera.near)
-        columns = pixels[:, 0].nan_to_num().clamp(0, camera.width - 1).long()
-        rows = pixels[:, 1].nan_to_num().clamp(0, camera.height - 1).long()
-        surface = depth[rows, columns]
-        margin = (CLEAR * surface + SIGMAS * largest) / strength
+        column, row = pixels.nan_to_num().clamp(0, 1e6).long().unbind(1)
+        surface = depth[row.clamp(max=camera.height - 1), column.clamp(max=camera.width - 1)]
+        margin = torch.maximum(CLEAR * surface, SIGMAS * largest) / strength
         through += seen & (z < surface - margin)
         at_surface += seen & ((z - surface).abs() <= margin)
     return ((through >= FEWEST) & (through > at_surface)).cpu()

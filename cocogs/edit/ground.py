@@ -13,10 +13,12 @@ from cocogs.camera import Camera
 from cocogs.edit.subject import Subject
 from cocogs.errors import InputError
 from cocogs.gaussians import Gaussians
-from cocogs.mesh.depth import SurfaceView, surface_view
+from cocogs.mesh.depth import rays
+from cocogs.render.refocusing import sharp_depth
 
-VIEWS, GLANCE = 12, 96  # photos that are looked from, and the width of these small pictures in px
+VIEWS, GLANCE = 8, 96  # photos that are looked from, and the width of these small pictures in px
 TRIES, JUDGES, REFINEMENTS = 1000, 2000, 5  # planes at points, judged by some of the points
+SMOOTH = 1.0  # px, over which slopes are taken
 THICKNESS = 0.01  # how far from the plane a point of it may lie, in parts of the typical depth
 ALIGNED = math.cos(math.radians(30))  # of the normals of a plane and of the surface at its points
 STEEPEST = math.cos(math.radians(50))  # of a level plane's normal and the cameras' upward direction
@@ -88,27 +90,33 @@ def seen_surface(gaussians: Gaussians, cameras: Sequence[Camera]) -> Surface:
     points, normals, depths = [torch.zeros(0, 3)], [torch.zeros(0, 3)], [torch.zeros(0)]
     for camera in cameras[:: max(1, len(cameras) // VIEWS)]:
         glance = camera.resized(GLANCE, max(1, round(GLANCE * camera.height / camera.width)))
-        view = surface_view(gaussians, glance)
-        points.append(places_of(view)[view.known])
-        normals.append(normals_of(view)[view.known])
-        depths.append(1 / view.inverse[view.known])
+        inverse = 1 / sharp_depth(gaussians, glance)
+        known = inverse > 0
+        points.append(places_of(inverse, glance)[known])
+        normals.append(normals_of(inverse, glance)[known])
+        depths.append(1 / inverse[known])
     typical = torch.cat(depths)
     return Surface(torch.cat(points), torch.cat(normals), float(typical.median()) if len(typical) else 1.0)
 
 
-def places_of(view: SurfaceView) -> Float[Tensor, "H W 3"]:
-    """World points of the surface in each pixel; the camera's own where nothing is."""
-    depth = torch.where(view.inverse > 0, 1 / view.inverse, 0)
-    rows, columns = torch.meshgrid(
-        torch.arange(view.camera.height), torch.arange(view.camera.width), indexing="ij"
-    )
-    return view.camera.unproject(torch.stack([columns, rows], -1) + 0.5, depth)
+def places_of(inverse: Float[Tensor, "H W"], camera: Camera) -> Float[Tensor, "H W 3"]:
+    """World points of the surface in each pixel, from its 1/z; the camera's own where nothing is."""
+    depth = torch.where(inverse > 0, 1 / inverse, 0)
+    rows, columns = torch.meshgrid(torch.arange(camera.height), torch.arange(camera.width), indexing="ij")
+    return camera.unproject(torch.stack([columns, rows], -1) + 0.5, depth)
 
 
-def normals_of(view: SurfaceView) -> Float[Tensor, "H W 3"]:
-    """Normals of the surface in the world, length 1, away from the camera; 0 where nothing is."""
-    rotation = view.camera.cam_from_world[:3, :3].to(view.planes)
-    return torch.einsum("ij,ihw->hwj", rotation, F.normalize(view.planes, dim=0))
+def normals_of(inverse: Float[Tensor, "H W"], camera: Camera) -> Float[Tensor, "H W 3"]:
+    """Normals of the surface in the world, length 1, away from the camera; 0 where nothing is. They come from
+    the slopes of 1/z, which is linear over the pixels of a plane."""
+    from scipy.ndimage import gaussian_filter  # .3 s to load
+
+    slopes = [gaussian_filter(inverse.numpy(), SMOOTH, order=order) for order in ((0, 1), (1, 0))]
+    across, down = (torch.from_numpy(slope) for slope in slopes)
+    q = torch.stack([across * camera.fx, down * camera.fy])
+    q = torch.cat([q, (inverse - (q * rays(camera)[:2]).sum(0))[None]])
+    q = torch.where(inverse > 0, F.normalize(q, dim=0), 0)
+    return torch.einsum("ij,ihw->hwj", camera.cam_from_world[:3, :3].to(q), q)
 
 
 def largest_plane(

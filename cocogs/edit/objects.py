@@ -4,7 +4,7 @@ Masks say which splats that the photos show belong to the object. What they do n
 is found by a random walk over neighbours: of like colour, and close for their size.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,11 +25,12 @@ SURE = 1.0  # px of light from which the vote of a splat counts in full
 AROUND = 0.6  # of the object's size: what is farther from its box is not asked
 COLOR_SPREAD = 0.15  # sRGB; neighbours that differ by this much count e^(-1/2)
 OUTSIDE = 0.05  # trust in that a splat which nobody sees, and no mask covers, is of something else
+LONGEST = 480  # px of the longer side of the picture in which a click is understood
 PLANES = 3  # floors and walls at most
 BRIDGE = 0.005  # of the picture's width; half the width of bridges that are cut
-FINEST, COARSEST, LIMITS = 0.0085, 0.05, 14  # of the depth: steps between neighbouring pixels that are tried
+FINEST, COARSEST, LIMITS = 0.0115, 0.05, 13  # of the depth: steps between neighbouring pixels that are tried
 SPREAD = 0.3  # of the depth's spread within a pixel, which counts as a step
-SMALLEST, LEAP = 0.002, 1.5  # a region of so much of the picture that grows by this factor leaps
+SMALLEST, LEAP = 0.002, 1.3  # a region of so much of the picture that grows by this factor leaps
 
 Masks = Sequence[tuple[Camera, Float[Tensor, "H W"]]]
 
@@ -99,8 +100,10 @@ def object_at(
     Raises:
         InputError: nothing is there.
     """
-    region = region_at(surface_view(gaussians, camera), big_planes(gaussians, cameras), x, y)
-    return object_in_masks(gaussians, [(camera, region)])
+    shrink = min(1.0, LONGEST / max(camera.width, camera.height))
+    small = camera.resized_by(shrink)
+    view, planes = surface_view(gaussians, small), big_planes(gaussians, cameras)
+    return object_in_masks(gaussians, [(small, region_at(view, planes, shrink * x, shrink * y))])
 
 
 def big_planes(gaussians: Gaussians, cameras: Sequence[Camera]) -> list[Plane]:
@@ -114,7 +117,8 @@ def big_planes(gaussians: Gaussians, cameras: Sequence[Camera]) -> list[Plane]:
 
 def region_at(view: SurfaceView, planes: Sequence[Plane], x: float, y: float) -> Float[Tensor, "H W"]:
     """The pixels around a point that show one thing, 1 inside: what is bordered by steps of depth, and by
-    floors and walls; or a floor or wall, if the point lies in one.
+    floors and walls; or a floor or wall, if the point lies in one. The largest step that is allowed inside
+    grows until the region leaps over to another thing.
 
     Raises:
         InputError: nothing is there.
@@ -125,36 +129,40 @@ def region_at(view: SurfaceView, planes: Sequence[Plane], x: float, y: float) ->
     free = view.inverse > 0
     if not free[row, column]:
         raise InputError(f"There is nothing at ({x:g}, {y:g}): choose another place.")
-    places, normals = places_of(view).flatten(0, 1), normals_of(view).flatten(0, 1)
+    maps = places_of(view.inverse, view.camera), normals_of(view.inverse, view.camera)
+    places, normals = (values.flatten(0, 1) for values in maps)
     for plane in planes:
         inside = plane.holds(places, normals).view(free.shape)
         if inside[row, column]:
             parts = np.asarray(label(inside.numpy())[0])  # pyright: ignore[reportIndexIssue]
-            return torch.from_numpy(parts == parts[row, column]).float()
+            part = parts == parts[row, column]
+            if part.sum() > SMALLEST * part.size:
+                return torch.from_numpy(part).float()
+            inside &= ~torch.from_numpy(part)  # a thing that stands in the plane
         free &= ~inside
-    region = np.asarray(binary_fill_holes(_region_before_leap(view, free, row, column)))
-    return torch.from_numpy(_without_bridges(region, row, column)).float()
+    region = np.zeros(free.shape, bool)
+    for reached in _reached(view, free, row, column):
+        wider = _without_bridges(np.asarray(binary_fill_holes(reached)), row, column)
+        if region.sum() > SMALLEST * region.size and wider.sum() > LEAP * region.sum():
+            break
+        region = wider
+    return torch.from_numpy(region).float()
 
 
-def _region_before_leap(view: SurfaceView, free: Bool[Tensor, "H W"], row: int, column: int) -> np.ndarray:
-    """(H, W) bool: the free pixels that are reached from one by steps of depth up to some limit. The limit
-    grows until the region leaps over to another thing."""
+def _reached(view: SurfaceView, free: Bool[Tensor, "H W"], row: int, column: int) -> Iterator[np.ndarray]:
+    """Regions (H, W) bool: the free pixels that are reached from one by steps of depth up to a limit, for
+    larger and larger limits."""
     from scipy.sparse import coo_matrix
     from scipy.sparse.csgraph import connected_components, minimum_spanning_tree
 
     rows, columns, steps = _steps(view, free)
     graph = coo_matrix((steps, (rows, columns)), shape=(free.numel(),) * 2)
     tree = minimum_spanning_tree(graph.tocsr()).tocoo()
-    region = np.zeros(free.numel(), bool)
     for limit in np.geomspace(FINEST, COARSEST, LIMITS):
         low = tree.data < limit
         graph = coo_matrix((tree.data[low], (tree.row[low], tree.col[low])), shape=tree.shape)
-        labels = connected_components(graph, directed=False)[1]
-        wider = labels == labels[row * free.shape[1] + column]
-        if region.sum() > SMALLEST * region.size and wider.sum() > LEAP * region.sum():
-            break
-        region = wider
-    return region.reshape(free.shape)
+        labels = connected_components(graph, directed=False)[1].reshape(free.shape)
+        yield labels == labels[row, column]
 
 
 def _steps(view: SurfaceView, free: Bool[Tensor, "H W"]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -10,10 +10,10 @@ from torch import Tensor
 
 from cocogs.camera import Camera
 from cocogs.gaussians import Gaussians
-from cocogs.render.shares import light_shares
+from cocogs.rasterize.contributors import contributors
 
 ROOMY = 1.1  # of the extent of splats: the size of a box around them
-GLIMPSE = 0.1  # px of light from which a splat counts as seen
+GLIMPSE = 0.05  # share of a splat in a pixel from which it counts as seen
 
 Mask = Bool[Tensor, " N"]
 Region = Bool[Tensor, "H W"]
@@ -71,10 +71,13 @@ def in_region(gaussians: Gaussians, camera: Camera, region: Region) -> Mask:
     return inside & region[rows.clamp(max=camera.height - 1), columns.clamp(max=camera.width - 1)]
 
 
+@torch.no_grad()
 def seen(gaussians: Gaussians, camera: Camera) -> Mask:
     """The splats that a picture shows: nothing in front hides them."""
-    pictures = torch.ones(3, camera.height, camera.width)
-    return (light_shares(gaussians, camera, pictures)[0] > GLIMPSE).cpu()
+    shown = contributors(*gaussians.activated(), camera, count=8, antialiased=gaussians.antialiased)
+    mask = torch.zeros(len(gaussians), dtype=torch.bool)
+    mask[shown.ids[shown.weights > GLIMPSE].long().cpu()] = True
+    return mask
 
 
 def in_turned_box(

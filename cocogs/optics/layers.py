@@ -206,11 +206,11 @@ def _drawn(values: Float[Tensor, "6 h w"], layer: int, kernels: _Kernels) -> Flo
     scale = _scale(layer)
     for _ in range(scale.bit_length() - 1):
         values = _halved(values)
-    blurred = kernels.blur(torch.cat([_filled(values[:5]), values[5:]]), layer, scale)
+    blurred = kernels.blur(torch.cat([filled_in(values[:5]), values[5:]]), layer, scale)
     return blurred if scale == 1 else _finer(blurred, scale)
 
 
-def _filled(values: Float[Tensor, "C H W"]) -> Float[Tensor, "C-1 H W"]:
+def filled_in(values: Float[Tensor, "C H W"]) -> Float[Tensor, "C-1 H W"]:
     """The first channels (times the last one, their weight), and means of ever larger surroundings where
     weight is missing."""
     height, width = values.shape[1:]
@@ -219,7 +219,7 @@ def _filled(values: Float[Tensor, "C H W"]) -> Float[Tensor, "C-1 H W"]:
     weight = values[-1]
     if float(weight.detach().min()) > 1 - CLEAR:
         return values[:-1]
-    far = _finer(_filled(_halved(F.pad(values, (0, width % 2, 0, height % 2)))), 2)
+    far = _finer(filled_in(_halved(F.pad(values, (0, width % 2, 0, height % 2)))), 2)
     return torch.addcmul(values[:-1], 1 - weight, far[:, :height, :width])
 
 

@@ -63,7 +63,7 @@ def fit_to_photo(
             f"{source} knows no depth in {holes:.0%} of its pixels: give a map with fewer holes."
         )
     if holes > 0:
-        nearness = _without_holes(nearness)
+        nearness = without_holes(nearness)
     if holes > SEVERAL_HOLES:
         notes.append(
             f"{source} knows no depth in {holes:.1%} of its pixels: they take that of their neighbours."
@@ -83,7 +83,7 @@ def _alike(array: np.ndarray, width: int, height: int) -> bool:
     return abs(ratio - 1) <= max(ASPECT, rounding)
 
 
-def _without_holes(values: Float[np.ndarray, "h w"]) -> Float[np.ndarray, "h w"]:
+def without_holes(values: Float[np.ndarray, "h w"]) -> Float[np.ndarray, "h w"]:
     """Unknown pixels take the nearest known value."""
     places = ndimage.distance_transform_edt(np.isnan(values), return_distances=False, return_indices=True)
     assert places is not None

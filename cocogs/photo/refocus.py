@@ -133,16 +133,21 @@ class DepthPhoto:
         """
         K = torch.tensor(lens.aperture_diameter * self.focal_px)
         wanted = PhotoLens(torch.tensor(float(lens.focus_distance)), K).coc(self.depth)
-        light, left, deblurred, refused = self._without_surplus(wanted, deblur)
+        light, left, deblurred, refused = self.without_surplus(wanted, deblur)
         more = wanted.sign() * (wanted.square() - left.square()).clamp_min(0).sqrt()
         light = expand_highlights(light, lens.highlights)
         light = blur_layers(light, more, 0.0, lens.blades, lens.blade_rotation, check)
         return Refocused(compress_highlights(light, lens.highlights), deblurred, refused)
 
-    def _without_surplus(
+    def without_surplus(
         self, wanted: Float[Tensor, "H W"], deblur: Deblur | None
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Light, the diameter of the blur in it, and where blur was taken away and where that was refused."""
+        """Light, the diameter of the blur in it, and where blur was taken away and where that was refused.
+
+        Args:
+            wanted: diameters of the blur that there shall be in the end.
+            deblur: as in `refocused`.
+        """
         nowhere = torch.zeros_like(wanted, dtype=torch.bool)
         if self.taken is None:
             return self.light, torch.zeros_like(wanted), nowhere, nowhere

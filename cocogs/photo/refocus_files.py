@@ -1,7 +1,6 @@
 """`cocogs refocus`: from a photo file to refocused pictures or films, and what is to be known of them."""
 
 import json
-import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from cocogs.photo.deblur import load_deblurrer
 from cocogs.photo.opened import OpenedPhoto, open_photo
 from cocogs.photo.refocus import Refocused, by_network
 from cocogs.photo.refocus_options import RefocusOptions
-from cocogs.photo.written import REFOCUSED
+from cocogs.photo.written import REFOCUSED, finite
 from cocogs.render.options import FILMS, FPS
 from cocogs.srgb import to_srgb
 
@@ -111,9 +110,9 @@ def _write_facts(
         "picture": options.out.name,
         "photo": str(options.photo),
         "depth": {"source": depth.source, "unit": depth.unit, "estimated": depth.estimated},
-        "taken": taken and {"focus_distance": _finite(float(taken.focus_distance)), "K": float(taken.K)},
+        "taken": taken and {"focus_distance": finite(float(taken.focus_distance)), "K": float(taken.K)},
         "lenses": [
-            {"focus_distance": _finite(lens.focus_distance), "aperture_diameter": lens.aperture_diameter}
+            {"focus_distance": finite(lens.focus_distance), "aperture_diameter": lens.aperture_diameter}
             for lens in lenses
         ],
         "blades": options.blades, "blade_rotation": options.blade_rotation, "highlights": options.highlights,
@@ -129,7 +128,3 @@ def _write_facts(
     path = REFOCUSED.facts(options.out)
     write_text(path, json.dumps(facts, indent=1, allow_nan=False) + "\n")
     return path
-
-
-def _finite(distance: float) -> float | None:
-    return distance if math.isfinite(distance) else None

@@ -12,7 +12,7 @@ from cocogs.optics.lens import Lens, focus_between
 from cocogs.photo.depth import PictureDepth, beside
 from cocogs.photo.lenses import PhotoCamera, focus_distance
 from cocogs.photo.opened import OpenedPhoto
-from cocogs.photo.written import REFOCUSED
+from cocogs.photo.written import REFOCUSED, Written
 from cocogs.render.options import (
     FILMS,
     FRAMES,
@@ -84,19 +84,10 @@ class RefocusOptions:
         check_writer(self.kind)
         if self.is_film and self.fps is not None:
             check_speed(self.kind, self.fps)
-        self._check_files()
+        check_files(REFOCUSED, self.out, self.photo, self.depth, self.source)
 
     def _given(self, names: tuple[str, ...]) -> list[str]:
         return [name for name in names if getattr(self, name) is not None]
-
-    def _check_files(self) -> None:
-        read = [Path(name) for name in (self.photo, self.depth, self.source) if name is not None]
-        if self.depth is None:
-            read += beside(self.photo)
-        word, _, folder = (self.depth or "").partition(":")
-        if word == "bracket" and self.out.parent.resolve() == Path(folder).resolve():
-            raise InputError(f"{self.out} would lie among the slices of {folder}: give another `out`.")
-        REFOCUSED.check(self.out, read)
 
     def width(self) -> int | None:
         """Of the picture in px; None: the photo's.
@@ -152,3 +143,23 @@ class RefocusOptions:
         if len(numbers) != 2 or any(map(math.isnan, numbers)):
             raise InputError(f"`sweep` must be two f-numbers above 0, such as 16:1.8, not {self.sweep}.")
         return camera.diameter(numbers[0]), camera.diameter(numbers[1])
+
+
+def check_files(
+    written: Written, out: Path, photo: Path, depth: str | None, source: str | None, *others: Path
+) -> None:
+    """Check that a picture made of a photo overwrites nothing that is read, and nothing of a user's.
+
+    Args:
+        others: that are read, too.
+
+    Raises:
+        InputError: it would.
+    """
+    read = [Path(name) for name in (photo, depth, source, *others) if name is not None]
+    if depth is None:
+        read += beside(photo)
+    word, _, folder = (depth or "").partition(":")
+    if word == "bracket" and out.parent.resolve() == Path(folder).resolve():
+        raise InputError(f"{out} would lie among the slices of {folder}: give another `out`.")
+    written.check(out, read)

@@ -1,7 +1,8 @@
-"""What `cocogs stack` and `cocogs refocus` write beside their pictures: facts, maps, masks. Which files of a
+"""What `cocogs stack`, `refocus` and `edit` write beside their pictures: facts, maps, masks. Which files of a
 folder these are, and that none of them takes the place of a user's file.
 """
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,12 +62,18 @@ class Written:
 
 STACKED = Written(".stack.json", ("depth", "depth_color", "confidence"))
 REFOCUSED = Written(".refocus.json", ("too_blurred", "deblurred"))
+EDITED = Written(".edit.json", ("invented", *REFOCUSED.beside))
+
+
+def finite(distance: float) -> float | None:
+    """A distance as JSON holds it: infinity is null."""
+    return distance if math.isfinite(distance) else None
 
 
 def results_in(folder: Path) -> set[Path]:
-    """The files of a folder that either command wrote there."""
+    """The files of a folder that these commands wrote there."""
     found = set()
-    for kind in (STACKED, REFOCUSED):
+    for kind in (STACKED, REFOCUSED, EDITED):
         for facts in folder.glob(f"*{kind.ending}"):
             if (name := _picture_of(facts)) is not None:
                 picture = folder / name

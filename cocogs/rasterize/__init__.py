@@ -1,5 +1,6 @@
 """Gaussians and a camera in, pictures out: `rasterize`. And `release_memory`, for when there are no more.
 
+- `contributors.py`: not the picture, but the splats that each pixel shows.
 - `native.py`: the fast one (C++, cuda_ext/), the default.
 - `reference.py`: the specification, in plain torch.
 - `via_gsplat.py`: gsplat's kernels, an independent judge for tests.

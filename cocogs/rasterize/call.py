@@ -30,7 +30,7 @@ class PassTooLarge(InputError, ValueError):
 @dataclass(frozen=True)
 class Pass:
     """The inputs of a forward pass, and of its backward pass. All tensors are contiguous, of one float type
-    and on one device.
+    and on one device. A pass that draws no colours has no sh0, no shN and no background.
 
     Attributes:
         means, quats, scales, opacities, blur: (S|1, N, ...), see `PER_SET`.
@@ -49,9 +49,9 @@ class Pass:
     scales: Tensor
     opacities: Tensor
     blur: Tensor | None
-    sh0: Tensor
-    shN: Tensor
-    background: Tensor
+    sh0: Tensor | None
+    shN: Tensor | None
+    background: Tensor | None
     camera: Sequence[float]
     width: int
     height: int
@@ -107,7 +107,7 @@ class Pass:
     @property
     def count(self) -> int:
         """Gaussians per set."""
-        return len(self.sh0)
+        return self.means.shape[1]
 
     @property
     def picture_shapes(self) -> dict[str, tuple[int, ...]]:
@@ -148,14 +148,18 @@ class Pass:
             width=self.width,
             height=self.height,
             camera=self.camera,
-            background=self.background.data_ptr(),
+            background=address(self.background),
             antialiased=self.antialiased,
             with_depth=self.with_depth,
         )
 
 
 def check_gaussians(
-    per_set: Mapping[str, Tensor | None], sh0: Tensor, shN: Tensor, background: Tensor | None, sh_degree: int
+    per_set: Mapping[str, Tensor | None],
+    sh0: Tensor | None,
+    shN: Tensor | None,
+    background: Tensor | None,
+    sh_degree: int,
 ) -> int:
     """Checks shapes, types and devices of the inputs, with or without an axis of sets. Returns S.
 
@@ -186,10 +190,13 @@ def check_gaussians(
     for name, tensor in per_set.items():
         if tensor is not None:
             check_tensor(name, tensor, tuple(tensor.shape), means)
-    check_tensor("sh0", sh0, (count, *SHARED["sh0"]), means)
-    check_tensor("shN", shN, (count, *SHARED["shN"]), means)
-    if background is not None:
-        check_tensor("background", background, (3,), means)
+    for name, tensor, shape in (
+        ("sh0", sh0, (count, *SHARED["sh0"])),
+        ("shN", shN, (count, *SHARED["shN"])),
+        ("background", background, (3,)),
+    ):
+        if tensor is not None:
+            check_tensor(name, tensor, shape, means)
     return sets
 
 

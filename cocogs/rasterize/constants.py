@@ -20,6 +20,8 @@ ALPHA_MIN = 1 / 255
 TRANSMITTANCE_MIN = 1e-4
 """A pixel is finished when the next splat would lower its transmittance below this. That splat is not
 drawn."""
+MOST_CONTRIBUTORS = 16
+"""So many splats per pixel `contributors` finds at most."""
 DEPTH_ALPHA_MIN = 1e-10
 """Lower bound of the alpha that divides the expected depth."""
 

@@ -66,6 +66,25 @@ class CpuPasses:
                 v=arrays(self.module, grads),
             )
 
+    def contributors(self, scene: Pass, ids: Tensor, weights: Tensor) -> None:
+        """Fills `ids` and `weights` (count, H, W).
+
+        Raises:
+            ValueError: `scene` is of several sets, or there are too many ids.
+            PassTooLarge: there is too little memory for this scene.
+        """
+        radii = weights.new_empty(scene.count)  # nobody wants them
+        with self._errors():
+            self.module.contributors(
+                is_double=weights.dtype == torch.float64,
+                call=scene.call(self.module),
+                threads=pass_threads(),
+                count=len(ids),
+                ids=address(ids),
+                weights=address(weights),
+                radii=address(radii),
+            )
+
     @contextmanager
     def _errors(self) -> Iterator[None]:
         try:

@@ -7,12 +7,13 @@ classic mode. Two things are our own: `blur` (see `add_blur`), and view limits m
 principal point (see `Camera.slope_limits`).
 """
 
-import math
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Float64, Int
 from torch import Tensor
+from torch.nn.functional import pad
 
 from cocogs.camera import Camera
 from cocogs.rasterize.constants import (
@@ -20,10 +21,10 @@ from cocogs.rasterize.constants import (
     ALPHA_MIN,
     CLASSIC,
     DEPTH_ALPHA_MIN,
-    SH_C0,
     TRANSMITTANCE_MIN,
     pixel_filter,
 )
+from cocogs.rasterize.reference_harmonics import eval_sh
 
 # Pixels composited together; only limits the memory.
 _PIXELS_AT_ONCE = 1024
@@ -108,58 +109,6 @@ def conic_of(covars2d: Float[Tensor, "N 3"], determinants: Float[Tensor, " N"]) 
     return torch.stack([yy, -xy, xx], -1) / determinants[:, None]
 
 
-def sh_basis(degree: int, directions: Float[Tensor, "N 3"]) -> Float[Tensor, "N {(degree+1)**2}"]:
-    """Real spherical harmonics at unit directions, in 3DGS's order and signs.
-
-    Factors are square roots of rationals over pi, written out as in Sloan, *Stupid Spherical Harmonics
-    Tricks*, 2008.
-    """
-    x, y, z = directions.unbind(-1)
-    basis = [torch.full_like(x, SH_C0)]
-    if degree >= 1:
-        c1 = math.sqrt(3 / (4 * math.pi))
-        basis += [-c1 * y, c1 * z, -c1 * x]
-    if degree >= 2:
-        c2 = math.sqrt(15 / (4 * math.pi))
-        basis += [
-            c2 * x * y,
-            -c2 * y * z,
-            math.sqrt(5 / (16 * math.pi)) * (2 * z * z - x * x - y * y),
-            -c2 * x * z,
-            c2 / 2 * (x * x - y * y),
-        ]
-    if degree >= 3:
-        c30 = math.sqrt(7 / (16 * math.pi))
-        c31 = math.sqrt(21 / (32 * math.pi))
-        c32 = math.sqrt(105 / (4 * math.pi))
-        c33 = math.sqrt(35 / (32 * math.pi))
-        basis += [
-            -c33 * y * (3 * x * x - y * y),
-            c32 * x * y * z,
-            -c31 * y * (4 * z * z - x * x - y * y),
-            c30 * z * (2 * z * z - 3 * x * x - 3 * y * y),
-            -c31 * x * (4 * z * z - x * x - y * y),
-            c32 / 2 * z * (x * x - y * y),
-            -c33 * x * (x * x - 3 * y * y),
-        ]
-    return torch.stack(basis, -1)
-
-
-def eval_sh(
-    degree: int,
-    directions: Float[Tensor, "N 3"],
-    sh0: Float[Tensor, "N 1 3"],
-    shN: Float[Tensor, "N 15 3"],
-) -> Float[Tensor, "N 3"]:
-    """Colours >= 0 seen along directions of any positive length.
-
-    `sh0` and `shN` hold the coefficients; those above `degree` are not used.
-    """
-    basis = sh_basis(degree, directions / directions.norm(dim=-1, keepdim=True))
-    coefficients = torch.cat([sh0, shN], dim=1)[:, : basis.shape[1]]
-    return ((basis[:, :, None] * coefficients).sum(1) + 0.5).relu()
-
-
 def squared_reach(opacities: Float[Tensor, " N"]) -> Float[Tensor, " N"]:
     """Squared distance, in standard deviations, where alpha has fallen to `ALPHA_MIN`, at least 0."""
     return 2 * (opacities.clamp_min(ALPHA_MIN) / ALPHA_MIN).log()
@@ -181,25 +130,33 @@ def splat_alpha(
     return alpha.where(alpha >= ALPHA_MIN, 0)
 
 
-def composite(
-    alpha: Float[Tensor, "P N"], values: Float[Tensor, "N V"]
-) -> tuple[Float[Tensor, "P V"], Float[Tensor, " P"]]:
-    """Blend N splats, nearest first, at P pixels.
+def blend_weights(alpha: Float[Tensor, "P N"]) -> tuple[Float[Tensor, "P N"], Float[Tensor, " P"]]:
+    """The weights of N splats at P pixels, and the transmittance that is left.
 
     Transmittance only falls, so a pixel draws exactly the splats that leave it at `TRANSMITTANCE_MIN` or
     above.
 
     Args:
         alpha: nearest splat first.
-        values: what each splat carries: colour, depth.
-
-    Returns:
-        sums of weight x value, and the transmittance that is left.
     """
     drawn = (1 - alpha.detach()).cumprod(1) >= TRANSMITTANCE_MIN
     alpha = alpha.where(drawn, 0)
     transmittance = torch.cat([alpha.new_ones(len(alpha), 1), (1 - alpha).cumprod(1)], 1)
-    return (alpha * transmittance[:, :-1]) @ values, transmittance[:, -1]
+    return alpha * transmittance[:, :-1], transmittance[:, -1]
+
+
+def ranked(
+    weights: Float[Tensor, "P N"], ids: Int[Tensor, " N"], count: int
+) -> tuple[Int[Tensor, "P {count}"], Float[Tensor, "P {count}"]]:
+    """The ids and weights of the largest weights, the largest first; of equal ones the nearer first.
+
+    Args:
+        weights: nearest splat first.
+    """
+    missing = max(count - weights.shape[1], 0)
+    largest, places = pad(weights, (0, missing)).sort(dim=1, descending=True, stable=True)
+    largest, places = largest[:, :count], places[:, :count]
+    return pad(ids, (0, missing))[places].where(largest > 0, -1), largest
 
 
 def pixel_centres(width: int, height: int) -> Float64[Tensor, "{width*height} 2"]:
@@ -222,27 +179,27 @@ class PullOfPixels(torch.autograd.Function):
         return v[0].abs().sum(0), None
 
 
-class Ellipses(NamedTuple):
-    """The F of N splats beyond the near plane, on the picture plane.
+class Shown(NamedTuple):
+    """The D splats of a set that are drawn, nearest first.
 
     Attributes:
-        front: their indices.
-        local: centres in camera coordinates, scene units.
+        ids: their indices in the set.
+        depths: scene units.
         means2d: px.
-        covars2d: (xx, xy, yy) in px^2.
-        determinants: of the 2 x 2 covariances, px^4.
+        extents: half width and height of the box around the visible ellipse, px.
+        conics: inverse covariances (xx, xy, yy) in px^-2.
         opacities: lowered by the blur.
     """
 
-    front: Int[Tensor, " F"]
-    local: Float[Tensor, "F 3"]
-    means2d: Float[Tensor, "F 2"]
-    covars2d: Float[Tensor, "F 3"]
-    determinants: Float[Tensor, " F"]
-    opacities: Float[Tensor, " F"]
+    ids: Int[Tensor, " D"]
+    depths: Float[Tensor, " D"]
+    means2d: Float[Tensor, "D 2"]
+    extents: Float[Tensor, "D 2"]
+    conics: Float[Tensor, "D 3"]
+    opacities: Float[Tensor, " D"]
 
 
-def project_set(
+def shown_splats(
     means: Float[Tensor, "N 3"],
     quats: Float[Tensor, "N 4"],
     scales: Float[Tensor, "N 3"],
@@ -250,8 +207,8 @@ def project_set(
     camera: Camera,
     blur: Float[Tensor, " N"] | None,
     antialiased: bool,
-) -> Ellipses:
-    """From a set's Gaussians to their ellipses; arguments as `rasterize`, without the leading S."""
+) -> Shown:
+    """From a set's Gaussians to what is drawn of them; arguments as `rasterize`, without the leading S."""
     all_local = camera.local(means)
     # Splats that are not drawn are removed before the division by z, so that their gradients are zero, not
     # NaN.
@@ -261,7 +218,26 @@ def project_set(
     dilation, pixel_blur = pixel_filter(antialiased)
     means2d, covars2d, determinants = project_ewa(local, factors, camera, dilation)
     all_blur = pixel_blur + (0 if blur is None else blur[front])
-    return Ellipses(front, local, means2d, *add_blur(covars2d, determinants, opacities[front], all_blur))
+    covars2d, determinants, opacities = add_blur(covars2d, determinants, opacities[front], all_blur)
+
+    extents = (squared_reach(opacities)[:, None] * covars2d[:, [0, 2]]).detach().sqrt()
+    size = torch.tensor([camera.width, camera.height]).to(means)
+    inside = ((means2d + extents > 0) & (means2d - extents < size)).all(-1)
+    drawn = ((opacities >= ALPHA_MIN) & inside).nonzero()[:, 0]
+    drawn = drawn[local[drawn, 2].argsort(stable=True)]
+    conics = conic_of(covars2d[drawn], determinants[drawn])
+    return Shown(front[drawn], local[drawn, 2], means2d[drawn], extents[drawn], conics, opacities[drawn])
+
+
+def weights_at_pixels(
+    shown: Shown, camera: Camera, means2d_probe: Float[Tensor, "N 2"] | None = None
+) -> Iterator[tuple[Float[Tensor, "P D"], Float[Tensor, " P"]]]:
+    """`blend_weights` at all pixels, row by row, some at a time."""
+    for pixels in pixel_centres(camera.width, camera.height).to(shown.means2d).split(_PIXELS_AT_ONCE):
+        offsets = pixels[:, None] - shown.means2d
+        if means2d_probe is not None:
+            offsets = offsets - PullOfPixels.apply(means2d_probe[shown.ids], len(pixels))
+        yield blend_weights(splat_alpha(offsets, shown.conics, shown.opacities))
 
 
 def rasterize_set(
@@ -283,31 +259,14 @@ def rasterize_set(
     Returns:
         colors, alphas, depths, radii.
     """
-    count, (width, height) = len(means), (camera.width, camera.height)
-    ellipses = project_set(means, quats, scales, opacities, camera, blur, antialiased)
-    front, local, means2d, covars2d, determinants, opacities = ellipses
+    height, width = camera.height, camera.width
+    shown = shown_splats(means, quats, scales, opacities, camera, blur, antialiased)
+    radii = means.new_zeros(len(means)).index_put((shown.ids,), shown.extents.amax(-1))
 
-    # Half width and height of the box around the visible ellipse.
-    extents = (squared_reach(opacities)[:, None] * covars2d[:, [0, 2]]).detach().sqrt()
-    size = torch.tensor([width, height]).to(means)
-    inside = ((means2d + extents > 0) & (means2d - extents < size)).all(-1)
-    drawn = ((opacities >= ALPHA_MIN) & inside).nonzero()[:, 0]
-    drawn = drawn[local[drawn, 2].argsort(stable=True)]
-    shown = front[drawn]
-    radii = means.new_zeros(count).index_put((shown,), extents[drawn].amax(-1))
-
-    directions = means[shown] - camera.position.to(means)
-    colors = eval_sh(sh_degree, directions, sh0[shown], shN[shown])
-    values = torch.cat([colors, local[drawn, 2:]], -1)
-    conics = conic_of(covars2d[drawn], determinants[drawn])
-
-    parts = []
-    for pixels in pixel_centres(width, height).to(means).split(_PIXELS_AT_ONCE):
-        offsets = pixels[:, None] - means2d[drawn]
-        if means2d_probe is not None:
-            offsets = offsets - PullOfPixels.apply(means2d_probe[shown], len(pixels))
-        alpha = splat_alpha(offsets, conics, opacities[drawn])
-        parts.append(composite(alpha, values))
+    directions = means[shown.ids] - camera.position.to(means)
+    colors = eval_sh(sh_degree, directions, sh0[shown.ids], shN[shown.ids])
+    values = torch.cat([colors, shown.depths[:, None]], -1)
+    parts = [(weights @ values, rest) for weights, rest in weights_at_pixels(shown, camera, means2d_probe)]
     sums = torch.cat([part[0] for part in parts])
     transmittance = torch.cat([part[1] for part in parts])
 
@@ -315,6 +274,24 @@ def rasterize_set(
     alphas = 1 - transmittance
     depths = sums[:, 3] / alphas.clamp_min(DEPTH_ALPHA_MIN)
     return image.T.reshape(3, height, width), alphas.view(height, width), depths.view(height, width), radii
+
+
+def contributors(
+    means: Float[Tensor, "N 3"],
+    quats: Float[Tensor, "N 4"],
+    scales: Float[Tensor, "N 3"],
+    opacities: Float[Tensor, " N"],
+    camera: Camera,
+    blur: Float[Tensor, " N"] | None,
+    antialiased: bool,
+    count: int,
+) -> tuple[Int[Tensor, "{count} H W"], Float[Tensor, "{count} H W"]]:
+    """Ids and weights as `cocogs.rasterize.contributors.contributors` gives them."""
+    shown = shown_splats(means, quats, scales, opacities, camera, blur, antialiased)
+    parts = [ranked(weights, shown.ids, count) for weights, _ in weights_at_pixels(shown, camera)]
+    ids, weights = (torch.cat(pieces) for pieces in zip(*parts, strict=True))
+    shape = count, camera.height, camera.width
+    return ids.T.reshape(shape), weights.T.reshape(shape)
 
 
 def rasterize(

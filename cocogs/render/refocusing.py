@@ -186,13 +186,12 @@ def along_ray(
     """Of the splats that are seen at (x, y), nearest first: z-depths, the share of each in the pixel, and
     their indices."""
     column, row = min(int(x), camera.width - 1), min(int(y), camera.height - 1)
-    intrinsics = camera.intrinsics.clone()
+    pixel = camera.cropped(column, row, 1, 1)
+    intrinsics = pixel.intrinsics.clone()
     shift = intrinsics.new_tensor([column + 0.5 - x, row + 0.5 - y])  # the pixel's centre then looks there
     intrinsics[:2, 2] += shift
-    aimed = replace(camera, intrinsics=intrinsics)
-    pixel = gaussians.means.new_zeros(3, aimed.height, aimed.width)
-    pixel[0, row, column] = 1
-    shares = light_shares(gaussians, aimed, pixel)[0]
+    aimed = replace(pixel, intrinsics=intrinsics)
+    shares = light_shares(gaussians, aimed, gaussians.means.new_ones(3, 1, 1))[0]
     met = (shares > 0).nonzero()[:, 0]
     depths, order = camera.depths(gaussians.means[met]).sort(stable=True)
     return depths, shares[met][order], met[order]

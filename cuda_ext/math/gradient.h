@@ -27,7 +27,7 @@ struct Parameters {        // of the Gaussians, or the gradients by them
   PerSet<P> scales;        // (N, 3) > 0
   PerSet<P> opacities;     // (N,) >= 0; a pixel's alpha never exceeds ALPHA_MAX
   PerSet<P> blur;          // (N,) px^2, >= 0; null = 0
-  P* sh0 = nullptr;        // (N, 1, 3)
+  P* sh0 = nullptr;        // (N, 1, 3); null where nobody asks for colours, as for shN
   P* shN = nullptr;        // (N, 15, 3)
   PerSet<P> means2d;       // (N, 2) px; only as a gradient: the sum over pixels of the pulls' lengths
 };

@@ -5,6 +5,7 @@
 // functions below. A branch is written select(condition, a, b), because the lanes of a vector take both sides.
 #pragma once
 #include <cmath>
+#include <cstdint>
 
 #if defined(__CUDACC__)
 #define COCOGS_HD __host__ __device__ __forceinline__
@@ -14,8 +15,10 @@
 
 namespace cocogs {
 
+COCOGS_HD bool any(bool condition) { return condition; }
 COCOGS_HD float select(bool condition, float a, float b) { return condition ? a : b; }
 COCOGS_HD double select(bool condition, double a, double b) { return condition ? a : b; }
+COCOGS_HD uint32_t select(bool condition, uint32_t a, uint32_t b) { return condition ? a : b; }
 
 // minimum and maximum return the second argument where either is NaN.
 COCOGS_HD float minimum(float a, float b) { return a < b ? a : b; }

@@ -81,6 +81,7 @@ struct Mask {
     }
   }
   COCOGS_HD bool any() const { return bits() != 0; }
+  friend COCOGS_HD bool any(Mask mask) { return mask.any(); }
   friend COCOGS_HD Mask operator&(Mask a, Mask b) { return {Native(a.m & b.m)}; }
 };
 
@@ -216,6 +217,17 @@ COCOGS_HD Simd<R, W> reciprocal(Simd<R, W> a) {
 // Integers of the same size as the lanes of S.
 template <class S>
 using Bits = typename Mask<typename S::Scalar, S::kLanes>::Vector;
+
+// A whole number in the bits of every lane, to be moved about as S; and back.
+template <class S>
+COCOGS_HD S whole_lanes(int32_t number) {
+  return S((typename S::Native)(Bits<S>{} + typename S::Lanes::Integer(number)));
+}
+template <class S>
+COCOGS_HD void store_whole(const S& lanes, int32_t* to) {
+  const Bits<S> bits = (Bits<S>)lanes.v;
+  for (int l = 0; l < S::kLanes; ++l) to[l] = int32_t(bits[l]);
+}
 
 // 2^a for -126 <= a <= 127, to 2e-7 (floats; the library computes doubles). Other values give any number,
 // infinity or NaN: the caller does not use them.
