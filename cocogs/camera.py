@@ -19,7 +19,7 @@ from functools import cached_property
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Float64
+from jaxtyping import Bool, Float, Float64, Shaped
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -164,6 +164,16 @@ class Camera:
         """Whether pixel positions lie within the picture, more than `margin` px from its border."""
         x, y = pixels.unbind(-1)
         return (x > margin) & (x < self.width - margin) & (y > margin) & (y < self.height - margin)
+
+    def looked_up(
+        self, points: Float[Tensor, "P 3"], values: Shaped[Tensor, "H W"]
+    ) -> tuple[Shaped[Tensor, " P"], Float[Tensor, " P"], Bool[Tensor, " P"]]:
+        """What a map of the picture holds at world points, their z-depths, and which points it shows: the
+        values at others mean nothing."""
+        pixels, z = self.project(points)
+        column, row = pixels.nan_to_num().clamp(0, 1e6).long().unbind(-1)
+        row, column = row.clamp(max=self.height - 1), column.clamp(max=self.width - 1)
+        return values.to(points.device)[row, column], z, self.shows(pixels) & (z > self.near)
 
     def resized(self, width: int, height: int) -> "Camera":
         """The same view on a grid of `width` x `height` px."""

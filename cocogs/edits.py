@@ -100,6 +100,7 @@ class Move:
     translation: tuple[float, float, float] = (0.0, 0.0, 0.0)
     scale: float = 1.0
     copy: bool = False
+    follows: bool = False
 
     def applied(self, scene: Edited) -> Edited:
         which = self.chosen.mask.nonzero()[:, 0]
@@ -116,7 +117,10 @@ class Move:
         rotation = tuple(_three(row) for row in values["rotation"])
         if len(rotation) != 3:
             raise ValueError("rotation has no three rows")
-        return cls(chosen, rotation, _three(values["translation"]), float(values["scale"]), values["copy"])
+        copy, follows = _flags(values, "copy", "follows")
+        return cls(
+            chosen, rotation, _three(values["translation"]), float(values["scale"]), copy, follows
+        )
 
 
 @dataclass(frozen=True)
@@ -125,13 +129,14 @@ class Delete:
 
     kind: ClassVar[str] = "delete"
     chosen: Chosen
+    follows: bool = False
 
     def applied(self, scene: Edited) -> Edited:
         return scene.taken((~self.chosen.mask).nonzero()[:, 0])
 
     @classmethod
     def from_values(cls, chosen: Chosen, values: dict[str, Any]) -> "Delete":
-        return cls(chosen)
+        return cls(chosen, *_flags(values, "follows"))
 
 
 @dataclass(frozen=True)
@@ -147,6 +152,7 @@ class Recolor:
     chosen: Chosen
     gains: tuple[float, float, float] = (1.0, 1.0, 1.0)
     opacity: float = 1.0
+    follows: bool = False
 
     @torch.no_grad()
     def applied(self, scene: Edited) -> Edited:
@@ -166,7 +172,7 @@ class Recolor:
 
     @classmethod
     def from_values(cls, chosen: Chosen, values: dict[str, Any]) -> "Recolor":
-        return cls(chosen, _three(values["gains"]), float(values["opacity"]))
+        return cls(chosen, _three(values["gains"]), float(values["opacity"]), *_flags(values, "follows"))
 
 
 @dataclass(frozen=True)
@@ -187,6 +193,7 @@ class Add:
     sha256: str
     invented: bool = False
     generative: bool = False
+    follows: bool = False
 
     def applied(self, scene: Edited) -> Edited:
         added = read_ply(self.file, say=lambda line: None).to(scene.gaussians.means.device)
@@ -198,6 +205,7 @@ class Add:
 
 
 Edit = Move | Delete | Recolor | Add
+"""`follows`: the edit belongs to the one before it, and both are undone together."""
 KINDS = {kind.kind: kind for kind in (Move, Delete, Recolor)}
 
 
@@ -243,6 +251,13 @@ def apply_edits(gaussians: Gaussians, steps: Sequence[Edit], place: object) -> E
         if len(scene.gaussians) == 0:
             raise InputError(f"Edit {number} of {place} leaves no splat: undo it.")
     return scene
+
+
+def edited_scene(target: Path, gaussians: Gaussians) -> tuple[Edits, Edited]:
+    """The edits of a run folder or a .ply, and the scene after them. Raises InputError as `open_edits` and
+    `apply_edits`."""
+    edits = open_edits(target, gaussians)
+    return edits, apply_edits(gaussians, edits.steps, edits_path(target))
 
 
 def with_rows(gaussians: Gaussians, which: Int64[Tensor, " K"], rows: Gaussians) -> Gaussians:
@@ -334,9 +349,7 @@ def step_values(step: Edit, folder: Path) -> dict[str, Any]:
 def _step(values: dict[str, Any], folder: Path) -> Edit:
     chosen = Chosen.from_values(values["splats"])
     if values["kind"] == Add.kind:
-        flags = values["invented"], values["generative"]
-        if any(type(flag) is not bool for flag in flags):
-            raise ValueError("invented and generative must be true or false")
+        flags = _flags(values, "invented", "generative", "follows")
         return Add(chosen, folder / values["file"], str(values["sha256"]), *flags)
     if values["kind"] not in KINDS:
         raise ValueError(f"{values['kind']!r:.30} is no kind of edit")
@@ -363,6 +376,13 @@ def read_selection(path: Path, edits: Edits) -> Chosen:
             f"{path} was chosen in another scene, or before another edit: select again, or undo the edit."
         )
     return chosen
+
+
+def _flags(values: dict[str, Any], *names: str) -> tuple[bool, ...]:
+    for name in names:
+        if type(values[name]) is not bool:
+            raise ValueError(f"{name} must be true or false")
+    return tuple(values[name] for name in names)
 
 
 def _three(values: Any) -> tuple[float, float, float]:

@@ -17,7 +17,7 @@ from pathlib import Path
 from cocogs.checkpoint import check_same_photos, is_trained, load_gaussians, read_checkpoint, restore_model
 from cocogs.config import Config, DataConfig, build
 from cocogs.device import choose_device
-from cocogs.edits import Add, Edited, apply_edits, edits_path, open_edits
+from cocogs.edits import Add, Edited, edited_scene, edits_path
 from cocogs.errors import InputError
 from cocogs.io.atomic import write_text
 from cocogs.io.json_file import read_json
@@ -130,20 +130,19 @@ def load_run(
 
 def _apply_edits(run: Run) -> None:
     """Edit the run's Gaussians as its edits.json says."""
-    steps = open_edits(run.folder, run.model.gaussians).steps if edits_path(run.folder).exists() else ()
-    if steps:
-        if run.has_lens:
-            _ = run.learned.Ks  # while the Gaussians are those that the lens was learned with
-        scene = apply_edits(run.model.gaussians, steps, edits_path(run.folder))
-        run.model.gaussians = scene.gaussians
-        run.edited, run.invented = len(steps), int(scene.invented.sum())
-        run.generative = any(isinstance(step, Add) and step.generative for step in steps)
+    if not edits_path(run.folder).exists():
+        return
+    edits, scene = edited_scene(run.folder, run.model.gaussians)
+    if run.has_lens:
+        _ = run.learned.Ks  # while the Gaussians are those that the lens was learned with
+    run.model.gaussians = scene.gaussians
+    run.edited, run.invented = len(edits.steps), int(scene.invented.sum())
+    run.generative = any(isinstance(step, Add) and step.generative for step in edits.steps)
 
 
 def load_edited(folder: Path) -> Edited:
     """The Gaussians of a run after its edits; needs no photos."""
-    gaussians = load_gaussians(folder)
-    return apply_edits(gaussians, open_edits(folder, gaussians).steps, edits_path(folder))
+    return edited_scene(folder, load_gaussians(folder))[1]
 
 
 def write_config(folder: Path, config: Config, data: DataConfig) -> None:

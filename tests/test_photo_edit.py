@@ -18,7 +18,7 @@ from cocogs.optics.layers import photograph_layers
 from cocogs.optics.lens import PhotoLens
 from cocogs.photo.apart import grown
 from cocogs.photo.depth import METRES, SCENE_UNITS, PictureDepth
-from cocogs.photo.edit import Edited, edit, middle_of
+from cocogs.photo.edit import EditedPhoto, edit, middle_of
 from cocogs.photo.edit_files import edit_photo
 from cocogs.photo.edit_options import PhotoEditOptions
 from cocogs.photo.lift import Motion
@@ -322,7 +322,7 @@ def test_files_that_do_not_fit_are_named(tmp_path: Path) -> None:
 def test_edited_knows_no_lens_where_there_is_none() -> None:
     before, mask = photo(None)
     edited = edit(before, mask, motion())
-    assert isinstance(edited, Edited) and edited.coc is None
+    assert isinstance(edited, EditedPhoto) and edited.coc is None
     truth, _, inside = sharp(moved_to())
     assert decibels(edited.light, truth, inside) > 28
     assert middle_of(before, mask).tolist() == pytest.approx(START, abs=0.02)

@@ -148,7 +148,7 @@ def test_grown_and_shrunk(subject: Subject, owner: torch.Tensor) -> None:
         ("click:10,10", "takes click:410,220@003.png"),
         ("click:9999,10@photo_1.png", "lies outside"),
         ("click:1,1@photo_9.png", "did you mean photo_"),
-        ("click:120,1@photo_3.png", "There is nothing at"),
+        ("click:120,1@photo_3.png", "There is nothing at this point"),
         ("mask:absent.png@photo_1.png", "absent.png"),
         ("color:#12", "takes a colour such as"),
         ("color:#cc4033~wide", "takes a number"),

@@ -70,7 +70,7 @@ def with_minus(arguments: Sequence[str]) -> list[str]:
     """The arguments, with values such as -0.2,0,0 joined to their options, for argparse."""
     joined: list[str] = []
     for word in arguments:
-        if joined and re.fullmatch(r"--[a-z][a-z-]*", joined[-1]) and re.match(r"-[\d.]+[a-z%]*,", word):
+        if joined and re.fullmatch(r"--[a-z][a-z-]*", joined[-1]) and re.match(r"-[\d.][^,]*,", word):
             joined[-1] += f"={word}"
         else:
             joined.append(word)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from cocogs.checkpoint import is_trained
 from cocogs.edit.change import Change, edits_for
-from cocogs.edit.fill import fill
+from cocogs.edit.floaters import evenly
 from cocogs.edit.preview import write_preview
 from cocogs.edit.select import select
 from cocogs.edit.subject import Subject, changing_edits, open_subject
@@ -87,8 +87,8 @@ def edit(target: Path, options: EditOptions, say: Say = print) -> list[Path]:
 def change_scene(subject: Subject, chosen: Chosen, options: EditOptions, say: Say) -> list[Path]:
     """Make the change, tell what it uncovers, and write what was asked for."""
     after, written, bared = subject, [], None
-    for step in edits_for(subject, chosen, options.change):
-        after = after.then(step)
+    for number, step in enumerate(edits_for(subject, chosen, options.change)):
+        after = after.then(replace(step, follows=number > 0))
         taken = taken_by(step)
         if taken is not None and (bared := uncovered(subject, after, taken)) is not None:
             tell_uncovered(subject, bared, say)
@@ -116,12 +116,15 @@ def with_filling(
     Args:
         folder: None: the file is kept beside the edits; else it is written there for a moment.
     """
+    from cocogs.edit.fill import fill  # its libraries take a second to load
+
     filling = fill(after.gaussians, bared, say)
     kept = edits_path(after.target) if folder is None else folder / "unnoted.json"
     path = next(p for n in count(1) if not (p := kept.with_name(f"{kept.stem}.fill-{n}.ply")).exists())
     write_ply(path, filling.added)
     try:
-        step = Add(Chosen(filling.junk, "what showed only there"), path, file_hash(path), invented=True)
+        junk = Chosen(filling.junk, "what showed only there")
+        step = Add(junk, path, file_hash(path), invented=True, follows=True)
         say(
             f"Filled with {len(filling.added):,} splats, which are invented; "
             f"{int(filling.junk.sum()):,} were taken away."
@@ -136,9 +139,10 @@ def check_options(target: Path, options: EditOptions) -> None:
     """Raises InputError for options that do not fit each other."""
     check_number("metres", options.metres, least=1e-6, most=1e6)
     change = options.change
-    if options.undo and (options.select is not None or not change.is_none or options.out is not None):
+    shown = options.preview is not None or options.save_selection is not None or options.fill
+    others = options.select is not None or options.out is not None or shown or not change.is_none
+    if options.undo and others:
         raise InputError("`undo` drops the last edit: give it alone.")
-    shown = options.preview is not None or options.save_selection is not None
     if options.select is None and (shown or not change.is_none):
         raise InputError("Nothing is selected: say with `select` what is meant, such as click:50%,50%@PHOTO.")
     if options.select is not None and change.is_none and not shown:
@@ -157,8 +161,12 @@ def undo(subject: Subject, say: Say) -> list[Path]:
     """Drop the last edit. Raises InputError if there is none."""
     if not subject.edits.steps:
         raise InputError(f"Nothing of {subject.target} is edited, so nothing can be undone.")
-    say(f"Undone: {describe(subject.edits.steps[-1])}")
-    write_edits(subject.target, subject.undone().edits)
+    count = 1
+    while subject.edits.steps[-count].follows and count < len(subject.edits.steps):
+        count += 1
+    for step in reversed(subject.edits.steps[-count:]):
+        say(f"Undone: {describe(step)}")
+    write_edits(subject.target, subject.undone(count).edits)
     return []
 
 
@@ -189,8 +197,7 @@ def taken_by(step: Edit) -> Bool[Tensor, " N"] | None:
 
 def tell_uncovered(subject: Subject, bared: Uncovered, say: Say) -> None:
     """Say how much of the pictures shows what no photo saw."""
-    cameras = subject.cameras[:: max(1, len(subject.cameras) // LOOKS)]
-    shares = torch.tensor([bared.unseen(camera).float().mean() for camera in cameras])
+    shares = torch.tensor([bared.unseen(c).float().mean() for c in evenly(subject.cameras, LOOKS)])
     if (worst := float(shares.max())) > 0:
         say(
             f"Uncovered, and never seen by a photo: {float(shares.mean()):.2%} of the pictures on average, "

@@ -113,7 +113,7 @@ def similarity(
 ) -> Move:
     """The edit that moves splats by x -> scale * rotation x + translation."""
     rows = tuple(tuple(row) for row in rotation.tolist())
-    return Move(chosen, rows, tuple(translation.tolist()), scale, copy)
+    return Move(chosen, rows, tuple(translation.tolist()), float(scale), copy)
 
 
 def _dropped(subject: Subject, move: Move, frame: Directions) -> Move:
@@ -128,7 +128,7 @@ def _dropped(subject: Subject, move: Move, frame: Directions) -> Move:
 
 
 def _recolor(subject: Subject, chosen: Chosen, change: Change) -> Recolor:
-    return Recolor(chosen, _gains(subject, chosen, change.recolor), change.opacity)
+    return Recolor(chosen, _gains(subject, chosen, change.recolor), float(change.opacity))
 
 
 def _gains(subject: Subject, chosen: Chosen, text: str | None) -> tuple[float, float, float]:

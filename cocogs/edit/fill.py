@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from cocogs.camera import Camera
+from cocogs.edit.floaters import evenly
 from cocogs.edit.uncovered import Uncovered
 from cocogs.errors import InputError
 from cocogs.gaussians import Gaussians
@@ -65,7 +66,7 @@ def fill(scene: Gaussians, bared: Uncovered, say: Say = print) -> Filling:
     """
     cameras = [
         camera.resized_by(min(1.0, LONGEST / max(camera.width, camera.height)))
-        for camera in bared.cameras[:: max(1, len(bared.cameras) // VIEWS)]
+        for camera in evenly(bared.cameras, VIEWS)
     ]
     gaps = [bared.unseen(camera) for camera in cameras]
     if max(int(gap.sum()) for gap in gaps) < FEWEST:

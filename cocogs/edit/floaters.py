@@ -1,5 +1,8 @@
 """Splats that float where the photos see nothing: in front of the surfaces, far from them."""
 
+from collections.abc import Sequence
+from typing import TypeVar
+
 import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
@@ -10,6 +13,8 @@ from cocogs.errors import InputError
 from cocogs.gaussians import Gaussians
 from cocogs.render.refocusing import sharp_depth
 from cocogs.render.shares import light_shares
+
+Item = TypeVar("Item")
 
 VIEWS = 48  # photos at most that are looked from
 LONGEST = 480  # px of the longer side of what is looked at
@@ -22,7 +27,7 @@ SEEN = 0.5  # px; the light of a splat that counts as seen
 
 
 def floaters(gaussians: Gaussians, cameras: list[Camera], strength: float = 1.0) -> Bool[Tensor, " N"]:
-    """Splats that most photos look through: they lie clearly in front of the surface that the photo shows.
+    """Splats that photos look through, more than show them at their surface: they lie clearly in front of it.
 
     Those found are taken away and the rest is looked at again, since floaters hide each other.
 
@@ -51,11 +56,8 @@ def _seen_through(gaussians: Gaussians, cameras: list[Camera], strength: float) 
     through = torch.zeros(len(gaussians), dtype=torch.long, device=means.device)
     at_surface = torch.zeros_like(through)
     for camera in cameras:
-        depth = nearest_around(sharp_depth(gaussians, camera)).to(means.device)
-        pixels, z = camera.project(means)
-        seen = camera.shows(pixels) & (z > camera.near)
-        column, row = pixels.nan_to_num().clamp(0, 1e6).long().unbind(1)
-        surface = depth[row.clamp(max=camera.height - 1), column.clamp(max=camera.width - 1)]
+        surface, z, shown = camera.looked_up(means, nearest_around(sharp_depth(gaussians, camera)))
+        seen = shown & surface.isfinite()  # before nothing, nothing tells what floats
         margin = torch.maximum(CLEAR * surface, SIGMAS * largest) / strength
         through += seen & (z < surface - margin)
         at_surface += seen & ((z - surface).abs() <= margin)
@@ -69,12 +71,13 @@ def nearest_around(depth: Float[Tensor, "H W"]) -> Float[Tensor, "H W"]:
 
 def small(cameras: list[Camera]) -> list[Camera]:
     """Some of the cameras, evenly, at a size at which looking is quick."""
-    some = (
-        [cameras[index * len(cameras) // VIEWS] for index in range(VIEWS)]
-        if len(cameras) > VIEWS
-        else cameras
-    )
-    return [camera.resized_by(min(1.0, LONGEST / max(camera.width, camera.height))) for camera in some]
+    return [c.resized_by(min(1.0, LONGEST / max(c.width, c.height))) for c in evenly(cameras, VIEWS)]
+
+
+def evenly(items: Sequence[Item], most: int) -> list[Item]:
+    """All of some items, or `most` of them, evenly."""
+    count = min(most, len(items))
+    return [items[index * len(items) // count] for index in range(count)]
 
 
 def seen_by(gaussians: Gaussians, cameras: list[Camera]) -> Int64[Tensor, " N"]:

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from cocogs.camera import Camera
+from cocogs.edit.floaters import evenly
 from cocogs.edit.subject import Subject
 from cocogs.errors import InputError
 from cocogs.gaussians import Gaussians
@@ -88,7 +89,7 @@ def find_ground(subject: Subject) -> Plane:
 def seen_surface(gaussians: Gaussians, cameras: Sequence[Camera]) -> Surface:
     """What some of the photos show."""
     points, normals, depths = [torch.zeros(0, 3)], [torch.zeros(0, 3)], [torch.zeros(0)]
-    for camera in cameras[:: max(1, len(cameras) // VIEWS)]:
+    for camera in evenly(cameras, VIEWS):
         glance = camera.resized(GLANCE, max(1, round(GLANCE * camera.height / camera.width)))
         inverse = 1 / sharp_depth(gaussians, glance)
         known = inverse > 0

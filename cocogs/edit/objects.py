@@ -80,11 +80,8 @@ def mask_votes(gaussians: Gaussians, masks: Masks) -> Votes:
 
 def _covers(camera: Camera, mask: Float[Tensor, "H W"], means: Float[Tensor, "N 3"]) -> Bool[Tensor, " N"]:
     """Whether the mask covers the places of splats, seen or hidden."""
-    pixels, z = camera.project(means)
-    shown = camera.shows(pixels) & (z > camera.near)
-    column, row = pixels.nan_to_num().clamp(0, 1e6).long().unbind(1)
-    place = mask[row.clamp(max=camera.height - 1), column.clamp(max=camera.width - 1)]
-    return shown & (place > 0.5)
+    share, _, shown = camera.looked_up(means, mask)
+    return shown & (share > 0.5)
 
 
 def object_at(
@@ -128,7 +125,7 @@ def region_at(view: SurfaceView, planes: Sequence[Plane], x: float, y: float) ->
     row, column = min(int(y), view.camera.height - 1), min(int(x), view.camera.width - 1)
     free = view.inverse > 0
     if not free[row, column]:
-        raise InputError(f"There is nothing at ({x:g}, {y:g}): choose another place.")
+        raise InputError("There is nothing at this point: choose another place.")
     maps = places_of(view.inverse, view.camera), normals_of(view.inverse, view.camera)
     places, normals = (values.flatten(0, 1) for values in maps)
     for plane in planes:

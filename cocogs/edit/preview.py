@@ -1,6 +1,7 @@
 """A selection, and what an edit uncovers, laid over the photos: to look at, and with figures."""
 
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -79,7 +80,8 @@ def write_preview(
 def _some(subject: Subject, chosen: Chosen) -> Sequence[Look]:
     """Up to `MOST` photos that show the selection, evenly."""
     looks = list(subject.looks.values())
-    named = [look for look in looks if f"@{Path(look.name).stem}" in chosen.words]
+    words = {word.strip("\"'") for word in re.findall(r"@([^\s,()~]+)", chosen.words)}
+    named = [look for look in looks if {look.name, Path(look.name).stem} & words]
     looks = [*named, *(look for look in looks[:: max(1, len(looks) // (4 * MOST))] if look not in named)]
     shown = [x for x in looks if shown_share(subject.gaussians, x.camera, chosen.mask).max() > 0.5]
     if not shown:

@@ -65,10 +65,8 @@ def flood(picture: Float[Tensor, "3 H W"], x: float, y: float, tolerance: float)
 
 def in_region(gaussians: Gaussians, camera: Camera, region: Region) -> Mask:
     """The splats whose centres lie in front of a region, at any depth."""
-    pixels, z = camera.project(gaussians.means.detach())
-    inside = (camera.shows(pixels) & (z > camera.near)).cpu()
-    columns, rows = pixels.cpu().nan_to_num().clamp(0, 1e6).long().unbind(1)
-    return inside & region[rows.clamp(max=camera.height - 1), columns.clamp(max=camera.width - 1)]
+    inside, _, shown = camera.looked_up(gaussians.means.detach(), region)
+    return (inside & shown).cpu()
 
 
 @torch.no_grad()

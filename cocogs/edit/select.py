@@ -115,7 +115,7 @@ def colors_of(gaussians: Gaussians) -> Float[Tensor, "N 3"]:
 
 def _by_masks(subject: Subject, text: str) -> Mask:
     looks = [_place_in_photo("mask", part, subject) for part in text.split(",")]
-    masks = [(look.camera, subject.mask(Path(file), look)) for file, look in looks]
+    masks = [(look.camera, look.mask(Path(file))) for file, look in looks]
     for (file, look), (_, mask) in zip(looks, masks, strict=True):
         if not (mask > 0.5).any():
             raise InputError(f"{file} marks nothing in {look.name}: paint the object white on black.")

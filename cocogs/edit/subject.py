@@ -12,7 +12,7 @@ from torch import Tensor
 
 from cocogs.camera import Camera, mean_up
 from cocogs.checkpoint import CHECKPOINT
-from cocogs.edits import Edit, Edited, Edits, apply_edits, edits_path, open_edits
+from cocogs.edits import Edit, Edited, Edits, apply_edits, edited_scene, edits_path
 from cocogs.errors import InputError
 from cocogs.gaussians import Gaussians
 from cocogs.io.lens_file import read_lens_file
@@ -32,13 +32,13 @@ class Look:
 
     Args:
         photo: gives (3, H, W) sRGB; None where only the camera is known.
-        picture_like: reads another picture by the same camera, undistorted and shrunk as the photo was.
+        mask: reads a mask over the photo, white inside, at the camera's size: values in [0, 1].
     """
 
     name: str
     camera: Camera
     photo: Callable[[], Tensor] | None
-    picture_like: Callable[[Path], Tensor]
+    mask: Callable[[Path], Tensor]
 
 
 @dataclass(frozen=True)
@@ -88,14 +88,6 @@ class Subject:
             raise no_photo(name, list(self.looks), self.target)
         return self.looks[known]
 
-    def mask(self, path: Path, look: Look) -> Float[Tensor, "H W"]:
-        """A mask over a photo, at its camera's size: how much of each pixel is inside, in [0, 1].
-
-        Raises:
-            InputError: the file is no mask, or of another shape than the photo.
-        """
-        return look.picture_like(path).mean(0)
-
     def then(self, step: Edit) -> "Subject":
         """With one more edit."""
         edits = self.edits.then(step)
@@ -138,8 +130,7 @@ def open_subject(target: Path, say: Say = print) -> Subject:
             f"{target} {problem}: give what `cocogs train --out` wrote, or a .ply of 3D Gaussians."
         )
     gaussians = read_ply(target, say)
-    edits = open_edits(target, gaussians)
-    scene = apply_edits(gaussians, edits.steps, edits_path(target))
+    edits, scene = edited_scene(target, gaussians)
     beside = target.with_suffix(".lens.json")
     if not beside.is_file():
         return Subject(target, gaussians, edits, scene, {})
@@ -157,15 +148,14 @@ def _open_run(folder: Path) -> Subject:
     if not (folder / CHECKPOINT).exists() and not (folder / "config.json").exists():
         raise InputError(f"{folder} is not a run: give what `cocogs train --out` wrote, or a .ply.")
     run = load_run(folder, edited=False)
-    edits = open_edits(folder, run.model.gaussians)
-    scene = apply_edits(run.model.gaussians, edits.steps, edits_path(folder))
+    edits, scene = edited_scene(folder, run.model.gaussians)
     looks = {}
     for view in run.scene.views:
         looks[view.name] = Look(
             view.name,
             run.model.camera(view),
             lambda view=view: run.scene.photo(view),
-            lambda path, view=view: run.scene.picture_like(view, path),
+            lambda path, view=view: run.scene.picture_like(view, path)[1],  # green, as of all masks
         )
     metres = run.learned.metres_per_unit if run.has_lens else None
     return Subject(folder, run.model.gaussians, edits, scene, looks, metres)
@@ -183,6 +173,6 @@ def _resized_to(camera: Camera) -> Callable[[Path], Tensor]:
                 f"{camera.width}x{camera.height}: make it as large as the photo."
             )
         shrunk = resize_area(mask[..., None].astype("float32"), camera.width, camera.height)
-        return torch.from_numpy(shrunk).permute(2, 0, 1)
+        return torch.from_numpy(shrunk)[..., 0]
 
     return read

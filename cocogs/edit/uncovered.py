@@ -13,12 +13,11 @@ from cocogs.camera import Camera
 from cocogs.edit.floaters import small
 from cocogs.edit.subject import Subject
 from cocogs.gaussians import Gaussians
-from cocogs.render.refocusing import sharp_depth
+from cocogs.render.refocusing import SOLID, sharp_depth
 from cocogs.render.shares import shown_share
 
 AT_SURFACE = 0.03  # of the depth: what lies so close to what a photo shows is seen by it
 SPECK = 1  # px; half the width of what counts as an error of the depth
-COVERED = 0.1  # of a pixel's light, from which an object covered what lay behind
 
 
 @dataclass(frozen=True)
@@ -44,7 +43,7 @@ class Uncovered:
 
     def bared(self, camera: Camera) -> Bool[Tensor, "H W"]:
         """Pixels that show what was covered before."""
-        was = shown_share(self.before, camera, self.taken) > COVERED
+        was = shown_share(self.before, camera, self.taken) > SOLID
         return was & ~self._still_covered(camera)
 
     def _still_covered(self, camera: Camera) -> Bool[Tensor, "H W"]:
@@ -74,11 +73,8 @@ def seen_in(
     """
     seen = torch.zeros(len(points), dtype=torch.bool)
     for camera, depth in depths:
-        pixels, z = camera.project(points)
-        shown = camera.shows(pixels) & (z > camera.near)
-        column, row = pixels.nan_to_num().clamp(0, 1e6).long().unbind(1)
-        surface = depth[row.clamp(max=camera.height - 1), column.clamp(max=camera.width - 1)]
-        seen |= shown & ((z - surface).abs() <= AT_SURFACE * surface)
+        surface, z, shown = camera.looked_up(points, depth)
+        seen |= shown & surface.isfinite() & ((z - surface).abs() <= AT_SURFACE * surface)
     return seen
 
 

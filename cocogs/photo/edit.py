@@ -32,7 +32,7 @@ RARE = 50  # of so many points, one on each side does not count for the size of 
 
 
 @dataclass(frozen=True)
-class Edited:
+class EditedPhoto:
     """A photo whose object has moved.
 
     Args:
@@ -78,7 +78,7 @@ def edit(
     motion: Motion | None,
     duplicate: bool = False,
     deblur: Deblur | None = None,
-) -> Edited:
+) -> EditedPhoto:
     """Move the masked object, or take it away.
 
     Args:
@@ -97,7 +97,7 @@ def edit(
         scene, missing = without(photo, mask, surfaces)
     if motion is None:
         nowhere = torch.zeros_like(mask)
-        return Edited(scene.light, photo.depth, scene.depth, missing, nowhere, nowhere)
+        return EditedPhoto(scene.light, photo.depth, scene.depth, missing, nowhere, nowhere)
     layer = cut_out(photo, mask, surfaces, motion, deblur)
     layer, outside = moved(layer, photo, motion)
     if photo.taken is not None:
@@ -119,7 +119,7 @@ def without(
     return replace(photo, light=light, depth=surfaces.behind), covered
 
 
-def _composed(layer: Layer, scene: DepthPhoto, missing: Bool[Tensor, "H W"]) -> Edited:
+def _composed(layer: Layer, scene: DepthPhoto, missing: Bool[Tensor, "H W"]) -> EditedPhoto:
     """The layer in the scene, behind what is nearer.
 
     Args:
@@ -140,4 +140,4 @@ def _composed(layer: Layer, scene: DepthPhoto, missing: Bool[Tensor, "H W"]) -> 
     deblurred, refused, torn = marks
     hidden = 1 - float(seen.sum() / layer.matte.sum().clamp_min(1e-9))
     light = light.clamp_min(0)
-    return Edited(light, scene.depth, depth, torn | missing, deblurred, refused, hidden=hidden)
+    return EditedPhoto(light, scene.depth, depth, torn | missing, deblurred, refused, hidden=hidden)

@@ -16,7 +16,7 @@ from cocogs.io.pictures import write_picture, write_png
 from cocogs.io.progress import Say
 from cocogs.optics.sharpness import gaussian_blur
 from cocogs.photo.deblur import load_deblurrer
-from cocogs.photo.edit import Edited, edit, middle_of
+from cocogs.photo.edit import EditedPhoto, edit, middle_of
 from cocogs.photo.edit_options import PhotoEditOptions, read_object
 from cocogs.photo.guided_diffusion import DepthGuidedDiffuser, EditedDepth
 from cocogs.photo.layer import camera_of
@@ -63,8 +63,8 @@ def _imagined(
     picture: DepthPhoto,
     mask: Bool[Tensor, "H W"],
     motion: Motion | None,
-    edited: Edited,
-) -> Edited:
+    edited: EditedPhoto,
+) -> EditedPhoto:
     """What is invented, by the network; all that the photo shows stays the photo's."""
     if not bool(edited.invented.any()):
         return edited
@@ -80,7 +80,7 @@ def _write(
     opened: OpenedPhoto,
     mask: Bool[Tensor, "H W"],
     motion: Motion | None,
-    edited: Edited,
+    edited: EditedPhoto,
     diffuser: DepthGuidedDiffuser | None,
     say: Say,
 ) -> list[Path]:
@@ -116,7 +116,7 @@ def _write(
     return [*paths, path]
 
 
-def _warnings(edited: Edited, invented: Path) -> list[str]:
+def _warnings(edited: EditedPhoto, invented: Path) -> list[str]:
     """Sentences for the user about what is not as it should be."""
     sentences = [
         (edited.outside, "of the object is outside the picture."),
@@ -145,7 +145,7 @@ def _edit(options: PhotoEditOptions, motion: Motion | None) -> dict[str, Any]:
     }
 
 
-def _measured(opened: OpenedPhoto, edited: Edited) -> dict[str, Any]:
+def _measured(opened: OpenedPhoto, edited: EditedPhoto) -> dict[str, Any]:
     """What the photo, its depth and its lens tell; an infinite distance is null."""
     depth, taken = opened.depth, opened.picture.taken
     lens = taken and {"focus_distance": finite(float(taken.focus_distance)), "K": float(taken.K)}
@@ -162,7 +162,7 @@ def _measured(opened: OpenedPhoto, edited: Edited) -> dict[str, Any]:
     return facts
 
 
-def _invented(edited: Edited, diffuser: DepthGuidedDiffuser | None) -> dict[str, Any]:
+def _invented(edited: EditedPhoto, diffuser: DepthGuidedDiffuser | None) -> dict[str, Any]:
     share, deblurred = _share(edited.invented), _share(edited.deblurred)
     by = "continued from its surroundings by OpenCV" if diffuser is None else diffuser.facts
     return {

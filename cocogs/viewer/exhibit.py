@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from cocogs.camera import Camera, intrinsics_matrix, mean_up
-from cocogs.edits import apply_edits, edits_path, open_edits
+from cocogs.edits import edited_scene
 from cocogs.errors import InputError
 from cocogs.gaussians import Gaussians, z_curve_order
 from cocogs.io.lens_file import LensFile, Metres, read_lens_file
@@ -97,7 +97,7 @@ def open_exhibit(path: Path) -> Exhibit:
     if path.suffix.lower() == ".ply":
         beside = path.with_suffix(".lens.json")
         gaussians = read_ply(path)
-        gaussians = apply_edits(gaussians, open_edits(path, gaussians).steps, edits_path(path)).gaussians
+        gaussians = edited_scene(path, gaussians)[1].gaussians
         in_order = gaussians[z_curve_order(gaussians.means)]  # many are drawn in half the time
         file = read_lens_file(beside) if beside.is_file() else None
         return replace(exhibit_gaussians(in_order, path.stem, file), target=path)
