@@ -48,5 +48,5 @@ class Segmenter:
             multimask_output=True,
         )
         sizes = inputs["original_sizes"], inputs["reshaped_input_sizes"]
-        (proposals,) = self.prepare.post_process_masks(told.pred_masks[0], *sizes)  # (3, H, W)
+        ((proposals,),) = self.prepare.post_process_masks(told.pred_masks, *sizes)  # (3, H, W) of one click
         return proposals[int(told.iou_scores.flatten().argmax())].float()
