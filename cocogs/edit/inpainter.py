@@ -1,4 +1,4 @@
-"""Gaps of pictures painted by a diffusion model for inpainting, from a folder. What it paints is generative."""
+"""Gaps of pictures painted by a diffusion model, from a folder. What it paints is generative."""
 
 from pathlib import Path
 

@@ -33,8 +33,8 @@ class Segmenter:
 
     @torch.inference_mode()
     def __call__(self, photo: Float[Tensor, "3 H W"], x: float, y: float) -> Float[Tensor, "H W"]:
-        """The thing at a point: 1 inside, 0 outside. Of the network's proposals, a part, a larger part and the
-        whole, the one that it trusts most.
+        """The thing at a point: 1 inside, 0 outside. Of the network's three proposals (a part, a larger part,
+        the whole) the one that it trusts most.
 
         Args:
             photo: sRGB in [0, 1].

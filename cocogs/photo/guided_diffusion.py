@@ -104,7 +104,7 @@ class DepthGuidedDiffuser:
         height, width = photo.shape[1:]
         size = self.model.size(height, width)
         latent = self.model.encoded(F.interpolate(photo[None], size, mode="bilinear", antialias=True))
-        before, after = self._depths(edit, tuple(latent.shape[2:]))
+        before, after = self._depths(edit, (latent.shape[2], latent.shape[3]))
         energies = []
         with Progress("Imagining what was hidden", 2 * STEPS, self.say, patience=2) as progress:
             way = self._inverted(latent, before, progress)
