@@ -11,8 +11,8 @@ from cocogs.errors import InputError
 
 NONE = "(default: none)"
 OF_PHOTO = "(default: as the photo tells)"
-FOR_SCENES = ("select", "drop", "recolor", "opacity", "up", "seen_from", "metres", "preview",
-              "save_selection", "fill", "undo")  # fmt: skip
+FOR_SCENES = ("select", "segmenter", "drop", "recolor", "opacity", "up", "seen_from", "metres", "preview",
+              "save_selection", "fill", "inpainter", "undo")  # fmt: skip
 FOR_PHOTOS = ("mask", "depth", "depth_kind", "source", "keep_blur", "weights")
 FOR_BOTH = ("move", "rotate", "delete", "duplicate", "out")
 
@@ -33,6 +33,9 @@ class Edit:
     """Which splats: mask:CUP.png@PHOTO, click:X,Y@PHOTO, box:X,Y,Z,X,Y,Z, sphere:X,Y,Z,R, color:#c04020,
     floaters, file:CUP.selection.json, all, opacity < 0.1, scale > 2cm, height < 0; joined with and, or, not
     and brackets; grow:LENGTH or shrink:LENGTH before one."""
+    segmenter: Annotated[Path | None, arg(metavar="DIR", help_behavior_hint=NONE)] = None
+    """Folder of a Segment Anything network (huggingface.co/facebook/sam-vit-base) that understands clicks;
+    else the scene's depth does. Needs pip install 'cocogs[depth-network]'."""
     move: Annotated[str | None, arg(metavar="X,Y,Z|left:20cm", help_behavior_hint=NONE)] = None
     """Move by so much along the scene's axes, or left, right, up, down, near, away as seen from a photo, such
     as left:20cm,up:0.1. Lengths are in scene units, or in m, cm, mm where EXIF or --metres tells. In a photo:
@@ -70,6 +73,9 @@ class Edit:
     fill: bool = False
     """Fill what the change uncovers and no photo saw, from its surroundings. Such splats are marked as
     invented. Needs OpenCV: pip install 'cocogs[stack]'."""
+    inpainter: Annotated[Path | None, arg(metavar="DIR", help_behavior_hint=NONE)] = None
+    """Let this Stable Diffusion for inpainting paint what --fill fills, not OpenCV (generative). Needs pip
+    install 'cocogs[lens-network]'."""
     undo: bool = False
     """Drop the last edit."""
     out: Annotated[

@@ -12,7 +12,9 @@ from torch import Tensor
 from cocogs.checkpoint import is_trained
 from cocogs.edit.change import Change, edits_for
 from cocogs.edit.floaters import evenly
+from cocogs.edit.inpainter import Inpainter
 from cocogs.edit.preview import write_preview
+from cocogs.edit.segmenter import Segmenter
 from cocogs.edit.select import select
 from cocogs.edit.subject import Subject, changing_edits, open_subject
 from cocogs.edit.uncovered import Uncovered, uncovered
@@ -35,21 +37,25 @@ class EditOptions:
 
     Args:
         select: an expression (`cocogs.edit.expression`).
+        segmenter: folder of a network that understands its clicks.
         change: what becomes of the splats that it means.
         metres: in a scene unit, where the user knows.
         preview: folder for pictures.
         save_selection: file for the selection.
         fill: add splats for what the change uncovers and no photo saw.
+        inpainter: folder of a diffusion model that paints what is filled; None: OpenCV does.
         undo: drop the last edit.
         out: splats to write; None: the edit is noted beside the scene.
     """
 
     select: str | None = None
+    segmenter: Path | None = None
     change: Change = field(default_factory=Change)
     metres: float | None = None
     preview: Path | None = None
     save_selection: Path | None = None
     fill: bool = False
+    inpainter: Path | None = None
     undo: bool = False
     out: Path | None = None
 
@@ -74,7 +80,8 @@ def edit(target: Path, options: EditOptions, say: Say = print) -> list[Path]:
         if options.select is None:
             tell_edits(subject, say)
             return [] if options.out is None else write_scene(subject, options.out, say)
-        chosen = select(subject, options.select)
+        segmenter = None if options.segmenter is None else Segmenter(options.segmenter)
+        chosen = select(subject, options.select, segmenter)
         share = len(chosen) / len(subject.gaussians)
         say(f"{len(chosen):,} of {len(subject.gaussians):,} splats ({share:.1%}) are selected.")
         written = []
@@ -95,7 +102,9 @@ def change_scene(subject: Subject, chosen: Chosen, options: EditOptions, say: Sa
     if options.fill:
         if bared is None:
             raise InputError("`fill` fills what `move` or `delete` uncovers in photos: give one of them.")
-        after, added = with_filling(after, bared, None if options.out is None else options.out.parent, say)
+        inpainter = None if options.inpainter is None else Inpainter(options.inpainter, say)
+        folder = None if options.out is None else options.out.parent
+        after, added = with_filling(after, bared, folder, inpainter, say)
         written += added
     changed = None if options.change.is_none else after
     if options.preview is not None:
@@ -109,22 +118,24 @@ def change_scene(subject: Subject, chosen: Chosen, options: EditOptions, say: Sa
 
 
 def with_filling(
-    after: Subject, bared: Uncovered, folder: Path | None, say: Say
+    after: Subject, bared: Uncovered, folder: Path | None, inpainter: Inpainter | None, say: Say
 ) -> tuple[Subject, list[Path]]:
     """The scene with new splats where an edit uncovered what no photo saw, and the file that keeps them.
 
     Args:
         folder: None: the file is kept beside the edits; else it is written there for a moment.
+        inpainter: paints what is filled; None: OpenCV does.
     """
-    from cocogs.edit.fill import fill  # its libraries take a second to load
+    from cocogs.edit.fill import continued, fill  # its libraries take a second to load
 
-    filling = fill(after.gaussians, bared, say)
+    filling = fill(after.gaussians, bared, say, inpainter or continued)
     kept = edits_path(after.target) if folder is None else folder / "unnoted.json"
     path = next(p for n in count(1) if not (p := kept.with_name(f"{kept.stem}.fill-{n}.ply")).exists())
     write_ply(path, filling.added)
     try:
-        junk = Chosen(filling.junk, "what showed only there")
-        step = Add(junk, path, file_hash(path), invented=True, follows=True)
+        words = "what showed only there" + (f"; painted by {inpainter.words}" if inpainter else "")
+        junk, drawn = Chosen(filling.junk, words), inpainter is not None
+        step = Add(junk, path, file_hash(path), invented=True, generative=drawn, follows=True)
         say(
             f"Filled with {len(filling.added):,} splats, which are invented; "
             f"{int(filling.junk.sum()):,} were taken away."
@@ -149,6 +160,10 @@ def check_options(target: Path, options: EditOptions) -> None:
         raise InputError(
             "Say what becomes of the selection, such as `delete` or `move`, or look at it with `preview`."
         )
+    if options.segmenter is not None and "click:" not in (options.select or ""):
+        raise InputError("`segmenter` understands a click: give `select` click:X,Y@PHOTO, or leave it out.")
+    if options.inpainter is not None and not options.fill:
+        raise InputError("`inpainter` paints what `fill` fills: give both, or leave it out.")
     if options.save_selection is not None and not options.save_selection.name.endswith(SELECTION):
         raise InputError(f"{options.save_selection} must end in {SELECTION}.")
     if options.out is not None:
@@ -183,7 +198,9 @@ def tell_edits(subject: Subject, say: Say) -> None:
 def describe(step: Edit) -> str:
     """An edit in a few words."""
     if isinstance(step, Add):
-        return f"add {step.file}" + (" (invented)" if step.invented else "")
+        return f"add {step.file}" + (
+            " (generative)" if step.generative else " (invented)" if step.invented else ""
+        )
     verb = "copy" if isinstance(step, Move) and step.copy else step.kind
     return f"{verb} {len(step.chosen):,} splats: {step.chosen.words}"
 

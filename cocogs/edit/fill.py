@@ -5,7 +5,7 @@ equation (in 1/z, in which planes are linear); its pixels become splats. The nex
 agree. Then the splats' colours and opacities are fitted to the inpainted pictures together.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -35,6 +35,8 @@ SIZE = 0.7  # standard deviation of a new splat, in pixels
 OPACITY = 3.0  # logit
 STEPS, RATE = 120, 0.02  # of the fit
 
+Paint = Callable[[Tensor, Tensor], Tensor]  # a picture (3, H, W), sRGB, and its gap to one without gap
+
 
 @dataclass(frozen=True)
 class Filling:
@@ -58,8 +60,16 @@ class Painted:
     picture: Float[Tensor, "3 H W"]
 
 
-def fill(scene: Gaussians, bared: Uncovered, say: Say = print) -> Filling:
+def continued(picture: Float[Tensor, "3 H W"], gap: Bool[Tensor, "H W"]) -> Float[Tensor, "3 H W"]:
+    """A picture, sRGB, whose gap OpenCV paints. Raises InputError where that is missing."""
+    return to_srgb(inpaint(to_linear(picture), gap))
+
+
+def fill(scene: Gaussians, bared: Uncovered, say: Say = print, paint: Paint = continued) -> Filling:
     """Splats for what no photo saw of what an edit uncovered.
+
+    Args:
+        paint: how gaps of pictures are painted.
 
     Raises:
         InputError: OpenCV is missing, or there is nothing to fill.
@@ -79,7 +89,7 @@ def fill(scene: Gaussians, bared: Uncovered, say: Say = print) -> Filling:
             now = Gaussians.joined([kept, *added])
             gap = gaps[index] & ~_covered(now, len(kept), cameras[index])
             if gap.sum() >= FEWEST:
-                painted.append(_painted(now, cameras[index], gap))
+                painted.append(_painted(now, cameras[index], gap, paint))
                 added.append(_splats(now, painted[-1], scene.antialiased))
             progress.add(1)
     return Filling(junk, _fitted(kept, Gaussians.joined(added), painted))
@@ -103,11 +113,10 @@ def _covered(now: Gaussians, kept: int, camera: Camera) -> Bool[Tensor, "H W"]:
 
 
 @torch.no_grad()
-def _painted(now: Gaussians, camera: Camera, gap: Bool[Tensor, "H W"]) -> Painted:
+def _painted(now: Gaussians, camera: Camera, gap: Bool[Tensor, "H W"], paint: Paint) -> Painted:
     wide = torch.nn.functional.max_pool2d(gap.float()[None], 2 * DILATED + 1, 1, DILATED)[0] > 0
     picture = rasterize(*now.activated(), now.sh0, now.shN, camera, antialiased=now.antialiased).colors[0]
-    light = inpaint(to_linear(picture.cpu().clamp(0, 1)), wide)
-    return Painted(camera, wide, to_srgb(light).clamp(0, 1))
+    return Painted(camera, wide, paint(picture.cpu().clamp(0, 1), wide).clamp(0, 1))
 
 
 def _splats(now: Gaussians, painted: Painted, antialiased: bool) -> Gaussians:

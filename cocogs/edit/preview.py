@@ -57,7 +57,7 @@ def write_preview(
     paths, rows = [], {}
     with alone_in(folder):
         for name, (look, share) in zip(picture_names([look.name for look, _ in looks]), looks, strict=True):
-            pictures = {"selected": overlay(_picture(before, look), share)}
+            pictures = {"selected": overlay(picture_of(before, look), share)}
             rows[look.name] = {"selected": round(float(share.mean()), 5)}
             if after is not None:
                 pictures["edited"] = sharp(after.gaussians, look)
@@ -95,7 +95,8 @@ def _check_folder(folder: Path) -> None:
         raise InputError(f"{folder} holds files of others: give `preview` a new folder.")
 
 
-def _picture(subject: Subject, look: Look) -> Float[Tensor, "3 H W"]:
+def picture_of(subject: Subject, look: Look) -> Float[Tensor, "3 H W"]:
+    """The photo; a render where the scene was edited before, or the photo is absent."""
     if look.photo is not None and not subject.edits.steps:
         return look.photo()
     return sharp(subject.gaussians, look)

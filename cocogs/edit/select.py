@@ -1,6 +1,7 @@
 """What the words of `select` choose: splats by place, looks, what photos show of them, masks and clicks."""
 
 import re
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from cocogs.edit.floaters import floaters, seen_by
 from cocogs.edit.ground import find_ground
 from cocogs.edit.lengths import parse_length, parse_lengths
 from cocogs.edit.objects import object_at, object_in_masks
+from cocogs.edit.preview import picture_of
 from cocogs.edit.subject import Look, Subject
 from cocogs.edits import Chosen, read_selection
 from cocogs.errors import InputError
@@ -25,22 +27,26 @@ from cocogs.render.refocusing import along_ray
 ALIKE = 0.1  # distance of colours that count as one, where none is given
 
 Mask = Bool[Tensor, " N"]
+CutOut = Callable[[Tensor, float, float], Tensor]  # (3, H, W) and a point to (H, W): the thing there
 
 
-def select(subject: Subject, text: str) -> Chosen:
+def select(subject: Subject, text: str, cut_out: CutOut | None = None) -> Chosen:
     """The splats that an expression means (`cocogs.edit.expression`).
+
+    Args:
+        cut_out: understands clicks; None: the scene's depth does.
 
     Raises:
         InputError: it is none, or does not fit the scene, or means no splat.
     """
     with torch.no_grad():
-        mask = select_by(text, vocabulary(subject)).cpu()
+        mask = select_by(text, vocabulary(subject, cut_out)).cpu()
     if not mask.any():
         raise InputError(f"`select` {text!r:.80} means no splat of {subject.target}: select more.")
     return Chosen(mask, text)
 
 
-def vocabulary(subject: Subject) -> Vocabulary:
+def vocabulary(subject: Subject, cut_out: CutOut | None = None) -> Vocabulary:
     """The words for a scene."""
     g = subject.gaussians
     means = g.means.detach()
@@ -59,7 +65,7 @@ def vocabulary(subject: Subject) -> Vocabulary:
         words={
             "all": lambda text: torch.ones(len(g), dtype=torch.bool),
             "mask": partial(_by_masks, subject),
-            "click": partial(_by_click, subject),
+            "click": partial(_by_click, subject, cut_out),
             "box": partial(_in_box, subject),
             "sphere": partial(_in_sphere, subject),
             "color": partial(_by_color, subject),
@@ -122,11 +128,13 @@ def _by_masks(subject: Subject, text: str) -> Mask:
     return object_in_masks(subject.gaussians, masks)
 
 
-def _by_click(subject: Subject, text: str) -> Mask:
+def _by_click(subject: Subject, cut_out: CutOut | None, text: str) -> Mask:
     place, look = _place_in_photo("click", text, subject)
     camera = look.camera
     x, y = parse_point("select click", place, camera.width, camera.height, look.name)
-    return object_at(subject.gaussians, subject.cameras, camera, x, y)
+    if cut_out is None:
+        return object_at(subject.gaussians, subject.cameras, camera, x, y)
+    return object_in_masks(subject.gaussians, [(camera, cut_out(picture_of(subject, look), x, y))])
 
 
 def _in_box(subject: Subject, text: str) -> Mask:
