@@ -1,5 +1,5 @@
-"""How many pictures a second the viewer shows while one turns around the scene, in a real browser; and how soon
-a click on a thing, with the tool Object, shows it selected.
+"""How many pictures a second the viewer shows while one turns around the scene, in a real browser; how soon a
+click on a thing, with the tool Object, shows it selected.
 
     python scripts/bench_viewer.py runs/mine [--seconds 10] [--click 0.4,0.6]
 
@@ -71,7 +71,7 @@ def time_still(session: Session) -> None:
 
 
 def click(page: Page, session: Session, x: float, y: float) -> None:
-    """Seconds from a click on a thing to the picture that has it highlighted, and to the end of the search."""
+    """Seconds from a click on a thing to the picture that highlights it, and to the end of the search."""
     bench = session.edit()
     bench.do(lambda: bench.choose(OBJECT))
     shown, found = [], []
@@ -90,8 +90,9 @@ def click(page: Page, session: Session, x: float, y: float) -> None:
             time.sleep(0.001)
         found.append(time.perf_counter() - began)
     count, size = int(bench.editor.selected.sum()), len(bench.editor.selected)
-    print(f"click on {count:,} of {size:,} splats: highlighted after {sorted(shown)[CLICKS // 2]:.2f} s "
-          f"({min(shown):.2f} to {max(shown):.2f}), whole after {sorted(found)[CLICKS // 2]:.2f} s")  # fmt: skip
+    median, whole = sorted(shown)[CLICKS // 2], sorted(found)[CLICKS // 2]
+    print(f"a click selects {count:,} of {size:,} splats: highlighted after {median:.2f} s "
+          f"({min(shown):.2f} to {max(shown):.2f}), whole after {whole:.2f} s")  # fmt: skip
 
 
 def drag(page: Page, session: Session, seconds: float) -> None:
