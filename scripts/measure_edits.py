@@ -21,7 +21,8 @@ object, a border is left out. In `lamps stay` the truth's object is lit as it wo
 Circle of confusion of the object in its new place: what the renderer takes from the splats' depth against the
 thin lens at the true depth; and by a ruler that knows no depth of the run: the strength at which
 `optics/layers.py`, by the true depth, brings a sharp picture closest to the refocused one. What it says of
-edited renders is divided by what it says of the truth's pictures.
+edited renders is divided by what it says of the truth's pictures. Circles above 1 px count, and for the ruler
+those above 3 px.
 """
 
 import argparse
@@ -55,6 +56,7 @@ from cocogs.train.losses import psnr
 SAMPLES = 64  # of the aperture
 EDGE = 2  # px around masks that count as neither inside nor outside
 BLURRED = 1.0  # px: smaller circles of confusion say nothing in percent
+RULED = 3.0  # px: smaller ones the ruler cannot tell from the pixels' own blur
 RULER = torch.linspace(0.6, 1.4, 33)
 
 
@@ -192,6 +194,7 @@ def measure_refocused(
     result = {"true": size, "off_px": float((coc - true_coc)[inside].abs().median())}
     if size >= BLURRED:
         result["off"] = float((coc / true_coc - 1)[inside].abs().median())
+    if size >= RULED:
         sharp_truth = pair.picture("edit/images", entry.view)
         in_truth = strength(sharp_truth, truth, z, entry.lens, camera, inside)
         result["ruler"] = strength(sharp(after, camera), drawn, z, entry.lens, camera, inside) / in_truth
@@ -233,7 +236,10 @@ def widened(mask: Bool[Tensor, "H W"], by: int) -> Bool[Tensor, "H W"]:
 
 
 def summed_up(circles: list[dict[str, float]]) -> dict[str, float]:
-    """Over the pictures: `off` and `ruler` by those with a blurred object, `off_px` by all."""
+    """Over the pictures: `off` and `ruler` by those with a blurred object, `off_px` by all.
+
+    Pairs have such pictures.
+    """
     off = [circle["off"] for circle in circles if "off" in circle]
     ruler = [circle["ruler"] for circle in circles if "ruler" in circle]
     return {
