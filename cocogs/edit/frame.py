@@ -69,10 +69,12 @@ def _up(subject: Subject, up: str | None) -> Float64[Tensor, "3"]:
             if up == "ground":
                 raise
             return subject.up.double()
+    if str(up).count(",") != 2:
+        raise InputError(f"`up` must be ground, cameras or a direction X,Y,Z, not {up}.")
     vector = torch.tensor(parse_lengths("up", str(up), 3, None, subject.target), dtype=torch.float64)
     if vector.norm() == 0:
         raise InputError("`up` must be ground, cameras or a direction X,Y,Z other than 0,0,0.")
-    return vector
+    return vector / vector.abs().max()
 
 
 def _forwards(subject: Subject, seen_from: str | None) -> Float64[Tensor, "2 3"]:

@@ -80,8 +80,7 @@ def find_ground(subject: Subject) -> Plane:
     plane = largest_plane(seen_surface(subject.gaussians, subject.cameras), subject.up)
     if plane is None:
         raise InputError(
-            f"No level plane is found in {subject.target}: say which way is up with `up=X,Y,Z`, or do "
-            "without the ground."
+            f"No level plane is found in {subject.target}: do without `height` and without `up=ground`."
         )
     return plane
 

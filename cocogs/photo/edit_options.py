@@ -107,7 +107,7 @@ class PhotoEditOptions:
         if axis is None or not math.isfinite(degrees):
             raise InputError(f"`rotate` must be an axis and an angle such as y:30, not {self.rotate}.")
         generator = torch.zeros(3, 3, dtype=torch.float64)
-        generator[(axis + 2) % 3, (axis + 1) % 3] = math.radians(degrees)
+        generator[(axis + 2) % 3, (axis + 1) % 3] = math.radians(math.fmod(degrees, 360))
         return torch.linalg.matrix_exp(generator - generator.T)
 
 
