@@ -106,7 +106,7 @@ def change_scene(subject: Subject, chosen: Chosen, options: EditOptions, say: Sa
     if options.fill:
         if bared is None:
             raise InputError(
-                "`fill` fills what `move` or `delete` uncovers in photos: give one of them, for a scene whose "
+                "`fill` fills what `move` or `delete` uncovers in photos: give one, for a scene whose "
                 "photos' cameras are known."
             )
         inpainter = None if options.inpainter is None else Inpainter(options.inpainter, say)

@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
@@ -112,7 +113,7 @@ def normals_of(inverse: Float[Tensor, "H W"], camera: Camera) -> Float[Tensor, "
     from scipy.ndimage import gaussian_filter  # .3 s to load
 
     slopes = [gaussian_filter(inverse.numpy(), SMOOTH, order=order) for order in ((0, 1), (1, 0))]
-    across, down = (torch.from_numpy(slope) for slope in slopes)
+    across, down = (torch.from_numpy(np.asarray(slope)) for slope in slopes)
     q = torch.stack([across * camera.fx, down * camera.fy])
     q = torch.cat([q, (inverse - (q * rays(camera)[:2]).sum(0))[None]])
     q = torch.where(inverse > 0, F.normalize(q, dim=0), 0)
