@@ -9,10 +9,10 @@ from torch import Tensor
 
 from cocogs.camera import Camera
 from cocogs.edit.ground import find_ground
-from cocogs.edit.lengths import parse_length, parse_lengths
 from cocogs.edit.subject import Subject
 from cocogs.errors import InputError
 from cocogs.gaussians import Gaussians
+from cocogs.lengths import parse_length, parse_lengths
 
 OPPOSITE = {"down": "up", "left": "right", "near": "away"}
 MARGIN = 0.05  # of an object's width, around it, in which it is felt for what lies under it

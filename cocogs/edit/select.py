@@ -13,13 +13,13 @@ from cocogs.camera import Camera
 from cocogs.edit.expression import Vocabulary, select_by
 from cocogs.edit.floaters import floaters, seen_by
 from cocogs.edit.ground import find_ground
-from cocogs.edit.lengths import parse_length, parse_lengths
 from cocogs.edit.objects import object_at, object_in_masks
 from cocogs.edit.preview import picture_of
 from cocogs.edit.subject import Look, Subject
 from cocogs.edits import Chosen, read_selection
 from cocogs.errors import InputError
 from cocogs.gaussians import Gaussians
+from cocogs.lengths import parse_length, parse_lengths
 from cocogs.rasterize.constants import SH_C0
 from cocogs.render.options import parse_point
 from cocogs.render.refocusing import along_ray
