@@ -20,6 +20,7 @@ import torch
 from jaxtyping import Bool, Int64
 from torch import Tensor
 
+from cocogs.camera import is_rotation
 from cocogs.errors import InputError
 from cocogs.gaussians import Gaussians
 from cocogs.io.atomic import write_text
@@ -31,6 +32,8 @@ SCHEMA = "cocogs-edits/1"
 SELECTION_SCHEMA = "cocogs-selection/1"
 ADVICE = "restore it, or delete it and edit again"
 MOST_SPLATS = 2**31 - 1
+UNFIT = (KeyError, TypeError, ValueError, AttributeError, OverflowError, zlib.error)  # parts of a file
+FARTHEST = 1e12  # scene units, or a factor; float32 squares what is larger out of its range
 FAINTEST_LOGIT, STRONGEST_LOGIT = -15.0, 15.0
 
 
@@ -117,10 +120,10 @@ class Move:
         rotation = tuple(_three(row) for row in values["rotation"])
         if len(rotation) != 3:
             raise ValueError("rotation has no three rows")
-        copy, follows = _flags(values, "copy", "follows")
-        return cls(
-            chosen, rotation, _three(values["translation"]), float(values["scale"]), copy, follows
-        )
+        scale, (copy, follows) = _number("scale", values["scale"]), _flags(values, "copy", "follows")
+        if scale == 0 or not is_rotation(torch.tensor(rotation).double()):
+            raise ValueError("scale is 0, or rotation is none")
+        return cls(chosen, rotation, _three(values["translation"]), scale, copy, follows)
 
 
 @dataclass(frozen=True)
@@ -172,7 +175,8 @@ class Recolor:
 
     @classmethod
     def from_values(cls, chosen: Chosen, values: dict[str, Any]) -> "Recolor":
-        return cls(chosen, _three(values["gains"]), float(values["opacity"]), *_flags(values, "follows"))
+        gains = [_number("gains", gain) for gain in _three(values["gains"])]
+        return cls(chosen, _three(gains), _number("opacity", values["opacity"]), *_flags(values, "follows"))
 
 
 @dataclass(frozen=True)
@@ -319,7 +323,7 @@ def read_edits(path: Path) -> Edits:
             raise ValueError(f"schema {document['schema']!r:.30}, not {SCHEMA}")
         steps = tuple(_step(values, path.parent) for values in document["edits"])
         return Edits(str(document["scene"]), steps)
-    except (KeyError, TypeError, ValueError, AttributeError, zlib.error) as error:
+    except UNFIT as error:
         raise InputError(f"{path} cannot be read ({_problem(error)}): {ADVICE}.") from error
 
 
@@ -369,7 +373,7 @@ def read_selection(path: Path, edits: Edits) -> Chosen:
         if document["schema"] != SELECTION_SCHEMA:
             raise ValueError(f"schema {document['schema']!r:.30}, not {SELECTION_SCHEMA}")
         scene, chosen = document["scene"], Chosen.from_values(document)
-    except (KeyError, TypeError, ValueError, AttributeError, zlib.error) as error:
+    except UNFIT as error:
         raise InputError(f"{path} cannot be read ({_problem(error)}): save the selection again.") from error
     if scene != edits.fingerprint:
         raise InputError(
@@ -387,7 +391,15 @@ def _flags(values: dict[str, Any], *names: str) -> tuple[bool, ...]:
 
 def _three(values: Any) -> tuple[float, float, float]:
     x, y, z = map(float, values)
+    if not max(abs(x), abs(y), abs(z)) <= FARTHEST:
+        raise ValueError(f"{values!r:.40} are not three finite numbers")
     return x, y, z
+
+
+def _number(name: str, value: Any) -> float:
+    if not 0 <= float(value) <= FARTHEST:
+        raise ValueError(f"{name} cannot be {value!r:.20}")
+    return float(value)
 
 
 def _problem(error: Exception) -> str:

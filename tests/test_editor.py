@@ -11,10 +11,9 @@ from cocogs.cli import main
 from cocogs.edit.change import Change
 from cocogs.edit.editor import ADD, INTERSECT, REMOVE, SET, Editor
 from cocogs.edit.region import box_around, flood, in_region, in_turned_box, polygon, seen, stroke
-from cocogs.edit.subject import open_subject
+from cocogs.edit.subject import changing_edits, open_subject
 from cocogs.edits import edits_path, open_edits
 from cocogs.errors import InputError
-from cocogs.io.lock import alone_in
 
 OWNER = table_scene()[1]
 STILL = torch.eye(3, dtype=torch.float64)
@@ -197,7 +196,7 @@ def test_the_file_of_somebody_else_is_kept(editor: Editor, ply: Path) -> None:
     (step,) = open_edits(ply, editor.subject.original).steps
     assert torch.equal(step.chosen.mask, of(BOX))  # type: ignore[union-attr]
     with (
-        alone_in(ply.parent, ".table.edits.lock"),
+        changing_edits(ply),
         pytest.raises(InputError, match="Another cocogs is at work"),
     ):
         other.save()

@@ -153,7 +153,7 @@ def test_files_read_back(scene: Gaussians, ball: Chosen, tmp_path: Path) -> None
             lambda text: text.replace('"chosen"', '"x"').replace('"scale": 1.0', '"scale": "wide"'),
             "cannot be read",
         ),
-        (lambda text: text.replace('"scale": 1.0', '"scale": -1.0'), "`scale` must be"),
+        (lambda text: text.replace('"scale": 1.0', '"scale": -1.0'), "scale cannot be -1"),
         (lambda text: text.replace('"scene": "', '"scene": "0'), "another state of the scene"),
     ],
 )

@@ -226,7 +226,7 @@ def picture_depth(unit: str | None, metres: float | None) -> PictureDepth:
     [
         ("0.1,0,-0.5", METRES, 1.0, (0.1, 0, -0.5)),
         ("10%, 0, 50%", None, None, (0.4, 0, 2.0)),
-        ("20cm,0,0", METRES, 1.0, None),
+        ("20cm,0,5mm", METRES, 1.0, (0.2, 0.0, 0.005)),
         ("0.1m,-2,25%", SCENE_UNITS, 0.5, (0.2, -2, 1)),
         ("0.1,0,0", None, None, None),
         ("1m,0,0", SCENE_UNITS, None, None),

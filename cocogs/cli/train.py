@@ -89,6 +89,7 @@ class Train:
             ranks.check_batch(config.optim.batch)
             if not ranks.is_first:
                 return self.train(config, data, ranks, lambda line: None)
+            self.check_edits()
             if not self.resume:
                 self.check_out()
             with alone_in(self.out):
@@ -143,6 +144,16 @@ class Train:
         if self.test is not None and self.test_every is not None:
             raise InputError("`test` and `test_every` both choose the photos for testing: give one of them.")
         check_data(self.data)
+
+    def check_edits(self) -> None:
+        """Raises InputError for a run with edits: they name its splats as they are now."""
+        from cocogs.edits import edits_path
+
+        if self.out.is_dir() and (path := edits_path(self.out)).exists():
+            raise InputError(
+                f"{path} holds edits that more training would make useless: write the edited scene with "
+                f"`cocogs export {self.out} SCENE.ply` and move the file away, then train."
+            )
 
     def check_out(self) -> None:
         """Raises InputError if a new run would overwrite something."""

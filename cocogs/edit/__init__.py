@@ -13,10 +13,10 @@ from cocogs.checkpoint import is_trained
 from cocogs.edit.change import Change, edits_for
 from cocogs.edit.floaters import evenly
 from cocogs.edit.inpainter import Inpainter
-from cocogs.edit.preview import write_preview
+from cocogs.edit.preview import check_folder, write_preview
 from cocogs.edit.segmenter import Segmenter
 from cocogs.edit.select import select
-from cocogs.edit.subject import Subject, changing_edits, open_subject
+from cocogs.edit.subject import Subject, changing_edits, drop_last, open_subject
 from cocogs.edit.uncovered import Uncovered, uncovered
 from cocogs.edits import Add, Chosen, Delete, Edit, Move, edits_path, file_hash, write_edits, write_selection
 from cocogs.errors import InputError, check_number, counted
@@ -72,11 +72,13 @@ def edit(target: Path, options: EditOptions, say: Say = print) -> list[Path]:
     check_options(target, options)
     writes = options.out is None and (options.undo or not options.change.is_none)
     with changing_edits(target) if writes else nullcontext():
+        if options.undo:
+            for step in drop_last(target):
+                say(f"Undone: {describe(step)}")
+            return []
         subject = open_subject(target, say)
         if options.metres is not None:
             subject = replace(subject, metres=options.metres)
-        if options.undo:
-            return undo(subject, say)
         if options.select is None:
             tell_edits(subject, say)
             return [] if options.out is None else write_scene(subject, options.out, say)
@@ -93,6 +95,8 @@ def edit(target: Path, options: EditOptions, say: Say = print) -> list[Path]:
 
 def change_scene(subject: Subject, chosen: Chosen, options: EditOptions, say: Say) -> list[Path]:
     """Make the change, tell what it uncovers, and write what was asked for."""
+    if options.preview is not None:
+        check_folder(options.preview)
     after, written, bared = subject, [], None
     for number, step in enumerate(edits_for(subject, chosen, options.change)):
         after = after.then(replace(step, follows=number > 0))
@@ -101,7 +105,10 @@ def change_scene(subject: Subject, chosen: Chosen, options: EditOptions, say: Sa
             tell_uncovered(subject, bared, say)
     if options.fill:
         if bared is None:
-            raise InputError("`fill` fills what `move` or `delete` uncovers in photos: give one of them.")
+            raise InputError(
+                "`fill` fills what `move` or `delete` uncovers in photos: give one, for a scene whose "
+                "photos' cameras are known."
+            )
         inpainter = None if options.inpainter is None else Inpainter(options.inpainter, say)
         folder = None if options.out is None else options.out.parent
         after, added = with_filling(after, bared, folder, inpainter, say)
@@ -154,7 +161,8 @@ def check_options(target: Path, options: EditOptions) -> None:
     others = options.select is not None or options.out is not None or shown or not change.is_none
     if options.undo and others:
         raise InputError("`undo` drops the last edit: give it alone.")
-    if options.select is None and (shown or not change.is_none):
+    worded = change.up is not None or change.seen_from is not None
+    if options.select is None and (shown or worded or not change.is_none):
         raise InputError("Nothing is selected: say with `select` what is meant, such as click:50%,50%@PHOTO.")
     if options.select is not None and change.is_none and not shown:
         raise InputError(
@@ -170,19 +178,6 @@ def check_options(target: Path, options: EditOptions) -> None:
         ending_of(options.out)
         if options.out.resolve() == target.resolve():
             raise InputError(f"{target} itself is never changed: give another `out`, or leave it out.")
-
-
-def undo(subject: Subject, say: Say) -> list[Path]:
-    """Drop the last edit. Raises InputError if there is none."""
-    if not subject.edits.steps:
-        raise InputError(f"Nothing of {subject.target} is edited, so nothing can be undone.")
-    count = 1
-    while subject.edits.steps[-count].follows and count < len(subject.edits.steps):
-        count += 1
-    for step in reversed(subject.edits.steps[-count:]):
-        say(f"Undone: {describe(step)}")
-    write_edits(subject.target, subject.undone(count).edits)
-    return []
 
 
 def tell_edits(subject: Subject, say: Say) -> None:
@@ -226,6 +221,12 @@ def write_scene(subject: Subject, path: Path, say: Say) -> list[Path]:
     """Splats as a file for viewers, with SCENE.lens.json beside it if the lens is known."""
     lens, written = path.with_name(path.name[: -len(ending_of(path))] + ".lens.json"), [path]
     learned = lens_of(subject)
+    if edits_path(path).exists():
+        raise InputError(f"{edits_path(path)} holds edits of another {path.name}: give another `out`.")
+    if learned is None and lens.exists():
+        raise InputError(f"{lens} tells of another scene's cameras: move it away, or give another `out`.")
+    if any(isinstance(step, Add) and step.file.resolve() == path.resolve() for step in subject.edits.steps):
+        raise InputError(f"{path} belongs to the edits of {subject.target}: give another `out`.")
     offset = None if learned is None else torch.tensor(learned.offset, dtype=torch.float64)
     with alone_in(path.parent, f".{lens.name}.lock", "give another `out`"):
         export_splats(subject.gaussians, path, offset, say)

@@ -13,6 +13,7 @@ from cocogs.edits import Chosen, Delete, Edit, Move, Recolor
 from cocogs.errors import InputError, check_number
 
 CHANGES = ("move", "rotate", "scale", "drop", "duplicate", "delete", "recolor", "opacity")
+DARKEST = 0.01  # mean of a colour that can still be multiplied to another
 BRIGHTEST, LARGEST = 100.0, 1000.0  # factors of colour and of size
 
 
@@ -142,7 +143,12 @@ def _gains(subject: Subject, chosen: Chosen, text: str | None) -> tuple[float, f
     if text.startswith("#"):
         weights = subject.gaussians.opacities.detach().sigmoid().cpu()[chosen.mask][:, None]
         mean = (weights * colors_of(subject.gaussians).cpu()[chosen.mask]).sum(0) / weights.sum()
-        red, green, blue = (hex_color("recolor", text) / mean.clamp_min(0.02)).tolist()
+        if bool((mean < DARKEST).any()):
+            raise InputError(
+                "`recolor` multiplies colours, and the selection has nearly none of one: give factors first, "
+                "or select less."
+            )
+        red, green, blue = (hex_color("recolor", text) / mean).tolist()
         return red, green, blue
     try:
         red, green, blue = (float(part) for part in text.split(","))

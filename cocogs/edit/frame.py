@@ -9,10 +9,10 @@ from torch import Tensor
 
 from cocogs.camera import Camera
 from cocogs.edit.ground import find_ground
-from cocogs.edit.lengths import parse_length, parse_lengths
 from cocogs.edit.subject import Subject
 from cocogs.errors import InputError
 from cocogs.gaussians import Gaussians
+from cocogs.lengths import parse_length, parse_lengths
 
 OPPOSITE = {"down": "up", "left": "right", "near": "away"}
 MARGIN = 0.05  # of an object's width, around it, in which it is felt for what lies under it
@@ -69,10 +69,12 @@ def _up(subject: Subject, up: str | None) -> Float64[Tensor, "3"]:
             if up == "ground":
                 raise
             return subject.up.double()
+    if str(up).count(",") != 2:
+        raise InputError(f"`up` must be ground, cameras or a direction X,Y,Z, not {up}.")
     vector = torch.tensor(parse_lengths("up", str(up), 3, None, subject.target), dtype=torch.float64)
     if vector.norm() == 0:
         raise InputError("`up` must be ground, cameras or a direction X,Y,Z other than 0,0,0.")
-    return vector
+    return vector / vector.abs().max()
 
 
 def _forwards(subject: Subject, seen_from: str | None) -> Float64[Tensor, "2 3"]:

@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
@@ -80,8 +81,7 @@ def find_ground(subject: Subject) -> Plane:
     plane = largest_plane(seen_surface(subject.gaussians, subject.cameras), subject.up)
     if plane is None:
         raise InputError(
-            f"No level plane is found in {subject.target}: say which way is up with `up=X,Y,Z`, or do "
-            "without the ground."
+            f"No level plane is found in {subject.target}: do without `height` and without `up=ground`."
         )
     return plane
 
@@ -113,7 +113,7 @@ def normals_of(inverse: Float[Tensor, "H W"], camera: Camera) -> Float[Tensor, "
     from scipy.ndimage import gaussian_filter  # .3 s to load
 
     slopes = [gaussian_filter(inverse.numpy(), SMOOTH, order=order) for order in ((0, 1), (1, 0))]
-    across, down = (torch.from_numpy(slope) for slope in slopes)
+    across, down = (torch.from_numpy(np.asarray(slope)) for slope in slopes)
     q = torch.stack([across * camera.fx, down * camera.fy])
     q = torch.cat([q, (inverse - (q * rays(camera)[:2]).sum(0))[None]])
     q = torch.where(inverse > 0, F.normalize(q, dim=0), 0)

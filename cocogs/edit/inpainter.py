@@ -37,9 +37,7 @@ class Inpainter:
         """Which model it is."""
         return f"{self.model.facts['model']} (sha256 {self.model.facts['weights_sha256']})"
 
-    def __call__(
-        self, picture: Float[Tensor, "3 H W"], gap: Bool[Tensor, "H W"]
-    ) -> Float[Tensor, "3 H W"]:
+    def __call__(self, picture: Float[Tensor, "3 H W"], gap: Bool[Tensor, "H W"]) -> Float[Tensor, "3 H W"]:
         """The picture with its gap painted, the same every time; all else stays as it is.
 
         Args:

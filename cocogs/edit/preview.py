@@ -16,6 +16,7 @@ from cocogs.edits import Chosen
 from cocogs.errors import InputError
 from cocogs.gaussians import Gaussians
 from cocogs.io.atomic import write_text
+from cocogs.io.json_file import read_json
 from cocogs.io.lock import alone_in
 from cocogs.io.pictures import picture_names, write_png
 from cocogs.optics.lens import Lens
@@ -53,7 +54,9 @@ def write_preview(
     looks = [
         (look, shown_share(before.gaussians, look.camera, chosen.mask)) for look in _some(before, chosen)
     ]
-    _check_folder(folder)
+    check_folder(folder)
+    for name in _earlier(folder):
+        (folder / name).unlink(missing_ok=True)
     paths, rows = [], {}
     with alone_in(folder):
         for name, (look, share) in zip(picture_names([look.name for look, _ in looks]), looks, strict=True):
@@ -89,10 +92,22 @@ def _some(subject: Subject, chosen: Chosen) -> Sequence[Look]:
     return [shown[index * len(shown) // MOST] for index in range(MOST)] if len(shown) > MOST else shown
 
 
-def _check_folder(folder: Path) -> None:
+def check_folder(folder: Path) -> None:
     """Raises InputError for a folder that holds more than an earlier preview."""
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / FACTS).is_file():
+    own = {folder / name for name in (FACTS, *_earlier(folder))} if _earlier(folder) else set()
+    if folder.exists() and (
+        not folder.is_dir() or any(p for p in folder.rglob("*") if p.is_file() and p not in own)
+    ):
         raise InputError(f"{folder} holds files of others: give `preview` a new folder.")
+
+
+def _earlier(folder: Path) -> list[str]:
+    """The files of an earlier preview in a folder, by its facts; an unreadable list is nobody's."""
+    try:
+        names = read_json(folder / FACTS)["files"]
+        return [name for name in names if (folder / name).resolve().is_relative_to(folder.resolve())]
+    except (InputError, KeyError, TypeError):
+        return []
 
 
 def picture_of(subject: Subject, look: Look) -> Float[Tensor, "3 H W"]:

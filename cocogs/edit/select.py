@@ -13,13 +13,13 @@ from cocogs.camera import Camera
 from cocogs.edit.expression import Vocabulary, select_by
 from cocogs.edit.floaters import floaters, seen_by
 from cocogs.edit.ground import find_ground
-from cocogs.edit.lengths import parse_length, parse_lengths
 from cocogs.edit.objects import object_at, object_in_masks
 from cocogs.edit.preview import picture_of
 from cocogs.edit.subject import Look, Subject
 from cocogs.edits import Chosen, read_selection
 from cocogs.errors import InputError
 from cocogs.gaussians import Gaussians
+from cocogs.lengths import parse_length, parse_lengths
 from cocogs.rasterize.constants import SH_C0
 from cocogs.render.options import parse_point
 from cocogs.render.refocusing import along_ray
@@ -63,7 +63,7 @@ def vocabulary(subject: Subject, cut_out: CutOut | None = None) -> Vocabulary:
 
     return Vocabulary(
         words={
-            "all": lambda text: torch.ones(len(g), dtype=torch.bool),
+            "all": partial(_everything, g),
             "mask": partial(_by_masks, subject),
             "click": partial(_by_click, subject, cut_out),
             "box": partial(_in_box, subject),
@@ -119,8 +119,14 @@ def colors_of(gaussians: Gaussians) -> Float[Tensor, "N 3"]:
 # -------------------------------------------------------------------------------- words and their arguments
 
 
+def _everything(gaussians: Gaussians, text: str) -> Mask:
+    if text:
+        raise InputError(f"`select` all means everything, and takes nothing after it, not {text!r:.40}.")
+    return torch.ones(len(gaussians), dtype=torch.bool)
+
+
 def _by_masks(subject: Subject, text: str) -> Mask:
-    looks = [_place_in_photo("mask", part, subject) for part in text.split(",")]
+    looks = [_place_in_photo("mask", part, subject) for part in re.split(r",(?=[^@]*@)", text)]
     masks = [(look.camera, look.mask(Path(file))) for file, look in looks]
     for (file, look), (_, mask) in zip(looks, masks, strict=True):
         if not (mask > 0.5).any():

@@ -12,7 +12,16 @@ from torch import Tensor
 
 from cocogs.camera import Camera, mean_up
 from cocogs.checkpoint import CHECKPOINT
-from cocogs.edits import Edit, Edited, Edits, apply_edits, edited_scene, edits_path
+from cocogs.edits import (
+    Edit,
+    Edited,
+    Edits,
+    apply_edits,
+    edited_scene,
+    edits_path,
+    read_edits,
+    write_edits,
+)
 from cocogs.errors import InputError
 from cocogs.gaussians import Gaussians
 from cocogs.io.lens_file import read_lens_file
@@ -82,8 +91,10 @@ class Subject:
                 f"{self.target} comes without its photos' cameras, so a place in a photo means nothing: put "
                 "the SCENE.lens.json that `cocogs export` wrote beside it, or select with box or sphere."
             )
-        stems = {Path(known).stem: known for known in self.looks}
-        known = name if name in self.looks else stems.get(name)
+        alike = [known for known in self.looks if name in (known, Path(known).name, Path(known).stem)]
+        known = name if name in self.looks else alike[0] if len(alike) == 1 else None
+        if len(alike) > 1 and known is None:
+            raise InputError(f"{name} is {' or '.join(alike[:3])}: give the whole name.")
         if known is None:
             raise no_photo(name, list(self.looks), self.target)
         return self.looks[known]
@@ -104,6 +115,8 @@ def apply_edits_after(scene: Edited, step: Edit, target: Path) -> Edited:
     result = step.applied(scene)
     if len(result.gaussians) == 0:
         raise InputError(f"That would leave no splat of {target}: select less.")
+    if not bool(result.gaussians.drawable().all()):
+        raise InputError(f"That would bring splats of {target} beyond what can be drawn: move or scale less.")
     return result
 
 
@@ -113,7 +126,25 @@ def changing_edits(target: Path) -> AbstractContextManager[None]:
     Raises:
         InputError: on entering: another one is at it, or the folder cannot be written.
     """
-    return alone_in(edits_path(target).parent, f".{target.stem}.edits.lock", "end it")
+    path = edits_path(target).resolve()
+    return alone_in(path.parent, f".{path.name}.lock", "end it")
+
+
+def drop_last(target: Path) -> list[Edit]:
+    """Drop the edits of the last command from the file, without applying any: what they need may be gone.
+
+    Raises:
+        InputError: there are none, or the file is damaged or cannot be written.
+    """
+    path = edits_path(target)
+    if not path.exists():
+        raise InputError(f"Nothing of {target} is edited, so nothing can be undone.")
+    edits = read_edits(path)
+    count = 1
+    while count < len(edits.steps) and edits.steps[-count].follows:
+        count += 1
+    write_edits(target, replace(edits, steps=edits.steps[:-count]))
+    return list(reversed(edits.steps[-count:]))
 
 
 def open_subject(target: Path, say: Say = print) -> Subject:

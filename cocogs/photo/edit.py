@@ -103,7 +103,9 @@ def edit(
     if photo.taken is not None:
         layer = refocused(layer, photo.taken)
     edited = _composed(layer.within(*mask.shape), scene, missing)
-    most = layer.matte >= layer.matte.max() / 2
+    most = (layer.matte >= layer.matte.max() / 2) & (layer.matte > 0)
+    if not bool(most.any()):
+        raise InputError("Nothing of the object would be seen: give a larger `scale`, or less of `move`.")
     z = torch.stack([photo.depth[mask].median(), layer.depth[most].median()])
     coc = None if photo.taken is None else tuple(photo.taken.coc(z).tolist())
     return replace(edited, depth_before=photo.depth, distance=tuple(z.tolist()), coc=coc, outside=outside)

@@ -84,16 +84,6 @@ def _write(
     diffuser: DepthGuidedDiffuser | None,
     say: Say,
 ) -> list[Path]:
-    is_again = EDITED.is_again(options.out)  # the masks beside the picture are ours
-    write_picture(to_srgb(edited.light), options.out, opened.bits, photos.exif_for_copy(photo))
-    paths = [options.out]
-    for where, word in zip((edited.invented, edited.refused, edited.deblurred), EDITED.beside, strict=True):
-        path = EDITED.companion(options.out, word)
-        if bool(where.any()):
-            write_png(where.float(), path)
-            paths.append(path)
-        elif is_again:
-            path.unlink(missing_ok=True)
     notes = [*opened.depth.warnings, *opened.camera.notes, *STAYS[: 1 if motion is None else 2]]
     border = torch.cat([mask[0], mask[-1], mask[:, 0], mask[:, -1]])
     notes += [] if opened.picture.taken is None else ["The photo's aperture is taken to be round."]
@@ -111,8 +101,19 @@ def _write(
         "too_blurred_share": _share(edited.refused),
         "generative": diffuser is not None and bool(edited.invented.any()),
     }
+    text = json.dumps(facts, indent=1, allow_nan=False) + "\n"  # before a file is written
+    is_again = EDITED.is_again(options.out)  # the masks beside the picture are ours
+    write_picture(to_srgb(edited.light), options.out, opened.bits, photos.exif_for_copy(photo))
+    paths = [options.out]
+    for where, word in zip((edited.invented, edited.refused, edited.deblurred), EDITED.beside, strict=True):
+        path = EDITED.companion(options.out, word)
+        if bool(where.any()):
+            write_png(where.float(), path)
+            paths.append(path)
+        elif is_again:
+            path.unlink(missing_ok=True)
     path = EDITED.facts(options.out)
-    write_text(path, json.dumps(facts, indent=1, allow_nan=False) + "\n")
+    write_text(path, text)
     return [*paths, path]
 
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from cocogs.errors import InputError, check_number
 from cocogs.io.photos import read_mask
 from cocogs.io.pictures import check_writer
+from cocogs.lengths import UNITS
 from cocogs.photo.depth import PictureDepth
 from cocogs.photo.lift import Motion
 from cocogs.photo.refocus_options import STILLS, check_files
@@ -30,7 +31,7 @@ class PhotoEditOptions:
         mask: a picture of the photo's size, white where the object is.
         depth, depth_kind, source: as in `RefocusOptions`.
         move: X,Y,Z: to the right, down, away from the camera. Each in the unit of the depth (metres, or scene
-            units of a run), in metres (0.2m), or as a share of the object's distance (10%).
+            units of a run), in metres (0.2m, 20cm), or as a share of the object's distance (10%).
         rotate: AXIS:DEGREES about the middle of the object's seen surface. y:30 brings its right side nearer,
             x:30 its upper side, z:30 turns it clockwise.
         scale: how much larger it becomes, about the same point.
@@ -107,7 +108,7 @@ class PhotoEditOptions:
         if axis is None or not math.isfinite(degrees):
             raise InputError(f"`rotate` must be an axis and an angle such as y:30, not {self.rotate}.")
         generator = torch.zeros(3, 3, dtype=torch.float64)
-        generator[(axis + 2) % 3, (axis + 1) % 3] = math.radians(degrees)
+        generator[(axis + 2) % 3, (axis + 1) % 3] = math.radians(math.fmod(degrees, 360))
         return torch.linalg.matrix_exp(generator - generator.T)
 
 
@@ -134,13 +135,13 @@ def read_object(mask: Path, height: int, width: int) -> Bool[Tensor, "{height} {
 def _length(word: str, distance: float, depth: PictureDepth, text: str) -> float:
     """In the unit of the depth."""
     word = word.strip().lower()
-    unit = word[-1:] if word[-1:] in ("m", "%") else ""
-    value = _number(word.removesuffix(unit))
+    unit = next((known for known in ("%", "mm", "cm", "m") if word.endswith(known)), "")
+    value = _number(word.removesuffix(unit)) * UNITS.get(unit, 1.0)
     if not abs(value) <= FARTHEST:
         raise _no_move(text)
     if unit == "%":
         return value / 100 * distance
-    if unit == "m" or depth.unit is None:
+    if unit in UNITS or depth.unit is None:
         if value != 0 and depth.metres_per_unit is None:
             raise InputError(
                 f"`move` in metres needs a depth in metres, and that of {depth.source} is not: give shares "

@@ -8,8 +8,8 @@ import viser
 
 from cocogs.edit.change import Change
 from cocogs.edit.editor import ADD, INTERSECT, REMOVE, SET
-from cocogs.edit.lengths import parse_length
 from cocogs.errors import InputError, counted
+from cocogs.lengths import parse_length
 from cocogs.viewer.dial import among, within
 from cocogs.viewer.pointer import BOX, BRUSH, COLOR, FLOOD, LASSO, LOOK, MOVE, OBJECT, RECTANGLE, SPHERE
 from cocogs.viewer.workbench import Workbench
