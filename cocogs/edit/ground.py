@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -112,7 +113,9 @@ def normals_of(inverse: Float[Tensor, "H W"], camera: Camera) -> Float[Tensor, "
     the slopes of 1/z, which is linear over the pixels of a plane."""
     from scipy.ndimage import gaussian_filter  # .3 s to load
 
-    slopes = [gaussian_filter(inverse.numpy(), SMOOTH, order=order) for order in ((0, 1), (1, 0))]
+    known = inverse.numpy()
+    orders: list[Any] = [(0, 1), (1, 0)]  # scipy says that it takes one number
+    slopes = [gaussian_filter(known, SMOOTH, order=order) for order in orders]
     across, down = (torch.from_numpy(np.asarray(slope)) for slope in slopes)
     q = torch.stack([across * camera.fx, down * camera.fy])
     q = torch.cat([q, (inverse - (q * rays(camera)[:2]).sum(0))[None]])
