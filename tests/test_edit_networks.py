@@ -219,8 +219,8 @@ def test_a_fill_that_a_network_painted_is_marked(ply: Path, painter: Path) -> No
     edit(ply, EditOptions(), said.append)
     assert any("(generative)" in line for line in said)
     added = open_subject(ply).gaussians.sh0.detach()[-len(open_subject(ply).scene.invented.nonzero()) :]
-    edit(ply, EditOptions(undo=True), quiet)
-    edit(ply, EditOptions(undo=True), quiet)
+    edit(ply, EditOptions(undo=True), quiet)  # what one command did is undone at once
+    assert not edits_path(ply).exists()
     edit(ply, replace(options, inpainter=None), quiet)
     *_, plain = read_edits(edits_path(ply)).steps
     assert isinstance(plain, Add) and plain.invented and not plain.generative
