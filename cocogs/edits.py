@@ -110,6 +110,8 @@ class Move:
         rotation, translation = torch.tensor(self.rotation).double(), torch.tensor(self.translation).double()
         moved = scene.gaussians[which.to(scene.gaussians.means.device)]
         moved = moved.transformed(rotation, translation, self.scale)
+        if not bool(moved.drawable().all()):
+            raise InputError("That would bring splats beyond what can be drawn: move or scale less.")
         if self.copy:
             joined = Gaussians.joined([scene.gaussians, moved])
             return Edited(joined, torch.cat([scene.invented, scene.invented[which]]))
@@ -266,10 +268,11 @@ def edited_scene(target: Path, gaussians: Gaussians) -> tuple[Edits, Edited]:
 
 def with_rows(gaussians: Gaussians, which: Int64[Tensor, " K"], rows: Gaussians) -> Gaussians:
     """A copy in which some splats are replaced by others."""
-    raw = {name: getattr(gaussians, name).detach().clone() for name in Gaussians.names}
-    for name, values in raw.items():
+    copy = gaussians[:]
+    for name in Gaussians.names:
+        values = getattr(copy, name).detach()
         values[which.to(values.device)] = getattr(rows, name).detach()
-    return Gaussians(gaussians.antialiased, **raw)
+    return copy
 
 
 def scene_fingerprint(gaussians: Gaussians) -> str:
