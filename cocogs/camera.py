@@ -192,6 +192,10 @@ class Camera:
             return self
         return self.resized(max(1, round(self.width * scale)), max(1, round(self.height * scale)))
 
+    def shrink_to(self, longest: int) -> float:
+        """The factor for `resized_by` after which no side is longer than `longest` px; never above 1."""
+        return min(1.0, longest / max(self.width, self.height))
+
     def scaled(self, factor: float) -> "Camera":
         """The same view in other units, of which `factor` make one scene unit."""
         pose = self.cam_from_world.clone()
@@ -233,6 +237,13 @@ def is_rotation(matrix: Float[Tensor, "3 3"], tolerance: float = 1e-3) -> bool:
     return bool((error <= tolerance) & (torch.linalg.det(matrix) > 0))
 
 
+def rotation_about(vector: Float64[Tensor, "3"]) -> Float64[Tensor, "3 3"]:
+    """The matrix that turns right-handed about a vector, by its length in radians; exactly 1 for zeros."""
+    x, y, z = vector.tolist()
+    cross = [[0.0, -z, y], [z, 0.0, -x], [-y, x, 0.0]]
+    return torch.linalg.matrix_exp(torch.tensor(cross, dtype=torch.float64))
+
+
 def pose_at(rotation: Float[Tensor, "3 3"], position: Float[Tensor, "3"]) -> Float64[Tensor, "4 4"]:
     """`cam_from_world` of a camera that stands at `position`; the rows of `rotation` are its axes."""
     pose = torch.eye(4, dtype=torch.float64)
@@ -260,6 +271,12 @@ def opengl_from_pose(cam_from_world: Float[Tensor, "4 4"]) -> Float64[Tensor, "4
 def mean_up(cameras: Sequence[Camera]) -> Float64[Tensor, "3"]:
     """The mean of the cameras' upward directions in the world; shorter than 1 where they differ."""
     return -torch.stack([camera.cam_from_world[1, :3].double() for camera in cameras]).mean(0)
+
+
+def most_central(cameras: Sequence[Camera]) -> int:
+    """Which camera stands nearest to the middle of all."""
+    positions = torch.stack([camera.position for camera in cameras])
+    return int((positions - positions.mean(0)).norm(dim=1).argmin())
 
 
 def where_axes_meet(cameras: Sequence[Camera]) -> tuple[Float[Tensor, "3"], float]:

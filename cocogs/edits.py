@@ -22,11 +22,10 @@ from torch import Tensor
 
 from cocogs.camera import is_rotation
 from cocogs.errors import InputError
-from cocogs.gaussians import Gaussians
+from cocogs.gaussians import Gaussians, colors_of, sh0_of
 from cocogs.io.atomic import write_text
 from cocogs.io.json_file import read_json
 from cocogs.io.ply import read_ply
-from cocogs.rasterize.constants import SH_C0
 
 SCHEMA = "cocogs-edits/1"
 SELECTION_SCHEMA = "cocogs-selection/1"
@@ -165,7 +164,7 @@ class Recolor:
         part = scene.gaussians[which.to(scene.gaussians.means.device)]
         gains = part.sh0.new_tensor(self.gains)
         raw = {name: getattr(part, name).detach() for name in Gaussians.names}
-        raw["sh0"] = (gains * (raw["sh0"] * SH_C0 + 0.5) - 0.5) / SH_C0  # a colour is 0.5 + SH_C0 sh0 + ...
+        raw["sh0"] = sh0_of(gains * colors_of(part))
         raw["shN"] = gains * raw["shN"]
         if self.opacity != 1:
             faded = (self.opacity * raw["opacities"].double().sigmoid()).logit()

@@ -18,7 +18,7 @@ from cocogs.gaussians import Gaussians, cross_section, keep_largest, without_bad
 from cocogs.io import colmap
 from cocogs.io.atomic import replacing
 from cocogs.io.colmap_write import write_model
-from cocogs.io.lens_file import LensFile, Metres, write_lens_file
+from cocogs.io.lens_file import LensFile, Metres, lens_beside, write_lens_file
 from cocogs.io.lock import alone_in
 from cocogs.io.ply import header_comments, write_ply
 from cocogs.io.progress import Say
@@ -68,7 +68,7 @@ def export(folder: Path, path: Path, options: ExportOptions, say: Say = print) -
         InputError: not a run, an unknown ending, an option out of its range, nothing left, a file that cannot
             be written or that another process is writing, or a COLMAP model without the photos.
     """
-    lens = path.with_name(path.name[: -len(ending_of(path))] + ".lens.json")
+    lens = lens_beside(path, ending_of(path))
     scene = load_edited(folder)
     if invented := int(scene.invented.sum()):
         say(f"{invented:,} of {len(scene.gaussians):,} splats were filled in: no photo showed them.")

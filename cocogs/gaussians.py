@@ -73,7 +73,7 @@ class Gaussians(nn.Module):
             quats=nn.functional.normalize(torch.randn(count, 4), dim=-1),
             scales=spacing.log()[:, None].repeat(1, 3),
             opacities=torch.full((count,), math.log(0.1 / 0.9)),
-            sh0=((colors - 0.5) / SH_C0)[:, None],
+            sh0=sh0_of(colors),
             shN=torch.zeros(count, 15, 3),
         )
 
@@ -165,6 +165,21 @@ class Gaussians(nn.Module):
         return fits
 
 
+def sh0_of(colors: Float[Tensor, "N 3"]) -> Float[Tensor, "N 1 3"]:
+    """The harmonics of degree 0 of colours that are alike from everywhere."""
+    return ((colors - 0.5) / SH_C0)[:, None]
+
+
+def colors_of(gaussians: Gaussians) -> Float[Tensor, "N 3"]:
+    """What splats look like on average over directions: sRGB, about [0, 1]."""
+    return gaussians.sh0.detach()[:, 0] * SH_C0 + 0.5
+
+
+def black_and_white(white: Bool[Tensor, " N"]) -> Float[Tensor, "N 1 3"]:
+    """The harmonics of degree 0 of splats that are white, and black where they are not."""
+    return sh0_of(white.float()[:, None].expand(-1, 3))
+
+
 def without_bad_ones(gaussians: Gaussians, place: object, say: Callable[[str], None]) -> Gaussians:
     """Leave out and count those that cannot be drawn.
 
@@ -232,12 +247,17 @@ def keep_largest(values: Float[Tensor, " N"], count: int) -> Bool[Tensor, " N"]:
     return mask
 
 
+def extent(points: Float[Tensor, "P 3"], left_out: float = 0.01) -> Float[Tensor, "2 3"]:
+    """Lowest and highest coordinates of points along each axis, without the `left_out` part at each end."""
+    return torch.stack([quantiles(axis, left_out, 1 - left_out) for axis in points.T], dim=1)
+
+
 def z_curve_order(points: Float[Tensor, "N 3"]) -> Int64[Tensor, " N"]:
     """Indices that put neighbours in space side by side: a Z curve (Morton 1966) of 1024^3 cells, outside of
     which the farthest percent of the points may lie."""
     if len(points) < 2:
         return torch.arange(len(points), device=points.device)
-    low, high = torch.stack([quantiles(axis, 0.005, 0.995) for axis in points.T], dim=1)
+    low, high = extent(points, 0.005)
     cells = ((points - low) / (high - low).clamp_min(1e-30) * 1024).clamp(0, 1023).long()
     place = torch.zeros(len(points), dtype=torch.long, device=points.device)
     for bit in range(10):

@@ -14,6 +14,7 @@ from jaxtyping import Bool, Float, Float64
 from torch import Tensor
 
 from cocogs.camera import Camera
+from cocogs.edit.change import similarity
 from cocogs.edits import Chosen, Move
 from cocogs.errors import InputError
 from cocogs.io.json_file import read_json
@@ -149,5 +150,4 @@ def true_move(pair: Pair, chosen: Chosen, offset: Float64[Tensor, "3"]) -> Move:
     """The move of the pair as an edit of the run's scene, whose coordinates + `offset` are the world's."""
     rotation = pair.world_from_world[:3, :3]
     translation = pair.world_from_world[:3, 3] + rotation @ offset - offset
-    rows = tuple(tuple(row) for row in rotation.tolist())
-    return Move(chosen, rows, tuple(translation.tolist()))
+    return similarity(chosen, rotation, translation)

@@ -29,10 +29,9 @@ from torch.nn import functional as F
 from cocogs.camera import Camera
 from cocogs.edit.floaters import floaters
 from cocogs.errors import InputError
-from cocogs.gaussians import Gaussians
+from cocogs.gaussians import Gaussians, sh0_of
 from cocogs.io.atomic import write_text
 from cocogs.optics.lens import Lens
-from cocogs.rasterize.constants import SH_C0
 from cocogs.render.refocusing import refocus, sharp_depth
 from cocogs.run import Run, load_run
 from cocogs.train.losses import picture_psnr
@@ -51,11 +50,8 @@ def floating(gaussians: Gaussians, looks: Looks, fewest: int = FEWEST) -> Bool[T
     means, size = gaussians.means.detach(), gaussians.scales.detach().exp().amax(1)
     shown, front, near = torch.zeros(3, len(means), dtype=torch.long)
     for camera, depth in looks:
-        pixels, z = camera.project(means)
-        shows = camera.shows(pixels) & (z > camera.near)
-        column, row = pixels.nan_to_num().clamp(0, 1e6).long().unbind(1)
-        place = row.clamp(max=camera.height - 1), column.clamp(max=camera.width - 1)
-        nearest, farthest = -farthest_around(-depth)[place], farthest_around(depth)[place]
+        nearest, z, shows = camera.looked_up(means, -farthest_around(-depth))
+        farthest, _, _ = camera.looked_up(means, farthest_around(depth))
         in_front = z < nearest - torch.maximum(CLEAR * nearest, SIGMAS * size)
         behind = z > farthest + torch.maximum(CLEAR * farthest, SIGMAS * size)
         shown += shows
@@ -90,7 +86,7 @@ def planted(gaussians: Gaussians, looks: Looks, count: int, seed: int) -> Gaussi
     raw = {name: getattr(some, name).detach() for name in Gaussians.names}
     raw["scales"] = width + torch.zeros(number, 3)
     raw["opacities"] = (0.05 + 0.45 * torch.rand(number, generator=random)).logit()
-    raw["sh0"] = ((colors - 0.5) / SH_C0)[:, None]
+    raw["sh0"] = sh0_of(colors)
     some = Gaussians(gaussians.antialiased, **raw)
     return some[floating(some, looks).nonzero()[:count, 0]]
 

@@ -19,7 +19,6 @@ from cocogs.cli import main
 from cocogs.gaussians import Gaussians
 from cocogs.mesh import MeshOptions, make_mesh
 from cocogs.mesh.atlas import Atlas, unwrapped
-from cocogs.mesh.depth import SurfaceView, rays, surface_view
 from cocogs.mesh.drawing import draw
 from cocogs.mesh.fusion import fuse
 from cocogs.mesh.sampling import sampling_of
@@ -33,6 +32,7 @@ from cocogs.optics.lens_models import Start
 from cocogs.optics.lens_models.pinhole import Pinhole
 from cocogs.optics.model import DefocusModel
 from cocogs.render.paths import looking
+from cocogs.render.surface_view import SurfaceView, rays, surface_view
 from cocogs.run import Run, load_run
 from cocogs.srgb import to_srgb
 

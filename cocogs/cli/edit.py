@@ -6,11 +6,11 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
+from cocogs.cli.options import OF_PHOTO, is_photo
 from cocogs.cli.words import speaker
 from cocogs.errors import InputError
 
 NONE = "(default: none)"
-OF_PHOTO = "(default: as the photo tells)"
 FOR_SCENES = ("select", "segmenter", "drop", "recolor", "opacity", "up", "seen_from", "metres", "preview",
               "save_selection", "fill", "inpainter", "undo")  # fmt: skip
 FOR_PHOTOS = ("mask", "depth", "depth_kind", "source", "keep_blur", "weights")
@@ -102,10 +102,7 @@ class Edit:
     """Of a photo: a depth-conditioned Stable Diffusion that imagines what nobody saw (generative)."""
 
     def run(self) -> int:
-        from cocogs.io.photos import SUFFIXES
-
-        of_photo = self.scene.suffix.lower() in SUFFIXES and not self.scene.is_dir()
-        for path in self._edit_photo() if of_photo else self._edit_scene():
+        for path in self._edit_photo() if is_photo(self.scene) else self._edit_scene():
             print(path)
         return 0
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from cocogs.config import LARGEST, Config, DataConfig, OptimConfig, StrategyConfig, limits_of
 from cocogs.errors import InputError, check_number
 
+OF_PHOTO = "(default: as the photo tells)"
 STANDARD_DECIDES = "(default: that of quality standard)"
 SIZE_DECIDES = "(default: longer side at most 800 px)"
 QUALITY_DECIDES = "(default: the quality's)"
@@ -19,6 +20,13 @@ SETTINGS = {
     "seed": Config,
 }
 """Options that are settings of a run, and where their range stands."""
+
+
+def is_photo(path: Path) -> bool:
+    """Whether a path that may be a scene's is a photo's, by its suffix."""
+    from cocogs.io.photos import SUFFIXES
+
+    return path.suffix.lower() in SUFFIXES and not path.is_dir()
 
 
 def check_whole_numbers(command: object) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import Positional, arg
 
+from cocogs.cli.options import OF_PHOTO, is_photo
 from cocogs.cli.words import speaker
 from cocogs.errors import InputError
 
@@ -14,7 +15,6 @@ if TYPE_CHECKING:
     from cocogs.viewer.server import Page
 
 LOCAL_ONLY = "(default: this computer only)"
-OF_PHOTO = "(default: as the photo tells)"
 FREE_PORT = "(default: the first free one from 8080 on)"
 
 
@@ -60,11 +60,10 @@ class View:
         return 0
 
     def _open(self, port: int) -> "Page[Any]":
-        from cocogs.io.photos import SUFFIXES
         from cocogs.viewer.exhibit import open_exhibit
         from cocogs.viewer.server import Viewer
 
-        if self.scene.suffix.lower() in SUFFIXES and not self.scene.is_dir():
+        if is_photo(self.scene):
             from cocogs.photo.opened import open_photo
             from cocogs.viewer.photo_page import photo_page
 

@@ -11,21 +11,19 @@ from torch import Tensor
 
 from cocogs.checkpoint import is_trained
 from cocogs.edit.change import Change, edits_for
-from cocogs.edit.floaters import evenly
-from cocogs.edit.inpainter import Inpainter
 from cocogs.edit.preview import check_folder, write_preview
-from cocogs.edit.segmenter import Segmenter
-from cocogs.edit.select import select
+from cocogs.edit.select import CutOut, select
 from cocogs.edit.subject import Subject, changing_edits, drop_last, open_subject
 from cocogs.edit.uncovered import Uncovered, uncovered
 from cocogs.edits import Add, Chosen, Delete, Edit, Move, edits_path, file_hash, write_edits, write_selection
 from cocogs.errors import InputError, check_number, counted
 from cocogs.export import ending_of, export_splats
-from cocogs.io.lens_file import LensFile, read_lens_file, write_lens_file
+from cocogs.io.lens_file import LensFile, lens_beside, read_lens_file, write_lens_file
 from cocogs.io.lock import alone_in
 from cocogs.io.ply import write_ply
 from cocogs.io.progress import Say
 from cocogs.learned_lens import read_learned_lens
+from cocogs.spread import some_of
 
 SELECTION = ".selection.json"
 LOOKS = 16  # photos at most that are searched for what an edit uncovers
@@ -82,8 +80,7 @@ def edit(target: Path, options: EditOptions, say: Say = print) -> list[Path]:
         if options.select is None:
             tell_edits(subject, say)
             return [] if options.out is None else write_scene(subject, options.out, say)
-        segmenter = None if options.segmenter is None else Segmenter(options.segmenter)
-        chosen = select(subject, options.select, segmenter)
+        chosen = select(subject, options.select, segmenter_of(options))
         share = len(chosen) / len(subject.gaussians)
         say(f"{len(chosen):,} of {len(subject.gaussians):,} splats ({share:.1%}) are selected.")
         written = []
@@ -109,9 +106,7 @@ def change_scene(subject: Subject, chosen: Chosen, options: EditOptions, say: Sa
                 "`fill` fills what `move` or `delete` uncovers in photos: give one, for a scene whose "
                 "photos' cameras are known."
             )
-        inpainter = None if options.inpainter is None else Inpainter(options.inpainter, say)
-        folder = None if options.out is None else options.out.parent
-        after, added = with_filling(after, bared, folder, inpainter, say)
+        after, added = with_filling(after, bared, options, say)
         written += added
     changed = None if options.change.is_none else after
     if options.preview is not None:
@@ -124,17 +119,25 @@ def change_scene(subject: Subject, chosen: Chosen, options: EditOptions, say: Sa
     return written
 
 
+def segmenter_of(options: EditOptions) -> CutOut | None:
+    """The network that understands clicks, if one was named."""
+    if options.segmenter is None:
+        return None
+    from cocogs.edit.segmenter import Segmenter
+
+    return Segmenter(options.segmenter)
+
+
 def with_filling(
-    after: Subject, bared: Uncovered, folder: Path | None, inpainter: Inpainter | None, say: Say
+    after: Subject, bared: Uncovered, options: EditOptions, say: Say
 ) -> tuple[Subject, list[Path]]:
-    """The scene with new splats where an edit uncovered what no photo saw, and the file that keeps them.
+    """The scene with new splats where an edit uncovered what no photo saw, and the file that keeps them: it
+    lies beside the edits, or, where the scene is written elsewhere, there for a moment."""
+    from cocogs.edit.fill import continued, fill  # their libraries take seconds to load
+    from cocogs.edit.inpainter import Inpainter
 
-    Args:
-        folder: None: the file is kept beside the edits; else it is written there for a moment.
-        inpainter: paints what is filled; None: OpenCV does.
-    """
-    from cocogs.edit.fill import continued, fill  # its libraries take a second to load
-
+    inpainter = None if options.inpainter is None else Inpainter(options.inpainter, say)
+    folder = None if options.out is None else options.out.parent
     filling = fill(after.gaussians, bared, say, inpainter or continued)
     kept = edits_path(after.target) if folder is None else folder / "unnoted.json"
     path = next(p for n in count(1) if not (p := kept.with_name(f"{kept.stem}.fill-{n}.ply")).exists())
@@ -209,7 +212,7 @@ def taken_by(step: Edit) -> Bool[Tensor, " N"] | None:
 
 def tell_uncovered(subject: Subject, bared: Uncovered, say: Say) -> None:
     """Say how much of the pictures shows what no photo saw."""
-    shares = torch.tensor([bared.unseen(c).float().mean() for c in evenly(subject.cameras, LOOKS)])
+    shares = torch.tensor([bared.unseen(c).float().mean() for c in some_of(subject.cameras, LOOKS)])
     if (worst := float(shares.max())) > 0:
         say(
             f"Uncovered, and never seen by a photo: {float(shares.mean()):.2%} of the pictures on average, "
@@ -219,7 +222,7 @@ def tell_uncovered(subject: Subject, bared: Uncovered, say: Say) -> None:
 
 def write_scene(subject: Subject, path: Path, say: Say) -> list[Path]:
     """Splats as a file for viewers, with SCENE.lens.json beside it if the lens is known."""
-    lens, written = path.with_name(path.name[: -len(ending_of(path))] + ".lens.json"), [path]
+    lens, written = lens_beside(path, ending_of(path)), [path]
     learned = lens_of(subject)
     if edits_path(path).exists():
         raise InputError(f"{edits_path(path)} holds edits of another {path.name}: give another `out`.")
@@ -240,5 +243,5 @@ def lens_of(subject: Subject) -> LensFile | None:
     """Cameras and lens of a scene, as they are on the disk."""
     if is_trained(subject.target):
         return read_learned_lens(subject.target)
-    beside = subject.target.with_suffix(".lens.json")
+    beside = lens_beside(subject.target)
     return read_lens_file(beside) if beside.is_file() else None

@@ -6,11 +6,13 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
+from cocogs.camera import rotation_about
 from cocogs.edit.frame import Directions, directions, drop_height, middle_and_foot, parse_move, parse_rotation
-from cocogs.edit.select import colors_of, hex_color
+from cocogs.edit.select import hex_color
 from cocogs.edit.subject import Subject
 from cocogs.edits import Chosen, Delete, Edit, Move, Recolor
 from cocogs.errors import InputError, check_number
+from cocogs.gaussians import colors_of
 
 CHANGES = ("move", "rotate", "scale", "drop", "duplicate", "delete", "recolor", "opacity")
 DARKEST = 0.01  # mean of a colour that can still be multiplied to another
@@ -88,7 +90,7 @@ def _move(subject: Subject, chosen: Chosen, change: Change) -> Move:
     middle, foot = middle_and_foot(subject.gaussians, chosen.mask, frame.up)
     rotation, translation = torch.eye(3, dtype=torch.float64), torch.zeros(3, dtype=torch.float64)
     if change.rotate is not None:
-        rotation = rotation_of(parse_rotation(change.rotate, frame))
+        rotation = rotation_about(parse_rotation(change.rotate, frame))
         translation = middle - rotation @ middle
     if change.scale != 1:
         translation = change.scale * translation + (1 - change.scale) * foot
@@ -96,13 +98,6 @@ def _move(subject: Subject, chosen: Chosen, change: Change) -> Move:
         translation = translation + parse_move(change.move, frame, subject)
     move = similarity(chosen, rotation, translation, change.scale, change.duplicate)
     return _dropped(subject, move, frame) if change.drop else move
-
-
-def rotation_of(vector: Float64[Tensor, "3"]) -> Float64[Tensor, "3 3"]:
-    """The matrix of a rotation vector in radians."""
-    from scipy.spatial.transform import Rotation  # .3 s to load
-
-    return torch.from_numpy(Rotation.from_rotvec(vector.numpy()).as_matrix())
 
 
 def similarity(

@@ -13,17 +13,16 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from cocogs.camera import Camera
-from cocogs.edit.floaters import evenly
 from cocogs.edit.uncovered import Uncovered
 from cocogs.errors import InputError
-from cocogs.gaussians import Gaussians
+from cocogs.gaussians import Gaussians, sh0_of
 from cocogs.io.progress import Progress, Say
 from cocogs.photo.apart import inpaint
 from cocogs.photo.membrane import fill_smoothly
 from cocogs.rasterize import rasterize
-from cocogs.rasterize.constants import SH_C0
 from cocogs.render.refocusing import SOLID, sharp_depth
-from cocogs.render.shares import light_shares, shown_share
+from cocogs.render.shares import inside_and_total, shown_share
+from cocogs.spread import some_of
 from cocogs.srgb import to_linear, to_srgb
 
 VIEWS = 24  # photos at most that are filled
@@ -75,13 +74,14 @@ def fill(scene: Gaussians, bared: Uncovered, say: Say = print, paint: Paint = co
         InputError: OpenCV is missing, or there is nothing to fill.
     """
     cameras = [
-        camera.resized_by(min(1.0, LONGEST / max(camera.width, camera.height)))
-        for camera in evenly(bared.cameras, VIEWS)
+        camera.resized_by(camera.shrink_to(LONGEST))
+        for camera in some_of(bared.cameras, VIEWS)
     ]
     gaps = [bared.unseen(camera) for camera in cameras]
     if max(int(gap.sum()) for gap in gaps) < FEWEST:
         raise InputError("Every photo's view of what was uncovered is known from others: leave `fill` out.")
-    junk = _only_in(scene, cameras, gaps)
+    inside, total = inside_and_total(scene, [(c, gap.float()) for c, gap in zip(cameras, gaps, strict=True)])
+    junk = (inside > JUNK * total) & (total > 0)
     kept, added, painted = scene[~junk], [], []
     order = sorted(range(len(cameras)), key=lambda index: -int(gaps[index].sum()))
     with Progress("Filling", len(order), say, patience=2) as progress:
@@ -93,18 +93,6 @@ def fill(scene: Gaussians, bared: Uncovered, say: Say = print, paint: Paint = co
                 added.append(_splats(now, painted[-1], scene.antialiased))
             progress.add(1)
     return Filling(junk, _fitted(kept, Gaussians.joined(added), painted))
-
-
-def _only_in(
-    scene: Gaussians, cameras: Sequence[Camera], gaps: Sequence[Bool[Tensor, "_ _"]]
-) -> Bool[Tensor, " N"]:
-    """Splats whose light falls mostly into gaps."""
-    inside, total = torch.zeros(2, len(scene))
-    for camera, gap in zip(cameras, gaps, strict=True):
-        pictures = torch.stack([gap.float(), torch.ones(gap.shape), torch.zeros(gap.shape)])
-        shares = light_shares(scene, camera, pictures).cpu()
-        inside, total = inside + shares[0], total + shares[1]
-    return (inside > JUNK * total) & (total > 0)
 
 
 def _covered(now: Gaussians, kept: int, camera: Camera) -> Bool[Tensor, "H W"]:
@@ -137,7 +125,7 @@ def _splats(now: Gaussians, painted: Painted, antialiased: bool) -> Gaussians:
         quats=torch.tensor([1.0, 0.0, 0.0, 0.0]).expand(count, 4),
         scales=(SIZE * depth / camera.fx).log()[:, None].expand(count, 3),
         opacities=torch.full((count,), OPACITY),
-        sh0=((colors - 0.5) / SH_C0)[:, None],
+        sh0=sh0_of(colors),
         shN=torch.zeros(count, 15, 3),
     )
 

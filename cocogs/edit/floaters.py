@@ -1,8 +1,5 @@
 """Splats that float where the photos see nothing: in front of the surfaces, far from them."""
 
-from collections.abc import Sequence
-from typing import TypeVar
-
 import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
@@ -13,8 +10,7 @@ from cocogs.errors import InputError
 from cocogs.gaussians import Gaussians
 from cocogs.render.refocusing import sharp_depth
 from cocogs.render.shares import light_shares
-
-Item = TypeVar("Item")
+from cocogs.spread import some_of
 
 VIEWS = 48  # photos at most that are looked from
 LONGEST = 480  # px of the longer side of what is looked at
@@ -71,13 +67,7 @@ def nearest_around(depth: Float[Tensor, "H W"]) -> Float[Tensor, "H W"]:
 
 def small(cameras: list[Camera]) -> list[Camera]:
     """Some of the cameras, evenly, at a size at which looking is quick."""
-    return [c.resized_by(min(1.0, LONGEST / max(c.width, c.height))) for c in evenly(cameras, VIEWS)]
-
-
-def evenly(items: Sequence[Item], most: int) -> list[Item]:
-    """All of some items, or `most` of them, evenly."""
-    count = min(most, len(items))
-    return [items[index * len(items) // count] for index in range(count)]
+    return [c.resized_by(c.shrink_to(LONGEST)) for c in some_of(cameras, VIEWS)]
 
 
 def seen_by(gaussians: Gaussians, cameras: list[Camera]) -> Int64[Tensor, " N"]:

@@ -7,11 +7,11 @@ import torch
 from jaxtyping import Bool, Float64
 from torch import Tensor
 
-from cocogs.camera import Camera
+from cocogs.camera import most_central
 from cocogs.edit.ground import find_ground
 from cocogs.edit.subject import Subject
 from cocogs.errors import InputError
-from cocogs.gaussians import Gaussians
+from cocogs.gaussians import Gaussians, extent
 from cocogs.lengths import parse_length, parse_lengths
 
 OPPOSITE = {"down": "up", "left": "right", "near": "away"}
@@ -82,16 +82,11 @@ def _forwards(subject: Subject, seen_from: str | None) -> Float64[Tensor, "2 3"]
     if seen_from is not None:
         camera = subject.look(seen_from).camera
     elif subject.looks:
-        camera = most_central(subject.cameras)
+        camera = subject.cameras[most_central(subject.cameras)]
     else:
         return torch.tensor([[0.0, 0.0, 1.0], [0.0, -1.0, 0.0]], dtype=torch.float64)
     forward, down = camera.cam_from_world[2, :3], camera.cam_from_world[1, :3]
     return torch.stack([forward, -down]).double()
-
-
-def most_central(cameras: list[Camera]) -> Camera:
-    positions = torch.stack([camera.position for camera in cameras])
-    return cameras[int((positions - positions.mean(0)).norm(dim=1).argmin())]
 
 
 def parse_move(text: str, frame: Directions, subject: Subject) -> Float64[Tensor, "3"]:
@@ -138,7 +133,7 @@ def middle_and_foot(
     """The middle of some splats, by their extent, and the point below it where they end."""
     basis = _level_basis(up)
     places = gaussians.means.detach().cpu()[some.cpu()].double() @ basis.T
-    low, high = places.quantile(0.01, dim=0), places.quantile(0.99, dim=0)
+    low, high = extent(places)
     middle = (low + high) / 2
     foot = middle.clone()
     foot[2] = low[2]

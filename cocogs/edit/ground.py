@@ -12,12 +12,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from cocogs.camera import Camera
-from cocogs.edit.floaters import evenly
 from cocogs.edit.subject import Subject
 from cocogs.errors import InputError
 from cocogs.gaussians import Gaussians
-from cocogs.mesh.depth import rays
 from cocogs.render.refocusing import sharp_depth
+from cocogs.render.surface_view import rays
+from cocogs.spread import some_of
 
 VIEWS, GLANCE = 8, 96  # photos that are looked from, and the width of these small pictures in px
 TRIES, JUDGES, REFINEMENTS = 1000, 2000, 5  # planes at points, judged by some of the points
@@ -90,7 +90,7 @@ def find_ground(subject: Subject) -> Plane:
 def seen_surface(gaussians: Gaussians, cameras: Sequence[Camera]) -> Surface:
     """What some of the photos show."""
     points, normals, depths = [torch.zeros(0, 3)], [torch.zeros(0, 3)], [torch.zeros(0)]
-    for camera in evenly(cameras, VIEWS):
+    for camera in some_of(cameras, VIEWS):
         glance = camera.resized(GLANCE, max(1, round(GLANCE * camera.height / camera.width)))
         inverse = 1 / sharp_depth(gaussians, glance)
         known = inverse > 0

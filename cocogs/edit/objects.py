@@ -15,10 +15,9 @@ from torch import Tensor
 from cocogs.camera import Camera
 from cocogs.edit.ground import Plane, largest_plane, normals_of, places_of, seen_surface
 from cocogs.errors import InputError
-from cocogs.gaussians import Gaussians
-from cocogs.mesh.depth import SurfaceView, surface_view
-from cocogs.rasterize.constants import SH_C0
-from cocogs.render.shares import light_shares
+from cocogs.gaussians import Gaussians, colors_of, extent
+from cocogs.render.shares import inside_and_total
+from cocogs.render.surface_view import SurfaceView, surface_view
 
 NEIGHBOURS = 12
 SURE = 1.0  # px of light from which the vote of a splat counts in full
@@ -67,12 +66,9 @@ def object_in_masks(gaussians: Gaussians, masks: Masks) -> Bool[Tensor, " N"]:
 
 def mask_votes(gaussians: Gaussians, masks: Masks) -> Votes:
     """Every splat votes with its light: the part of it that falls inside the masks, over all of them."""
-    inside, total = torch.zeros(2, len(gaussians))
+    inside, total = inside_and_total(gaussians, masks)
     covered = torch.zeros(len(gaussians), dtype=torch.bool)
     for camera, mask in masks:
-        pictures = torch.stack([mask, torch.ones_like(mask), torch.zeros_like(mask)])
-        shares = light_shares(gaussians, camera, pictures).cpu()
-        inside, total = inside + shares[0], total + shares[1]
         covered |= _covers(camera, mask, gaussians.means.detach().cpu())
     trust = (total / SURE).clamp(max=1)
     return Votes(inside / total.clamp_min(1e-20), torch.where(covered, trust, trust.clamp_min(OUTSIDE)))
@@ -97,7 +93,7 @@ def object_at(
     Raises:
         InputError: nothing is there.
     """
-    shrink = min(1.0, LONGEST / max(camera.width, camera.height))
+    shrink = camera.shrink_to(LONGEST)
     small = camera.resized_by(shrink)
     view, planes = surface_view(gaussians, small), big_planes(gaussians, cameras)
     return object_in_masks(gaussians, [(small, region_at(view, planes, shrink * x, shrink * y))])
@@ -223,8 +219,7 @@ def completed(gaussians: Gaussians, votes: Votes) -> Bool[Tensor, " N"]:
 
 def _in_box_around(means: Float[Tensor, "N 3"], some: Bool[Tensor, " N"]) -> Bool[Tensor, " N"]:
     """Splats in or near the box around some of them."""
-    sample = means[some][:: max(1, int(some.sum()) // 100_000)]  # torch's quantiles have a limit
-    low, high = torch.quantile(sample, torch.tensor([0.01, 0.99]), dim=0)
+    low, high = extent(means[some])
     margin = AROUND * (high - low).max()
     return ((means >= low - margin) & (means <= high + margin)).all(1)
 
@@ -252,7 +247,7 @@ def _closeness(
     if len(lengths) == 0:
         return lengths
     sizes = typical_sizes(gaussians)[near.numpy()]
-    colors = (gaussians.sh0.detach().cpu()[near][:, 0] * SH_C0 + 0.5).clamp(0, 1).double().numpy()
+    colors = colors_of(gaussians).cpu()[near].clamp(0, 1).double().numpy()
     reach = sizes[rows] ** 2 + sizes[columns] ** 2 + np.median(lengths) ** 2
     colored = ((colors[rows] - colors[columns]) ** 2).sum(1) / COLOR_SPREAD**2
     return np.exp(-(lengths**2 / reach + colored) / 2)

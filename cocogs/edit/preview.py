@@ -2,7 +2,6 @@
 
 import json
 import re
-from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -14,14 +13,13 @@ from cocogs.edit.subject import Look, Subject
 from cocogs.edit.uncovered import Uncovered
 from cocogs.edits import Chosen
 from cocogs.errors import InputError
-from cocogs.gaussians import Gaussians
 from cocogs.io.atomic import write_text
 from cocogs.io.json_file import read_json
 from cocogs.io.lock import alone_in
 from cocogs.io.pictures import picture_names, write_png
-from cocogs.optics.lens import Lens
-from cocogs.render.refocusing import refocus
+from cocogs.render.refocusing import sharp_picture
 from cocogs.render.shares import shown_share
+from cocogs.spread import some_of
 
 FACTS = "preview.json"
 HIGHLIGHT = (1.0, 0.59, 0.12)  # sRGB of what is chosen
@@ -51,9 +49,7 @@ def write_preview(
     """
     if not before.looks:
         raise InputError(f"{before.target} comes without cameras to look from: `cocogs view` shows it.")
-    looks = [
-        (look, shown_share(before.gaussians, look.camera, chosen.mask)) for look in _some(before, chosen)
-    ]
+    looks = _some(before, chosen)
     check_folder(folder)
     for name in _earlier(folder):
         (folder / name).unlink(missing_ok=True)
@@ -63,7 +59,7 @@ def write_preview(
             pictures = {"selected": overlay(picture_of(before, look), share)}
             rows[look.name] = {"selected": round(float(share.mean()), 5)}
             if after is not None:
-                pictures["edited"] = sharp(after.gaussians, look)
+                pictures["edited"] = sharp_picture(after.gaussians, look.camera)
             if bared is not None:
                 unseen = bared.unseen(look.camera)
                 pictures["unseen"] = unseen.float().expand(3, -1, -1)
@@ -80,21 +76,22 @@ def write_preview(
     return [*paths, folder / FACTS]
 
 
-def _some(subject: Subject, chosen: Chosen) -> Sequence[Look]:
-    """Up to `MOST` photos that show the selection, evenly."""
+def _some(subject: Subject, chosen: Chosen) -> list[tuple[Look, Float[Tensor, "H W"]]]:
+    """Up to `MOST` photos that show the selection, evenly, and how much of each pixel it fills."""
     looks = list(subject.looks.values())
     words = {word.strip("\"'") for word in re.findall(r"@([^\s,()~]+)", chosen.words)}
     named = [look for look in looks if {look.name, Path(look.name).stem} & words]
     looks = [*named, *(look for look in looks[:: max(1, len(looks) // (4 * MOST))] if look not in named)]
-    shown = [x for x in looks if shown_share(subject.gaussians, x.camera, chosen.mask).max() > 0.5]
+    shares = [(look, shown_share(subject.gaussians, look.camera, chosen.mask)) for look in looks]
+    shown = [(look, share) for look, share in shares if share.max() > 0.5]
     if not shown:
         raise InputError("No photo shows what is selected: all of it is hidden or too small.")
-    return [shown[index * len(shown) // MOST] for index in range(MOST)] if len(shown) > MOST else shown
+    return some_of(shown, MOST)
 
 
 def check_folder(folder: Path) -> None:
     """Raises InputError for a folder that holds more than an earlier preview."""
-    own = {folder / name for name in (FACTS, *_earlier(folder))} if _earlier(folder) else set()
+    own = {folder / name for name in earlier} | {folder / FACTS} if (earlier := _earlier(folder)) else set()
     if folder.exists() and (
         not folder.is_dir() or any(p for p in folder.rglob("*") if p.is_file() and p not in own)
     ):
@@ -114,12 +111,7 @@ def picture_of(subject: Subject, look: Look) -> Float[Tensor, "3 H W"]:
     """The photo; a render where the scene was edited before, or the photo is absent."""
     if look.photo is not None and not subject.edits.steps:
         return look.photo()
-    return sharp(subject.gaussians, look)
-
-
-def sharp(gaussians: Gaussians, look: Look) -> Float[Tensor, "3 H W"]:
-    """The scene from the place of a photo, all in focus."""
-    return refocus(gaussians, look.camera, Lens(1.0, 0.0)).clamp(0, 1).cpu()
+    return sharp_picture(subject.gaussians, look.camera)
 
 
 def overlay(

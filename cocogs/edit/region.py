@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from cocogs.camera import Camera
-from cocogs.gaussians import Gaussians
+from cocogs.gaussians import Gaussians, extent
 from cocogs.rasterize.contributors import contributors
 
 ROOMY = 1.1  # of the extent of splats: the size of a box around them
@@ -99,7 +99,7 @@ def box_around(
 ) -> tuple[Float64[Tensor, "3"], Float64[Tensor, "3"]]:
     """Middle and size of a box with given axes that holds nearly all of some splats."""
     local = gaussians.means.detach().cpu()[some].double() @ rotation
-    low, high = local.quantile(0.01, dim=0), local.quantile(0.99, dim=0)
+    low, high = extent(local)
     return rotation @ ((low + high) / 2), ROOMY * (high - low).clamp_min(1e-3 * float((high - low).max()))
 
 

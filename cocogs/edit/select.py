@@ -18,9 +18,8 @@ from cocogs.edit.preview import picture_of
 from cocogs.edit.subject import Look, Subject
 from cocogs.edits import Chosen, read_selection
 from cocogs.errors import InputError
-from cocogs.gaussians import Gaussians
+from cocogs.gaussians import Gaussians, colors_of
 from cocogs.lengths import parse_length, parse_lengths
-from cocogs.rasterize.constants import SH_C0
 from cocogs.render.options import parse_point
 from cocogs.render.refocusing import along_ray
 
@@ -109,11 +108,6 @@ def grown(gaussians: Gaussians, mask: Mask, distance: float) -> Mask:
     result = mask.cpu().clone()
     result[~result] = torch.from_numpy(nearest <= distance)
     return result
-
-
-def colors_of(gaussians: Gaussians) -> Float[Tensor, "N 3"]:
-    """What splats look like on average over directions: sRGB, about [0, 1]."""
-    return gaussians.sh0.detach()[:, 0] * SH_C0 + 0.5
 
 
 # -------------------------------------------------------------------------------- words and their arguments

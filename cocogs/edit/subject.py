@@ -24,7 +24,7 @@ from cocogs.edits import (
 )
 from cocogs.errors import InputError
 from cocogs.gaussians import Gaussians
-from cocogs.io.lens_file import read_lens_file
+from cocogs.io.lens_file import lens_beside, read_lens_file
 from cocogs.io.lock import alone_in
 from cocogs.io.photos import read_mask
 from cocogs.io.pixels import resize_area
@@ -160,7 +160,7 @@ def open_subject(target: Path, say: Say = print) -> Subject:
         )
     gaussians = read_ply(target, say)
     edits, scene = edited_scene(target, gaussians)
-    beside = target.with_suffix(".lens.json")
+    beside = lens_beside(target)
     if not beside.is_file():
         return Subject(target, gaussians, edits, scene, {})
     file = read_lens_file(beside)

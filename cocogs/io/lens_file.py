@@ -24,6 +24,16 @@ APERTURE, FOCUS_DISTANCES, GIVEN = SOURCES = ("aperture", "focus_distances", "gi
 """What tells the length of a scene unit: EXIF in two ways, or a user."""
 
 
+def lens_beside(splats: Path, ending: str | None = None) -> Path:
+    """Where the lens file of a scene lies, whose splats are in the file `splats`.
+
+    Args:
+        ending: of that file; None: its suffix.
+    """
+    ending = splats.suffix if ending is None else ending
+    return splats.with_name(splats.name[: len(splats.name) - len(ending)] + ".lens.json")
+
+
 @dataclass(frozen=True)
 class LensPhoto:
     """A photo of the scene.

@@ -22,13 +22,13 @@ from cocogs.io.lock import alone_in
 from cocogs.io.mesh_file import MeshFile, check_ending, write_mesh
 from cocogs.io.progress import Progress, Say
 from cocogs.mesh.atlas import Atlas, unwrapped, unwrapper
-from cocogs.mesh.depth import SurfaceView, surface_view
 from cocogs.mesh.fusion import fuse
 from cocogs.mesh.shots import Shots
 from cocogs.mesh.surface import Mesh, mesh_of, simplifier
 from cocogs.mesh.texture import Texture, baked, finished, fitted
 from cocogs.mesh.views import places
 from cocogs.render.lenses import metres_per_unit
+from cocogs.render.surface_view import SurfaceView, surface_view
 from cocogs.run import Run
 from cocogs.threads import torch_on_one
 
@@ -133,8 +133,7 @@ def scene_surface(run: Run, options: MeshOptions, say: Say = print) -> tuple[Mes
     cameras = places([run.model.camera(view) for view in run.scene.views], VIEWS)
     with Progress("Looking at the scene", len(cameras), say, patience=2) as progress:
         for camera in cameras:
-            shrink = min(1.0, LONGEST / max(camera.width, camera.height))
-            views.append(surface_view(gaussians, camera.resized_by(shrink)))
+            views.append(surface_view(gaussians, camera.resized_by(camera.shrink_to(LONGEST))))
             progress.add(1)
     depth = _typical_depth(views)
     wanted = _chosen(run, options, depth)

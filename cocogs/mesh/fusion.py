@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 from torch.nn import functional as F
 
-from cocogs.mesh.depth import SurfaceView
+from cocogs.render.surface_view import SurfaceView
 
 SIDE = 8  # voxels of a block
 MOST_BLOCKS = 40_000  # 20 million voxels, 160 MB; where more are needed, voxels become larger

@@ -98,7 +98,7 @@ class Shots:
         scene, model = self.run.scene, self.run.model
         view = scene.train_views[index]
         whole = model.camera(view)
-        shrink = min(1.0, LONGEST / max(whole.width, whole.height))
+        shrink = whole.shrink_to(LONGEST)
         camera = whole.resized_by(shrink)
         size = camera.height, camera.width
         sampling, mask = sampling_of(self.atlas, camera), scene.mask(view)

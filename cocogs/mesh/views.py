@@ -7,13 +7,14 @@ import torch
 from cocogs.camera import Camera
 from cocogs.io.camera_path import PathFrame
 from cocogs.render.paths import fill_in
+from cocogs.spread import some_of
 
 
 def places(cameras: Sequence[Camera], count: int) -> list[Camera]:
     """About `count` cameras: the photos' own (some of them, where there are more), and those halfway between
     photos: first of every photo and its nearest neighbour, then of the second nearest, and so on."""
     if len(cameras) >= count:
-        return [cameras[index * len(cameras) // count] for index in range(count)]
+        return some_of(cameras, count)
     positions = torch.stack([camera.position for camera in cameras]).double()
     nearest = torch.cdist(positions, positions).argsort(1)[:, 1:]
     pairs: dict[tuple[int, int], None] = {}

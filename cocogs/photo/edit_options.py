@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from cocogs.camera import rotation_about
 from cocogs.errors import InputError, check_number
 from cocogs.io.photos import read_mask
 from cocogs.io.pictures import check_writer
@@ -107,9 +108,9 @@ class PhotoEditOptions:
         axis = AXES.get(word.strip().lower())
         if axis is None or not math.isfinite(degrees):
             raise InputError(f"`rotate` must be an axis and an angle such as y:30, not {self.rotate}.")
-        generator = torch.zeros(3, 3, dtype=torch.float64)
-        generator[(axis + 2) % 3, (axis + 1) % 3] = math.radians(math.fmod(degrees, 360))
-        return torch.linalg.matrix_exp(generator - generator.T)
+        vector = torch.zeros(3, dtype=torch.float64)
+        vector[axis] = math.radians(math.fmod(degrees, 360))
+        return rotation_about(vector)
 
 
 def read_object(mask: Path, height: int, width: int) -> Bool[Tensor, "{height} {width}"]:

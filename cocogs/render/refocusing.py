@@ -141,6 +141,11 @@ def _thinned(sharp: Float[Tensor, " N"], blurred: Float[Tensor, " N"], index: in
     return torch.where((share < 1) & (sharp >= FAINT), drawn, 1)
 
 
+def sharp_picture(gaussians: Gaussians, camera: Camera) -> Float[Tensor, "3 H W"]:
+    """The scene with everything in focus, on the CPU: sRGB-encoded, in [0, 1]."""
+    return refocus(gaussians, camera, Lens(1.0, 0.0)).clamp(0, 1).cpu()
+
+
 @torch.no_grad()
 def sharp_depth(gaussians: Gaussians, camera: Camera) -> Float[Tensor, "H W"]:
     """Mean z-depth of the sharp view in scene units, infinite where nothing is."""

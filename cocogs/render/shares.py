@@ -1,11 +1,13 @@
 """How much of what pixels show comes from each splat."""
 
+from collections.abc import Sequence
+
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
 from cocogs.camera import Camera
-from cocogs.gaussians import Gaussians
+from cocogs.gaussians import Gaussians, black_and_white
 from cocogs.rasterize import rasterize
 from cocogs.rasterize.constants import SH_C0
 
@@ -27,11 +29,26 @@ def light_shares(
     return slope[:, 0].T / SH_C0
 
 
+def inside_and_total(
+    gaussians: Gaussians, masks: Sequence[tuple[Camera, Float[Tensor, "_ _"]]]
+) -> tuple[Float[Tensor, " N"], Float[Tensor, " N"]]:
+    """The light of every splat that falls inside masks, and all of it, in px, added up over pictures.
+
+    Args:
+        masks: of each picture its camera, and how much of each pixel is inside, in [0, 1].
+    """
+    inside, total = torch.zeros(2, len(gaussians))
+    for camera, mask in masks:
+        pictures = torch.stack([mask, torch.ones_like(mask), torch.zeros_like(mask)])
+        shares = light_shares(gaussians, camera, pictures).cpu()
+        inside, total = inside + shares[0], total + shares[1]
+    return inside, total
+
+
 @torch.no_grad()
 def shown_share(gaussians: Gaussians, camera: Camera, some: Bool[Tensor, " N"]) -> Float[Tensor, "H W"]:
     """How much of each pixel some of the splats show, in [0, 1]: what lies in front of them hides them."""
-    ones = torch.where(some.to(gaussians.means.device), 0.5, -0.5) / SH_C0
-    colors = ones[:, None, None].expand(-1, 1, 3).contiguous()
+    colors = black_and_white(some.to(gaussians.means.device))
     render = rasterize(
         *gaussians.activated(), colors, torch.zeros_like(gaussians.shN), camera,
         sh_degree=0, antialiased=gaussians.antialiased,

@@ -4,9 +4,7 @@ Nothing here draws random numbers or keeps a gradient: watching does not change 
 """
 
 from collections import deque
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -17,6 +15,7 @@ from cocogs.io.progress import Phases, Progress, Say
 from cocogs.optics.maps import colored_coc
 from cocogs.optics.model import DefocusModel
 from cocogs.scene import Scene
+from cocogs.spread import some_of
 from cocogs.train.losses import picture_psnr, psnr
 from cocogs.train.memory import peak_memory
 
@@ -26,7 +25,6 @@ STRIP_VIEWS = 2  # training photos shown as strips
 TEST_VIEWS = 20  # so many at most are drawn for the curve; `cocogs eval` measures all
 CURVES = 100  # photos, at most, whose lens and exposure are drawn as curves
 
-Item = TypeVar("Item")
 
 
 class Monitor:
@@ -115,11 +113,6 @@ class Monitor:
             name = scene.train_views[index].name
             picture = to_picture(strip(model, scene, index))
             self.curves.add_picture(f"photo, prediction, sharp, CoC/{name}", picture, step)
-
-
-def some_of(items: Sequence[Item], most: int) -> list[Item]:
-    """Up to `most` of the items, evenly spread."""
-    return [items[i] for i in sorted({i * len(items) // most for i in range(most if items else 0)})]
 
 
 def strip(model: DefocusModel, scene: Scene, index: int) -> Tensor:

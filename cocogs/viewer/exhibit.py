@@ -9,11 +9,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from cocogs.camera import Camera, intrinsics_matrix, mean_up
+from cocogs.camera import Camera, intrinsics_matrix, mean_up, most_central
 from cocogs.edits import edited_scene
 from cocogs.errors import InputError
 from cocogs.gaussians import Gaussians, z_curve_order
-from cocogs.io.lens_file import LensFile, Metres, read_lens_file
+from cocogs.io.lens_file import LensFile, Metres, lens_beside, read_lens_file
 from cocogs.io.ply import read_ply
 from cocogs.metres import sentences
 from cocogs.optics.lens import Lens
@@ -95,7 +95,7 @@ def open_exhibit(path: Path) -> Exhibit:
     if path.is_dir():
         return replace(exhibit_run(load_run(path)), target=path)
     if path.suffix.lower() == ".ply":
-        beside = path.with_suffix(".lens.json")
+        beside = lens_beside(path)
         gaussians = read_ply(path)
         gaussians = edited_scene(path, gaussians)[1].gaussians
         in_order = gaussians[z_curve_order(gaussians.means)]  # many are drawn in half the time
@@ -222,11 +222,6 @@ def guess_lens(depths: Tensor) -> Lens:
     """A lens that blurs visibly, for a scene whose lens is unknown."""
     typical = float(depths.median())
     return Lens(typical, START_OPENING * typical)
-
-
-def most_central(cameras: Sequence[Camera]) -> int:
-    positions = torch.stack([camera.position for camera in cameras])
-    return int((positions - positions.mean(0)).norm(dim=1).argmin())
 
 
 @torch.no_grad()

@@ -9,9 +9,8 @@ from torch import Tensor
 
 from cocogs.camera import Camera
 from cocogs.edit.preview import overlay
-from cocogs.gaussians import Gaussians
+from cocogs.gaussians import Gaussians, black_and_white
 from cocogs.optics.lens import Lens
-from cocogs.rasterize.constants import SH_C0
 from cocogs.render.refocusing import refocus
 
 
@@ -52,7 +51,6 @@ class Highlighter:
             raw["shN"] = torch.zeros_like(raw["shN"])
             self._white = Gaussians(marks.gaussians.antialiased, **raw)
         if self._marks is not marks:
-            ones = torch.where(marks.some.to(self._white.means.device), 0.5, -0.5) / SH_C0
-            self._white.sh0.copy_(ones[:, None, None].expand_as(self._white.sh0))
+            self._white.sh0.copy_(black_and_white(marks.some))
             self._marks = marks
         return self._white

@@ -23,9 +23,8 @@ from cocogs.edit.region import box_around, flood, in_region, in_turned_box, poly
 from cocogs.edit.select import color_at, in_sphere, like_color
 from cocogs.edit.subject import Subject
 from cocogs.errors import InputError
-from cocogs.mesh.depth import SurfaceView, surface_view
-from cocogs.optics.lens import Lens
-from cocogs.render.refocusing import refocus
+from cocogs.render.refocusing import sharp_picture
+from cocogs.render.surface_view import SurfaceView, surface_view
 from cocogs.threads import torch_on_one
 from cocogs.viewer.gizmo import Gizmo, Pose, box_outline, sphere_outline
 from cocogs.viewer.highlight import Marks
@@ -37,7 +36,6 @@ if TYPE_CHECKING:
 
 HOW = {"shift": ADD, "cmd/ctrl": REMOVE, "cmd/ctrl+shift": INTERSECT}
 WORKING = 400  # px of the longer side of the pictures in which objects and colours are looked for
-SHARP_LENS = Lens(1.0, 0.0)
 UNMOVED = 1e-9  # of a rotation's entries, or scene units
 SMALL = 0.2  # of the focus distance: size of a box where nothing is selected
 
@@ -276,7 +274,7 @@ class Workbench:
             region = stroke(camera, gesture.points, self.settings.radius)
         elif gesture.tool == FLOOD:
             camera = working(camera)
-            picture = refocus(shown.gaussians, camera, SHARP_LENS).clamp(0, 1).cpu()
+            picture = sharp_picture(shown.gaussians, camera)
             region = flood(picture, *in_px(gesture, camera), self.settings.tolerance)
         else:
             region = polygon(camera, gesture.points)
@@ -316,7 +314,7 @@ class Workbench:
 
 
 def working(camera: Camera) -> Camera:
-    return camera.resized_by(min(1.0, WORKING / max(camera.width, camera.height)))
+    return camera.resized_by(camera.shrink_to(WORKING))
 
 
 def in_px(gesture: Gesture, camera: Camera) -> tuple[float, float]:

@@ -8,9 +8,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from cocogs.camera import Camera
-from cocogs.gaussians import Gaussians, rotation_matrices
+from cocogs.gaussians import Gaussians, rotation_matrices, sh0_of
 from cocogs.rasterize import rasterize
-from cocogs.rasterize.constants import SH_C0
 from cocogs.render.refocusing import SOLID
 
 THINNEST = 0.3  # px; a splat counts as at least so thick, so that its plane stays within reach
@@ -96,9 +95,8 @@ def _drawn(
 ) -> tuple[Float[Tensor, "3 H W"], Float[Tensor, "H W"]]:
     """Three numbers of the splats added up as colours are, and alpha."""
     lowest = values.amin(0)  # colours are not negative
-    sh0 = (values - lowest - 0.5) / SH_C0
     picture = rasterize(
-        *gaussians.activated(), sh0[:, None], torch.zeros_like(gaussians.shN), camera,
+        *gaussians.activated(), sh0_of(values - lowest), torch.zeros_like(gaussians.shN), camera,
         sh_degree=0, antialiased=gaussians.antialiased,
     )  # fmt: skip
     alpha = picture.alphas[0]
