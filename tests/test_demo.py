@@ -1,12 +1,7 @@
 """`cocogs demo`: its commands, how they end, and its page on small made-up inputs."""
 
 import json
-import os
 import re
-import signal
-import subprocess
-import sys
-import threading
 from pathlib import Path
 
 import numpy as np
@@ -198,26 +193,24 @@ def test_demo_that_lacks_its_scene_says_so(tmp_path, monkeypatch, capsys):
     assert f"{tmp_path / 'nowhere'}: reinstall cocogs." in capsys.readouterr().err
 
 
-def test_signal_is_passed_on_and_waited_for(tmp_path, monkeypatch):
-    """The command may save: it gets the signal once, and its own exit code counts."""
-    child = (
-        "import signal, sys, time, pathlib\n"
-        "signal.signal(signal.SIGTERM, lambda *_: (time.sleep(0.3), print('saved'), sys.exit(143)))\n"
-        "pathlib.Path('ready').touch()\n"
-        "time.sleep(30)\n"
-    )
-    start = subprocess.Popen
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(subprocess, "Popen", lambda _, **kind: start([sys.executable, "-c", child], **kind))
+def test_output_is_written_whole_or_not_at_all(tmp_path):
+    def prints(code: int, text: str) -> demo.Command:
+        return lambda words: print(text) or code
 
-    def end_us() -> None:
-        while not Path("ready").exists():
-            threading.Event().wait(0.01)
-        os.kill(os.getpid(), signal.SIGTERM)
+    out = tmp_path / "eval.json"
+    assert demo.execute(prints(0, "figures"), ["eval"], out) == 0
+    assert demo.execute(prints(2, "half of it"), ["eval"], out) == 2
+    assert out.read_text() == "figures\n"
 
-    sender = threading.Thread(target=end_us)
-    sender.start()
-    with pytest.raises(subprocess.CalledProcessError) as failed:
-        demo.execute(["train"], None)
-    sender.join()
-    assert failed.value.returncode == 143
+
+def test_signal_ends_the_demo_with_the_code_of_the_command(tmp_path, monkeypatch):
+    """Training saves, then ends with 143: what comes after it does not run."""
+    ran: list[str] = []
+
+    def command(words: list[str]) -> int:
+        ran.append(words[0])
+        raise SystemExit(143)
+
+    with pytest.raises(SystemExit) as ended:
+        demo.run_demo(tmp_path, 300, lambda line: None, command)
+    assert ended.value.code == 143 and ran == ["train"]

@@ -24,7 +24,8 @@ class Demo:
     """Training steps. Fewer take less time and give softer pictures."""
 
     def run(self) -> int:
+        from cocogs.cli import main
         from cocogs.demo import run_demo
 
         check_whole_numbers(self)
-        return run_demo(self.run_folder, self.iterations, speaker(self))
+        return run_demo(self.run_folder, self.iterations, speaker(self), main)

@@ -1,15 +1,17 @@
 """`cocogs demo`: train, measure and render the bundled scene, and write a report page."""
 
+import io
 import shlex
-import signal
-import subprocess
-import sys
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from pathlib import Path
 
 from cocogs.checkpoint import is_trained
 from cocogs.errors import InputError
-from cocogs.signals import handled
+from cocogs.io.atomic import write_text
+
+Command = Callable[[list[str]], int]
+"""Runs a command of cocogs by its words, and returns its exit code."""
 
 PLACES = (Path(__file__).parent / "scene", Path(__file__).parents[2] / "data" / "demo")
 """Where the scene lies: in an installed package, in a clone."""
@@ -19,7 +21,7 @@ FOCUS_DISTANCES = (0.75, 1.05, 1.7)
 """Metres; truth.json has a refocused picture of test view 006 at each of them."""
 
 
-def run_demo(run: Path, iterations: int | None, say: Callable[[str], None]) -> int:
+def run_demo(run: Path, iterations: int | None, say: Callable[[str], None], command: Command) -> int:
     """Train, measure and render the bundled scene as a user would, each by a command that is printed first.
 
     What an earlier call has done is not done again.
@@ -27,6 +29,7 @@ def run_demo(run: Path, iterations: int | None, say: Callable[[str], None]) -> i
     Args:
         run: the folder for the result; the page is `run`/report.html.
         iterations: training steps; None: those of quality standard.
+        command: the command line. In this process: each process of its own would load torch again.
 
     Returns:
         The exit code: 0, or that of the command that failed or was stopped.
@@ -36,13 +39,11 @@ def run_demo(run: Path, iterations: int | None, say: Callable[[str], None]) -> i
     """
     scene = bundled_scene()
     done: list[str] = []
-    try:
-        for words, output in commands(scene, run, iterations):
-            done.append(shown(words, output))
-            say(f"\n$ {done[-1]}")
-            execute(words, output)
-    except subprocess.CalledProcessError as failed:
-        return failed.returncode if failed.returncode > 0 else 128 - failed.returncode
+    for words, output in commands(scene, run, iterations):
+        done.append(shown(words, output))
+        say(f"\n$ {done[-1]}")
+        if code := execute(command, words, output):
+            return code
     page = write_page(scene, run, done)
     say(f"\nThe report: {page}")
     return 0
@@ -86,28 +87,15 @@ def shown(words: list[str], output: Path | None) -> str:
     return shlex.join(["cocogs", *words]) + (f" > {shlex.quote(str(output))}" if output else "")
 
 
-def execute(words: list[str], output: Path | None) -> None:
-    """Run one command in a process of its own.
-
-    A signal to end is passed on, and the command may save before it ends. Ctrl-C reaches it without us.
-
-    Raises:
-        subprocess.CalledProcessError: it failed; with its exit code.
-    """
-    process = subprocess.Popen(
-        [sys.executable, "-m", "cocogs", *words], stdout=subprocess.PIPE if output else None
-    )
-
-    def pass_on(number: int, _: object) -> None:
-        if number != signal.SIGINT:
-            process.send_signal(number)
-
-    with handled(pass_on, signal.SIGINT):
-        printed, _ = process.communicate()
-    if process.returncode:
-        raise subprocess.CalledProcessError(process.returncode, words)
-    if output:
-        output.write_bytes(printed)
+def execute(command: Command, words: list[str], output: Path | None) -> int:
+    """Run one command; returns its exit code. `output` takes what it prints, if it succeeds."""
+    if output is None:
+        return command(words)
+    with redirect_stdout(io.StringIO()) as printed:
+        code = command(words)
+    if code == 0:
+        write_text(output, printed.getvalue())
+    return code
 
 
 def unit_in_metres(scene: Path) -> float:

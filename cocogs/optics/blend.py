@@ -53,7 +53,17 @@ class BlendNet(nn.Module):
             parts = images.split(1 if self.normed else len(images))
             logits = torch.cat([self.logit(self.features(part)) for part in parts]).float()
         if self.shrink > 1:
-            # Almost bilinear, whose backward pass adds up in any order on a GPU.
-            logits = F.interpolate(logits, scale_factor=self.shrink)[..., :height, :width]
-            logits = F.avg_pool2d(logits, 3, stride=1, padding=1, count_include_pad=False)
+            logits = doubled(doubled(logits.contiguous(), 2), 3)[..., :height, :width]
         return logits.softmax(0)
+
+
+def doubled(images: Float[Tensor, "*P"], dim: int) -> Float[Tensor, "*Q"]:
+    """Twice as many pixels along an axis, each two thirds of its own and a third of the neighbour's.
+
+    Almost bilinear; torch's own adds up in any order in its backward pass on a GPU.
+    """
+    first, last = images.narrow(dim, 0, 1), images.narrow(dim, -1, 1)
+    inner = torch.cat([first, images, last], dim) / 3
+    before, after = (inner.narrow(dim, start, images.shape[dim]) for start in (0, 2))
+    own = images * (2 / 3)
+    return torch.stack([own + before, own + after], dim + 1).flatten(dim, dim + 1)

@@ -72,7 +72,8 @@ def sample_lens(base: Activated, camera: Camera, lens: PhotoLens, residuals: "Le
     K = lens.K * residuals.K_factor * sampled_disc(len(residuals.widths))
     radius = world_radius(z, lens.focus_distance, K, camera.fx)
     # -r u in the camera's x and y; the rows of the rotation are its axes in the world.
-    offsets = (-radius[:, None] * residuals.directions) @ rotation[:2]
+    right, down = (-radius * residuals.directions[..., axis] for axis in (0, 1))
+    offsets = torch.stack([right * x + down * y for x, y in rotation[:2].T], -1)
     sub_aperture = coc_diameter(z, lens.focus_distance, K) * residuals.widths
     blur = blur_variance(sub_aperture) + lens.softness
     return Copies(means + offsets, quats[None], scales[None], opacities[None], blur)

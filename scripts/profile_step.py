@@ -1,0 +1,134 @@
+"""Where the CPU time of a training step goes: one step of `lens`, one of `full`'s last fifth.
+
+    cocogs train DATA --out RUN --preset full ...      until splats no longer grow
+    python scripts/profile_step.py RUN --threads 1 2
+
+Each figure is the median over the photos in ms of CPU time of the process (the last row: of wall time), the
+steps of both kinds taking turns. The run itself is not changed.
+"""
+
+import argparse
+import shutil
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+
+from cocogs.compiled import cpu_module
+from cocogs.run import open_data, read_config
+from cocogs.threads import torch_on_one
+from cocogs.train.losses import masked_mean, photometric_loss
+from cocogs.train.trainer import Trainer
+
+STAGES = ("project", "sort, bin", "blend", "blend'", "sum", "project'")
+"""Of the rasterizer: forward, then the gradients (')."""
+Times = dict[str, float]
+
+
+class Clock:
+    """CPU time of the parts of one step, in ms."""
+
+    def __init__(self) -> None:
+        self.times: Times = defaultdict(float)
+
+    @contextmanager
+    def part(self, name: str) -> Iterator[None]:
+        start = time.process_time()
+        yield
+        self.times[name] += 1e3 * (time.process_time() - start)
+
+    def during(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        def timed(*args: Any, **named: Any) -> Any:
+            with self.part(name):
+                return function(*args, **named)
+
+        return timed
+
+
+def step(trainer: Trainer, index: int, expanded: bool) -> Times:
+    """The parts of a step on a photo."""
+    clock, model, view = Clock(), trainer.model, trainer.views[index]
+    lens, wall, cpu = model.lens, time.perf_counter(), time.process_time()
+    patched = {"copies": (lens, "copies"), "networks' weights": (lens, "weights"), "forward": (model, "_render")}
+    originals = {name: getattr(*place) for name, place in patched.items()}
+    for name, (owner, attribute) in patched.items():
+        object.__setattr__(owner, attribute, clock.during(name, originals[name]))
+    try:
+        truth, mask = trainer.photos[view]
+        with clock.part("predict"):
+            photo = model.photo(model.camera(view), index, 3, expanded, True)
+    finally:
+        for name, (owner, attribute) in patched.items():
+            object.__delattr__(owner, attribute)
+    with clock.part("loss"):
+        loss = masked_mean(photometric_loss(photo.image, truth, trainer.config.optim.ssim_weight), mask)
+    with clock.part("backward"):
+        loss.backward()
+    for name, optimizer in trainer.optimizers.items():
+        with clock.part(f"Adam {name}"):
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+    with clock.part("keep possible"):
+        trainer.keep_physical()
+    clock.times |= {
+        name: 1e3 * seconds for name, seconds in zip(STAGES, cpu_module().stage_seconds(), strict=True)
+    }
+    clock.times["all"] = 1e3 * (time.process_time() - cpu)
+    clock.times["wall"] = 1e3 * (time.perf_counter() - wall)
+    return clock.times
+
+
+def rows(times: Times) -> Times:
+    """The parts as a table shows them: nothing counts twice."""
+    parts = {"copies": times["copies"]}
+    parts |= {name: times[name] for name in STAGES}
+    forward, backward = (sum(times[name] for name in some) for some in (STAGES[:3], STAGES[3:]))
+    parts["torch around the passes"] = times["forward"] - forward
+    parts["blend CNN"] = times["networks' weights"]
+    parts["light, response"] = times["predict"] - sum(times[n] for n in ("copies", "forward", "networks' weights"))
+    parts["loss"] = times["loss"]
+    parts["gradients of all but the passes"] = times["backward"] - backward
+    shN = times["Adam shN"]
+    parts["Adam of shN"] = shN
+    parts["Adam of the rest"] = sum(ms for name, ms in times.items() if name.startswith("Adam")) - shN
+    parts["keep possible"] = times["keep possible"]
+    return parts | {"all": times["all"], "wall": times["wall"]}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", type=Path)
+    parser.add_argument("--threads", type=int, nargs="+", default=[2])
+    parser.add_argument("--rounds", type=int, default=2, help="How often each photo is seen.")
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        run = Path(folder) / "run"
+        shutil.copytree(args.run, run)
+        config, data = read_config(run)
+        scene = open_data(data, run, config.seed, lambda line: None, settled=True)
+        trainer = Trainer(config, scene, run, resume=True)
+        trainer.set_rates()
+        table: dict[str, dict[tuple[str, int], list[float]]] = defaultdict(lambda: defaultdict(list))
+        for threads in args.threads:
+            torch.set_num_threads(threads)
+            for index in [i for _ in range(args.rounds) for i in range(len(trainer.views))]:
+                for kind, expanded in (("lens", False), ("full", True)):
+                    with torch_on_one(not expanded):
+                        times = step(trainer, index, expanded)
+                    for name, ms in rows(times).items():
+                        table[name][kind, threads].append(ms)
+    keys = [(kind, threads) for kind in ("lens", "full") for threads in args.threads]
+    print(f"{len(trainer.model.gaussians):,} splats")
+    print(f"{'':32}" + "".join(f"{f'{kind}, {threads}':>10}" for kind, threads in keys))
+    for name, values in table.items():
+        print(f"{name:32}" + "".join(f"{median(values[key]):10.1f}" for key in keys))
+
+
+if __name__ == "__main__":
+    main()
