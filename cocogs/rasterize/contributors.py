@@ -15,6 +15,7 @@ from cocogs.camera import Camera
 from cocogs.rasterize import native
 from cocogs.rasterize.call import PER_SET, Pass
 from cocogs.rasterize.constants import MOST_CONTRIBUTORS
+from cocogs.torch_ops import torch_op
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ def contributors(
     return Contributors(ids, weights)
 
 
-@torch.library.custom_op("cocogs::contributors", mutates_args=())
+@torch_op("cocogs::contributors")
 def contributors_op(
     means: Tensor,
     quats: Tensor,
@@ -124,7 +125,7 @@ def contributors_op(
     return ids, weights
 
 
-@contributors_op.register_fake
+@torch.library.register_fake("cocogs::contributors")
 def _(means, quats, scales, opacities, blur, camera, width, height, antialiased, count):
     return _empty(means, width, height, count)
 

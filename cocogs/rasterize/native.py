@@ -18,6 +18,7 @@ from cocogs.rasterize.call import Pass, check_tensor
 from cocogs.rasterize.constants import DEPTH_ALPHA_MIN
 from cocogs.rasterize.native_cpu import CpuPasses
 from cocogs.rasterize.native_cuda import CudaPasses
+from cocogs.torch_ops import torch_op
 
 
 def passes_on(device: torch.device) -> CpuPasses | CudaPasses:
@@ -36,7 +37,7 @@ def passes_on(device: torch.device) -> CpuPasses | CudaPasses:
     )
 
 
-@torch.library.custom_op("cocogs::rasterize", mutates_args=())
+@torch_op("cocogs::rasterize")
 def rasterize_op(
     means: Tensor,
     quats: Tensor,
@@ -100,7 +101,7 @@ def _set_count(per_set: Sequence[Tensor | None]) -> int:
     return max(tensor.shape[0] for tensor in per_set if tensor is not None)
 
 
-@rasterize_op.register_fake
+@torch.library.register_fake("cocogs::rasterize")
 def _(
     means,
     quats,
@@ -126,7 +127,7 @@ def _(
     return *images, state, splats, lists
 
 
-@torch.library.custom_op("cocogs::rasterize_backward", mutates_args=())
+@torch_op("cocogs::rasterize_backward")
 def rasterize_backward_op(
     state: Tensor,
     splats: Tensor,
@@ -186,7 +187,7 @@ def rasterize_backward_op(
     return grads
 
 
-@rasterize_backward_op.register_fake
+@torch.library.register_fake("cocogs::rasterize_backward")
 def _(
     state,
     splats,
@@ -255,7 +256,7 @@ def _backward(ctx, v_colors, v_alphas, v_depths, *_):
     return (*v_inputs[:7], v_background, v_inputs[7], *[None] * 6)
 
 
-rasterize_op.register_autograd(_backward, setup_context=_setup_context)
+torch.library.register_autograd("cocogs::rasterize", _backward, setup_context=_setup_context)
 
 
 def rasterize(

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from cocogs.compiled import cpu_module, cuda_module
 from cocogs.threads import pass_threads
+from cocogs.torch_ops import torch_op
 
 SLOPES = 3  # numbers per pixel that the backward pass needs
 
@@ -95,7 +96,7 @@ def ssim_on(device: torch.device) -> CpuSsim | CudaSsim:
     raise NotImplementedError(f"SSIM runs on CPUs and on NVIDIA GPUs, but the pictures are on {device}.")
 
 
-@torch.library.custom_op("cocogs::ssim", mutates_args=())
+@torch_op("cocogs::ssim")
 def ssim_op(image: Tensor, photo: Tensor, with_slopes: bool) -> tuple[Tensor, Tensor]:
     """The map (C, H, W) of two contiguous pictures, and what its backward pass needs: the slopes
     (3, C, H, W), gradients of the map by the averages over each pixel's window; empty if there will be none.
@@ -110,13 +111,13 @@ def ssim_op(image: Tensor, photo: Tensor, with_slopes: bool) -> tuple[Tensor, Te
     return values, slopes
 
 
-@ssim_op.register_fake
+@torch.library.register_fake("cocogs::ssim")
 def _empty_results(image: Tensor, photo: Tensor, with_slopes: bool) -> tuple[Tensor, Tensor]:
     slopes = image.new_empty(SLOPES, *image.shape) if with_slopes else image.new_empty(0)
     return torch.empty_like(image), slopes
 
 
-@torch.library.custom_op("cocogs::ssim_backward", mutates_args=())
+@torch_op("cocogs::ssim_backward")
 def ssim_backward_op(image: Tensor, photo: Tensor, slopes: Tensor, v_values: Tensor) -> Tensor:
     """The gradient by the image.
 
@@ -137,7 +138,7 @@ def ssim_backward_op(image: Tensor, photo: Tensor, slopes: Tensor, v_values: Ten
     return v_image
 
 
-@ssim_backward_op.register_fake
+@torch.library.register_fake("cocogs::ssim_backward")
 def _empty_gradient(image: Tensor, photo: Tensor, slopes: Tensor, v_values: Tensor) -> Tensor:
     return torch.empty_like(image)
 
@@ -176,4 +177,4 @@ def _backward(ctx, v_values, _):
     return v_image, None, None
 
 
-ssim_op.register_autograd(_backward, setup_context=_setup_context)
+torch.library.register_autograd("cocogs::ssim", _backward, setup_context=_setup_context)
