@@ -49,11 +49,9 @@ class ModelConfig:
     """How a photo is formed from the base Gaussians."""
 
     lens: Literal["pinhole", "widened", "sampled", "paper"] = "widened"
-    """Its class is in optics/lens_models: none; one blurred render; M renders and residuals; as published."""
-    copies: int = count(5, most=256)
+    """Its class is in optics/lens_models: none; one blurred render; M renders; as published."""
+    copies: int = count(3, most=256)
     """M, the CoC copies per Gaussian (sampled and paper)."""
-    blend_channels: int = count(8, least=0, most=1024)
-    """Width of the blend CNN; 0 averages the renders."""
     per_photo_aperture: bool = False
     """Learn an aperture for every photo instead of one for the camera."""
     antialiased: bool = False
@@ -84,7 +82,7 @@ class OptimConfig:
     sh0: float = weight(2.5e-3)
     shN: float = weight(2.5e-3 / 20)
     network: float = weight(1e-3)
-    """MLP and CNN."""
+    """MLP and CNN (paper)."""
     vergence: float = weight(6e-3)
     """Focus distances, as typical depth / z_f. This and the next three: a quantity per photo each, by its
     name."""
@@ -112,6 +110,8 @@ class OptimConfig:
     """Pixels count by 1 / (1 + (c / this)^2), c their CoC in px: those in focus hold the detail."""
     lens_from: float = share(0.07)
     """Share of the run after which lens parameters start to move: the scene has to form first."""
+    halved_until: float = share(0.0)
+    """Share of the run in which photos are seen at half their size, which is quicker."""
     sets_from: float = share(0.8)
     """Share of the run trained with the widened lens before its M copies are rendered (sampled): while splats
     are added, one render will do."""
@@ -123,6 +123,8 @@ class StrategyConfig:
 
     max_gaussians: int = count(150_000)
     """No Gaussian is added beyond this number."""
+    full_from: float = share(0.6)
+    """Share of the run by which there may be so many; until then their number grows evenly."""
     extra_points: int = count(20_000, least=0)
     """Start points beside the SfM points, of which blurred photos have few: see train/start_points.py."""
     every: int = count(100)
@@ -224,14 +226,22 @@ def limits_of(kind: type, name: str) -> dict[str, Any]:
 
 PRESETS = {
     "3dgs": Config("3dgs", ModelConfig(lens="pinhole")),
-    "lens": Config("lens", ModelConfig(lens="widened", antialiased=True, photometric=True)),
+    "lens": Config(
+        "lens",
+        ModelConfig(lens="widened", antialiased=True, photometric=True),
+        OptimConfig(halved_until=0.35),
+    ),
     "paper": Config(
         "paper",
-        ModelConfig(lens="paper", copies=4, blend_channels=64),
+        ModelConfig(lens="paper", copies=4),
         # Its 1,500 steps of plain 3DGS are 5 % of its run; of so short a run as ours that is too little.
         OptimConfig(ssim_weight=0.3, sets_from=0.2, K_prior=0.0, sharp_coc=1e9),
     ),
-    "full": Config("full", ModelConfig(lens="sampled", antialiased=True, photometric=True)),
+    "full": Config(
+        "full",
+        ModelConfig(lens="sampled", antialiased=True, photometric=True),
+        OptimConfig(halved_until=0.35),
+    ),
 }
 DEFAULT_PRESET = "full"  # docs/presets.md says why
 

@@ -72,7 +72,8 @@ class LearnedLens:
     @cached_property
     def Ks(self) -> list[float]:
         """Of every training photo, px x scene unit."""
-        return self._model.Ks(self._cameras)
+        K = self._model.lens.aperture.K
+        return [float(K(index)) for index in range(len(self._cameras))]
 
     @cached_property
     def diameters(self) -> list[float]:

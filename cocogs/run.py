@@ -133,8 +133,6 @@ def _apply_edits(run: Run) -> None:
     if not edits_path(run.folder).exists():
         return
     edits, scene = edited_scene(run.folder, run.model.gaussians)
-    if run.has_lens:
-        _ = run.learned.Ks  # while the Gaussians are those that the lens was learned with
     run.model.gaussians = scene.gaussians
     run.edited, run.invented = len(edits.steps), int(scene.invented.sum())
     run.generative = any(isinstance(step, Add) and step.generative for step in edits.steps)

@@ -1,4 +1,4 @@
-"""Where the CPU time of a training step goes: one step of `lens`, one of `full`'s last fifth.
+"""Where the CPU time of a training step goes: one step of `lens`, one through `full`'s samples.
 
     cocogs train DATA --out RUN --preset full ...      until splats no longer grow
     python scripts/profile_step.py RUN --threads 1 2
@@ -54,8 +54,8 @@ class Clock:
 def step(trainer: Trainer, index: int, expanded: bool) -> Times:
     """The parts of a step on a photo."""
     clock, model, view = Clock(), trainer.model, trainer.views[index]
-    lens, wall, cpu = model.lens, time.perf_counter(), time.process_time()
-    patched = {"copies": (lens, "copies"), "networks' weights": (lens, "weights"), "forward": (model, "_render")}
+    wall, cpu = time.perf_counter(), time.process_time()
+    patched = {"copies": (model.lens, "copies"), "forward": (model, "_render")}
     originals = {name: getattr(*place) for name, place in patched.items()}
     for name, (owner, attribute) in patched.items():
         object.__setattr__(owner, attribute, clock.during(name, originals[name]))
@@ -64,7 +64,7 @@ def step(trainer: Trainer, index: int, expanded: bool) -> Times:
         with clock.part("predict"):
             photo = model.photo(model.camera(view), index, 3, expanded, True)
     finally:
-        for name, (owner, attribute) in patched.items():
+        for owner, attribute in patched.values():
             object.__delattr__(owner, attribute)
     with clock.part("loss"):
         loss = masked_mean(photometric_loss(photo.image, truth, trainer.config.optim.ssim_weight), mask)
@@ -90,8 +90,7 @@ def rows(times: Times) -> Times:
     parts |= {name: times[name] for name in STAGES}
     forward, backward = (sum(times[name] for name in some) for some in (STAGES[:3], STAGES[3:]))
     parts["torch around the passes"] = times["forward"] - forward
-    parts["blend CNN"] = times["networks' weights"]
-    parts["light, response"] = times["predict"] - sum(times[n] for n in ("copies", "forward", "networks' weights"))
+    parts["light, response"] = times["predict"] - times["copies"] - times["forward"]
     parts["loss"] = times["loss"]
     parts["gradients of all but the passes"] = times["backward"] - backward
     shN = times["Adam shN"]
@@ -102,7 +101,8 @@ def rows(times: Times) -> Times:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
     parser.add_argument("run", type=Path)
     parser.add_argument("--threads", type=int, nargs="+", default=[2])
     parser.add_argument("--rounds", type=int, default=2, help="How often each photo is seen.")

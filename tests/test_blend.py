@@ -1,4 +1,4 @@
-"""The blend CNN: weights of a mean, from pictures it does not shape."""
+"""The paper's blend CNN: weights of a mean, from pictures it does not shape."""
 
 from copy import deepcopy
 
@@ -18,10 +18,10 @@ def renders() -> Tensor:
     return torch.rand(SETS, 3, HEIGHT, WIDTH, generator=torch.Generator().manual_seed(0))
 
 
-def trained(paper: bool) -> BlendNet:
+def trained() -> BlendNet:
     """A network whose weights have moved away from their start."""
     torch.manual_seed(1)
-    net = BlendNet(8, paper)
+    net = BlendNet(8)
     nn.init.normal_(net.logit.weight, std=0.5)
     return net
 
@@ -30,11 +30,10 @@ def blended(net: BlendNet, renders: Tensor) -> Tensor:
     return add_up_values(renders, net(renders))
 
 
-@pytest.mark.parametrize("paper", [False, True])
-def test_weights_sum_to_one_and_gradients_stop_at_the_cnn_s_input(renders: Tensor, paper: bool) -> None:
+def test_weights_sum_to_one_and_gradients_stop_at_the_cnn_s_input(renders: Tensor) -> None:
     """If the CNN's input takes no gradient, that of the sum of the output is the weights themselves."""
     renders.requires_grad_()
-    net = trained(paper)
+    net = trained()
     photo = blended(net, renders)
     assert photo.shape == (3, HEIGHT, WIDTH)
     photo.sum().backward()
@@ -48,32 +47,23 @@ def test_weights_sum_to_one_and_gradients_stop_at_the_cnn_s_input(renders: Tenso
 
 def test_a_pixel_of_the_photo_shapes_no_other_pixel(renders: Tensor) -> None:
     renders.requires_grad_()
-    blended(trained(paper=False), renders)[0, 4, 5].backward()
+    blended(trained(), renders)[0, 4, 5].backward()
     assert renders.grad is not None
     reached = renders.grad.abs().sum((0, 1)) > 0
     assert reached[4, 5] and reached.sum() == 1
 
 
-@pytest.mark.parametrize("paper", [False, True])
-def test_gradients_reach_the_network(renders: Tensor, paper: bool) -> None:
-    net = trained(paper)
+def test_gradients_reach_the_network(renders: Tensor) -> None:
+    net = trained()
     blended(net, renders).square().sum().backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in net.parameters())
     assert net.logit.weight.grad is not None and net.logit.weight.grad.abs().max() > 0
 
 
-def test_starts_as_the_plain_mean(renders: Tensor) -> None:
-    net = BlendNet(8)
-    torch.testing.assert_close(blended(net, renders), renders.mean(0))
-    blended(net, renders).square().sum().backward()  # and can leave it
-    assert net.logit.weight.grad is not None and net.logit.weight.grad.abs().max() > 0
-
-
 @pytest.mark.parametrize("in_light", [False, True])
-@pytest.mark.parametrize("paper", [False, True])
-def test_equal_renders_stay_as_they_are(paper: bool, in_light: bool) -> None:
+def test_equal_renders_stay_as_they_are(in_light: bool) -> None:
     renders = torch.rand(3, HEIGHT, WIDTH).expand(SETS, -1, -1, -1)
-    weights = trained(paper)(renders)
+    weights = trained()(renders)
     photo = (
         srgb_curve().encode(add_up_light(renders, weights)) if in_light else add_up_values(renders, weights)
     )
@@ -91,14 +81,14 @@ def test_a_lens_averages_light() -> None:
 
 
 def test_order_of_the_renders_is_irrelevant(renders: Tensor) -> None:
-    net = trained(paper=True)
+    net = trained()
     torch.testing.assert_close(net(renders), net(renders.flip(0)).flip(0), atol=1e-2, rtol=0)  # bf16 weights
 
 
-def test_paper_variant_normalises_every_picture_by_itself() -> None:
+def test_it_normalises_every_picture_by_itself() -> None:
     """As torch's instance norm does, gradients included; eval mode changes nothing."""
     torch.manual_seed(0)
-    net = BlendNet(8, paper=True).eval()
+    net = BlendNet(8).eval()
     theirs = deepcopy(net)
     for index, part in enumerate(net.features):
         if isinstance(part, nn.BatchNorm2d):
@@ -116,8 +106,8 @@ def test_paper_variant_normalises_every_picture_by_itself() -> None:
     torch.testing.assert_close(whole, net.logit(single).softmax(0), rtol=0.05, atol=0.02)  # bf16
 
 
-def test_paper_variant_has_the_published_layers() -> None:
-    net = BlendNet(64, paper=True)
+def test_it_has_the_published_layers() -> None:
+    net = BlendNet()
     convolutions = [m for m in net.modules() if isinstance(m, nn.Conv2d)]
     shapes = [(c.in_channels, c.out_channels, c.kernel_size) for c in convolutions]
     assert shapes == [(3, 64, (5, 5)), (64, 64, (3, 3)), (64, 1, (3, 3))]

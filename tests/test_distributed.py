@@ -57,7 +57,6 @@ def assert_same(found: dict[str, Any], expected: dict[str, Any]) -> None:
     assert found["step"] == expected["step"]
     close = {"gaussians.opacities": 1e-3, "gaussians.scales": 1e-3, "gaussians.sh0": 1e-4}
     close |= {"photometric.exposure.log_gains": 1e-5, "lens.focus.vergence": 1e-5}
-    close |= {"lens.blend.logit.weight": 1e-4}
     for name, tolerance in close.items():
         one, other = found["model"][name], expected["model"][name]
         assert one.shape == other.shape

@@ -21,6 +21,7 @@ from cocogs.rasterize import rasterize
 from cocogs.rasterize.constants import SH_C0
 from cocogs.render.refocusing import refocus
 from cocogs.srgb import to_linear, to_srgb
+from cocogs.train.photo_store import halves_of
 
 APERTURE = 25.0
 PAPER_K = 40.0  # which its units make about 2
@@ -70,7 +71,7 @@ def light_and_variance(image: Tensor) -> tuple[float, float, float]:
 
 
 def away_from_start(model: DefocusModel) -> DefocusModel:
-    """Networks whose last layers do something."""
+    """Networks, where there are some, whose last layers do something."""
     for part in networks(model):
         for parameter in part.parameters():
             torch.nn.init.normal_(parameter, std=0.2)
@@ -215,17 +216,13 @@ def test_blend_leaves_the_range_of_the_renders_nowhere() -> None:
 
 @pytest.mark.parametrize(
     "config",
-    [
-        replace(preset("paper").model, ablation=Ablation(cnn=True)),
-        replace(preset("paper").model, blend_channels=0),
-        replace(preset("full").model, blend_channels=0),
-    ],
-    ids=["paper-ablated", "paper-0", "full-0"],
+    [replace(preset("paper").model, ablation=Ablation(cnn=True)), preset("full").model],
+    ids=["paper-ablated", "full"],
 )
 def test_without_cnn_renders_are_averaged(config: ModelConfig) -> None:
     model = away_from_start(make(config))
     photo = model.photo(CAMERA, 0)
-    assert model.lens.blend is None and len(photo.render.colors) > 1
+    assert len(photo.render.colors) > 1
     renders = photo.render.colors
     mean = to_srgb(to_linear(renders).mean(0)) if model.lens.in_light else renders.mean(0)
     torch.testing.assert_close(photo.image, mean, atol=1e-5, rtol=1e-5)
@@ -250,26 +247,30 @@ def test_per_photo_aperture() -> None:
     assert (model.lens.aperture.log_K.grad != 0).tolist() == [False, True, False]
 
 
-@pytest.mark.parametrize("name", ["lens", "full"])
-def test_reported_aperture_starts_as_the_lens_s(name: str) -> None:
-    model = make(replace(preset(name).model, per_photo_aperture=True))
-    with torch.no_grad():
-        model.lens.aperture.log_K[1] = math.log(3 * APERTURE)
-    assert model.Ks([CAMERA] * 3) == pytest.approx([APERTURE, 3 * APERTURE, APERTURE], rel=1e-4)
+def test_samples_turn_from_photo_to_photo_and_each_is_the_same_lens() -> None:
+    model = make(preset("full").model, one_splat(4.0, opacity=0.99), 70.0)
+    spreads, pictures = [], []
+    for seen in (0, 1, 2):
+        model.lens.begin_photo(seen)
+        pictures.append(model.photo(CAMERA, 0).render.colors.mean(0))
+        spreads.append(sum(light_and_variance(pictures[-1])[1:]))
+    assert not torch.allclose(pictures[0], pictures[1], atol=1e-2)
+    assert spreads == pytest.approx([spreads[0]] * 3, rel=0.02)
+    model.lens.begin_photo(0)
+    torch.testing.assert_close(model.photo(CAMERA, 0).render.colors.mean(0), pictures[0])
 
 
-def test_reported_aperture_is_the_one_the_copies_act_with() -> None:
-    """Whatever the residuals: the variance of one splat's light is that of samples of this aperture."""
-    depth = 4.0
-    config = replace(preset("full").model, blend_channels=0)
-    model = away_from_start(make(config, one_splat(depth, opacity=0.99), 70.0))
-    aperture, *_ = model.Ks([CAMERA] * 3)
-    assert abs(aperture / 70.0 - 1) > 0.05  # else there is nothing to see
-    _, *sharp = light_and_variance(model.sharp(CAMERA).colors[0])
-    _, *sampled = light_and_variance(model.photo(CAMERA, 0).render.colors.mean(0))
-    radius = float(aperture * (1 / depth - 1 / FOCUS_DISTANCES[0])) / 2
-    disc = 2 * (sampled_disc(config.copies) * radius / 2) ** 2  # x and y together
-    assert sum(sampled) - sum(sharp) == pytest.approx(disc, rel=0.07)
+def test_a_halved_photo_is_the_photo_at_half_its_size() -> None:
+    """What is blurred by much more than a pixel looks alike at both sizes."""
+    splat = one_splat(4.0)
+    splat.antialiased = True
+    model = make(preset("lens").model, splat, 100.0)
+    whole = model.photo(CAMERA, 2, expanded=False)
+    half, _, small = halves_of(whole.image, None, CAMERA)
+    found = model.photo(small, 2, expanded=False, halved=True)
+    torch.testing.assert_close(found.image, half, atol=4e-3, rtol=0)
+    middle = tuple(side // 2 for side in found.coc.shape)
+    torch.testing.assert_close(found.coc[middle], whole.coc[middle[0] * 2, middle[1] * 2])
 
 
 # --- gradients

@@ -86,15 +86,26 @@ class DefocusModel(nn.Module):
         return self.photo(camera, index).image
 
     def photo(
-        self, camera: Camera, index: int, sh_degree: int = 3, expanded: bool = True, probed: bool = True
+        self,
+        camera: Camera,
+        index: int,
+        sh_degree: int = 3,
+        expanded: bool = True,
+        probed: bool = True,
+        halved: bool = False,
     ) -> Photo:
         """Training photo `index` as training sees it.
 
         Args:
+            camera: of the photo.
             expanded: False: the lens's cheap stand-in (see `LensModel.copies`); training begins so.
             probed: False: the probe has no gradient, which saves time.
+            halved: the camera is that of the photo at half its size. Not where `expanded`. Circles of
+                confusion stay in px of the photo.
         """
         copies = self.lens.copies(self.gaussians.activated(), camera, index, expanded)
+        if halved and copies.blur is not None:
+            copies.blur = copies.blur / 4
         probe = self.gaussians.means.new_zeros(len(copies.means), len(self.gaussians), 2)
         probe.requires_grad_(probed and torch.is_grad_enabled())
         render = self._render(copies, camera, sh_degree, self.lens.is_physical, probe)
@@ -127,17 +138,6 @@ class DefocusModel(nn.Module):
         if self.photometric is None:
             return srgb_curve(light.dtype, light.device).encode(light)
         return self.photometric.develop(light, camera, index, curve or self.photometric.curves(index)[1])
-
-    @torch.no_grad()
-    def Ks(self, cameras: list[Camera]) -> list[float]:
-        """K (px x scene unit) of every training photo as it acts: that of the disc which blurs like the
-        copies of a typical Gaussian.
-
-        Args:
-            cameras: of the training photos.
-        """
-        base, K = self.gaussians.activated(), self.lens.aperture.K
-        return [float(K(i)) * self.lens.widening(base, camera) for i, camera in enumerate(cameras)]
 
     @torch.no_grad()
     def _coc(self, render: Render, camera: Camera, index: int) -> Float[Tensor, "H W"]:

@@ -26,7 +26,6 @@ TEST_VIEWS = 20  # so many at most are drawn for the curve; `cocogs eval` measur
 CURVES = 100  # photos, at most, whose lens and exposure are drawn as curves
 
 
-
 class Monitor:
     """Reports on steps `start` + 1 to `iterations`, counted in photos seen; use it as a context manager.
 

@@ -5,8 +5,11 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from torch import Tensor
+from torch.nn import functional as F
 
+from cocogs.camera import Camera
 from cocogs.scene import Scene, View
 
 Pixels = tuple[Tensor, Tensor | None]
@@ -72,3 +75,14 @@ class PhotoStore:
         pixels, mask = self.scene.stored(view)
         wide = 1 if pixels.dtype == np.uint8 else 4
         return pixels.size * wide + (0 if mask is None else mask.size)
+
+
+def halves_of(
+    photo: Float[Tensor, "3 H W"], mask: Float[Tensor, "H W"] | None, camera: Camera
+) -> tuple[Float[Tensor, "3 h w"], Float[Tensor, "h w"] | None, Camera]:
+    """A photo, its mask and its camera at half the size: means of 2 x 2 px. An odd last row or column is left
+    out."""
+    width, height = camera.width // 2, camera.height // 2
+    small = camera.cropped(0, 0, 2 * width, 2 * height).resized(width, height)
+    half = F.avg_pool2d(photo[None], 2)[0]
+    return half, None if mask is None else F.avg_pool2d(mask[None, None], 2)[0, 0], small

@@ -34,7 +34,7 @@ from cocogs.train.interrupt import stop_on_interrupt
 from cocogs.train.losses import clipped_as, focus_weight, masked_mean, photometric_loss
 from cocogs.train.memory import check_memory
 from cocogs.train.monitor import Monitor
-from cocogs.train.photo_store import PhotoStore
+from cocogs.train.photo_store import PhotoStore, halves_of
 from cocogs.train.rates import check_remembered, make_optimizers, rates_at
 from cocogs.train.replay import Replay
 from cocogs.train.start import start_model
@@ -96,8 +96,8 @@ class Trainer:
         self.step, self.order = 0, torch.empty(0, dtype=torch.long)
         # Those of set_rates, where recorded steps read them.
         self.rates = torch.zeros(len(self.optimizers), device=self.device)
-        # (N,) least standard deviation of every splat, scene units; see keep_physical.
-        self.finest = torch.zeros(len(self.model.gaussians), device=self.device)
+        # (N,) log of the least standard deviation of every splat, scene units; see keep_physical.
+        self.finest = torch.full((len(self.model.gaussians),), -math.inf, device=self.device)
         if saved is not None:
             self.restore(saved)
         # A single photo's step is recorded whole; of several, what each photo adds.
@@ -197,14 +197,16 @@ class Trainer:
         before = self.step - len(batch)
         if self.model.lens.is_physical and reaches(before, self.batch, self.config.strategy.every):
             self.find_finest()  # also right after splats were added or removed
-        kind = (self.sh_degree, self.is_expanded, self.densification.observes(self.step))
+        kind = (self.sh_degree, self.is_expanded, self.densification.observes(self.step), self.is_halved)
         if self.is_single:
+            self.model.lens.begin_photo(before)
             loss, mse = self.replayed(self.optimize, batch[0], *kind)
             return loss, mse
+        numbers = torch.zeros(2, device=self.device)
         # In the last step there may be fewer photos than ranks; the others take one that counts nothing.
-        own = [(index, 1 / len(batch)) for index in self.ranks.own(batch)] or [(batch[0], 0.0)]
-        numbers = sum(self.replayed(self.pull, index, *kind, share) for index, share in own)
-        assert isinstance(numbers, Tensor)
+        for place in (own := self.ranks.own([*range(len(batch))])) or [0]:
+            self.model.lens.begin_photo(before + place)
+            numbers += self.replayed(self.pull, batch[place], *kind, 1 / len(batch) if own else 0.0)
         gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
         seen = self.densification.fresh if self.densification.observes(self.step) else []
         self.ranks.sum_([*gradients, numbers, *seen])
@@ -219,17 +221,21 @@ class Trainer:
             return self.replay.run((index, *kind))
         return step(index, *kind)
 
-    def optimize(self, index: int, sh_degree: int, expanded: bool, probed: bool) -> Tensor:
+    def optimize(self, index: int, *kind: Any) -> Tensor:
         """Predict a photo, compare, move everything a little. (2,): loss and mean squared error."""
-        numbers = self.pull(index, sh_degree, expanded, probed)
+        numbers = self.pull(index, *kind)
         self.move()
         return numbers
 
-    def pull(self, index: int, sh_degree: int, expanded: bool, probed: bool, share: float = 1.0) -> Tensor:
+    def pull(
+        self, index: int, sh_degree: int, expanded: bool, probed: bool, halved: bool, share: float = 1.0
+    ) -> Tensor:
         """Predict a photo, compare, add gradients. (2,): loss and mean squared error; times `share`."""
         view = self.views[index]
-        truth, mask = self.photos[view]
-        photo = self.model.photo(self.model.camera(view), index, sh_degree, expanded, probed)
+        (truth, mask), camera = self.photos[view], self.model.camera(view)
+        if halved:
+            truth, mask, camera = halves_of(truth, mask, camera)
+        photo = self.model.photo(camera, index, sh_degree, expanded, probed, halved)
         image = photo.image if self.model.photometric is None else clipped_as(photo.image, truth)
         per_pixel = photometric_loss(image, truth, self.config.optim.ssim_weight)
         weight = focus_weight(photo.coc, mask, self.config.optim.sharp_coc)
@@ -254,7 +260,8 @@ class Trainer:
         """See `keep_physical`."""
         cameras = [self.model.camera(view) for view in self.views]
         lenses = [self.model.lens.of(index) for index in range(len(cameras))]
-        finest = self.config.strategy.finest * least_blur(self.model.gaussians.means, cameras, lenses)
+        least = self.config.strategy.finest * least_blur(self.model.gaussians.means, cameras, lenses)
+        finest = least.log()
         if finest.shape == self.finest.shape:
             self.finest.copy_(finest)  # recorded steps read it there
         else:
@@ -268,7 +275,7 @@ class Trainer:
         for part in self.model.per_photo:
             part.keep_possible()
         if self.model.lens.is_physical:
-            self.model.gaussians.scales.clamp_(min=self.finest.log()[:, None])
+            self.model.gaussians.scales.clamp_(min=self.finest[:, None])
 
     @property
     def sh_degree(self) -> int:
@@ -279,6 +286,14 @@ class Trainer:
         return self.step > self.config.optim.sets_from * self.config.optim.iterations
 
     @property
+    def is_halved(self) -> bool:
+        """Whether photos are seen at half their size."""
+        return (
+            not self.is_expanded
+            and self.step <= self.config.optim.halved_until * self.config.optim.iterations
+        )
+
+    @property
     def is_repeated(self) -> bool:
         """Whether the same step comes again before splats are added or removed: else recording it is lost."""
         rarely_edited = 2 * len(self.views) * self.ranks.count <= self.config.strategy.every
@@ -287,7 +302,7 @@ class Trainer:
     @property
     def is_light(self) -> bool:
         """Whether all that torch does in a step is small: the networks are not, nor are many splats."""
-        networks = self.model.lens.expands and self.is_expanded
+        networks = "network" in self.optimizers and self.is_expanded
         return len(self.model.gaussians) <= LIGHT and not networks
 
     def next_batch(self) -> list[int]:

@@ -12,7 +12,6 @@ from cocogs.camera import Camera
 from cocogs.config import ModelConfig
 from cocogs.errors import InputError
 from cocogs.gaussians import Activated
-from cocogs.optics.blend import BlendNet
 from cocogs.optics.copies import Copies
 from cocogs.optics.lens import PhotoLens
 from cocogs.optics.light import Weights
@@ -73,9 +72,8 @@ class LensModel(nn.Module):
     aperture: Aperture
     """Of the training photos, where `has_lens`."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.blend: BlendNet | None = None
+    def begin_photo(self, seen: int) -> None:
+        """Told before every photo of a training: how many it has seen before."""
 
     def copies(self, base: Activated, camera: Camera, index: int, expanded: bool = True) -> Copies:
         """What to render for training photo `index`, seen from `camera`.
@@ -86,9 +84,8 @@ class LensModel(nn.Module):
         raise NotImplementedError
 
     def weights(self, renders: Float[Tensor, "S 3 H W"]) -> Weights:
-        """How much each render counts: per pixel by the blend CNN, if there is one; else one number for
-        all."""
-        return 1 / len(renders) if self.blend is None or len(renders) == 1 else self.blend(renders)
+        """How much each render counts, per pixel, or one number for all."""
+        return 1 / len(renders)
 
     def of(self, index: int) -> PhotoLens:
         """The lens that training photo `index` was taken with."""
@@ -101,10 +98,6 @@ class LensModel(nn.Module):
             depths: z-depths in scene units; infinity is allowed.
         """
         return torch.zeros_like(depths)
-
-    def widening(self, base: Activated, camera: Camera) -> float:
-        """By how much the copies blur more, or less, than K says: 1 unless a network has a say."""
-        return 1.0
 
     def diameter(self, K: float, camera: Camera) -> float:
         """Aperture diameter in scene units of a lens of this K (px x scene unit)."""

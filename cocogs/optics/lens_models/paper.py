@@ -22,6 +22,7 @@ from cocogs.optics.copies import Copies, as_they_are
 from cocogs.optics.encoding import GaussianEncoding, mlp
 from cocogs.optics.lens import MIN_DEPTH, PhotoLens, coc_diameter
 from cocogs.optics.lens_models.base import LensModel, Start
+from cocogs.optics.light import Weights
 from cocogs.optics.maps import ray_lengths
 from cocogs.optics.per_photo import Aperture, Focus
 
@@ -47,8 +48,7 @@ class Paper(LensModel):
         self.aperture = Aperture(K, ratios, config.per_photo_aperture, start.held)
         self.aperture.log_K.requires_grad_(not self.ablation.aperture)
         self.expansion = PaperExpansion(config.copies, start.center, start.extent, self.ablation)
-        with_cnn = config.blend_channels > 0 and not self.ablation.cnn
-        self.blend = BlendNet(config.blend_channels, paper=True) if with_cnn else None
+        self.blend = None if self.ablation.cnn else BlendNet()
 
     def copies(self, base: Activated, camera: Camera, index: int, expanded: bool = True) -> Copies:
         if not expanded:
@@ -56,6 +56,10 @@ class Paper(LensModel):
         _, position = camera.pose_like(base[0])
         factors = self.expansion(base, position)
         return paper_copies(base, position, self.of(index), factors, self.ablation)
+
+    def weights(self, renders: Float[Tensor, "S 3 H W"]) -> Weights:
+        """By the blend CNN; alike without it."""
+        return super().weights(renders) if self.blend is None or len(renders) == 1 else self.blend(renders)
 
     def of(self, index: int) -> PhotoLens:
         return PhotoLens(self.focus.distance(index), self.aperture.K(index))
