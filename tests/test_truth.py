@@ -89,6 +89,7 @@ def test_the_true_scene_scores_high(run: Run) -> None:
     assert report.mean["final"] > report.mean["interactive"] + 3
 
 
+@pytest.mark.thorough
 def test_the_lens_is_measured_in_true_units(run: Run) -> None:
     learned = run.lens()
     with torch.no_grad():
@@ -102,6 +103,7 @@ def test_the_lens_is_measured_in_true_units(run: Run) -> None:
     assert lens["aperture_ratio"] == pytest.approx(learned.aperture_diameter / (APERTURE / FX), rel=1e-5)
 
 
+@pytest.mark.thorough
 def test_a_pinhole_has_no_lens_to_compare(run: Run) -> None:
     run.model.lens = LENS_MODELS["pinhole"](run.config.model, Start.unknown(len(run.scene.train_views)))
     report = compare_with_truth(run)
@@ -147,6 +149,7 @@ def unregistered(truth: dict) -> None:
     truth["refocus"][0]["view"] = "x.png"
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -694,6 +694,7 @@ def test_opening_to_others_warns(
     assert "warning: everyone who can reach this computer can look" in capsys.readouterr().err
 
 
+@pytest.mark.thorough
 def test_the_page_is_served_until_interrupted(tmp_path: Path) -> None:
     write_ply(tmp_path / "scene.ply", tiny_gaussians())
     command = [sys.executable, "-m", "cocogs", "view", str(tmp_path / "scene.ply")]
