@@ -154,6 +154,7 @@ def test_whole_benchmark(suite_folder: Path, tmp_path: Path, in_process: list[li
     assert json.loads((out / "table.json").read_text()) == table
 
 
+@pytest.mark.thorough
 def test_failing_run_stops_no_other(suite_folder: Path, tmp_path: Path, in_process: list[list[str]]) -> None:
     """A checkpoint that is garbage fails one scene; once it is gone, only that scene is run again."""
     out = tmp_path / "out"

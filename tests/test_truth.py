@@ -63,13 +63,21 @@ def write_truth(folder: Path) -> None:
     (folder / "truth.json").write_text(json.dumps(truth))
 
 
+@pytest.fixture(scope="module")
+def truth(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Written once: its pictures take many samples."""
+    folder = tmp_path_factory.mktemp("truth")
+    write_truth(folder)
+    return folder
+
+
 @pytest.fixture
-def run(tmp_path_factory: pytest.TempPathFactory, tmp_path: Path) -> Run:
+def run(truth: Path, tmp_path_factory: pytest.TempPathFactory, tmp_path: Path) -> Run:
     """A run on a copy of the tiny scene, with a truth beside the photos."""
     trained = tiny_run(tmp_path_factory.getbasetemp(), "lens")
     source = json.loads((trained / "config.json").read_text())["data"]["source"]
     shutil.copytree(source, tmp_path / "scene")
-    write_truth(tmp_path / "scene")
+    shutil.copytree(truth, tmp_path / "scene", dirs_exist_ok=True)
     shutil.copytree(trained, tmp_path / "run")
     config = (tmp_path / "run/config.json").read_text()
     (tmp_path / "run/config.json").write_text(config.replace(source, str(tmp_path / "scene")))
@@ -89,7 +97,6 @@ def test_the_true_scene_scores_high(run: Run) -> None:
     assert report.mean["final"] > report.mean["interactive"] + 3
 
 
-@pytest.mark.thorough
 def test_the_lens_is_measured_in_true_units(run: Run) -> None:
     learned = run.lens()
     with torch.no_grad():
@@ -103,7 +110,6 @@ def test_the_lens_is_measured_in_true_units(run: Run) -> None:
     assert lens["aperture_ratio"] == pytest.approx(learned.aperture_diameter / (APERTURE / FX), rel=1e-5)
 
 
-@pytest.mark.thorough
 def test_a_pinhole_has_no_lens_to_compare(run: Run) -> None:
     run.model.lens = LENS_MODELS["pinhole"](run.config.model, Start.unknown(len(run.scene.train_views)))
     report = compare_with_truth(run)
@@ -149,7 +155,6 @@ def unregistered(truth: dict) -> None:
     truth["refocus"][0]["view"] = "x.png"
 
 
-@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("change", "message"),
     [
