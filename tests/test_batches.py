@@ -57,6 +57,7 @@ def test_gradients_of_a_batch_are_the_mean(tmp_path: Path, tmp_path_factory: pyt
     assert not gradients([(0, 0.0)]).any()  # that of a rank that has no photo of its own
 
 
+@pytest.mark.thorough
 def test_recorded_batches_end_in_the_same_bits(
     tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
@@ -69,6 +70,7 @@ def test_recorded_batches_end_in_the_same_bits(
             assert torch.equal(value, recorded.model.state_dict()[name]), name
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("batch", [1, 4])
 def test_rates_go_with_the_root_of_the_batch(
     batch: int, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
