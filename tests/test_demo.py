@@ -168,7 +168,6 @@ def test_bad_input_names_the_file_and_keeps_the_old_page(tmp_path, inputs, name,
 # ------------------------------------------------------------------------------------------ the commands
 
 
-@pytest.mark.thorough
 def test_demo_trains_measures_renders_and_resumes(tmp_path):
     scene = demo.bundled_scene()
     train, evaluate, sharp, *refocused = demo.commands(scene, tmp_path, 300)
