@@ -251,6 +251,7 @@ def test_checkpoint_whose_training_does_not_fit(data: Path, run: Path, capsys: C
     assert "checkpoint.pt is damaged" in refused(capsys, "train", data, "--out", run, "--resume")
 
 
+@pytest.mark.thorough
 def test_checkpoint_of_another_model(root: Path, run: Path, capsys: Capture) -> None:
     shutil.copy(tiny_run(root, "paper") / "config.json", run / "config.json")
     assert "does not fit" in refused(capsys, "eval", run)

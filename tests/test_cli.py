@@ -166,6 +166,7 @@ def test_quality_sets_size_iterations_and_splats(root: Path, tmp_path: Path) -> 
     assert config.strategy.max_gaussians == 90
 
 
+@pytest.mark.thorough
 def test_same_seed_same_bits(root: Path, tmp_path: Path) -> None:
     train = ["train", str(tiny_scene(root)), "--preset", "lens", *SMALL, "--out"]
     assert main([*train, str(tmp_path / "again")]) == 0

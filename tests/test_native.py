@@ -388,6 +388,7 @@ def test_other_devices_are_refused() -> None:
         native.passes_on(torch.device("xpu"))
 
 
+@pytest.mark.thorough
 def test_missing_module_names_the_remedy() -> None:
     """In another process, because the module is loaded here already."""
     script = """

@@ -424,6 +424,7 @@ def test_interleaved_pictures_keep_their_own_gradients(backend: Backend) -> None
         assert torch.equal(slope(value), slope(again[name]))
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("backend", parameters(NATIVE), indirect=True)
 def test_same_bits_every_time(backend: Backend) -> None:
     """A resumed training must reach the same parameters, on any number of threads."""

@@ -151,6 +151,7 @@ def test_shifted_cameras_leave_the_plane_in_focus_in_place() -> None:
     torch.testing.assert_close(after[1] - before[1], expected)
 
 
+@pytest.mark.thorough
 def test_blades_show_as_polygons() -> None:
     """A highlight out of focus takes the aperture's shape: a triangle's corners reach far."""
     one = splats((0.0, 0.0, 4.0))
@@ -169,6 +170,7 @@ def test_blades_show_as_polygons() -> None:
     assert float(bladed.sum()) == pytest.approx(float(round_.sum()), rel=0.05)
 
 
+@pytest.mark.thorough
 def test_highlights_are_brighter_out_of_focus_and_as_they_were_in_focus() -> None:
     """A white patch of 8 px and a grey one: of the light of the white one there was four times as much."""
     lens, bright = Lens(1.0, 0.4), Lens(1.0, 0.4, highlights=4.0)

@@ -142,6 +142,7 @@ def test_second_run_reads_the_cache(
     assert [path.name for path in cache.iterdir()] == ["sparse"]
 
 
+@pytest.mark.thorough
 def test_the_same_photos_and_seed_give_the_same_cameras(
     result: tuple[Source, list[str]], folder: Path, tmp_path: Path
 ) -> None:
@@ -184,6 +185,7 @@ def test_a_changed_photo_or_damaged_cache_is_computed_anew(
     assert [path.name for path in cache.iterdir()] == ["sparse"], "a failed run leaves nothing behind"
 
 
+@pytest.mark.thorough
 def test_portrait_and_landscape_photos_of_one_size_get_a_camera_each(tmp_path: Path) -> None:
     photos = tmp_path / "photos"
     cameras = make_cameras(5)
@@ -300,6 +302,7 @@ def test_cameras_that_were_placed_before_an_interruption_stay(
     assert _spread_of_ratios(source, cameras) < 0.05
 
 
+@pytest.mark.thorough
 def test_an_interrupted_search_of_other_photos_starts_anew(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -507,6 +510,7 @@ def test_a_name_that_is_not_utf8(tmp_path: Path) -> None:
 # --- Results that cannot be true ------------------------------------------------------------------------
 
 
+@pytest.mark.thorough
 def test_a_camera_that_only_turns(tmp_path: Path) -> None:
     still = [
         replace(camera, cam_from_world=pose_at(camera.cam_from_world[:3, :3], torch.zeros(3).double()))

@@ -102,6 +102,7 @@ def test_torch_works_alone_while_steps_are_light(
     assert [seen[0], seen[-1]] == threads
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(("every", "repeated"), [(16, True), (15, False)])
 def test_steps_are_recorded_where_they_come_again(
     every: int, repeated: bool, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
@@ -262,6 +263,7 @@ def test_every_lens_starts_where_the_search_for_it_ends(
         assert float(lens.aperture.K(0).detach()) * px_per_unit == pytest.approx(20.0, rel=1e-5)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("method", "per_photo", "held"),
     [("compared", False, 0), ("compared", True, 1), ("each alone", False, 1), ("none", False, 1)],
