@@ -13,10 +13,12 @@ from types import ModuleType
 import jaxtyping
 import pytest
 import torch
+from checker import jaxtyped
 from filelock import FileLock
 
 # Types and shapes in the package's signatures are checked here, and only here: in this process, before the
 # first import.
+jaxtyping.jaxtyped = jaxtyped
 jaxtyping.install_import_hook("cocogs", "checker.check")
 
 from cocogs.rasterize import native as native_rasterize  # noqa: E402

@@ -124,6 +124,7 @@ def test_resuming_on_other_data(run: Path, tmp_path: Path, capsys: Capture) -> N
     )
 
 
+@pytest.mark.thorough
 def test_photos_replaced_by_others(data: Path, tmp_path: Path, capsys: Capture) -> None:
     """The folder is the same, what is in it is not."""
     moving, out = tmp_path / "data", tmp_path / "run"
@@ -250,6 +251,7 @@ def test_checkpoint_whose_training_does_not_fit(data: Path, run: Path, capsys: C
     assert "checkpoint.pt is damaged" in refused(capsys, "train", data, "--out", run, "--resume")
 
 
+@pytest.mark.thorough
 def test_checkpoint_of_another_model(root: Path, run: Path, capsys: Capture) -> None:
     shutil.copy(tiny_run(root, "paper") / "config.json", run / "config.json")
     assert "does not fit" in refused(capsys, "eval", run)
@@ -325,6 +327,7 @@ def test_two_trainings_in_one_folder(data: Path, tmp_path: Path, capsys: Capture
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.thorough
 def test_pictures_in_the_place_of_the_photos(root: Path, tmp_path: Path, capsys: Capture) -> None:
     photos = write_tiny_scene(tmp_path / "data") / "images"
     before = {path.name: path.read_bytes() for path in photos.iterdir()}
@@ -354,6 +357,7 @@ def test_export_that_cannot_be_written(run: Path, tmp_path: Path, capsys: Captur
     assert "/file cannot be written" in sentence
 
 
+@pytest.mark.thorough
 def test_disk_full_while_saving(
     data: Path, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -42,6 +42,7 @@ def record(step: Callable[[], Tensor]) -> tuple[Callable[[], None], Tensor]:
     return again, numbers
 
 
+@pytest.mark.thorough
 def test_gradients_of_a_batch_are_the_mean(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     trainer = Trainer(settings(3), open_tiny_scene(tmp_path_factory), tmp_path)
 
@@ -57,6 +58,7 @@ def test_gradients_of_a_batch_are_the_mean(tmp_path: Path, tmp_path_factory: pyt
     assert not gradients([(0, 0.0)]).any()  # that of a rank that has no photo of its own
 
 
+@pytest.mark.thorough
 def test_recorded_batches_end_in_the_same_bits(
     tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
@@ -69,6 +71,7 @@ def test_recorded_batches_end_in_the_same_bits(
             assert torch.equal(value, recorded.model.state_dict()[name]), name
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("batch", [1, 4])
 def test_rates_go_with_the_root_of_the_batch(
     batch: int, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
@@ -84,6 +87,7 @@ def test_rates_go_with_the_root_of_the_batch(
     assert rates == {name: math.sqrt(batch) * rate for name, rate in single.items()}
 
 
+@pytest.mark.thorough
 def test_a_focus_moves_as_far_per_photo_seen() -> None:
     """What only one of many photos pulls at: alone every 40th step of one photo, or every 10th of four."""
     moved = []

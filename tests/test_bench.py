@@ -118,6 +118,7 @@ def bench(suite: Path, out: Path, *options: str) -> int:
     return main(["bench", str(suite), "--out", str(out), *QUICK, *options])
 
 
+@pytest.mark.thorough
 def test_whole_benchmark(suite_folder: Path, tmp_path: Path, in_process: list[list[str]]) -> None:
     """Floor, ceiling and a lens on two scenes: table, page and files; a second call runs nothing."""
     out = tmp_path / "out"
@@ -153,6 +154,7 @@ def test_whole_benchmark(suite_folder: Path, tmp_path: Path, in_process: list[li
     assert json.loads((out / "table.json").read_text()) == table
 
 
+@pytest.mark.thorough
 def test_failing_run_stops_no_other(suite_folder: Path, tmp_path: Path, in_process: list[list[str]]) -> None:
     """A checkpoint that is garbage fails one scene; once it is gone, only that scene is run again."""
     out = tmp_path / "out"
@@ -197,6 +199,7 @@ def test_half_done_pictures_are_finished(
     assert [command[0] for command in in_process] == ["render"] and not (pictures / RECORD).exists()
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_stopped_benchmark_leaves_no_process_and_goes_on(
     suite_folder: Path, tmp_path: Path, in_process: list[list[str]], number: signal.Signals
@@ -249,6 +252,7 @@ def test_nothing_is_started_after_the_stop(tmp_path: Path) -> None:
     assert not Costs.read(tmp_path).running  # what was never started was not killed
 
 
+@pytest.mark.thorough
 def test_a_call_with_other_methods_keeps_the_table_whole(
     suite_folder: Path, tmp_path: Path, in_process: list[list[str]]
 ) -> None:
@@ -328,6 +332,7 @@ def test_wrong_suite(tmp_path: Path, capsys) -> None:
 # --- processes
 
 
+@pytest.mark.thorough
 def test_process_is_measured_and_logged(tmp_path: Path) -> None:
     usage = Processes().run(["--version"], tmp_path, dict(os.environ))
     usage.check()
@@ -336,6 +341,7 @@ def test_process_is_measured_and_logged(tmp_path: Path) -> None:
     assert (tmp_path / "log.txt").read_text() == f"$ cocogs --version\n{usage.output}"
 
 
+@pytest.mark.thorough
 def test_failure_of_a_process_is_its_own_sentence(tmp_path: Path) -> None:
     usage = Processes().run(["eval", str(tmp_path / "nothing")], tmp_path, dict(os.environ))
     with pytest.raises(InputError, match="nothing is not a run: it has no config"):
@@ -472,6 +478,7 @@ def test_reason_of_a_failure(code: int, seen: str) -> None:
 # ------------------------------------------------------------------------------------------- one photo
 
 
+@pytest.mark.thorough
 def test_refocusing_is_measured_against_the_truth(tmp_path: Path, capsys) -> None:
     suite = tmp_path / "suite"
     for name, seed in (("one", 1), ("two", 2)):

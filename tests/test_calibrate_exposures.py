@@ -102,6 +102,7 @@ def test_the_command_writes_response_and_page(tmp_path: Path, capsys: pytest.Cap
     assert "From 8 photos of 0.003906 to 0.5 s" in page and "white is light 1" in page
 
 
+@pytest.mark.thorough
 def test_flats_are_undone_by_the_response_just_found(tmp_path: Path) -> None:
     pytest.importorskip("cv2")
     light = {"flats": 0.4, "darks": 0.0}
@@ -115,6 +116,7 @@ def test_flats_are_undone_by_the_response_just_found(tmp_path: Path) -> None:
     assert noise is not None and noise.shot_gain == pytest.approx(NOISE.shot_gain, rel=0.1)
 
 
+@pytest.mark.thorough
 def test_a_tint_of_the_curve_is_told(tmp_path: Path) -> None:
     """One response is kept; that the colours differ is said."""
     pytest.importorskip("cv2")

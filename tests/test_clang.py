@@ -19,6 +19,7 @@ GPU = {ROOT / "cuda_ext" / "bindings_cuda.cpp"}
 TOOLS = ("clang++", "cmake", "ninja")
 
 
+@pytest.mark.thorough
 @pytest.mark.skipif(not all(map(shutil.which, TOOLS)), reason=f"needs {', '.join(TOOLS)}")
 def test_every_source_compiles_by_clang_without_a_warning(tmp_path: Path) -> None:
     """With the options that CMake gives, at every instruction set level; not to the end, which takes long."""

@@ -166,6 +166,7 @@ def test_quality_sets_size_iterations_and_splats(root: Path, tmp_path: Path) -> 
     assert config.strategy.max_gaussians == 90
 
 
+@pytest.mark.thorough
 def test_same_seed_same_bits(root: Path, tmp_path: Path) -> None:
     train = ["train", str(tiny_scene(root)), "--preset", "lens", *SMALL, "--out"]
     assert main([*train, str(tmp_path / "again")]) == 0
@@ -174,6 +175,7 @@ def test_same_seed_same_bits(root: Path, tmp_path: Path) -> None:
     assert not same_bits(tmp_path / "other", tmp_path / "again")
 
 
+@pytest.mark.thorough
 def test_resuming_a_finished_run_changes_nothing(root: Path, tmp_path: Path) -> None:
     train = ["train", str(tiny_scene(root)), "--preset", "lens", *SMALL, "--out", str(tmp_path)]
     assert main(train) == 0
@@ -181,6 +183,7 @@ def test_resuming_a_finished_run_changes_nothing(root: Path, tmp_path: Path) -> 
     assert same_bits(tmp_path, tiny_run(root, "lens"))
 
 
+@pytest.mark.thorough
 def test_the_same_command_with_resume_goes_on(root: Path, tmp_path: Path) -> None:
     train = ["train", str(tiny_scene(root)), "--preset", "lens", "--quality", "draft", *SMALL]
     train += ["--out", str(tmp_path)]
@@ -189,6 +192,7 @@ def test_the_same_command_with_resume_goes_on(root: Path, tmp_path: Path) -> Non
     assert main([*train, "--resume", "--seed", "7"]) == 2
 
 
+@pytest.mark.thorough
 def test_resume_before_the_first_checkpoint_starts_anew(root: Path, tmp_path: Path) -> None:
     train = ["train", str(tiny_scene(root)), "--preset", "lens", *SMALL, "--out", str(tmp_path)]
     assert main(train) == 0
@@ -232,6 +236,7 @@ def growing(iterations: int) -> Config:
     return replace(base, optim=replace(base.optim, iterations=iterations), strategy=strategy)
 
 
+@pytest.mark.thorough
 def test_interrupted_and_killed_runs_end_in_the_same_bits(root: Path, tmp_path: Path) -> None:
     """Ctrl-C, resume, kill -9, resume: as one run without a break, across splits and added sets."""
     data, broken, whole = tiny_scene(root), tmp_path / "broken", tmp_path / "whole"

@@ -136,6 +136,7 @@ def test_larger_than_a_mask_of_tiles(backend: Backend) -> None:
     assert (found["colors"] - exact.colors).abs().median() < 1e-6
 
 
+@pytest.mark.thorough
 def test_missing_module_names_the_remedy() -> None:
     """In another process, because the module may be loaded here already."""
     script = """
@@ -158,6 +159,7 @@ def test_installed_with_cuda_where_there_is_a_compiler() -> None:
     assert cuda_module()
 
 
+@pytest.mark.thorough
 @pytest.mark.skipif(shutil.which("cmake") is None, reason="needs cmake")
 @pytest.mark.parametrize("wish", ["AUTO", "OFF", "ON"])
 def test_without_nvcc(wish: str, tmp_path: Path) -> None:

@@ -177,6 +177,7 @@ def test_demo_trains_measures_renders_and_resumes(tmp_path):
     assert demo.commands(scene, tmp_path, None)[0][0][4:] == ["--resume"]
 
 
+@pytest.mark.thorough
 def test_demo_ends_with_the_code_of_the_command_that_failed(tmp_path, capfd):
     """`cocogs train` refuses to take the place of a foreign config.json."""
     (tmp_path / "config.json").write_text("[]")

@@ -68,6 +68,7 @@ def assert_same(found: dict[str, Any], expected: dict[str, Any]) -> None:
     assert means.median() < 1e-3
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("count", [2, 4])
 def test_ranks_find_what_one_process_finds(
     count: int, alone: dict[str, Any], root: Path, tmp_path: Path
@@ -80,6 +81,7 @@ def test_ranks_find_what_one_process_finds(
     assert_same(read_checkpoint(tmp_path / "run"), alone)
 
 
+@pytest.mark.thorough
 def test_a_stopped_run_goes_on_with_other_ranks(alone: dict[str, Any], root: Path, tmp_path: Path) -> None:
     """SIGTERM reaches one rank only; all stop after the same step, and rank 0 saves. Then one, then four."""
     out = tmp_path / "run"
@@ -92,6 +94,7 @@ def test_a_stopped_run_goes_on_with_other_ranks(alone: dict[str, Any], root: Pat
     assert_same(read_checkpoint(out), alone)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("setup", "lost", "survivor"),
     [
@@ -113,6 +116,7 @@ def test_a_lost_rank_ends_all_with_one_sentence(
     )
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("machines", [1, 2])
 def test_an_error_is_told_once_on_each_machine(machines: int, root: Path, tmp_path: Path) -> None:
     arguments = prepared(root, tmp_path / "run", settings(100_000))
@@ -135,6 +139,7 @@ def test_what_all_ranks_refuse_is_told_once(root: Path, tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.thorough
 def test_ranks_that_drift_apart_are_told(root: Path, tmp_path: Path) -> None:
     arguments = prepared(root, tmp_path / "run", settings(100_000))
     codes, _, errors = Ranks(2, arguments, tmp_path, ranks.differ).start().end()

@@ -38,6 +38,7 @@ def ends(process: subprocess.Popen) -> tuple[int, str]:
     return process.returncode, errors
 
 
+@pytest.mark.thorough
 def test_training_goes_on_when_its_reader_goes(root: Path, tmp_path: Path) -> None:
     """`cocogs train DATA --out RUN | head -1`."""
     training = start("train", tiny_scene(root), "--out", tmp_path / "run", "--preset", "lens", *SMALL)
@@ -56,6 +57,7 @@ def test_errors_are_told_when_the_reader_has_gone(tmp_path: Path) -> None:
     assert code == 2 and "nowhere does not exist" in errors
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("arguments", [["--help"], ["train", "--help"], ["--version"], ["eval", "RUN"]])
 def test_other_commands_end_quietly_without_a_reader(arguments: list[str], root: Path) -> None:
     """`cocogs --help | head -1`."""
@@ -67,6 +69,7 @@ def test_other_commands_end_quietly_without_a_reader(arguments: list[str], root:
     assert ends(process) == (141, "")
 
 
+@pytest.mark.thorough
 def test_a_full_disk_in_the_place_of_the_output_is_one_sentence(root: Path) -> None:
     with open("/dev/full", "w") as full:
         code, errors = ends(start("eval", tiny_run(root, "lens"), stdout=full))
@@ -75,6 +78,7 @@ def test_a_full_disk_in_the_place_of_the_output_is_one_sentence(root: Path) -> N
     assert errors.count("\n") == 1
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(("arguments", "code"), [("eval RUN", 141), ("eval nowhere", 2), ("train DATA", 0)])
 def test_closed_outputs(arguments: str, code: int, root: Path, tmp_path: Path) -> None:
     """Daemons and cron close them: `cocogs train DATA --out RUN >&- 2>&-`."""
@@ -90,6 +94,7 @@ def test_closed_outputs(arguments: str, code: int, root: Path, tmp_path: Path) -
         assert subprocess.run(f"{script} 2>&-", shell=True, cwd=REPOSITORY, env=ONE_THREAD).returncode == 2
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("encoding", ["ascii", "utf-8:strict", "ascii:surrogateescape"])
 def test_names_that_cannot_be_encoded(encoding: str) -> None:
     """é in ASCII, and a byte that is no text in UTF-8."""
@@ -101,6 +106,7 @@ def test_names_that_cannot_be_encoded(encoding: str) -> None:
     assert ended.stderr.startswith(b"cocogs: error: /nowhere/") and ended.stderr.count(b"\n") == 1
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "raised", ["KeyboardInterrupt", "ImportError('the back-end') from KeyboardInterrupt()"]
 )  # fmt: skip
@@ -116,6 +122,7 @@ def test_ctrl_c_while_modules_load(raised: str, module: str, root: Path, tmp_pat
     assert (ended.returncode, ended.stderr) == (130, "cocogs: stopped.\n")
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_the_viewer_ends_quietly(number: signal.Signals, code: int, tmp_path: Path) -> None:
     """pycolmap's own handler would print a stack trace."""
@@ -126,6 +133,7 @@ def test_the_viewer_ends_quietly(number: signal.Signals, code: int, tmp_path: Pa
     assert ends(viewer) == (code, "")
 
 
+@pytest.mark.thorough
 def test_training_saves_when_its_terminal_is_closed(root: Path, tmp_path: Path) -> None:
     data, out = tiny_scene(root), tmp_path / "run"
     write_config(out, growing(iterations=100_000), DataConfig(str(data)))
@@ -136,6 +144,7 @@ def test_training_saves_when_its_terminal_is_closed(root: Path, tmp_path: Path) 
     assert f"at step {read_checkpoint(out)['step']}." in output
 
 
+@pytest.mark.thorough
 def test_training_under_nohup_outlives_its_terminal(root: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     write_config(out, growing(iterations=200), DataConfig(str(tiny_scene(root))))

@@ -280,6 +280,7 @@ def test_there_and_back(vector: list[float]) -> None:
         torch.testing.assert_close(getattr(again, name), getattr(scene, name), atol=1e-6, rtol=1e-6)
 
 
+@pytest.mark.thorough
 def test_a_million_splats_move_in_seconds() -> None:
     torch.manual_seed(0)
     scene = Gaussians(

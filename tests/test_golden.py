@@ -151,6 +151,7 @@ def test_size_of_the_circle_of_confusion(tmp_path: Path) -> None:
         torch.testing.assert_close(added, (coc.square() / 16)[:, None].expand(3, 2), atol=0.02, rtol=0.02)
 
 
+@pytest.mark.thorough
 def test_light_and_place_through_the_lens(tmp_path: Path) -> None:
     """More samples, because the wider the sub-apertures are, the more a shell of splats grows at its rim."""
     true = golden("round")
@@ -230,6 +231,7 @@ WRONG = {
 }
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(("name", "change"), WRONG.values(), ids=WRONG)
 def test_a_wrong_lens_is_noticed(name: str, change: dict[str, float], tmp_path: Path) -> None:
     """What gives `test_lens` its worth."""
@@ -239,6 +241,7 @@ def test_a_wrong_lens_is_noticed(name: str, change: dict[str, float], tmp_path: 
         assert picture_psnr(picture, true.picture) < ALIKE[name] - 3
 
 
+@pytest.mark.thorough
 def test_occlusion_is_noticed(tmp_path: Path) -> None:
     """What gives `test_lens` its worth, too: the large balls as if both were transparent."""
     true = golden("hidden")

@@ -79,6 +79,7 @@ def few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(guided_diffusion, "STEPS", 6)
 
 
+@pytest.mark.thorough
 def test_energy_falls_by_half_and_nothing_is_random(weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model, (photo, edit) = DepthGuidedDiffuser(weights, quiet), an_edit()
     first, again = model(photo, edit), model(photo, edit)
@@ -108,6 +109,7 @@ def test_the_object_is_asked_for_at_its_new_place() -> None:
     assert not bool(away.object.any()) and float(wanted.energy(wanted.values)) == 0
 
 
+@pytest.mark.thorough
 def test_a_photo_without_an_edit_comes_back(weights: Path) -> None:
     """Inversion and denoising undo each other, as far as so few steps can."""
     model, (photo, edit) = DepthGuidedDiffuser(weights, quiet), an_edit()

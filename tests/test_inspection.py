@@ -140,6 +140,7 @@ def test_photos_focused_alike_lose_what_lies_elsewhere(alike: Path, tmp_path: Pa
     assert found.warnings[0].startswith(f"No photo is sharp between {near:.3g} and {far:.3g} (scene units)")
 
 
+@pytest.mark.thorough
 def test_the_bundled_scene(tmp_path: Path) -> None:
     """Ray traced, with COLMAP's cameras: each focus distance within 10 % of the truth, K too."""
     assert_near_the_truth(Path(__file__).parents[1] / "data" / "demo", tmp_path, aperture=0.1)
@@ -217,6 +218,7 @@ def test_command_writes_page_picture_maps_and_json(varied: Path, tmp_path: Path,
     assert picture.shape == (180, 240, 3)
 
 
+@pytest.mark.thorough
 def test_of_many_photos_most_are_read_around_points(
     varied: Path, tmp_path: Path, monkeypatch, capsys
 ) -> None:

@@ -73,6 +73,7 @@ def test_disc_sigma_is_that_of_the_nearest_gaussian():
     assert sigmas[distances.index(min(distances))] == pytest.approx(DISC_SIGMA, abs=2e-3)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("count", [1, 2, 5, 9])
 def test_sampled_disc_is_the_scale_at_which_the_samples_are_nearest_to_the_disc(count: int):
     """By their Fourier transforms, which have the same distance (Parseval)."""

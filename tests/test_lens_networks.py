@@ -167,6 +167,7 @@ def tiny_dm_calib(folder: Path, network: str = "calib2", base: str = "") -> None
     transformers.CLIPTextModel(config).save_pretrained(folder / base / "text_encoder")
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(("network", "base"), [("calib2", ""), ("calib/unet", "stable-diffusion-2-1")])
 def test_dm_calib_runs_on_diffusers(weights: Path, network: str, base: str) -> None:
     """Random numbers draw no Camera Image, and that is said."""

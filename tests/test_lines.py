@@ -165,6 +165,7 @@ def test_a_fisheye_is_not_answered_as_if_it_were_none() -> None:
     assert isinstance(estimate_by_lines(fisheye()), Abstention)
 
 
+@pytest.mark.thorough
 def test_random_segments_are_no_answer() -> None:
     for seed in range(8):
         rng = np.random.default_rng(seed)

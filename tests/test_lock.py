@@ -63,6 +63,7 @@ def test_a_second_process_is_refused_until_the_first_is_killed(tmp_path: Path) -
     assert [path.name for path in folder.iterdir()] == ["result"]
 
 
+@pytest.mark.thorough
 def test_processes_that_make_and_remove_the_folder_never_meet(tmp_path: Path) -> None:
     """A lock on the folder itself let two in: one made the folder anew while another held the old one."""
     several = [start(COMPETE, tmp_path / "run", tmp_path / "witness") for _ in range(3)]

@@ -52,6 +52,7 @@ def test_passes_alike_use_the_same_memory() -> None:
     assert sizes[0] > 0 and len(set(sizes[1:])) == 1
 
 
+@pytest.mark.thorough
 def test_released_memory_is_the_system_s_again() -> None:
     """In a process of its own, whose resident memory is compared before a pass and after."""
     script = """
@@ -87,6 +88,7 @@ assert after < before + 25
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+@pytest.mark.thorough
 def test_more_memory_than_there_is_is_refused_before_it_is_taken() -> None:
     """In a process that may only take 600 MB more than it has."""
     script = """

@@ -255,6 +255,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     return run
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("known", [None, 0.25], ids=["scene units", "metres"])
 def test_a_wall_of_splats_becomes_a_wall(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, known: float | None

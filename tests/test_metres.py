@@ -236,6 +236,7 @@ def test_a_focus_pull_in_metres(run: Run) -> None:
         plan(run, RenderOptions(Path("out"), focus_pull="0.5m:2", frames=3))
 
 
+@pytest.mark.thorough
 def test_training_ends_with_it(
     tmp_path_factory: pytest.TempPathFactory, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -99,6 +99,7 @@ def gradients_of(scene: Splats, camera: Camera, seed: int = 0) -> Splats:
 # Derivatives
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("sh_degree", [0, 1, 2, 3])
 def test_gradients_in_double(sh_degree: int) -> None:
     scene = smooth_scene(sets=2, count=4)
@@ -116,6 +117,7 @@ def test_gradients_in_double(sh_degree: int) -> None:
     assert torch.autograd.gradcheck(pictures, leaves, eps=1e-6, atol=1e-7)
 
 
+@pytest.mark.thorough
 def test_background_has_a_gradient() -> None:
     scene = smooth_scene(sets=1, count=3)
     background = torch.rand(3, dtype=torch.float64, requires_grad=True)
@@ -386,6 +388,7 @@ def test_other_devices_are_refused() -> None:
         native.passes_on(torch.device("xpu"))
 
 
+@pytest.mark.thorough
 def test_missing_module_names_the_remedy() -> None:
     """In another process, because the module is loaded here already."""
     script = """

@@ -330,6 +330,7 @@ def _positions(views: list[View]) -> np.ndarray:
     return torch.stack([position_of(view.camera.cam_from_world) for view in views]).numpy()
 
 
+@pytest.mark.thorough
 def test_faces_of_a_panorama_share_a_place_and_their_turns(opened: tuple[Scene, list[str], Path]) -> None:
     scene, _, _ = opened
     assert len(scene.views) == 25

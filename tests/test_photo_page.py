@@ -133,6 +133,7 @@ def visit(walls: OpenedPhoto, request: pytest.FixtureRequest) -> Iterator[tuple[
         served.stop()
 
 
+@pytest.mark.thorough
 @pytest.mark.browser
 def test_in_the_browser(visit: tuple[Any, PhotoSession]) -> None:
     page, session = visit

@@ -139,6 +139,7 @@ def test_a_power_of_light_is_no_response_unless_exif_tells_it() -> None:
     assert ResponseCurve(response.coefficients[0].detach()).light.rises.min() > 0
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("exif", ["none", "true", "false"])
 def test_the_search_finds_what_cameras_did(exif: str, scene: Scene) -> None:
     """Points of known light, some of them hidden by other things in some photos."""
@@ -226,6 +227,7 @@ def taken(scene: Scene, f_number: float, model: str = "A", upright: bool = False
     return replace(scene.train_views[0], camera=camera, lens=facts)
 
 
+@pytest.mark.thorough
 def test_finds_how_photos_were_exposed(tmp_path: Path) -> None:
     """Every photo of the tiny scene made darker, one channel more than the others."""
     data = write_tiny_scene(tmp_path / "data")

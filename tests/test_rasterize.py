@@ -172,7 +172,7 @@ def rounding(case: Case, backend: Backend) -> float:
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_picture_matches_reference(name: str, backend: Backend) -> None:
+def test_picture_and_radii_match_reference(name: str, backend: Backend) -> None:
     case, truth = CASES[name](), expected(name)
     skip_unsupported(case, backend)
     picture = render(case, case.splats.tensors(backend.dtype), backend)
@@ -190,19 +190,16 @@ def test_picture_matches_reference(name: str, backend: Backend) -> None:
         error = (picture.depths.double() - truth.depths).abs() * truth.alphas
         allowed = bound * truth.depths.max().clamp_min(1) + truth.slack["depths"]
         assert (error <= allowed).all(), f"depths are off by {(error - allowed).max():.1e}"
+    check_radii(picture.radii, truth.radii, name, backend)
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_gradients_match_reference(name: str, backend: Backend) -> None:
+    """Who does not ask for the pixels' pull gets the other gradients to the same bits."""
     case, truth = CASES[name](), expected(name)
     skip_unsupported(case, backend)
-    inputs, probe = leaves(case.splats, backend.dtype), probe_for(case, backend.dtype)
-    picture = render(case, inputs, backend, probe)
-    pictures = {key: getattr(picture, key) for key in truth.weights}
-    total = loss(pictures, truth.weights)
-    # gsplat's picture of nothing depends on nothing.
-    if total.requires_grad or backend.name != "gsplat":
-        total.backward()
+    probe = probe_for(case, backend.dtype)
+    inputs = pulled(case, truth, backend, probe)
     # What an inverse amplifies, its derivative amplifies twice.
     bound = backend.tolerance.gradient * rounding(case, backend) ** 2
     for key, found in gradients(inputs, probe).items():
@@ -215,33 +212,26 @@ def test_gradients_match_reference(name: str, backend: Backend) -> None:
         assert error <= bound, f"{key} is off by {error:.1e}"
         cosine = torch.cosine_similarity(found, exact, dim=0)
         assert cosine >= 1 - bound, f"{key} points elsewhere: {cosine}"
+    for key, leaf in pulled(case, truth, backend, None).items():
+        probed = inputs[key].grad
+        assert (probed is None) == (leaf.grad is None)
+        assert probed is None or (leaf.grad is not None and torch.equal(probed, leaf.grad)), key
 
 
-@pytest.mark.parametrize("name", CASES)
-def test_the_probe_changes_no_gradient(name: str, backend: Backend) -> None:
-    """Who does not ask for the pixels' pull gets the other gradients to the same bits."""
-    case, truth = CASES[name](), expected(name)
-    skip_unsupported(case, backend)
-    found = []
-    for probe in (probe_for(case, backend.dtype), None):
-        inputs = leaves(case.splats, backend.dtype)
-        picture = render(case, inputs, backend, probe)
-        total = loss({key: getattr(picture, key) for key in truth.weights}, truth.weights)
-        if total.requires_grad:  # gsplat's picture of nothing depends on nothing
-            total.backward()
-        found.append({key: leaf.grad for key, leaf in inputs.items()})
-    for key, probed in found[0].items():
-        assert (probed is None) == (found[1][key] is None)
-        assert probed is None or torch.equal(probed, found[1][key]), key
+def pulled(case: Case, truth: Expected, backend: Backend, probe: Tensor | None) -> dict[str, Tensor]:
+    """The inputs of a case with what `backward` left in them."""
+    inputs = leaves(case.splats, backend.dtype)
+    picture = render(case, inputs, backend, probe)
+    total = loss({key: getattr(picture, key) for key in truth.weights}, truth.weights)
+    # gsplat's picture of nothing depends on nothing.
+    if total.requires_grad or backend.name != "gsplat":
+        total.backward()
+    return inputs
 
 
-@pytest.mark.parametrize("name", CASES)
-def test_radii(name: str, backend: Backend) -> None:
-    case, truth = CASES[name](), expected(name).radii
-    skip_unsupported(case, backend)
-    found = render(case, case.splats.tensors(backend.dtype), backend)
-    radii = found.radii.double()
-    assert radii.shape == truth.shape and not found.radii.requires_grad
+def check_radii(found: Tensor, truth: Tensor, name: str, backend: Backend) -> None:
+    radii = found.double()
+    assert radii.shape == truth.shape and not found.requires_grad
     if backend.name == "gsplat":
         # Its radii know no opacity: up to opacity 1 they are never less than ours.
         assert (radii >= truth).all() or name == "brighter_than_opaque"
@@ -434,6 +424,7 @@ def test_interleaved_pictures_keep_their_own_gradients(backend: Backend) -> None
         assert torch.equal(slope(value), slope(again[name]))
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("backend", parameters(NATIVE), indirect=True)
 def test_same_bits_every_time(backend: Backend) -> None:
     """A resumed training must reach the same parameters, on any number of threads."""
@@ -450,6 +441,7 @@ def test_same_bits_every_time(backend: Backend) -> None:
         assert all(torch.equal(one, other) for one, other in zip(runs[0], again, strict=True))
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("backend", [Backend("native", torch.float64)], indirect=True, ids=str)
 def test_gradcheck(backend: Backend) -> None:
     """The native code in double against finite differences of itself."""

@@ -389,6 +389,7 @@ def call(case: Case, inputs: list[Tensor], probe: Tensor) -> tuple[Tensor, Tenso
     return colors, alphas, depths
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("blurred", [False, True])
 def test_gradcheck(blurred: bool) -> None:
     camera = tilted_camera(5, 4)

@@ -85,6 +85,7 @@ def test_every_setting_gives_a_picture(scene: Gaussians, samples: int, focus: fl
     assert not picture.requires_grad
 
 
+@pytest.mark.thorough
 def test_doubling_the_samples_changes_less_and_less(scene: Gaussians) -> None:
     camera, lens = tiny_camera(2), Lens(3.0, 0.8)
     pictures = [refocus(scene, camera, lens, n) for n in (4, 8, 16, 32, 64, 128, 256)]
@@ -93,6 +94,7 @@ def test_doubling_the_samples_changes_less_and_less(scene: Gaussians) -> None:
     assert steps[-1] < 0.1 * steps[0] and steps[-1] < 1 / 255
 
 
+@pytest.mark.thorough
 def test_a_moderate_number_of_samples_leaves_no_ghosts() -> None:
     """One splat far out of focus: a smooth disc, not as many dots as there are samples."""
     lens = Lens(1.0, 0.6)  # c = 60 (1 - 1/4) = 45 px
@@ -149,6 +151,7 @@ def test_shifted_cameras_leave_the_plane_in_focus_in_place() -> None:
     torch.testing.assert_close(after[1] - before[1], expected)
 
 
+@pytest.mark.thorough
 def test_blades_show_as_polygons() -> None:
     """A highlight out of focus takes the aperture's shape: a triangle's corners reach far."""
     one = splats((0.0, 0.0, 4.0))
@@ -167,6 +170,7 @@ def test_blades_show_as_polygons() -> None:
     assert float(bladed.sum()) == pytest.approx(float(round_.sum()), rel=0.05)
 
 
+@pytest.mark.thorough
 def test_highlights_are_brighter_out_of_focus_and_as_they_were_in_focus() -> None:
     """A white patch of 8 px and a grey one: of the light of the white one there was four times as much."""
     lens, bright = Lens(1.0, 0.4), Lens(1.0, 0.4, highlights=4.0)

@@ -63,6 +63,7 @@ def names(folder: Path) -> list[str]:
 # --- which pictures
 
 
+@pytest.mark.thorough
 def test_sharp_test_views(run: Run, tmp_path: Path) -> None:
     paths = rendered(run, tmp_path / "new/folder")
     assert [path.name for path in paths] == names(tmp_path / "new/folder") == TEST_NAMES

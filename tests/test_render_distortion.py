@@ -49,6 +49,7 @@ def picture(run: Run, out: Path, **options: Any) -> torch.Tensor:
     return torch.from_numpy(read_photo(path).astype(np.float32) / 255).permute(2, 0, 1)
 
 
+@pytest.mark.thorough
 def test_the_photos_own_distortion_comes_back(run: Run, tmp_path: Path) -> None:
     """Undistorted as training undistorts photos, the picture is the sharp view that training has."""
     shown = picture(run, tmp_path, camera=PHOTOS)

@@ -55,6 +55,7 @@ def test_only_photos_that_look_there_count() -> None:
     assert torch.equal(least_blur(nowhere, CAMERAS, lenses()), torch.zeros(2))
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", ["lens", "full", "3dgs"])
 def test_trained_splats_are_no_thinner(
     name: str, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory

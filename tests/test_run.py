@@ -54,6 +54,7 @@ def test_f_number_is_read_from_the_photos(run: Run) -> None:
     assert run.learned.f_number == pytest.approx((2 * 8 * 2) ** (1 / 3))
 
 
+@pytest.mark.thorough
 def test_the_papers_units_agree_at_the_typical_depth(tmp_path_factory: pytest.TempPathFactory) -> None:
     """There both readings of K blur alike: K px by physics, K fx / z in the paper's."""
     run = load_run(tiny_run(tmp_path_factory.getbasetemp(), "paper"))

@@ -89,6 +89,7 @@ def test_downscale_averages_areas_and_scales_the_camera(data: Path) -> None:
     assert any("training at 80x60." in line for line in said)
 
 
+@pytest.mark.thorough
 def test_automatic_downscale_is_said_aloud(tmp_path: Path) -> None:
     data = tmp_path / "data"
     make_nerfstudio(data)
@@ -302,6 +303,7 @@ def test_the_origin_moves_where_float32_would_lose_a_millionth(far: float, moves
     assert bool((positions.float() - positions).abs().max() <= 1e-6) or moves
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("points", [True, False])
 @pytest.mark.parametrize("scale", [1e-3, 1e3])
 def test_the_unit_of_length_does_not_matter(tmp_path: Path, scale: float, points: bool) -> None:

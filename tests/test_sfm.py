@@ -73,6 +73,7 @@ def test_a_full_disk_keeps_what_was_found(
     assert (tmp_path / "sfm" / ".work" / "database.db").is_file()
 
 
+@pytest.mark.thorough
 def test_damaged_notes_are_passed_over(
     result: tuple[Source, list[str]], folder: Path, cache: Path, tmp_path: Path
 ) -> None:
@@ -141,6 +142,7 @@ def test_second_run_reads_the_cache(
     assert [path.name for path in cache.iterdir()] == ["sparse"]
 
 
+@pytest.mark.thorough
 def test_the_same_photos_and_seed_give_the_same_cameras(
     result: tuple[Source, list[str]], folder: Path, tmp_path: Path
 ) -> None:
@@ -183,6 +185,7 @@ def test_a_changed_photo_or_damaged_cache_is_computed_anew(
     assert [path.name for path in cache.iterdir()] == ["sparse"], "a failed run leaves nothing behind"
 
 
+@pytest.mark.thorough
 def test_portrait_and_landscape_photos_of_one_size_get_a_camera_each(tmp_path: Path) -> None:
     photos = tmp_path / "photos"
     cameras = make_cameras(5)
@@ -195,6 +198,7 @@ def test_portrait_and_landscape_photos_of_one_size_get_a_camera_each(tmp_path: P
     assert all(size == ((180, 240) if name == "002.png" else (240, 180)) for name, size in sizes.items())
 
 
+@pytest.mark.thorough
 def test_crops_with_given_lenses_keep_their_principal_points_into_training(tmp_path: Path) -> None:
     """Without their lenses, photos of different sizes are refused."""
     photos, cameras, answers = tmp_path / "photos", make_cameras(10), {}
@@ -241,6 +245,7 @@ class Calls(list[str]):
         return call
 
 
+@pytest.mark.thorough
 def test_an_interrupted_search_goes_on_where_it_stopped(
     result: tuple[Source, list[str]], folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -269,6 +274,7 @@ def test_an_interrupted_search_goes_on_where_it_stopped(
     assert [path.name for path in tmp_path.iterdir()] == ["sparse"]
 
 
+@pytest.mark.thorough
 def test_cameras_that_were_placed_before_an_interruption_stay(
     result: tuple[Source, list[str]], folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -296,6 +302,7 @@ def test_cameras_that_were_placed_before_an_interruption_stay(
     assert _spread_of_ratios(source, cameras) < 0.05
 
 
+@pytest.mark.thorough
 def test_an_interrupted_search_of_other_photos_starts_anew(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -333,6 +340,7 @@ def _spread_of_ratios(source: Source, cameras: dict[str, Camera]) -> float:
     return float(ratios.std() / ratios.mean())
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("told", [True, False])
 def test_photos_of_two_focal_lengths(tmp_path: Path, told: bool) -> None:
     """EXIF gives each its own lens; without it, the odd photos are named."""
@@ -360,6 +368,7 @@ def test_photos_of_two_focal_lengths(tmp_path: Path, told: bool) -> None:
         assert again == ["Cameras found for 8 of 8 photos.", warning], "from the cache, too"
 
 
+@pytest.mark.thorough
 def test_masks_hide_what_does_not_move_with_the_scene(tmp_path: Path) -> None:
     """A tripod leg in every photo: without the masks it holds all cameras in one place."""
     photos, cameras = tmp_path / "photos", make_cameras(COUNT)
@@ -398,6 +407,7 @@ def test_photos_without_a_mask_beside_masked_ones_have_features(tmp_path: Path) 
     assert len(across[1]) > 100 and across[1].max() > 200
 
 
+@pytest.mark.thorough
 def test_a_group_that_overlaps_too_little_is_named_as_such(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -500,6 +510,7 @@ def test_a_name_that_is_not_utf8(tmp_path: Path) -> None:
 # --- Results that cannot be true ------------------------------------------------------------------------
 
 
+@pytest.mark.thorough
 def test_a_camera_that_only_turns(tmp_path: Path) -> None:
     still = [
         replace(camera, cam_from_world=pose_at(camera.cam_from_world[:3, :3], torch.zeros(3).double()))

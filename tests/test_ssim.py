@@ -183,6 +183,7 @@ def test_levels_agree_and_threads_change_nothing(level: str, default_level: None
         torch.set_num_threads(before)
 
 
+@pytest.mark.thorough
 def test_opcheck() -> None:
     image, photo = pictures(9, 12)
     torch.library.opcheck(ssim_op, (image, photo, False))

@@ -62,6 +62,7 @@ def test_holds_are_known_without_the_file(tmp_path: Path, llff_scene: Path) -> N
     assert suite.published == ()  # an average over other scenes means something else
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("key", "names", "factor"),
     [

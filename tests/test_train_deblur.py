@@ -105,6 +105,7 @@ def test_training_learns_saves_and_goes_on(
     training.scene.cache_clear()
 
 
+@pytest.mark.thorough
 def test_other_processes_make_the_same_scenes(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in (("SIZE", 32), ("CHUNK", 1), ("RECENT", 2)):
         monkeypatch.setattr(training, name, value)

@@ -39,6 +39,7 @@ class Losses(Monitor):
         pass
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", PRESETS)
 def test_loss_falls(name: str, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     data = tiny_scene(tmp_path_factory.getbasetemp())
@@ -68,6 +69,7 @@ def test_pulls_are_gathered_only_while_splats_are_added(
     assert bool(trainer.densification.gradient.any()) == gathers  # since the last edit
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(("name", "threads"), [("lens", [1, 1]), ("full", [1, 3])])
 def test_torch_works_alone_while_steps_are_light(
     name: str,
@@ -100,6 +102,7 @@ def test_torch_works_alone_while_steps_are_light(
     assert [seen[0], seen[-1]] == threads
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(("every", "repeated"), [(16, True), (15, False)])
 def test_steps_are_recorded_where_they_come_again(
     every: int, repeated: bool, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
@@ -128,6 +131,7 @@ def test_the_lens_is_found_on_a_gpu_as_on_a_cpu(
         torch.testing.assert_close(other.state_dict()[name], value, rtol=1e-3, atol=1e-6)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(("iterations", "step"), [(300, 100), (30, 30)])
 def test_a_sick_training_ends_before_it_saves(
     iterations: int, step: int, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
@@ -159,6 +163,7 @@ def test_sharp_view_resembles_the_photo(tmp_path_factory: pytest.TempPathFactory
         assert error < 0.8 * grey
 
 
+@pytest.mark.thorough
 def test_a_shaken_photo_is_found(tmp_path: Path) -> None:
     """One photo blurred by a Gaussian of 1 px: it is called the softest by far, about as soft as it is."""
     data = write_tiny_scene(tmp_path / "scene")
@@ -258,6 +263,7 @@ def test_every_lens_starts_where_the_search_for_it_ends(
         assert float(lens.aperture.K(0).detach()) * px_per_unit == pytest.approx(20.0, rel=1e-5)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("method", "per_photo", "held"),
     [("compared", False, 0), ("compared", True, 1), ("each alone", False, 1), ("none", False, 1)],

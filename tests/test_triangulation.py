@@ -56,6 +56,7 @@ def test_photos_that_share_nothing_have_no_points(cameras: list[Camera], tmp_pat
     assert not list((tmp_path / "cache").iterdir())
 
 
+@pytest.mark.thorough
 def test_masked_parts_have_no_points(cameras: list[Camera], tmp_path: Path) -> None:
     """The floor and half of the walls are masked: they have no features."""
     photos = known(tmp_path / "photos", cameras)

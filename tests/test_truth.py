@@ -63,19 +63,28 @@ def write_truth(folder: Path) -> None:
     (folder / "truth.json").write_text(json.dumps(truth))
 
 
+@pytest.fixture(scope="module")
+def truth(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Written once: its pictures take many samples."""
+    folder = tmp_path_factory.mktemp("truth")
+    write_truth(folder)
+    return folder
+
+
 @pytest.fixture
-def run(tmp_path_factory: pytest.TempPathFactory, tmp_path: Path) -> Run:
+def run(truth: Path, tmp_path_factory: pytest.TempPathFactory, tmp_path: Path) -> Run:
     """A run on a copy of the tiny scene, with a truth beside the photos."""
     trained = tiny_run(tmp_path_factory.getbasetemp(), "lens")
     source = json.loads((trained / "config.json").read_text())["data"]["source"]
     shutil.copytree(source, tmp_path / "scene")
-    write_truth(tmp_path / "scene")
+    shutil.copytree(truth, tmp_path / "scene", dirs_exist_ok=True)
     shutil.copytree(trained, tmp_path / "run")
     config = (tmp_path / "run/config.json").read_text()
     (tmp_path / "run/config.json").write_text(config.replace(source, str(tmp_path / "scene")))
     return load_run(tmp_path / "run")
 
 
+@pytest.mark.thorough
 def test_the_true_scene_scores_high(run: Run) -> None:
     """With the true splats in the model, final pictures are the truth up to 8 bits and the sampling."""
     torch.manual_seed(0)
@@ -89,6 +98,7 @@ def test_the_true_scene_scores_high(run: Run) -> None:
     assert report.mean["final"] > report.mean["interactive"] + 3
 
 
+@pytest.mark.thorough
 def test_the_lens_is_measured_in_true_units(run: Run) -> None:
     learned = run.lens()
     with torch.no_grad():
@@ -102,6 +112,7 @@ def test_the_lens_is_measured_in_true_units(run: Run) -> None:
     assert lens["aperture_ratio"] == pytest.approx(learned.aperture_diameter / (APERTURE / FX), rel=1e-5)
 
 
+@pytest.mark.thorough
 def test_a_pinhole_has_no_lens_to_compare(run: Run) -> None:
     run.model.lens = LENS_MODELS["pinhole"](run.config.model, Start.unknown(len(run.scene.train_views)))
     report = compare_with_truth(run)
@@ -111,6 +122,7 @@ def test_a_pinhole_has_no_lens_to_compare(run: Run) -> None:
     assert "Learned lens" not in console.export_text()
 
 
+@pytest.mark.thorough
 def test_the_command_prints_both(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["eval", str(run.folder), "--truth"]) == 0
     printed = capsys.readouterr().out
@@ -147,6 +159,7 @@ def unregistered(truth: dict) -> None:
     truth["refocus"][0]["view"] = "x.png"
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -169,12 +182,14 @@ def test_a_truth_that_does_not_fit(run: Run, change, message: str) -> None:
         compare_with_truth(run)
 
 
+@pytest.mark.thorough
 def test_a_true_picture_of_another_shape(run: Run) -> None:
     write_photo(torch.zeros(3, HEIGHT, WIDTH + 20), run.scene.source / "refocus" / "view_0_near.png")
     with pytest.raises(InputError, match=r"view_0_near\.png has 68x36 px and view_0\.png 48x36"):
         compare_with_truth(run)
 
 
+@pytest.mark.thorough
 def test_a_truth_without_refocused_pictures(run: Run) -> None:
     """The lens is compared all the same."""
     path = run.scene.source / "truth.json"
@@ -192,6 +207,7 @@ def change_truth(run: Run, change) -> None:
     path.write_text(json.dumps(truth))
 
 
+@pytest.mark.thorough
 def test_a_truth_without_a_defocused_frame(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     """Only the aperture of the lens can be compared, and the command says so."""
     change_truth(run, lambda t: [frame.update(focus_distance=None) for frame in t["frames"]])
@@ -205,6 +221,7 @@ def one_place(truth: dict) -> None:
         frame["w2c"] = truth["frames"][0]["w2c"]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -229,6 +246,7 @@ def test_a_truth_partly_filled_is_one_sentence(run: Run, capsys, change, message
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.thorough
 def test_a_run_without_test_views(run: Run) -> None:
     """Everything is compared."""
     run.scene.views = [view for view in run.scene.views if not view.is_test]

@@ -326,6 +326,7 @@ def test_photos_beyond_pillows_limits_are_read(
     assert not recwarn.list
 
 
+@pytest.mark.thorough
 def test_shrinking_a_photo_needs_few_bytes_a_pixel(tmp_path: Path) -> None:
     """tracemalloc sees numpy's arrays; Pillow's own 4 bytes a pixel come on top."""
     Image.new("RGB", (4000, 3000)).save(tmp_path / "a.png")

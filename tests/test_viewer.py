@@ -162,6 +162,7 @@ def test_sizes_of_pictures() -> None:
 # What is shown.
 
 
+@pytest.mark.thorough
 def test_a_run_is_shown_with_its_photos_and_their_lenses(run: Exhibit) -> None:
     assert run.title == "tiny_run_lens"
     assert [photo.name for photo in run.photos] == [f"view_{i}.png" for i in range(8)]
@@ -532,6 +533,7 @@ def test_the_last_picture_asked_for_shows_the_last_state(
     assert [request.lens == session.lens for request in asked] == [False, True]
 
 
+@pytest.mark.thorough
 def test_changes_of_the_lens_from_two_threads_are_all_kept(
     session: Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -694,6 +696,7 @@ def test_opening_to_others_warns(
     assert "warning: everyone who can reach this computer can look" in capsys.readouterr().err
 
 
+@pytest.mark.thorough
 def test_the_page_is_served_until_interrupted(tmp_path: Path) -> None:
     write_ply(tmp_path / "scene.ply", tiny_gaussians())
     command = [sys.executable, "-m", "cocogs", "view", str(tmp_path / "scene.ply")]

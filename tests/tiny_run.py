@@ -1,9 +1,13 @@
 """A scene of 8 photos of 48 x 36 px, made with our own rasterizer, and runs trained on it in seconds."""
 
+import os
+import shutil
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
 import torch
+from filelock import FileLock
 from PIL import Image
 from torch import Tensor
 
@@ -87,15 +91,33 @@ SMALL = ("--iterations", "50", "--max-gaussians", "400", "--test-every", str(TES
 """Options of a run that takes a second."""
 
 
-@cache
 def tiny_scene(root: Path) -> Path:
-    """The scene, written once below `root`. Copy it to change it."""
-    return write_tiny_scene(root / "tiny_scene")
+    """The scene, written once. Copy it to change it."""
+    return made_once(root, "tiny_scene", write_tiny_scene)
 
 
 @cache
 def tiny_run(root: Path, preset: str) -> Path:
-    """A run of 50 steps on `tiny_scene`, trained once below `root`. Copy it to change it."""
-    folder = root / f"tiny_run_{preset}"
-    assert main(["train", str(tiny_scene(root)), "--out", str(folder), "--preset", preset, *SMALL]) == 0
+    """A run of 50 steps on `tiny_scene`, trained once, and copied below `root`. Copy it to change it."""
+
+    def train(folder: Path) -> None:
+        assert main(["train", str(tiny_scene(root)), "--out", str(folder), "--preset", preset, *SMALL]) == 0
+
+    trained = made_once(root, f"trained_{preset}", train)
+    return shutil.copytree(trained, root / f"tiny_run_{preset}")
+
+
+def made_once(root: Path, name: str, make: Callable[[Path], object]) -> Path:
+    """A folder that the first test to need it makes, for the tests of all of pytest-xdist's workers.
+
+    Args:
+        root: pytest's base folder, that of a worker or of all.
+    """
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        root = root.parent
+    folder, done = root / name, root / f"{name}.done"
+    with FileLock(root / f"{name}.lock"):
+        if not done.exists():
+            make(folder)
+            done.touch()
     return folder
