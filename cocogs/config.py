@@ -123,8 +123,6 @@ class StrategyConfig:
 
     max_gaussians: int = count(150_000)
     """No Gaussian is added beyond this number."""
-    full_from: float = share(0.6)
-    """Share of the run by which there may be so many; until then their number grows evenly."""
     extra_points: int = count(20_000, least=0)
     """Start points beside the SfM points, of which blurred photos have few: see train/start_points.py."""
     every: int = count(100)
@@ -229,7 +227,7 @@ PRESETS = {
     "lens": Config(
         "lens",
         ModelConfig(lens="widened", antialiased=True, photometric=True),
-        OptimConfig(halved_until=0.35),
+        OptimConfig(halved_until=0.25),
     ),
     "paper": Config(
         "paper",
@@ -240,7 +238,7 @@ PRESETS = {
     "full": Config(
         "full",
         ModelConfig(lens="sampled", antialiased=True, photometric=True),
-        OptimConfig(halved_until=0.35),
+        OptimConfig(halved_until=0.25),
     ),
 }
 DEFAULT_PRESET = "full"  # docs/presets.md says why

@@ -73,7 +73,7 @@ class LearnedLens:
     def Ks(self) -> list[float]:
         """Of every training photo, px x scene unit."""
         K = self._model.lens.aperture.K
-        return [float(K(index)) for index in range(len(self._cameras))]
+        return [float(K(index).detach()) for index in range(len(self._cameras))]
 
     @cached_property
     def diameters(self) -> list[float]:

@@ -18,7 +18,7 @@ COUNT, EXTENT = 10, 2.0
 SMALL, LARGE, HUGE = 0.01, 0.2, 3.0
 """Scales to duplicate, to split, and to remove, scene units."""
 CONFIG = StrategyConfig(
-    max_gaussians=100, every=10, begin=0.1, end=0.9, full_from=0.1, gradient=1.0, split_scale=0.02,
+    max_gaussians=100, every=10, begin=0.1, end=0.9, gradient=1.0, split_scale=0.02,
     min_opacity=0.01, max_scale=0.5,
 )  # fmt: skip
 ITERATIONS, STEP = 100, 50
@@ -48,12 +48,6 @@ def optimizers(gaussians: Gaussians) -> Optimizers:
         optimizer.state[parameter]["exp_avg"] = parameter.detach().clone()
         made[name] = optimizer
     return made
-
-
-def test_there_may_be_ever_more_until_the_scene_is_full() -> None:
-    config = StrategyConfig(**{**vars(CONFIG), "full_from": 0.5})
-    made = Densification(config, ITERATIONS, EXTENT, COUNT)
-    assert [made.cap(step) for step in (0, 10, 30, 50, 90)] == [33, 33, 66, 100, 100]
 
 
 def densification(*wanted: int, config: StrategyConfig = CONFIG) -> Densification:

@@ -1,4 +1,4 @@
-"""What the two MLPs of the lens models see, and how they compute."""
+"""What the paper's MLP sees, and how it computes."""
 
 import torch
 from jaxtyping import Float

@@ -13,8 +13,6 @@ from cocogs.train.surgery import Optimizers, halves, keep_and_append
 SORTED_FROM = 200_000
 """Fewer Gaussians fit a processor's cache. More are drawn in half the time where neighbours in space are
 neighbours in memory (docs/benchmarks.md)."""
-FIRST = 1 / 3
-"""Share of `max_gaussians` that there may be when densification starts."""
 
 
 class Densification:
@@ -43,7 +41,6 @@ class Densification:
     ) -> None:
         self.config, self.extent, self.batch, self.shared = config, extent, batch, shared
         self.begin, self.end = int(config.begin * iterations), int(config.end * iterations)
-        self.full = max(int(config.full_from * iterations), self.begin + 1)
         self._hold(torch.zeros(count, device=device), torch.zeros(count, device=device))
 
     def _hold(self, gradient: Tensor, seen: Tensor) -> None:
@@ -91,22 +88,16 @@ class Densification:
             return False
         mean = self.gradient / self.seen.clamp_min(1)
         # Faint ones go first: a growing one shares its opacity and would then look faint.
-        cap = self.cap(step)
-        gone = self._superfluous(gaussians, mean, cap)
+        gone = self._superfluous(gaussians, mean)
         if gone.any():
             keep_and_append(gaussians, optimizers, indices(~gone))
-        self._grow(gaussians, optimizers, mean[~gone], cap)
+        self._grow(gaussians, optimizers, mean[~gone])
         if len(gaussians) >= SORTED_FROM:
             keep_and_append(gaussians, optimizers, z_curve_order(gaussians.means))
         self._hold(self.gradient.new_zeros(len(gaussians)), self.seen.new_zeros(len(gaussians)))
         return True
 
-    def cap(self, step: int) -> int:
-        """How many Gaussians there may be: ever more. Few are quicker to train while the scene forms."""
-        progress = min(1.0, max(0.0, (step - self.begin) / (self.full - self.begin)))
-        return int((FIRST + (1 - FIRST) * progress) * self.config.max_gaussians)
-
-    def _superfluous(self, gaussians: Gaussians, mean: Tensor, cap: int) -> Tensor:
+    def _superfluous(self, gaussians: Gaussians, mean: Tensor) -> Tensor:
         """Mask (N,) of those to remove, given the mean gradients (N,)."""
         _, _, scales, opacities = gaussians.activated()
         oversized = scales.amax(1) > self.config.max_scale * self.extent
@@ -115,17 +106,17 @@ class Densification:
             return torch.zeros_like(gone)
         # Where the cap leaves too little room, the faintest of those that ask for nothing make some.
         asking = (mean > self.config.gradient) & ~gone
-        room = cap - int((~gone).sum())
-        asked = min(int(asking.sum()), int(self.config.turnover * cap))
+        room = self.config.max_gaussians - int((~gone).sum())
+        asked = min(int(asking.sum()), int(self.config.turnover * self.config.max_gaussians))
         if 0 <= room < asked:
             idle = ~gone & ~asking
             missing = min(asked - room, int(idle.sum()))
             gone |= keep_largest(torch.where(idle, -opacities, -torch.inf), missing)
         return gone
 
-    def _grow(self, gaussians: Gaussians, optimizers: Optimizers, mean: Tensor, cap: int) -> None:
+    def _grow(self, gaussians: Gaussians, optimizers: Optimizers, mean: Tensor) -> None:
         """Duplicate or split those with large mean gradients (N,), as far as the cap allows."""
-        room = cap - len(gaussians)
+        room = self.config.max_gaussians - len(gaussians)
         if room <= 0:
             return
         wanted = mean > self.config.gradient
