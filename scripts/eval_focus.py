@@ -1,0 +1,121 @@
+"""Do focus distances follow what cameras wrote, where training was not told? (docs/lab/lens.md)
+
+    python scripts/eval_focus.py DATA --cache DIR [--half first|second] [--given none|half|all] [--exif shuffled|constant]
+        [--seed 0] [--downscale 2] [--iterations 1500] [--max-gaussians 50000] [--search-only]
+
+DATA is a folder of photos whose EXIF has focus distances, with cameras. `--half` trains on one half of the
+photos alone, cut by viewpoint: along the direction in which the cameras are spread most. `--given half` hides
+the distances of every second photo (which ones: by the seed), and the errors are theirs. Prints one row:
+photos measured, correlation and rank correlation of vergence, typical and worst error of the distance (the scale
+is the median over the photos that were given, or over all), K over EXIF's in that scale, seconds.
+"""
+
+import argparse
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from cocogs.config import Config, preset
+from cocogs.optics.evidence import measure_photos
+from cocogs.scene import Scene, View, open_scene
+from cocogs.train.start import start_lens
+from cocogs.train.trainer import Trainer
+
+
+def half_of(views: list[View], which: str | None) -> list[View]:
+    """Cut by the cameras' positions, along their main direction; None: all."""
+    if which is None:
+        return views
+    positions = torch.stack([view.camera.position for view in views])
+    positions = positions - positions.mean(0)
+    along = positions @ torch.linalg.svd(positions)[2][0]
+    order = along.argsort().tolist()
+    # The half that holds the first photo is "first", whatever the sign of the direction.
+    halves = set(order[: len(order) // 2]), set(order[len(order) // 2 :])
+    chosen = next(half for half in halves if (0 in half) == (which == "first"))
+    return [view for index, view in enumerate(views) if index in chosen]
+
+
+def told(views: list[View], given: str, exif: str | None, seed: int) -> tuple[list[View], list[bool]]:
+    """Views as training sees them, and which of them tell their distance."""
+    random = np.random.default_rng(seed)
+    distances = [view.lens.focus_distance for view in views]
+    if exif == "shuffled":
+        distances = random.permutation(np.array(distances, dtype=object)).tolist()
+    elif exif == "constant":
+        distances = [1.0 for _ in distances]
+    elif exif == "noisy":
+        distances = [d and d * float(np.exp(0.15 * random.standard_normal())) for d in distances]
+    kept = [given == "all" or (given == "half" and (index + seed) % 2 == 0) for index in range(len(views))]
+    seen = [
+        replace(view, lens=replace(view.lens, focus_distance=distance if keep else None))
+        for view, distance, keep in zip(views, distances, kept, strict=True)
+    ]
+    return seen, kept
+
+
+def row(found: np.ndarray, K: float, views: list[View], kept: list[bool]) -> str:
+    metres = np.array([view.lens.focus_distance or np.nan for view in views])
+    known, given = np.isfinite(metres), np.array(kept)
+    fitted = known & given if given.any() else known
+    unit = np.median(metres[fitted] / found[fitted])
+    first = views[0]
+    K_exif = (first.lens.aperture_diameter or np.nan) * first.camera.fx / unit
+    parts = [f"K {K / K_exif:.3f}"]
+    groups = {"hidden": known & ~given, "given": known & given}
+    for name, group in groups.items():
+        if group.sum() < 3:
+            continue
+        x, y = 1 / metres[group], 1 / found[group]
+        ranks = np.corrcoef(x.argsort().argsort(), y.argsort().argsort())[0, 1]
+        errors = np.abs(found[group] * unit / metres[group] - 1)
+        worst = np.array([view.name for view in views])[group][errors.argmax()]
+        parts.append(
+            f"{name} {group.sum()}: {np.corrcoef(x, y)[0, 1]:.3f} rank {ranks:.3f} "
+            f"typical {100 * np.median(errors):.1f} % worst {100 * errors.max():.0f} % ({worst})"
+        )
+    return "; ".join(parts) + f"; {unit:.4f} m a unit"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--cache", type=Path, required=True)
+    parser.add_argument("--half", choices=("first", "second"))
+    parser.add_argument("--given", choices=("none", "half", "all"), default="half")
+    parser.add_argument("--exif", choices=("shuffled", "constant", "noisy"))
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--downscale", type=int, default=2)
+    parser.add_argument("--iterations", type=int, default=1500)
+    parser.add_argument("--max-gaussians", type=int, default=50_000)
+    parser.add_argument("--search-only", action="store_true")
+    a = parser.parse_args()
+    scene = open_scene(a.data, a.cache, downscale=a.downscale, say=lambda line: None)
+    views = half_of(scene.train_views, a.half)
+    seen, kept = told(views, a.given, a.exif, a.seed)
+    scene = replace(scene, views=seen)
+    name = f"{a.data.name} {a.half or 'all'} given {a.given} {a.exif or ''} seed {a.seed}"
+    evidence, blurs = measure_photos(scene)
+    start = start_lens(scene, evidence, blurs)
+    print(f"{name}, start: {row(start.focus_distances.numpy(), start.K, views, kept)}", flush=True)
+    if a.search_only:
+        return
+    config = preset("lens", seed=a.seed)
+    optim = replace(config.optim, iterations=a.iterations)
+    config = replace(config, optim=optim, strategy=replace(config.strategy, max_gaussians=a.max_gaussians))
+    with tempfile.TemporaryDirectory() as folder:
+        begun = time.process_time()
+        trainer = Trainer(config, scene, Path(folder))
+        trainer.train(None)
+        lens = trainer.model.lens
+        found, K = lens.focus.distances.detach().numpy(), float(lens.aperture.K(0))
+    seconds = time.process_time() - begun
+    print(f"{name}, {a.iterations} steps: {row(found, K, views, kept)}; {seconds:.0f} CPU s", flush=True)
+
+
+if __name__ == "__main__":
+    main()
