@@ -8,8 +8,9 @@ the distances of every second photo; the seed says which. `--exif` makes those g
 all alike, or too far, rough and in steps of 5 %.
 
 Prints two rows, before and after training (preset lens): K over EXIF's; of the photos whose distance was
-hidden, and of those that told theirs, the correlation with EXIF (of vergence), rank correlation, typical and
-worst error of the distance. Metres per unit are the median over the photos that told theirs, or over all.
+hidden, and of those that told theirs, correlation and rank correlation of vergence with EXIF's, typical and
+worst error about a line through the photos that told theirs, or all. Then one row a photo: its focus distance as
+learned (scene units) and by EXIF (metres).
 """
 
 import argparse
@@ -24,6 +25,7 @@ import torch
 
 from cocogs.config import preset
 from cocogs.optics.evidence import measure_photos
+from cocogs.optics.noted_focus import robust_line
 from cocogs.scene import View, open_scene
 from cocogs.train.start import start_lens
 from cocogs.train.trainer import Trainer
@@ -65,26 +67,30 @@ def told(views: list[View], given: str, exif: str | None, seed: int) -> tuple[li
 
 
 def row(found: np.ndarray, K: float, views: list[View], kept: list[bool]) -> str:
-    metres = np.array([view.lens.focus_distance or np.nan for view in views])
-    known, given = np.isfinite(metres), np.array(kept)
-    fitted = known & given if given.any() else known
-    unit = np.median(metres[fitted] / found[fitted])
-    first = views[0]
-    K_exif = (first.lens.aperture_diameter or np.nan) * first.camera.fx / unit
-    parts = [f"K {K / K_exif:.3f}"]
-    groups = {"hidden": known & ~given, "given": known & given}
-    for name, group in groups.items():
+    """K over EXIF's, and how well the focus distances follow EXIF; the line is that of the photos that told
+    theirs, or of all."""
+    noted = np.array([view.lens.focus_distance or np.nan for view in views])
+    known, given = np.isfinite(noted), np.array(kept)
+    x, y = 1 / torch.from_numpy(noted), 1 / torch.from_numpy(found).double()
+    fitted = torch.from_numpy(known & given if given.any() else known)
+    middle, unit = x[fitted].median(), y[fitted].median()
+    line, _ = robust_line(x[fitted] / middle, y[fitted] / unit)
+    by_line = (unit * (line[0] * x / middle + line[1])).numpy()
+    lens, fx = views[0].lens, views[0].camera.fx
+    metres = np.median(noted[fitted] * by_line[fitted])  # per scene unit
+    parts = [f"K {K / ((lens.aperture_diameter or np.nan) * fx / metres):.3f}"]
+    for name, group in {"hidden": known & ~given, "given": known & given}.items():
         if group.sum() < 3:
             continue
-        x, y = 1 / metres[group], 1 / found[group]
-        ranks = np.corrcoef(x.argsort().argsort(), y.argsort().argsort())[0, 1]
-        errors = np.abs(found[group] * unit / metres[group] - 1)
-        worst = np.array([view.name for view in views])[group][errors.argmax()]
+        theirs, ours = 1 / noted[group], 1 / found[group]
+        ranks = np.corrcoef(theirs.argsort().argsort(), ours.argsort().argsort())[0, 1]
+        errors = np.abs(by_line[group] / ours - 1)
+        worst = [view.name for view, chosen in zip(views, group, strict=True) if chosen][errors.argmax()]
         parts.append(
-            f"{name} {group.sum()}: {np.corrcoef(x, y)[0, 1]:.3f} rank {ranks:.3f} "
+            f"{name} {group.sum()}: {np.corrcoef(theirs, ours)[0, 1]:.3f} rank {ranks:.3f} "
             f"typical {100 * np.median(errors):.1f} % worst {100 * errors.max():.0f} % ({worst})"
         )
-    return "; ".join(parts) + f"; {unit:.4f} m a unit"
+    return "; ".join(parts) + f"; {metres:.4f} m a unit"
 
 
 def main() -> None:
@@ -121,6 +127,8 @@ def main() -> None:
         found, K = lens.focus.distances.detach().numpy(), float(lens.aperture.K(0).detach())
     seconds = time.process_time() - begun
     print(f"{name}, {a.iterations} steps: {row(found, K, views, kept)}; {seconds:.0f} CPU s", flush=True)
+    for view, one, kind in zip(views, found, kept, strict=True):
+        print(f"  {view.name} {one:.4f} {view.lens.focus_distance} {'given' if kind else 'hidden'}")
 
 
 if __name__ == "__main__":

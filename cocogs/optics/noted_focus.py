@@ -17,7 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 FEWEST_TO_AGREE = 10  # photos; fewer may lie along a line by chance
-BELIEVED = 0.3  # part of the scatter of 1 / z_f (mean of the sizes) that the line has to explain
+BELIEVED = 0.3  # part of the scatter of 1 / z_f (by `cauchy`) that the line has to explain
 OFFSET = 0.05  # standard deviation of the offset, as a part of the vergence; as NOTED_DISTANCE in metres.py
 FINEST = 0.02  # no camera knows its focus distance better; standard deviation as a part
 FAR_OFF = 3.0  # standard deviations from the line, from which on a photo starts on it
@@ -82,9 +82,8 @@ def agree(found: Float[Tensor, " V"], noted: Float[Tensor, " V"], own_error: flo
     unit, middle = float(y[told].median()), float(x[told].median())
     y, x = y / unit, x / middle
     line, scatter = robust_line(x[told], y[told])
-    off, spread = (y - line[0] * x - line[1])[told].abs(), (y[told] - 1).abs()
-    most = FAR_OFF * deviation(spread)
-    if not off.clamp_max(most).mean() < (1 - BELIEVED) * spread.clamp_max(most).mean():
+    off, spread = (y - line[0] * x - line[1])[told], (y - 1)[told]
+    if not cauchy(off / scatter).sum() < (1 - BELIEVED) * cauchy(spread / scatter).sum():
         return None
     error = math.sqrt(max(scatter**2 - own_error**2, FINEST**2))
     return NotedFocus(x, line, unit, error, scatter)
@@ -100,7 +99,7 @@ def robust_line(x: Float[Tensor, " N"], y: Float[Tensor, " N"]) -> tuple[Float[T
         weights = 1 / (1 + (residual / (TURN * scatter)).square()) / scatter**2
         normal = (columns * weights[:, None]).T @ columns + torch.diag(x.new_tensor([0, OFFSET**-2]))
         line = torch.linalg.solve(normal, (columns * weights[:, None]).T @ y)
-    return line, deviation(y - columns @ line)
+    return line, max(deviation(y - columns @ line), 1e-6)
 
 
 def deviation(residual: Tensor) -> float:
