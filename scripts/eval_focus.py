@@ -9,8 +9,8 @@ all alike, or too far, rough and in steps of 5 %.
 
 Prints two rows, before and after training (preset lens): K over EXIF's; of the photos whose distance was
 hidden, and of those that told theirs, correlation and rank correlation of vergence with EXIF's, typical and
-worst error about a line through the photos that told theirs, or all. Then one row a photo: its focus distance as
-learned (scene units) and by EXIF (metres).
+worst error about a line through the photos that told theirs, or all. Then one row a photo: its focus distance
+as learned (scene units) and by EXIF (metres).
 """
 
 import argparse

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from cocogs.config import DataConfig, OptimConfig, preset
 from cocogs.optics.evidence import FEW_POINTS, Evidence, aimed_depth, likely_depths, measure_photos
-from cocogs.optics.noted_focus import FINEST, NotedFocus, agree, cauchy, robust_line
+from cocogs.optics.noted_focus import FINEST, NotedFocus, agree, robust_cost, robust_line
 from cocogs.optics.per_photo import Aperture, Focus
 from cocogs.run import open_data
 from cocogs.scene import LensFacts
@@ -96,12 +96,12 @@ def test_photos_that_noted_nothing_stay_where_they_were_found() -> None:
 def test_the_robust_line_is_exact_on_a_line() -> None:
     x = torch.linspace(0.7, 1.4, 12, dtype=torch.float64)
     line, scatter = robust_line(x, 1.1 * x)
-    assert line.tolist() == pytest.approx([1.1, 0.0], abs=1e-6) and scatter < 1e-6
+    assert line.tolist() == pytest.approx([1.1, 0.0], abs=1e-6) and scatter <= 1e-6
 
 
-def test_far_off_costs_ever_less() -> None:
-    near, far = cauchy(torch.tensor([0.1, 10.0]))
-    assert float(near) == pytest.approx(0.01, rel=0.01) and float(far) < 20
+def test_far_off_costs_no_more() -> None:
+    near, far = robust_cost(torch.tensor([0.1, 100.0]))
+    assert float(near) == pytest.approx(0.01, rel=0.01) and float(far) == pytest.approx(4, rel=0.01)
 
 
 def noted_focus() -> NotedFocus:
@@ -121,7 +121,7 @@ def test_leaving_the_line_has_its_price_and_moves_it() -> None:
         focus.vergence[0] *= 1.03
         focus.vergence[2] *= 2
     first = price(0)
-    assert float(first.detach()) == pytest.approx(OPTIM.noted_price, rel=0.15)
+    assert float(first.detach()) == pytest.approx(OPTIM.noted_price, rel=0.25)
     assert float(price(2).detach()) == 0  # this camera noted nothing
     first.backward()
     assert focus.vergence.grad is not None and focus.line.grad is not None

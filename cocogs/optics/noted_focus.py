@@ -17,11 +17,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 FEWEST_TO_AGREE = 10  # photos; fewer may lie along a line by chance
-BELIEVED = 0.3  # part of the scatter of 1 / z_f (by `cauchy`) that the line has to explain
+BELIEVED = 0.2  # part of the scatter of 1 / z_f (by `robust_cost`) that the line has to explain
 OFFSET = 0.05  # standard deviation of the offset, as a part of the vergence; as NOTED_DISTANCE in metres.py
 FINEST = 0.02  # no camera knows its focus distance better; standard deviation as a part
 FAR_OFF = 3.0  # standard deviations from the line, from which on a photo starts on it
-TURN = 2.0  # standard deviations, from which on a photo's own view counts for more and more
+TURN = 2.0  # standard deviations, from which on being farther off costs little more
 # Standard deviation of the vergence that the search finds, as a part, by its method: on scenes of known
 # truth, and on moldcape_f25, of what autofocus would choose.
 OWN_ERROR = {"compared": 0.02, "each alone": 0.04, "none": 0.06}
@@ -68,7 +68,7 @@ class NotedFocus:
 def agree(found: Float[Tensor, " V"], noted: Float[Tensor, " V"], own_error: float) -> NotedFocus | None:
     """The line through focus distances found and noted; None where they do not agree, or too few are noted.
 
-    Robust: residuals count by Cauchy's weights about their own scatter. The offset is drawn to 0.
+    Robust: residuals count by `robust_cost` about their own scatter. The offset is drawn to 0.
 
     Args:
         found: scene units.
@@ -83,7 +83,7 @@ def agree(found: Float[Tensor, " V"], noted: Float[Tensor, " V"], own_error: flo
     y, x = y / unit, x / middle
     line, scatter = robust_line(x[told], y[told])
     off, spread = (y - line[0] * x - line[1])[told], (y - 1)[told]
-    if not cauchy(off / scatter).sum() < (1 - BELIEVED) * cauchy(spread / scatter).sum():
+    if not robust_cost(off / scatter).sum() < (1 - BELIEVED) * robust_cost(spread / scatter).sum():
         return None
     error = math.sqrt(max(scatter**2 - own_error**2, FINEST**2))
     return NotedFocus(x, line, unit, error, scatter)
@@ -96,7 +96,7 @@ def robust_line(x: Float[Tensor, " N"], y: Float[Tensor, " N"]) -> tuple[Float[T
     for _ in range(20):
         residual = y - columns @ line
         scatter = max(deviation(residual), 1e-6)
-        weights = 1 / (1 + (residual / (TURN * scatter)).square()) / scatter**2
+        weights = 1 / (1 + (residual / (TURN * scatter)).square()).square() / scatter**2
         normal = (columns * weights[:, None]).T @ columns + torch.diag(x.new_tensor([0, OFFSET**-2]))
         line = torch.linalg.solve(normal, (columns * weights[:, None]).T @ y)
     return line, max(deviation(y - columns @ line), 1e-6)
@@ -107,6 +107,7 @@ def deviation(residual: Tensor) -> float:
     return float(residual.abs().quantile(0.6827))
 
 
-def cauchy(deviations: Tensor) -> Tensor:
-    """Price of being so many standard deviations off: their square, if few; far off ever less."""
-    return TURN**2 * torch.log1p((deviations / TURN).square())
+def robust_cost(deviations: Tensor) -> Tensor:
+    """Cost of being so many standard deviations off: their square, if few; never more than TURN^2."""
+    squares = deviations.square()
+    return squares / (1 + squares / TURN**2)

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from cocogs.config import OptimConfig
-from cocogs.optics.noted_focus import OFFSET, NotedFocus, cauchy
+from cocogs.optics.noted_focus import OFFSET, NotedFocus, robust_cost
 
 MIN_VERGENCE = 1e-3  # of typical depth / z_f: a focus farther away than that is as good as infinity
 
@@ -91,8 +91,8 @@ class Focus(PerPhoto):
     def price(self, optim: OptimConfig, index: int) -> Tensor | float:
         scale, offset = self.line
         off = self.vergence[index] / self.noted_unit - (scale * self.noted[index] + offset)
-        deviations = torch.stack([off / self.noted_error, offset / OFFSET])
-        return optim.noted_price * self.is_noted[index] * cauchy(deviations).sum()
+        deviations = robust_cost(off / self.noted_error) + (offset / OFFSET).square()
+        return optim.noted_price * self.is_noted[index] * deviations
 
     @torch.no_grad()
     def keep_possible(self) -> None:

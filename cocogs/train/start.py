@@ -59,13 +59,15 @@ def start_lens(scene: Scene, evidence: Evidence, blurs: Float[Tensor, "V P"]) ->
     views = scene.train_views
     if scene.drawn:  # random points tell nothing of the lens
         distances, K, method = *unknown_lens(evidence), "none"
-        noted = None
     else:
         distances, K, method = find_lens(evidence, blurs)
-        distances, noted = with_noted(views, distances.cpu(), OWN_ERROR[method])
-    # Photos that differ in focus tell K, and better than the search does; others would let it drift off.
-    held = 0.0 if method == "compared" else 1.0
-    # EXIF is surer of the aperture than what the photos show, the more so where its focus distances fit.
+    distances, noted = distances.cpu(), None
+    if not scene.drawn:
+        distances, noted = with_noted(views, distances, OWN_ERROR[method])
+    # Photos that differ in focus tell the lens, better than search or EXIF do; others would let it drift off.
+    told = method == "compared"
+    held = 0.0 if told else 1.0
+    # EXIF is surer of the aperture than the search is, the more so where its focus distances fit.
     if by_exif := exif_K(views, distances):
         K, held = by_exif, held if noted is None else held * (UNSURE_K / EXIF_K) ** 2
     assert evidence.ratios is not None
@@ -78,7 +80,7 @@ def start_lens(scene: Scene, evidence: Evidence, blurs: Float[Tensor, "V P"]) ->
         held=held,
         center=scene.points.median(0).values,
         extent=scene.extent,
-        noted=noted,
+        noted=None if told else noted,
     )
 
 
