@@ -92,14 +92,30 @@ def agree(found: Float[Tensor, " V"], noted: Float[Tensor, " V"], own_error: flo
 def robust_line(x: Float[Tensor, " N"], y: Float[Tensor, " N"]) -> tuple[Float[Tensor, "2"], float]:
     """Scale and offset of y = scale x + offset, and the standard deviation of the residuals."""
     line = torch.stack([(y / x).median(), x.new_zeros(())])
-    columns = torch.stack([x, torch.ones_like(x)], 1)
     for _ in range(20):
-        residual = y - columns @ line
-        scatter = max(deviation(residual), 1e-6)
-        weights = 1 / (1 + (residual / (TURN * scatter)).square()).square() / scatter**2
-        normal = (columns * weights[:, None]).T @ columns + torch.diag(x.new_tensor([0, OFFSET**-2]))
-        line = torch.linalg.solve(normal, (columns * weights[:, None]).T @ y)
-    return line, max(deviation(y - columns @ line), 1e-6)
+        line = better_line(line, x, y, torch.ones_like(x), max(deviation(y - line[0] * x - line[1]), 1e-6))
+    return line, max(deviation(y - line[0] * x - line[1]), 1e-6)
+
+
+def better_line(
+    line: Float[Tensor, "2"],
+    x: Float[Tensor, " N"],
+    y: Float[Tensor, " N"],
+    told: Float[Tensor, " N"],
+    scatter: Tensor | float,
+) -> Float[Tensor, "2"]:
+    """One step from a line to the robust one: least squares, weighed by the distance from the line so far.
+    It stays where nothing is told.
+
+    Args:
+        told: 1 where x counts, 0 elsewhere.
+        scatter: standard deviation about the line.
+    """
+    residual = y - line[0] * x - line[1]
+    weights = told / (1 + (residual / (TURN * scatter)).square()).square() / scatter**2
+    xx, xo, oo = (weights * x * x).sum() + 1e-6, (weights * x).sum(), weights.sum() + OFFSET**-2
+    xy, oy = (weights * x * y).sum() + 1e-6 * line[0], (weights * y).sum()
+    return torch.stack([oo * xy - xo * oy, xx * oy - xo * xy]) / (xx * oo - xo * xo)
 
 
 def deviation(residual: Tensor) -> float:

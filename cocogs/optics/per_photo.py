@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from cocogs.config import OptimConfig
-from cocogs.optics.noted_focus import OFFSET, NotedFocus, robust_cost
+from cocogs.optics.noted_focus import NotedFocus, better_line, robust_cost
 
 MIN_VERGENCE = 1e-3  # of typical depth / z_f: a focus farther away than that is as good as infinity
 
@@ -49,7 +49,7 @@ class Focus(PerPhoto):
     Vergence has no unit, so that one learning rate suits every scene, and blur grows evenly in it.
 
     Where cameras noted focus distances that agree with the photos, a price keeps vergence near a line through
-    them; the `line` is learned too.
+    them. The `line` follows the photos, so that they are free to move together.
 
     Args:
         distances: start values > 0, scene units; infinity is allowed.
@@ -68,13 +68,14 @@ class Focus(PerPhoto):
         vergence, line, unit, error = torch.full_like(distances, math.nan), torch.tensor([1.0, 0.0]), 1.0, 1.0
         if noted is not None:
             vergence, line, unit, error = noted.vergence, noted.line, noted.unit * typical_depth, noted.error
-        self.line = nn.Parameter(line.float())
+        self.register_buffer("line", line.float())
         self.register_buffer("noted", vergence.float().nan_to_num(0.0))
         self.register_buffer("is_noted", (~vergence.isnan()).float())
         self.register_buffer("noted_unit", torch.tensor(unit))
         self.register_buffer("noted_error", torch.tensor(error))
 
     typical_depth: Float[Tensor, ""]
+    line: Float[Tensor, "2"]
     noted: Float[Tensor, " V"]
     is_noted: Float[Tensor, " V"]
     noted_unit: Float[Tensor, ""]
@@ -91,12 +92,13 @@ class Focus(PerPhoto):
     def price(self, optim: OptimConfig, index: int) -> Tensor | float:
         scale, offset = self.line
         off = self.vergence[index] / self.noted_unit - (scale * self.noted[index] + offset)
-        deviations = robust_cost(off / self.noted_error) + (offset / OFFSET).square()
-        return optim.noted_price * self.is_noted[index] * deviations
+        return optim.noted_price * self.is_noted[index] * robust_cost(off / self.noted_error)
 
     @torch.no_grad()
     def keep_possible(self) -> None:
         self.vergence.clamp_(min=MIN_VERGENCE)
+        found = self.vergence / self.noted_unit
+        self.line.copy_(better_line(self.line, self.noted, found, self.is_noted, self.noted_error))
 
     def shown(self) -> dict[str, list[float]]:
         return {"focus_distance": self.distances.tolist()}
