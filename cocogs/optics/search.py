@@ -46,8 +46,7 @@ def find_lens(evidence: Evidence, blurs: Float[Tensor, "V P"]) -> tuple[Float[Te
     if believed:
         return own_focus, own_K, "each alone"
     focus, K = fit_lens(evidence, likely_depths(evidence))
-    inverse = 1 / evidence.depths
-    spread = quantiles((inverse - inverse.nanmedian()).abs(), 0.9)
+    spread = quantiles((1 / evidence.depths - 1 / focus[:, None]).abs(), 0.9)
     # No evidence of blur: K is at most what leaves nine tenths of the points in focus.
     return focus, min(K, float(IN_FOCUS / spread)), "none"
 
