@@ -108,7 +108,7 @@ class OptimConfig:
     K_prior: float = weight(5e-3)
     """Weight of log(K / K_start)^2 in the loss where photos do not differ in focus, or each has its own K:
     there fat splats can explain the blur, and K drifts off."""
-    noted_price: float = weight(2e-4)
+    noted_price: float = weight(5e-5)
     """What a standard deviation between a photo's focus and what its camera noted costs in the loss."""
     sharp_coc: float = within(3.0, above=0, most=1e9)
     """Pixels count by 1 / (1 + (c / this)^2), c their CoC in px: those in focus hold the detail."""
