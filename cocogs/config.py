@@ -106,6 +106,8 @@ class OptimConfig:
     K_prior: float = weight(5e-3)
     """Weight of log(K / K_start)^2 in the loss where photos do not differ in focus, or each has its own K:
     there fat splats can explain the blur, and K drifts off."""
+    noted_price: float = weight(5e-5)
+    """What a standard deviation between a photo's focus and what its camera noted costs in the loss."""
     sharp_coc: float = within(3.0, above=0, most=1e9)
     """Pixels count by 1 / (1 + (c / this)^2), c their CoC in px: those in focus hold the detail."""
     lens_from: float = share(0.07)
@@ -233,7 +235,7 @@ PRESETS = {
         "paper",
         ModelConfig(lens="paper", copies=4),
         # Its 1,500 steps of plain 3DGS are 5 % of its run; of so short a run as ours that is too little.
-        OptimConfig(ssim_weight=0.3, sets_from=0.2, K_prior=0.0, sharp_coc=1e9),
+        OptimConfig(ssim_weight=0.3, sets_from=0.2, K_prior=0.0, noted_price=0.0, sharp_coc=1e9),
     ),
     "full": Config(
         "full",

@@ -2,8 +2,8 @@
 
 python scripts/compare_with_exif.py RUN    # prints the correlations, and K against the EXIF's aperture
 
-Training takes one number from these distances, the length of a metre in the scene (for the aperture, by
-`exif_K`), and none of the focus distances themselves.
+Training itself believes these distances where they agree with the photos (docs/method.md), so this tells how
+well it could follow both. What it learns of photos that tell nothing: scripts/eval_focus.py.
 """
 
 import argparse

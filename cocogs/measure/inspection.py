@@ -129,7 +129,10 @@ class Inspection:
 
     @property
     def lost_ranges(self) -> list[tuple[float, float]]:
-        """(near, far) of the depths that no photo has sharp; neighbouring steps are joined."""
+        """(near, far) of the depths that no photo has sharp; neighbouring steps are joined. None where no
+        blur could be measured: focus and K then are guesses."""
+        if self.method == "none":
+            return []
         ranges: list[tuple[float, float]] = []
         previous_lost = False
         for step in self.depths:

@@ -21,6 +21,8 @@ MOST_POINTS = 5_000
 MOST_COMPARED = 150  # photos; comparing takes the longer the more there are, and these tell the lens as well
 BLUR_POINTS = 400  # of a photo that is not read in full, at which its blur is measured
 FEW_POINTS = 20  # with fewer in a photo nothing is concluded about its focus
+# Autofocus takes what is near in the middle: of so many points there, the depth with so many of them nearer.
+AIMED_POINTS, AIMED_SHARE = 80, 0.1
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,7 @@ class Evidence:
         ratios: K of each photo over that of the first, to which the K of a search belongs; None: all alike.
         compared: the photos that are compared with each other to find the lens; None: all.
         colors: mean pixel values of 8x8 px around the points, NaN likewise; None: not measured.
+        aimed: depth that autofocus would choose in each photo, by `aimed_depth`; None: not measured.
     """
 
     depths: Float[Tensor, "V P"]
@@ -42,12 +45,14 @@ class Evidence:
     ratios: Float[Tensor, " V"] | None = None
     compared: Sequence[int] | None = None
     colors: Float[Tensor, "V P 3"] | None = None
+    aimed: Float[Tensor, " V"] | None = None
 
     def of(self, photos: Sequence[int]) -> "Evidence":
         """That of some photos alone."""
         some = list(photos)
         ratios = None if self.ratios is None else self.ratios[some]
-        return Evidence(self.depths[some], self.energies[some], self.width, ratios)
+        aimed = None if self.aimed is None else self.aimed[some]
+        return Evidence(self.depths[some], self.energies[some], self.width, ratios, aimed=aimed)
 
     def K_per_photo(self, K: Tensor | float) -> Float[Tensor, "V 1"]:
         """K of every photo, given that of the first."""
@@ -87,7 +92,8 @@ def measure_photos(
     if depths.isnan().all():
         raise InputError(f"No photo of {scene.source} sees its points: give cameras and points of one model.")
     ratios = K_ratios(views).to(depths.device)
-    return Evidence(depths, energies, views[0].camera.width, ratios, compared, colors), blurs
+    aimed = torch.stack([aimed_depth(v.camera, points, z) for v, z in zip(views, depths, strict=True)])
+    return Evidence(depths, energies, views[0].camera.width, ratios, compared, colors, aimed), blurs
 
 
 def K_ratios(views: Sequence[View]) -> Float[Tensor, " V"]:
@@ -197,6 +203,31 @@ def where_seen(
     if mask is not None:
         inside[inside.clone()] = mask[y[inside], x[inside]] > 0
     return x, y, z, inside
+
+
+def aimed_depth(
+    camera: Camera, points: Float[Tensor, "P 3"], depths: Float[Tensor, " P"]
+) -> Float[Tensor, ""]:
+    """Depth that autofocus would choose, which takes what is near in the middle of the picture; NaN where the
+    photo shows fewer than `FEW_POINTS`.
+
+    Args:
+        depths: of the points, NaN where the photo does not show them.
+    """
+    seen = ~depths.isnan()
+    if seen.sum() < FEW_POINTS:
+        return depths.new_tensor(math.nan)
+    middle = torch.tensor([camera.width / 2, camera.height / 2]).to(points)
+    away = (camera.project(points[seen])[0].to(points) - middle).norm(dim=1)
+    there = away.topk(min(AIMED_POINTS, len(away)), largest=False).indices
+    return depths[seen][there].quantile(AIMED_SHARE)
+
+
+def likely_depths(evidence: Evidence) -> Float[Tensor, " V"]:
+    """Where photos are likely focused, whatever they show: what autofocus would choose, or the mean of what
+    each sees where that is not known."""
+    mean = mean_depths(evidence)
+    return mean if evidence.aimed is None else torch.where(evidence.aimed.isnan(), mean, evidence.aimed)
 
 
 def mean_depths(evidence: Evidence) -> Float[Tensor, " V"]:

@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from cocogs.config import OptimConfig
+from cocogs.optics.noted_focus import NotedFocus, better_line, robust_cost
 
 MIN_VERGENCE = 1e-3  # of typical depth / z_f: a focus farther away than that is as good as infinity
 
@@ -47,19 +48,38 @@ class Focus(PerPhoto):
 
     Vergence has no unit, so that one learning rate suits every scene, and blur grows evenly in it.
 
+    Where cameras noted focus distances that agree with the photos, a price keeps vergence near a line through
+    them. The `line` follows the photos, so that they are free to move together.
+
     Args:
         distances: start values > 0, scene units; infinity is allowed.
         typical_depth: scene units; makes `vergence` about 1.
+        noted: what cameras noted of these photos; None: nothing to believe.
     """
 
     name = "vergence"
 
-    def __init__(self, distances: Float[Tensor, " V"], typical_depth: float) -> None:
+    def __init__(
+        self, distances: Float[Tensor, " V"], typical_depth: float, noted: NotedFocus | None = None
+    ) -> None:
         super().__init__()
         self.register_buffer("typical_depth", torch.tensor(float(typical_depth)))
         self.vergence = nn.Parameter((typical_depth / distances.float()).clamp_min(MIN_VERGENCE))
+        vergence, line, unit, error = torch.full_like(distances, math.nan), torch.tensor([1.0, 0.0]), 1.0, 1.0
+        if noted is not None:
+            vergence, line, unit, error = noted.vergence, noted.line, noted.unit * typical_depth, noted.error
+        self.register_buffer("line", line.float())
+        self.register_buffer("noted", vergence.float().nan_to_num(0.0))
+        self.register_buffer("is_noted", (~vergence.isnan()).float())
+        self.register_buffer("noted_unit", torch.tensor(unit))
+        self.register_buffer("noted_error", torch.tensor(error))
 
     typical_depth: Float[Tensor, ""]
+    line: Float[Tensor, "2"]
+    noted: Float[Tensor, " V"]
+    is_noted: Float[Tensor, " V"]
+    noted_unit: Float[Tensor, ""]
+    noted_error: Float[Tensor, ""]
 
     @property
     def distances(self) -> Float[Tensor, " V"]:
@@ -69,9 +89,16 @@ class Focus(PerPhoto):
     def distance(self, index: int) -> Float[Tensor, ""]:
         return self.typical_depth / self.vergence[index]
 
+    def price(self, optim: OptimConfig, index: int) -> Tensor | float:
+        scale, offset = self.line
+        off = self.vergence[index] / self.noted_unit - (scale * self.noted[index] + offset)
+        return optim.noted_price * self.is_noted[index] * robust_cost(off / self.noted_error)
+
     @torch.no_grad()
     def keep_possible(self) -> None:
         self.vergence.clamp_(min=MIN_VERGENCE)
+        found = self.vergence / self.noted_unit
+        self.line.copy_(better_line(self.line, self.noted, found, self.is_noted, self.noted_error))
 
     def shown(self) -> dict[str, list[float]]:
         return {"focus_distance": self.distances.tolist()}
@@ -85,13 +112,14 @@ class Aperture(PerPhoto):
         ratios: (V,) K of every photo over that of the first, where one lens is set differently from photo to
             photo: by its focal length in px, and by its f-number where EXIF tells it.
         per_photo: learn a K for every photo instead of one for all; the ratios then are start values.
-        held: a penalty keeps K near its start value (see `OptimConfig.K_prior`); always so with `per_photo`.
+        held: how much a price keeps K near its start value (see `OptimConfig.K_prior`): 0 not at all, 1 where
+            the start was searched for, more where it is surer. At least 1 with `per_photo`.
     """
 
     name = "log_K"
 
     def __init__(
-        self, K: float, ratios: Float[Tensor, " V"], per_photo: bool = False, held: bool = True
+        self, K: float, ratios: Float[Tensor, " V"], per_photo: bool = False, held: float = 1.0
     ) -> None:
         super().__init__()
         start = math.log(K)
@@ -114,7 +142,7 @@ class Aperture(PerPhoto):
         return self.log_K[index if own else 0].exp() * self.ratios[index]
 
     def price(self, optim: OptimConfig, index: int) -> Tensor | float:
-        held = self.held if len(self.log_K) == 1 else 1.0
+        held = self.held if len(self.log_K) == 1 else self.held.clamp_min(1)
         return optim.K_prior * held * (self.log_K - self.log_start).square().mean()
 
     def shown(self) -> dict[str, list[float]]:

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from cocogs.optics.evidence import FEW_POINTS, Evidence, mean_depths
+from cocogs.optics.evidence import FEW_POINTS, Evidence, likely_depths, mean_depths
 from cocogs.optics.sharpness import DETAIL_FLOOR
 from cocogs.quantiles import quantiles
 
@@ -28,7 +28,8 @@ def find_lens(evidence: Evidence, blurs: Float[Tensor, "V P"]) -> tuple[Float[Te
 
     Where the photos differ they are compared, point by point: texture then cancels out. Where they do not,
     they are sharp or blurred alike, and only each photo by itself can tell which. Where each photo by itself
-    tells something, that is also where the comparison starts.
+    tells something, that is also where the comparison starts. Where nothing tells, photos are taken to be
+    focused on what autofocus would choose.
 
     Args:
         blurs: from `measure_photos`.
@@ -44,9 +45,8 @@ def find_lens(evidence: Evidence, blurs: Float[Tensor, "V P"]) -> tuple[Float[Te
         return *fit_lens(evidence, start, prior_cap=0.05, beyond=0.1), "compared"
     if believed:
         return own_focus, own_K, "each alone"
-    focus, K = fit_lens(evidence)
-    inverse = 1 / evidence.depths
-    spread = quantiles((inverse - inverse.nanmedian()).abs(), 0.9)
+    focus, K = fit_lens(evidence, likely_depths(evidence))
+    spread = quantiles((1 / evidence.depths - 1 / focus[:, None]).abs(), 0.9)
     # No evidence of blur: K is at most what leaves nine tenths of the points in focus.
     return focus, min(K, float(IN_FOCUS / spread)), "none"
 

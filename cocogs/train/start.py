@@ -1,5 +1,6 @@
 """What a training starts from: the Gaussians around points of the scene, and the lens from a search."""
 
+import math
 from collections.abc import Sequence
 from statistics import median
 
@@ -9,14 +10,21 @@ from torch import Tensor
 
 from cocogs.config import Config
 from cocogs.gaussians import Gaussians
-from cocogs.optics.evidence import Evidence, mean_depths, measure_photos
+from cocogs.io.exif import NAMED_FOCAL_LENGTH
+from cocogs.metres import NAMED_F_NUMBER, NOTED_DISTANCE
+from cocogs.optics.evidence import Evidence, measure_photos
 from cocogs.optics.lens_models import LENS_MODELS, Start
 from cocogs.optics.model import DefocusModel
+from cocogs.optics.noted_focus import OWN_ERROR, NotedFocus, agree
 from cocogs.optics.photometric import Taken
 from cocogs.optics.photometric_search import find_photometric
 from cocogs.optics.search import find_lens, unknown_lens
 from cocogs.scene import Scene, View
 from cocogs.train.start_points import add_start_points
+
+# Standard uncertainties of K, as a part: what `OptimConfig.K_prior` stands for, and by EXIF, from f-number,
+# focal length and focus distances.
+UNSURE_K, EXIF_K = 0.17, math.hypot(NAMED_F_NUMBER, NAMED_FOCAL_LENGTH, NOTED_DISTANCE)
 
 
 def start_model(config: Config, scene: Scene, device: torch.device | str = "cpu") -> DefocusModel:
@@ -53,32 +61,50 @@ def start_lens(scene: Scene, evidence: Evidence, blurs: Float[Tensor, "V P"]) ->
         distances, K, method = *unknown_lens(evidence), "none"
     else:
         distances, K, method = find_lens(evidence, blurs)
-    # EXIF is surer of the aperture than what the photos show.
-    K = exif_K(views, mean_depths(evidence).cpu()) or K
+    distances, noted = distances.cpu(), None
+    if not scene.drawn:
+        distances, noted = with_noted(views, distances, OWN_ERROR[method])
+    # Photos that differ in focus tell the lens, better than search or EXIF do; others would let it drift off.
+    told = method == "compared"
+    held = 0.0 if told else 1.0
+    # EXIF is surer of the aperture than the search is, the more so where its focus distances fit.
+    if by_exif := exif_K(views, distances):
+        K, held = by_exif, held if noted is None else held * (UNSURE_K / EXIF_K) ** 2
     assert evidence.ratios is not None
     return Start(
-        focus_distances=distances.cpu(),
+        focus_distances=distances,
         K=K,
         ratios=evidence.ratios.cpu(),
         typical_depth=float(evidence.depths.nanmedian()),
         fx=views[0].camera.fx,
-        # Photos that differ in focus tell K, and better than the search does; others would let it drift off.
-        held=method != "compared",
+        held=held,
         center=scene.points.median(0).values,
         extent=scene.extent,
+        noted=None if told else noted,
     )
 
 
-def exif_K(views: Sequence[View], depths: Float[Tensor, " V"]) -> float | None:
+def with_noted(
+    views: Sequence[View], found: Float[Tensor, " V"], own_error: float
+) -> tuple[Float[Tensor, " V"], NotedFocus | None]:
+    """Focus distances found, and where cameras noted some that agree, between the two; and what they noted.
+
+    Args:
+        own_error: standard deviation of what was found, as a part.
+    """
+    noted = agree(found, torch.tensor([v.lens.focus_distance or math.nan for v in views]), own_error)
+    return (found, None) if noted is None else (noted.start(found, own_error), noted)
+
+
+def exif_K(views: Sequence[View], found: Float[Tensor, " V"]) -> float | None:
     """K (px x scene unit) of the first photo by EXIF; None where EXIF does not tell.
 
     Focal length and f-number give the aperture in metres. The focus distances that the camera wrote, beside
-    the mean depths (V,) of what its photos see, give metres per scene unit: one number, the median over at
-    least 3 photos. Single focus distances are not taken from EXIF.
+    those found (V,), give metres per scene unit: one number, the median over at least 3 photos.
     """
     known = [
-        (view.lens.aperture_diameter, view.lens.focus_distance / float(depth))
-        for view, depth in zip(views, depths, strict=True)
+        (view.lens.aperture_diameter, view.lens.focus_distance / float(z))
+        for view, z in zip(views, found, strict=True)
         if view.lens.aperture_diameter is not None and view.lens.focus_distance is not None
     ]
     if len(known) < 3:

@@ -15,6 +15,7 @@ from cocogs.gaussians import Activated
 from cocogs.optics.copies import Copies
 from cocogs.optics.lens import PhotoLens
 from cocogs.optics.light import Weights
+from cocogs.optics.noted_focus import NotedFocus
 from cocogs.optics.per_photo import Aperture, Focus, Softness
 
 
@@ -28,9 +29,10 @@ class Start:
         ratios: K of every photo over that of the first; see `Aperture`.
         typical_depth: scene units.
         fx: of the first photo, px.
-        held: whether training is to keep K near its start value.
+        held: how much training is to keep K near its start value; see `Aperture`.
         center: middle of the scene, scene units, and
         extent: its size; both make the inputs of networks unitless.
+        noted: focus distances that cameras noted; None: none to believe.
     """
 
     focus_distances: Float[Tensor, " V"]
@@ -38,15 +40,16 @@ class Start:
     ratios: Float[Tensor, " V"]
     typical_depth: float
     fx: float
-    held: bool
+    held: float
     center: Float[Tensor, "3"]
     extent: float
+    noted: NotedFocus | None = None
 
     @classmethod
     def unknown(cls, photos: int) -> "Start":
         """A start of the right sizes, for a model whose values will be loaded from a checkpoint."""
         ones = torch.ones(photos)
-        return cls(ones, 1.0, ones, 1.0, 1.0, True, torch.zeros(3), 1.0)
+        return cls(ones, 1.0, ones, 1.0, 1.0, 1.0, torch.zeros(3), 1.0)
 
 
 class LensModel(nn.Module):
@@ -109,7 +112,7 @@ class ThinLens(LensModel):
 
     def __init__(self, config: ModelConfig, start: Start) -> None:
         super().__init__()
-        self.focus = Focus(start.focus_distances, start.typical_depth)
+        self.focus = Focus(start.focus_distances, start.typical_depth, start.noted)
         self.aperture = Aperture(start.K, start.ratios, config.per_photo_aperture, start.held)
         self.softness = Softness(len(start.focus_distances))
 

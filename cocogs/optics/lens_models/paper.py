@@ -41,7 +41,7 @@ class Paper(LensModel):
     def __init__(self, config: ModelConfig, start: Start) -> None:
         super().__init__()
         self.ablation = config.ablation
-        self.focus = Focus(start.focus_distances, start.typical_depth)
+        self.focus = Focus(start.focus_distances, start.typical_depth, start.noted)
         # Where its radius equals the physical one. It is a length in the scene, so focal lengths do not
         # matter.
         K, ratios = start.K * start.typical_depth / start.fx, torch.ones(len(start.ratios))
