@@ -53,12 +53,29 @@ class Clock:
 
 def step(trainer: Trainer, index: int, expanded: bool) -> Times:
     """The parts of a step on a photo."""
-    clock, model, view = Clock(), trainer.model, trainer.views[index]
+    clock = Clock()
     wall, cpu = time.perf_counter(), time.process_time()
+    with torch_on_one(trainer.is_light):
+        pull(trainer, index, expanded, clock)
+        for name, optimizer in trainer.optimizers.items():
+            with clock.part(f"Adam {name}"):
+                optimizer.step()
+                optimizer.zero_grad(set_to_none=True)
+        with clock.part("keep possible"):
+            trainer.keep_physical()
+    clock.times["all"] = 1e3 * (time.process_time() - cpu)
+    clock.times["wall"] = 1e3 * (time.perf_counter() - wall)
+    stages = cpu_module().stage_seconds()
+    clock.times |= {name: 1e3 * seconds for name, seconds in zip(STAGES, stages, strict=True)}
+    return clock.times
+
+
+def pull(trainer: Trainer, index: int, expanded: bool, clock: Clock) -> None:
+    """As `Trainer.pull`."""
+    model, view = trainer.model, trainer.views[index]
     patched = {"copies": (model.lens, "copies"), "forward": (model, "_render")}
-    originals = {name: getattr(*place) for name, place in patched.items()}
     for name, (owner, attribute) in patched.items():
-        object.__setattr__(owner, attribute, clock.during(name, originals[name]))
+        object.__setattr__(owner, attribute, clock.during(name, getattr(owner, attribute)))
     try:
         truth, mask = trainer.photos[view]
         with clock.part("predict"):
@@ -70,18 +87,6 @@ def step(trainer: Trainer, index: int, expanded: bool) -> Times:
         loss = masked_mean(photometric_loss(photo.image, truth, trainer.config.optim.ssim_weight), mask)
     with clock.part("backward"):
         loss.backward()
-    for name, optimizer in trainer.optimizers.items():
-        with clock.part(f"Adam {name}"):
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
-    with clock.part("keep possible"):
-        trainer.keep_physical()
-    clock.times |= {
-        name: 1e3 * seconds for name, seconds in zip(STAGES, cpu_module().stage_seconds(), strict=True)
-    }
-    clock.times["all"] = 1e3 * (time.process_time() - cpu)
-    clock.times["wall"] = 1e3 * (time.perf_counter() - wall)
-    return clock.times
 
 
 def rows(times: Times) -> Times:
@@ -119,9 +124,7 @@ def main() -> None:
             torch.set_num_threads(threads)
             for index in [i for _ in range(args.rounds) for i in range(len(trainer.views))]:
                 for kind, expanded in (("lens", False), ("full", True)):
-                    with torch_on_one(not expanded):
-                        times = step(trainer, index, expanded)
-                    for name, ms in rows(times).items():
+                    for name, ms in rows(step(trainer, index, expanded)).items():
                         table[name][kind, threads].append(ms)
     keys = [(kind, threads) for kind in ("lens", "full") for threads in args.threads]
     print(f"{len(trainer.model.gaussians):,} splats")

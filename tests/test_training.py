@@ -70,7 +70,7 @@ def test_pulls_are_gathered_only_while_splats_are_added(
 
 
 @pytest.mark.thorough
-@pytest.mark.parametrize(("name", "threads"), [("lens", [1, 1]), ("full", [1, 3])])
+@pytest.mark.parametrize(("name", "threads"), [("full", [1, 1]), ("paper", [1, 3])])
 def test_torch_works_alone_while_steps_are_light(
     name: str,
     threads: list[int],
@@ -78,7 +78,7 @@ def test_torch_works_alone_while_steps_are_light(
     tmp_path_factory: pytest.TempPathFactory,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """On one of three threads until networks, which are worth more, take part (second half of `full`)."""
+    """On one of three threads until networks, which are worth more, take part (second half of `paper`)."""
     config = preset(name)
     optim = replace(config.optim, iterations=20, sets_from=0.5)
     scene = open_tiny_scene(tmp_path_factory)

@@ -26,7 +26,7 @@ class Sampled(Widened):
     a few of them stand for the whole disc in the course of a training.
     """
 
-    bytes_per_pixel = 700
+    bytes_per_pixel = 600
     expands = True
 
     def __init__(self, config: ModelConfig, start: Start) -> None:
