@@ -64,7 +64,7 @@ def anchors(page: Path) -> set[str]:
 
 def test_documents_that_the_code_names_exist() -> None:
     """Comments and messages cite pages and their sections: `docs/method.md, "The way of the light"`."""
-    sources = [*PACKAGE.rglob("*.py"), *ROOT.glob("cuda_ext/**/*.*"), *ROOT.glob("scripts/*")]
+    sources = [*PACKAGE.rglob("*.py"), *ROOT.glob("cuda_ext/**/*.*"), *ROOT.glob("scripts/*.*")]
     missing = []
     for source in sources:
         text = re.sub(r"\s*\n\s*(?:#|//)?\s*", " ", source.read_text())

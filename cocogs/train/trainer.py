@@ -42,6 +42,7 @@ from cocogs.train.strategy import Densification, reaches
 
 CHECKPOINT_EVERY = 500  # photos seen; on a CPU about a quarter of a minute of work at risk
 CHECKPOINT_SECONDS = 10  # at least, in between: a GPU sees 500 photos in the time that writing one takes
+SMALL = 128  # px of the shorter side; smaller photos are quick as they are
 HEALTH_EVERY = 100  # photos seen; a divisor of CHECKPOINT_EVERY. Reading the loss waits for a GPU
 LIGHT = 150_000  # splats; up to here a second thread gains torch's operations nothing (docs/benchmarks.md)
 
@@ -233,7 +234,7 @@ class Trainer:
         """Predict a photo, compare, add gradients. (2,): loss and mean squared error; times `share`."""
         view = self.views[index]
         (truth, mask), camera = self.photos[view], self.model.camera(view)
-        if halved:
+        if halved := halved and min(camera.width, camera.height) >= SMALL:
             truth, mask, camera = halves_of(truth, mask, camera)
         photo = self.model.photo(camera, index, sh_degree, expanded, probed, halved)
         image = photo.image if self.model.photometric is None else clipped_as(photo.image, truth)
