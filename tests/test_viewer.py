@@ -170,7 +170,7 @@ def test_a_run_is_shown_with_its_photos_and_their_lenses(run: Exhibit) -> None:
     load = run.photos[3].load
     assert load is not None and load().shape == (3, 36, 48)
     near, far = run.depth_range
-    assert 0 < near < 2.5 and 6 < far < 30
+    assert 0 < near < 2.5 and 5 < far < 30
     assert all(near < photo.lens.focus_distance < far for photo in run.photos if photo.lens)
     assert run.up[1] < -0.99  # y points down
     assert run.metres is None and run.focal_length is None  # there is no EXIF
