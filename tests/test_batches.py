@@ -49,7 +49,7 @@ def test_gradients_of_a_batch_are_the_mean(tmp_path: Path, tmp_path_factory: pyt
     def gradients(photos: list[tuple[int, float]]) -> Tensor:
         trainer.model.zero_grad()
         for index, share in photos:
-            trainer.pull(index, 0, False, False, share)
+            trainer.pull(index, 0, False, False, False, share)
         return torch.cat([p.grad.flatten() for p in trainer.model.parameters() if p.grad is not None])
 
     singles = torch.stack([gradients([(index, 1.0)]) for index in (0, 4, 5)])
