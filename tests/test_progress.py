@@ -71,7 +71,7 @@ def run_at(speeds: Sequence[tuple[int, float]], estimate: TimeLeft, until: int, 
 
 
 def test_the_time_left_knows_that_the_last_fifth_is_slower() -> None:
-    """Preset full: from step 3,601 of 4,500 a step draws five samples. Else half of the time is missing."""
+    """As if from step 3,601 of 4,500 a step drew five samples. Else half of the time is missing."""
     speeds = [(0, 0.02), (3600, 0.1)]
     knowing, ignorant = (TimeLeft(0, 4500, phases, 0.0) for phases in ([(1, 1.0), (3601, 5.0)], [(1, 1.0)]))
     for estimate in (knowing, ignorant):
