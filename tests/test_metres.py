@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import ExifTags, Image
 from PIL.TiffImagePlugin import IFDRational
-from tiny_run import tiny_run
+from tiny_run import tiny_run, tiny_scene
 
 from cocogs.cli import main
 from cocogs.errors import InputError
@@ -240,8 +240,7 @@ def test_a_focus_pull_in_metres(run: Run) -> None:
 def test_training_ends_with_it(
     tmp_path_factory: pytest.TempPathFactory, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    scene = tmp_path_factory.getbasetemp() / "tiny_scene"
-    tiny_run(tmp_path_factory.getbasetemp(), "lens")
+    scene = tiny_scene(tmp_path_factory.getbasetemp())
     command = ["train", str(scene), "--out", str(tmp_path / "run"), "--preset", "lens", "--iterations", "2"]
     assert main([*command, "--max-gaussians", "200"]) == 0
     assert "How long a scene unit is in metres cannot be known" in capsys.readouterr().out
