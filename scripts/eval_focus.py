@@ -22,6 +22,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from compare_with_exif import ranks
 
 from cocogs.config import preset
 from cocogs.optics.evidence import measure_photos
@@ -83,11 +84,11 @@ def row(found: np.ndarray, K: float, views: list[View], kept: list[bool]) -> str
         if group.sum() < 3:
             continue
         theirs, ours = 1 / noted[group], 1 / found[group]
-        ranks = np.corrcoef(theirs.argsort().argsort(), ours.argsort().argsort())[0, 1]
+        by_rank = np.corrcoef(ranks(theirs), ranks(ours))[0, 1]
         errors = np.abs(by_line[group] / ours - 1)
         worst = [view.name for view, chosen in zip(views, group, strict=True) if chosen][errors.argmax()]
         parts.append(
-            f"{name} {group.sum()}: {np.corrcoef(theirs, ours)[0, 1]:.3f} rank {ranks:.3f} "
+            f"{name} {group.sum()}: {np.corrcoef(theirs, ours)[0, 1]:.3f} rank {by_rank:.3f} "
             f"typical {100 * np.median(errors):.1f} % worst {100 * errors.max():.0f} % ({worst})"
         )
     return "; ".join(parts) + f"; {metres:.4f} m a unit"

@@ -13,21 +13,20 @@ import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from statistics import median
 from typing import Any
+from unittest.mock import patch
 
 import torch
+from bench_rasterizer import STAGES
 
 from cocogs.compiled import cpu_module
 from cocogs.run import open_data, read_config
 from cocogs.threads import torch_on_one
-from cocogs.train.losses import masked_mean, photometric_loss
 from cocogs.train.trainer import Trainer
 
-STAGES = ("project", "sort, bin", "blend", "blend'", "sum", "project'")
-"""Of the rasterizer: forward, then the gradients (')."""
 Times = dict[str, float]
 
 
@@ -53,40 +52,26 @@ class Clock:
 
 def step(trainer: Trainer, index: int, expanded: bool) -> Times:
     """The parts of a step on a photo."""
-    clock = Clock()
-    wall, cpu = time.perf_counter(), time.process_time()
-    with torch_on_one(trainer.is_light):
-        pull(trainer, index, expanded, clock)
-        for name, optimizer in trainer.optimizers.items():
-            with clock.part(f"Adam {name}"):
-                optimizer.step()
-                optimizer.zero_grad(set_to_none=True)
-        with clock.part("keep possible"):
-            trainer.keep_physical()
-    clock.times["all"] = 1e3 * (time.process_time() - cpu)
-    clock.times["wall"] = 1e3 * (time.perf_counter() - wall)
+    clock, model = Clock(), trainer.model
+    places: list[tuple[Any, str, str]] = [
+        (model, "photo", "predict"),
+        (model.lens, "copies", "copies"),
+        (model, "_render", "forward"),
+        (torch.Tensor, "backward", "backward"),
+        (trainer, "keep_physical", "keep possible"),
+    ]
+    places += [(optimizer, "step", f"Adam {name}") for name, optimizer in trainer.optimizers.items()]
+    with ExitStack() as patches:
+        for owner, attribute, name in places:
+            timed = clock.during(name, getattr(owner, attribute))
+            patches.enter_context(patch.object(owner, attribute, timed))
+        wall = time.perf_counter()
+        with torch_on_one(trainer.is_light), clock.part("all"):
+            trainer.optimize(index, 3, expanded, True, False)
+        clock.times["wall"] = 1e3 * (time.perf_counter() - wall)
     stages = cpu_module().stage_seconds()
     clock.times |= {name: 1e3 * seconds for name, seconds in zip(STAGES, stages, strict=True)}
     return clock.times
-
-
-def pull(trainer: Trainer, index: int, expanded: bool, clock: Clock) -> None:
-    """As `Trainer.pull`."""
-    model, view = trainer.model, trainer.views[index]
-    patched = {"copies": (model.lens, "copies"), "forward": (model, "_render")}
-    for name, (owner, attribute) in patched.items():
-        object.__setattr__(owner, attribute, clock.during(name, getattr(owner, attribute)))
-    try:
-        truth, mask = trainer.photos[view]
-        with clock.part("predict"):
-            photo = model.photo(model.camera(view), index, 3, expanded, True)
-    finally:
-        for owner, attribute in patched.values():
-            object.__delattr__(owner, attribute)
-    with clock.part("loss"):
-        loss = masked_mean(photometric_loss(photo.image, truth, trainer.config.optim.ssim_weight), mask)
-    with clock.part("backward"):
-        loss.backward()
 
 
 def rows(times: Times) -> Times:
@@ -96,12 +81,13 @@ def rows(times: Times) -> Times:
     forward, backward = (sum(times[name] for name in some) for some in (STAGES[:3], STAGES[3:]))
     parts["torch around the passes"] = times["forward"] - forward
     parts["light, response"] = times["predict"] - times["copies"] - times["forward"]
-    parts["loss"] = times["loss"]
+    adam = {name: ms for name, ms in times.items() if name.startswith("Adam")}
+    known = times["predict"] + times["backward"] + times["keep possible"] + sum(adam.values())
     parts["gradients of all but the passes"] = times["backward"] - backward
-    shN = times["Adam shN"]
-    parts["Adam of shN"] = shN
-    parts["Adam of the rest"] = sum(ms for name, ms in times.items() if name.startswith("Adam")) - shN
+    parts["Adam of shN"] = adam["Adam shN"]
+    parts["Adam of the rest"] = sum(adam.values()) - adam["Adam shN"]
     parts["keep possible"] = times["keep possible"]
+    parts["loss, and what else there is"] = times["all"] - known
     return parts | {"all": times["all"], "wall": times["wall"]}
 
 

@@ -10,7 +10,7 @@ import jaxtyping
 from beartype import BeartypeConf, beartype
 
 check = beartype(conf=BeartypeConf(is_pep484_tower=True, violation_type=jaxtyping.TypeCheckError))
-thorough = jaxtyping.jaxtyped
+original = jaxtyping.jaxtyped
 
 
 def jaxtyped(function: Any = None, *, typechecker: Callable) -> Any:
@@ -21,12 +21,12 @@ def jaxtyped(function: Any = None, *, typechecker: Callable) -> Any:
     if function is None:
         return functools.partial(jaxtyped, typechecker=typechecker)
     if isclass(function):
-        return thorough(function, typechecker=typechecker)
+        return original(function, typechecker=typechecker)
     written = function.__annotations__
     hints = {name: known(hint, function.__globals__) for name, hint in written.items()}
     stated = [shape for hint in hints.values() for shape in shapes(hint)]
     if any("{" in shape for shape in stated):  # the size is that of an argument
-        return thorough(function, typechecker=typechecker)
+        return original(function, typechecker=typechecker)
     function.__annotations__ = hints
     checked = typechecker(function)
     function.__annotations__ = written
@@ -37,7 +37,7 @@ def jaxtyped(function: Any = None, *, typechecker: Callable) -> Any:
             return function(*args, **kwargs)
         if not stated:
             return checked(*args, **kwargs)
-        with thorough("context"):
+        with original("context"):
             return checked(*args, **kwargs)
 
     return held

@@ -8,12 +8,12 @@ import torch
 
 from cocogs.camera import Camera
 from cocogs.config import Ablation
-from cocogs.optics.aperture import lens_samples, sampled_disc
+from cocogs.optics.aperture import lens_samples, sampled_disc, turned
 from cocogs.optics.copies import widen
 from cocogs.optics.encoding import GaussianEncoding, fourier
 from cocogs.optics.lens import PhotoLens, blur_variance, coc_diameter
 from cocogs.optics.lens_models.paper import PaperExpansion, paper_copies, sphere_points
-from cocogs.optics.lens_models.sampled import sample_lens, turned
+from cocogs.optics.lens_models.sampled import sample_lens
 
 COUNT, COPIES, FX = 40, 5, 300.0
 

@@ -10,6 +10,9 @@ from torch import Tensor
 
 from cocogs.optics.lens import DISC_SIGMA
 
+GOLDEN_ANGLE = math.pi * (3 - math.sqrt(5))
+"""Radians; turns by it never come back to where one of them was."""
+
 
 def lens_samples(
     count: int, overlap: float = 1.0, blades: int = 0, rotation: float = 0.0, settled: bool = False
@@ -30,14 +33,18 @@ def lens_samples(
             and along the rim (Lloyd 1982): 64 points then show the aperture's shape, a sunflower of 64 frays.
     """
     points = _settled(count, blades) if settled else _sunflower(count, blades)
-    angle = math.radians(rotation)
-    turn = [[math.cos(angle), math.sin(angle)], [-math.sin(angle), math.cos(angle)]]
-    points = (points - points.mean(0)) @ points.new_tensor(turn)
+    points = turned(points - points.mean(0), points.new_tensor(math.radians(rotation)))
     if count == 1:
         return points.float()
     variance = points.square().mean()
     left = max(0.0, _variance(blades) - DISC_SIGMA**2 * overlap / count)
     return (points * math.sqrt(left / float(variance))).float()
+
+
+def turned(points: Float[Tensor, "P 2"], angle: Float[Tensor, ""]) -> Float[Tensor, "P 2"]:
+    """Points of the plane, turned about 0 by an angle in radians, x towards y."""
+    x, y = points.unbind(1)
+    return torch.stack([x * angle.cos() - y * angle.sin(), x * angle.sin() + y * angle.cos()], 1)
 
 
 @cache
@@ -67,7 +74,7 @@ def sampled_disc(count: int) -> float:
 
 def _sunflower(count: int, blades: int) -> Float[Tensor, "{count} 2"]:
     index = torch.arange(count, dtype=torch.float64) + 0.5
-    return torch.sqrt(index / count)[:, None] * _rim(index * (3 - math.sqrt(5)) / 2, blades)
+    return torch.sqrt(index / count)[:, None] * _rim(index * GOLDEN_ANGLE / (2 * math.pi), blades)
 
 
 @cache

@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from cocogs.camera import Camera
 from cocogs.config import Ablation, ModelConfig
 from cocogs.gaussians import Activated
+from cocogs.optics.aperture import GOLDEN_ANGLE
 from cocogs.optics.blend import BlendNet
 from cocogs.optics.copies import Copies, as_they_are
 from cocogs.optics.encoding import GaussianEncoding, mlp
@@ -190,6 +191,6 @@ def bounded_factor(raw: Tensor) -> Tensor:
 def sphere_points(count: int) -> Float[Tensor, "{count} 3"]:
     """Evenly spread unit vectors (a Fibonacci sphere)."""
     index = torch.arange(count) + 0.5
-    height, angle = 1 - 2 * index / count, index * math.pi * (3 - math.sqrt(5))
+    height, angle = 1 - 2 * index / count, index * GOLDEN_ANGLE
     ring = torch.sqrt(1 - height.square())
     return torch.stack([ring * torch.cos(angle), ring * torch.sin(angle), height], dim=-1)

@@ -1,4 +1,4 @@
-"""The thin lens through M points of its aperture, which turn from step to step."""
+"""The thin lens through M points of its aperture, which turn from photo to photo."""
 
 import math
 
@@ -9,21 +9,18 @@ from torch import Tensor
 from cocogs.camera import Camera
 from cocogs.config import ModelConfig
 from cocogs.gaussians import Activated
-from cocogs.optics.aperture import lens_samples, sampled_disc
+from cocogs.optics.aperture import GOLDEN_ANGLE, lens_samples, sampled_disc, turned
 from cocogs.optics.copies import Copies
 from cocogs.optics.lens import PhotoLens, blur_variance, coc_diameter, world_radius
 from cocogs.optics.lens_models.base import Start
 from cocogs.optics.lens_models.widened import Widened
 
-GOLDEN_ANGLE = math.pi * (3 - math.sqrt(5))
-"""Turns by it never come back to where one of them was."""
-
 
 class Sampled(Widened):
     """M copies of every Gaussian, each through one part of the aperture; `Widened` while the scene forms.
 
-    Near things then hide far ones partially, as they do in a lens. The parts turn from step to step, so that
-    a few of them stand for the whole disc in the course of a training.
+    Near things then hide far ones partially, as they do in a lens. The parts turn from photo to photo, so
+    that a few of them stand for the whole disc in the course of a training.
     """
 
     bytes_per_pixel = 600
@@ -45,12 +42,6 @@ class Sampled(Widened):
         if not expanded:
             return super().copies(base, camera, index)
         return sample_lens(base, camera, self.of(index), turned(self.samples, self.angle))
-
-
-def turned(points: Float[Tensor, "M 2"], angle: Float[Tensor, ""]) -> Float[Tensor, "M 2"]:
-    """Points of the plane, turned about 0 by an angle in radians, x towards y."""
-    x, y = points.unbind(1)
-    return torch.stack([x * angle.cos() - y * angle.sin(), x * angle.sin() + y * angle.cos()], 1)
 
 
 def sample_lens(base: Activated, camera: Camera, lens: PhotoLens, samples: Float[Tensor, "M 2"]) -> Copies:
