@@ -22,7 +22,7 @@ using Array = std::pair<Address, int64_t>;
 
 // The Gaussians, or the gradients by them. cocogs/rasterize/call.py makes it of keywords.
 struct Arrays {
-  Array means, quats, scales, opacities, blur, sh0, shN, means2d;
+  Array means, quats, scales, opacities, blur, shift, sh0, shN, means2d;
 };
 struct Pictures {
   Address colors = 0, alphas = 0, depths = 0;
@@ -37,6 +37,7 @@ Parameters<P> parameters(const Arrays& arrays) {
   p.scales = per_set(arrays.scales);
   p.opacities = per_set(arrays.opacities);
   p.blur = per_set(arrays.blur);
+  p.shift = per_set(arrays.shift);
   p.sh0 = reinterpret_cast<P*>(arrays.sh0.first);
   p.shN = reinterpret_cast<P*>(arrays.shN.first);
   p.means2d = per_set(arrays.means2d);
@@ -142,9 +143,9 @@ inline void check(const Call& call, int contributors) {
 inline void define_call(nanobind::module_& m) {
   namespace nb = nanobind;
   nb::class_<Arrays>(m, "Arrays")
-      .def(nb::init<Array, Array, Array, Array, Array, Array, Array, Array>(), nb::kw_only(), nb::arg("means"),
-           nb::arg("quats"), nb::arg("scales"), nb::arg("opacities"), nb::arg("blur"), nb::arg("sh0"),
-           nb::arg("shN"), nb::arg("means2d"));
+      .def(nb::init<Array, Array, Array, Array, Array, Array, Array, Array, Array>(), nb::kw_only(),
+           nb::arg("means"), nb::arg("quats"), nb::arg("scales"), nb::arg("opacities"), nb::arg("blur"),
+           nb::arg("shift"), nb::arg("sh0"), nb::arg("shN"), nb::arg("means2d"));
   nb::class_<Pictures>(m, "Pictures")
       .def(nb::init<Address, Address, Address>(), nb::kw_only(), nb::arg("colors"), nb::arg("alphas"),
            nb::arg("depths"));

@@ -171,6 +171,7 @@ struct ProjectedSets {
   std::unique_ptr<Saved<R>> saved;
   std::vector<StagingBuffers> buffers;
   std::vector<Staging> staging;
+  SortedKeys sorted;  // of the last set that was sorted; sets that are alike share those of the first
 };
 
 template <class R>
@@ -187,7 +188,9 @@ ProjectedSets<R> project_sets(const Scene<R>& scene, Run run, R* radii, int64_t 
   seconds[kProject] = seconds[kBin] = seconds[kRasterize] = 0;
   const size_t count = size_t(scene.count), chunks = size_t(scene.chunks()), tiles = size_t(scene.tiles());
   for (int s = 0; s < scene.sets; ++s) {
-    sets.buffers.push_back({Buffer<uint64_t>(count), Buffer<TileRect>(count), Buffer<int64_t>(chunks)});
+    const bool sorts = s == 0 || !scene.gaussians.alike();
+    sets.buffers.push_back(
+        {Buffer<uint64_t>(sorts ? count : 0), Buffer<TileRect>(count), Buffer<int64_t>(chunks)});
     const StagingBuffers& buffers = sets.buffers[s];
     sets.staging.push_back({buffers.keys.data(), buffers.tiles.data(), buffers.drawn.data()});
     saved.records.emplace_back(count);
@@ -207,7 +210,7 @@ ProjectedSets<R> project_sets(const Scene<R>& scene, Run run, R* radii, int64_t 
 
 // Makes the lists of the tiles of set s, the next one.
 template <class R>
-const SetState<R>& bin_set(const Scene<R>& scene, Run run, int s, const ProjectedSets<R>& sets) {
+const SetState<R>& bin_set(const Scene<R>& scene, Run run, int s, ProjectedSets<R>& sets) {
   Timer timer(kBin);
   Saved<R>& saved = *sets.saved;
   SetState<R>& state = saved.sets[s];
@@ -215,8 +218,9 @@ const SetState<R>& bin_set(const Scene<R>& scene, Run run, int s, const Projecte
   saved.blocks.emplace_back(size_t(state.intersections));
   state.splat_of = saved.splats[s].data();
   state.blocks_of = saved.blocks[s].data();
-  bin_splats({scene.tiles_x(), scene.tiles_y(), scene.count, scene.chunks()}, sets.staging[s], run.threads,
-             run.cancel, state.tile_start, state.splat_of);
+  const TileGrid grid = {scene.tiles_x(), scene.tiles_y(), scene.count, scene.chunks()};
+  if (s == 0 || !scene.gaussians.alike()) sets.sorted = sort_splats(grid, sets.staging[s], run.threads, run.cancel);
+  list_splats(grid, sets.staging[s].tiles, sets.sorted, run.threads, run.cancel, state.tile_start, state.splat_of);
   return state;
 }
 
@@ -236,7 +240,7 @@ std::unique_ptr<Saved<R>> rasterize_forward(const Scene<R>& scene, Run run, cons
 
 template <class R>
 void rank_contributors(const Scene<R>& scene, Run run, const Contributors<R>& out, R* radii) {
-  const ProjectedSets<R> sets = project_sets(scene, run, radii, out.count * int64_t(sizeof(R) + sizeof(int32_t)));
+  ProjectedSets<R> sets = project_sets(scene, run, radii, out.count * int64_t(sizeof(R) + sizeof(int32_t)));
   const SetState<R>& state = bin_set(scene, run, 0, sets);
   Timer timer(kRasterize);
   parallel_for(run.threads, scene.tiles(), run.cancel,

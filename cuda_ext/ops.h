@@ -74,7 +74,8 @@ struct SetState {
 };
 
 // What project leaves for bin, per set. The key of a drawn splat is (bits of its depth as float) << 32
-// | its index; the keys of a chunk stand together, from the chunk's first index on.
+// | its index; the keys of a chunk stand together, from the chunk's first index on. Where the sets are alike, the
+// first has the keys of all splats that any set draws, and the others have none.
 struct Staging {
   uint64_t* keys = nullptr;          // (N,)
   TileRect* tiles = nullptr;         // (N,)

@@ -68,12 +68,24 @@ __device__ Reach reach_of(const Splat<float>& splat, const TileRect& rect) {
   return reach;
 }
 
-// Makes everything about a splat but its colour. Returns whether it is drawn.
-__device__ bool project_one(const Scene<float>& scene, int set, int64_t i, const Projection& projection,
-                            const Ordering& ordering, float* radii) {
-  const int64_t row = set * scene.count + i;
+// What the camera sees of a Gaussian, but for its colour. Sets that are alike share it.
+struct Seen {
+  Footprint<float> f;
+  Whitening<float> white;
+  Box<float> box;
+};
+__device__ Seen see(const Scene<float>& scene, int set, int64_t i) {
   const Footprint<float> f = footprint(scene.camera, load_gaussian<float>(scene.gaussians, set, Row{i}));
-  const Box<float> box = box_of(f);
+  return {f, whitening_of(f), box_of(f)};
+}
+
+// Makes everything about a splat but its colour. Returns whether it is drawn.
+__device__ bool project_one(const Scene<float>& scene, int set, int64_t i, const Seen& seen,
+                            const Projection& projection, const Ordering& ordering, float* radii) {
+  const int64_t row = set * scene.count + i;
+  const Footprint<float>& f = seen.f;
+  const Vec2<float> shift = load_shift<float>(scene.gaussians, set, Row{i});
+  const Box<float> box = seen.box.moved(shift);
   const bool drawable = visible(scene.camera, f.sharp.depth, box);
   radii[row] = drawable ? box.radius : 0.0f;
   uint32_t tiles = 0;
@@ -81,9 +93,8 @@ __device__ bool project_one(const Scene<float>& scene, int set, int64_t i, const
     const float tiles_x = scene.tiles_x(), tiles_y = scene.tiles_y();
     const TileRect rect = {uint16_t(first_tile(box.left, tiles_x)), uint16_t(first_tile(box.top, tiles_y)),
                            uint16_t(past_tile(box.right, tiles_x)), uint16_t(past_tile(box.bottom, tiles_y))};
-    const Whitening<float> white = whitening_of(f);
-    const Splat<float> splat = {f.sharp.mean.x, f.sharp.mean.y,     white.ux, white.uy, white.wy,
-                                box.log2_opacity, 0, 0, 0, f.sharp.depth};
+    const Splat<float> splat = {f.sharp.mean.x + shift.x, f.sharp.mean.y + shift.y, seen.white.ux, seen.white.uy,
+                                seen.white.wy, box.log2_opacity, 0, 0, 0, f.sharp.depth};
     if (rect.x1 > rect.x0 && rect.y1 > rect.y0) {  // else it lies between pixel centres
       const Reach reach = reach_of(splat, rect);
       tiles = rect.area() > 64 ? uint32_t(rect.area()) : uint32_t(__popcll(reach.tiles));
@@ -103,19 +114,27 @@ __global__ void __launch_bounds__(kThreads)
   __shared__ float sh[kThreads * kRow];
   const int64_t first = int64_t(blockIdx.x) * kThreads, i = first + threadIdx.x;
   const int count = int(min(int64_t(kThreads), scene.count - first));
+  const bool alike = scene.gaussians.alike();
   uint64_t drawn = 0;  // one bit per set
-  if (i < scene.count)
-    for (int s = 0; s < scene.sets; ++s)
-      if (project_one(scene, s, i, projection, ordering, radii)) drawn |= uint64_t(1) << s;
+  if (i < scene.count) {
+    Seen seen;
+    for (int s = 0; s < scene.sets; ++s) {
+      if (s == 0 || !alike) seen = see(scene, s, i);
+      if (project_one(scene, s, i, seen, projection, ordering, radii)) drawn |= uint64_t(1) << s;
+    }
+  }
   if (i == 0) projection.tile_count[scene.sets * scene.count] = 0;
   if (!__syncthreads_or(drawn != 0) || !scene.gaussians.sh0) return;
   load_sh<Degree>(scene.gaussians, first, count, sh);
   await_sh();
+  Vec3<float> color;
+  bool is_colored = false;
   for (int s = 0; s < scene.sets; ++s) {
     if (!(drawn >> s & 1)) continue;
     const float* mean = scene.gaussians.means.set(s) + 3 * i;
-    const Vec3<float> color =
-        color_of<Degree>(scene.camera, Vec3<float>{mean[0], mean[1], mean[2]}, sh + threadIdx.x * kRow);
+    if (!is_colored || !alike)
+      color = color_of<Degree>(scene.camera, Vec3<float>{mean[0], mean[1], mean[2]}, sh + threadIdx.x * kRow);
+    is_colored = true;
     Splat<float>& splat = projection.splats[s * scene.count + i].splat;
     splat.red = color.x;
     splat.green = color.y;
@@ -158,24 +177,45 @@ __global__ void __launch_bounds__(kThreads)
     reinterpret_cast<float4*>(gathering.sums)[row * (kMoments / 4) + lane] = sum;
 }
 
-// Gradients of one Gaussian. sh and v_sh are its rows.
+// Gradients of one Gaussian. sh and v_sh are its rows. Where the sets are alike, their moments are added up, and the
+// last one brings the gradients of all.
 template <int Degree>
 __device__ void project_one_vjp(const Scene<float>& scene, int64_t i, const Projection& projection,
                                 const float* sums, const Parameters<float>& v, const float* sh, float* v_sh) {
   GaussianGradients<float, float> gradients(v);
+  const bool alike = scene.gaussians.alike();
+  float moments[kMoments] = {};
+  Gaussian<float> gaussian;
+  Footprint<float> f;
+  Whitening<float> white;
+  Vec3<float> color;
+  bool drawn = false;
   for (int s = 0; s < scene.sets; ++s) {
     const int64_t row = s * scene.count + i;
-    GaussianVjp<float> g = {};
-    if (projection.tile_count[row]) {
-      alignas(16) float moments[kMoments];
+    const bool is_drawn = projection.tile_count[row] != 0;
+    Pull<float> pull = {};
+    if (is_drawn) {
+      if (!drawn) {
+        gaussian = load_gaussian<float>(scene.gaussians, s, Row{i});
+        f = footprint(scene.camera, gaussian);
+        white = whitening_of(f);
+        const Splat<float>& splat = projection.splats[row].splat;
+        color = {splat.red, splat.green, splat.blue};
+      }
+      drawn = true;
+      alignas(16) float own[kMoments];
       for (int k = 0; k < kMoments / 4; ++k)
-        reinterpret_cast<float4*>(moments)[k] =
-            reinterpret_cast<const float4*>(sums)[row * (kMoments / 4) + k];
-      const Splat<float>& splat = projection.splats[row].splat;
-      g = gaussian_vjp<Degree>(scene.camera, load_gaussian<float>(scene.gaussians, s, Row{i}),
-                               Vec3<float>{splat.red, splat.green, splat.blue}, moments, true, sh, v_sh);
+        reinterpret_cast<float4*>(own)[k] = reinterpret_cast<const float4*>(sums)[row * (kMoments / 4) + k];
+      for (int k = 0; k < kMoments; ++k) moments[k] += own[k];
+      pull = pull_of(white, own);
     }
+    gradients.add_pull(s, Row{i}, pull);
+    if (alike && s + 1 < scene.sets) continue;
+    Gaussian<float> g = {};
+    if (drawn) g = gaussian_vjp<Degree>(scene.camera, gaussian, f, white, color, moments, true, sh, v_sh);
     gradients.add(s, Row{i}, g);
+    drawn = false;
+    for (int k = 0; k < kMoments; ++k) moments[k] = 0;
   }
   gradients.finish(Row{i});
 }

@@ -40,60 +40,103 @@ void prefetch_sh(const Parameters<const R>& from, int64_t first, int rows) {
   if constexpr (Degree > 0) prefetch(from.shN + kShRest * first, rows * kShRest * int64_t(sizeof(R)));
 }
 
+// What the camera sees of a block's Gaussians. Sets that are alike share it.
+template <class T>
+struct Seen {
+  Gaussian<T> gaussian;
+  Footprint<T> f;
+  Whitening<T> white;
+  Box<T> box;
+  Vec3<T> color;
+  bool is_colored;
+};
+template <class T>
+Seen<T> see(const Scene<typename T::Scalar>& scene, int set, const Block<T>& block) {
+  Seen<T> seen;
+  seen.gaussian = load_gaussian<T>(scene.gaussians, set, block);
+  seen.f = footprint(scene.camera, seen.gaussian);
+  seen.white = whitening_of(seen.f);
+  seen.box = box_of(seen.f);
+  seen.is_colored = false;
+  return seen;
+}
+
+// Writes a block's records and rectangles of a set. Returns the splats that touch tiles, a bit each.
+template <class T>
+uint32_t write_splats(const Scene<typename T::Scalar>& scene, const Block<T>& block, const Seen<T>& seen,
+                      const Vec2<T>& centre, const Box<T>& box, uint32_t visible_bits,
+                      Record<typename T::Scalar>* records, TileRect* rects, int64_t& slots) {
+  using R = typename T::Scalar;
+  const T tiles_x = T(R(scene.tiles_x())), tiles_y = T(R(scene.tiles_y()));
+  const T x0 = first_tile(box.left, tiles_x), x1 = past_tile(box.right, tiles_x);
+  const T y0 = first_tile(box.top, tiles_y), y1 = past_tile(box.bottom, tiles_y);
+  uint32_t listed = 0;
+  for (int l = 0; l < block.rows; ++l) {
+    Record<R>& record = records[l];
+    record.splat = {centre.x.v[l],     centre.y.v[l],         seen.white.ux.v[l], seen.white.uy.v[l],
+                    seen.white.wy.v[l], box.log2_opacity.v[l], seen.color.x.v[l],  seen.color.y.v[l],
+                    seen.color.z.v[l],  seen.f.sharp.depth.v[l]};
+    TileRect rect = {0, 0, 0, 0};
+    if (visible_bits >> l & 1) {
+      rect = {uint16_t(x0.v[l]), uint16_t(y0.v[l]), uint16_t(x1.v[l]), uint16_t(y1.v[l])};
+      if (rect.x1 <= rect.x0 || rect.y1 <= rect.y0) rect = {0, 0, 0, 0};  // between pixel centres
+    }
+    rects[l] = record.tiles = rect;
+    record.first_slot = slots;
+    slots += rect.area();
+    listed |= uint32_t(rect.x1 != 0) << l;
+  }
+  return listed;
+}
+
+template <class T>
+void write_keys(const Block<T>& block, const T& depths, uint32_t listed, uint64_t* keys, int64_t& drawn) {
+  for (; listed; listed &= listed - 1) {
+    const int l = __builtin_ctz(listed);
+    const float depth = float(depths.v[l]);
+    uint32_t depth_bits;
+    std::memcpy(&depth_bits, &depth, sizeof depth);
+    keys[drawn++] = uint64_t(depth_bits) << 32 | uint32_t(block.first + l);
+  }
+}
+
 template <int Degree, class T>
 void project_block(const Scene<typename T::Scalar>& scene, const Block<T>& block,
                    const SetState<typename T::Scalar>* states, const Staging* staging,
                    typename T::Scalar* radii, int64_t* drawn, int64_t* slots) {
-  using R = typename T::Scalar;
   const auto& in = scene.gaussians;
+  const bool alike = in.alike();
   T sh[kCoefficients];
   bool sh_loaded = false;
+  Seen<T> seen;
+  uint32_t listed = 0;
   for (int s = 0; s < scene.sets; ++s) {
-    const Gaussian<T> gaussian = load_gaussian<T>(in, s, block);
-    const Footprint<T> f = footprint(scene.camera, gaussian);
-    const Box<T> box = box_of(f);
-    const auto drawable = visible(scene.camera, f.sharp.depth, box);
+    if (s == 0 || !alike) seen = see(scene, s, block);
+    const Vec2<T> shift = load_shift<T>(in, s, block);
+    const Box<T> box = seen.box.moved(shift);
+    const auto drawable = visible(scene.camera, seen.f.sharp.depth, box);
     const uint32_t visible_bits = drawable.bits();
-    Record<R>* records = states[s].records + block.first;
+    auto* records = states[s].records + block.first;
     TileRect* rects = staging[s].tiles + block.first;
     const T radius = select(drawable, box.radius, T(0));
     for (int l = 0; l < block.rows; ++l) radii[s * scene.count + block.first + l] = radius.v[l];
-    if (!visible_bits) {
+    if (visible_bits) {
+      if (!sh_loaded) load_sh<Degree>(in, block, sh);
+      sh_loaded = true;
+      if (!seen.is_colored) seen.color = color_of<Degree>(scene.camera, seen.gaussian.mean, sh);
+      seen.is_colored = true;
+      const Vec2<T> centre = {seen.f.sharp.mean.x + shift.x, seen.f.sharp.mean.y + shift.y};
+      listed |= write_splats(scene, block, seen, centre, box, visible_bits, records, rects, slots[s]);
+    } else {
       for (int l = 0; l < block.rows; ++l) {
         rects[l] = records[l].tiles = {0, 0, 0, 0};
         records[l].first_slot = slots[s];
       }
-      continue;
     }
-
-    if (!sh_loaded) load_sh<Degree>(in, block, sh);
-    sh_loaded = true;
-    const Vec3<T> color = color_of<Degree>(scene.camera, gaussian.mean, sh);
-    const Whitening<T> white = whitening_of(f);
-    const T tiles_x = T(R(scene.tiles_x())), tiles_y = T(R(scene.tiles_y()));
-    const T x0 = first_tile(box.left, tiles_x), x1 = past_tile(box.right, tiles_x);
-    const T y0 = first_tile(box.top, tiles_y), y1 = past_tile(box.bottom, tiles_y);
-
-    uint64_t* keys = staging[s].keys + block.first / kChunk * kChunk;
-    for (int l = 0; l < block.rows; ++l) {
-      Record<R>& record = records[l];
-      record.splat = {f.sharp.mean.x.v[l], f.sharp.mean.y.v[l], white.ux.v[l], white.uy.v[l],
-                      white.wy.v[l],       box.log2_opacity.v[l],   color.x.v[l],  color.y.v[l],
-                      color.z.v[l],        f.sharp.depth.v[l]};
-      TileRect rect = {0, 0, 0, 0};
-      if (visible_bits >> l & 1) {
-        rect = {uint16_t(x0.v[l]), uint16_t(y0.v[l]), uint16_t(x1.v[l]), uint16_t(y1.v[l])};
-        if (rect.x1 <= rect.x0 || rect.y1 <= rect.y0) rect = {0, 0, 0, 0};  // between pixel centres
-      }
-      rects[l] = record.tiles = rect;
-      record.first_slot = slots[s];
-      if (rect.x1 == 0) continue;
-      slots[s] += rect.area();
-      const float depth = float(record.splat.depth);
-      uint32_t depth_bits;
-      std::memcpy(&depth_bits, &depth, sizeof depth);
-      keys[drawn[s]++] = uint64_t(depth_bits) << 32 | uint32_t(block.first + l);
-    }
+    if (alike && s + 1 < scene.sets) continue;
+    const int list = alike ? 0 : s;
+    write_keys(block, seen.f.sharp.depth, listed, staging[list].keys + block.first / kChunk * kChunk, drawn[list]);
+    listed = 0;
   }
 }
 
@@ -178,45 +221,75 @@ COCOGS_HD void load_moments(const SetState<typename T::Scalar>& state,
   for (int k = 0; k < kMoments; ++k) moments[k] = rows[layout.place[k] / W][layout.place[k] % W];
 }
 
+// The splats of a block that some sets draw, and their colours.
+template <class T>
+struct DrawnLanes {
+  using R = typename T::Scalar;
+  alignas(64) R is_drawn[T::kLanes] = {}, red[T::kLanes] = {}, green[T::kLanes] = {}, blue[T::kLanes] = {};
+  bool any = false;
+
+  // Takes the splats of one more set.
+  void add(const Record<R>* records, int rows) {
+    for (int l = 0; l < rows; ++l) {
+      if (records[l].tiles.x1 == 0) continue;
+      any = true;
+      is_drawn[l] = R(1);
+      red[l] = records[l].splat.red;
+      green[l] = records[l].splat.green;
+      blue[l] = records[l].splat.blue;
+    }
+  }
+  auto mask() const { return T::load(is_drawn) > T(0); }
+  Vec3<T> color() const { return {T::load(red), T::load(green), T::load(blue)}; }
+};
+
+// A set at a time. Where the sets are alike, their moments are added up, and the last one brings the gradients of all.
 template <int Degree, class T>
 void project_block_vjp(const Scene<typename T::Scalar>& scene, const Block<T>& block,
                        const SetState<typename T::Scalar>* states,
                        const Moments<typename T::Scalar>* from,
                        const Parameters<typename T::Scalar>& v) {
   using R = typename T::Scalar;
-  constexpr int W = T::kLanes;
   const auto& in = scene.gaussians;
+  const bool alike = in.alike(), wants_sh = v.sh0 || v.shN || v.means.data;
   GaussianGradients<T, R> gradients(v);
-  const bool wants_sh = v.sh0 || v.shN || v.means.data;
-  T sh[kCoefficients], v_sh[kCoefficients];
+  T sh[kCoefficients], v_sh[kCoefficients], moments[kMoments];
   for (int c = 0; c < kCoefficients; ++c) v_sh[c] = T(0);
+  for (int k = 0; k < kMoments; ++k) moments[k] = T(0);
   bool sh_loaded = false;
+  DrawnLanes<T> drawn;
+  Gaussian<T> gaussian;
+  Footprint<T> f;
+  Whitening<T> white;
 
   for (int s = 0; s < scene.sets; ++s) {
-    const Record<R>* records = states[s].records + block.first;
-    alignas(64) R drawn[W] = {}, red[W] = {}, green[W] = {}, blue[W] = {};
-    bool any = false;
-    for (int l = 0; l < block.rows; ++l) {
-      const bool is_drawn = records[l].tiles.x1 != 0;
-      any |= is_drawn;
-      drawn[l] = is_drawn;
-      red[l] = records[l].splat.red;
-      green[l] = records[l].splat.green;
-      blue[l] = records[l].splat.blue;
+    DrawnLanes<T> here;
+    here.add(states[s].records + block.first, block.rows);
+    if (s == 0 || !alike) {
+      gaussian = load_gaussian<T>(in, s, block);
+      f = footprint(scene.camera, gaussian);
+      white = whitening_of(f);
     }
-    if (!any) {
-      gradients.add(s, block, GaussianVjp<T>{});
-      continue;
+    Pull<T> pull = {};
+    if (here.any) {
+      T own[kMoments];
+      load_moments(states[s], from[s], block, own);
+      for (int k = 0; k < kMoments; ++k) moments[k] += own[k];
+      pull = kept(here.mask(), pull_of(white, own));
+      drawn.add(states[s].records + block.first, block.rows);
     }
-    T moments[kMoments];
-    load_moments(states[s], from[s], block, moments);
-    if (wants_sh && !sh_loaded) load_sh<Degree>(in, block, sh);
-    sh_loaded = wants_sh;
-    const Gaussian<T> gaussian = load_gaussian<T>(in, s, block);
-    const Vec3<T> color = {T::load(red), T::load(green), T::load(blue)};
-    gradients.add(s, block,
-                  gaussian_vjp<Degree>(scene.camera, gaussian, color, moments, T::load(drawn) > T(0),
-                                       wants_sh ? sh : nullptr, v_sh));
+    gradients.add_pull(s, block, pull);
+    if (alike && s + 1 < scene.sets) continue;
+    Gaussian<T> g = {};
+    if (drawn.any) {
+      if (wants_sh && !sh_loaded) load_sh<Degree>(in, block, sh);
+      sh_loaded = wants_sh;
+      g = gaussian_vjp<Degree>(scene.camera, gaussian, f, white, drawn.color(), moments, drawn.mask(),
+                               wants_sh ? sh : nullptr, v_sh);
+    }
+    gradients.add(s, block, g);
+    drawn = DrawnLanes<T>();
+    for (int k = 0; k < kMoments; ++k) moments[k] = T(0);
   }
   gradients.finish(block);
   if (v.sh0) block.template store<3>(v.sh0, v_sh);

@@ -2,6 +2,7 @@
 #pragma once
 #include <cstdint>
 
+#include "memory.h"
 #include "ops.h"
 #include "threads.h"
 
@@ -13,10 +14,20 @@ struct TileGrid {
   int64_t count, chunks;
 };
 
-// Fills tile_start (tiles + 1,) and splat_of (intersections,): per tile, the indices of the drawn
-// splats near to far; equal depths keep the order of their indices, whatever the number of threads.
-// Clobbers staging.keys. Throws std::bad_alloc, Cancelled.
-void bin_splats(const TileGrid& grid, const Staging& staging, int threads, Cancel& cancel,
-                int64_t* tile_start, uint32_t* splat_of);
+// The keys of drawn splats, near to far; see Staging.
+struct SortedKeys {
+  Buffer<uint64_t> room;
+  const uint64_t* keys = nullptr;  // in `room`, or in the staging that they are from
+  int64_t total = 0;
+};
+
+// Equal depths keep the order of their indices, whatever the number of threads. Clobbers staging.keys.
+// Throws std::bad_alloc, Cancelled.
+SortedKeys sort_splats(const TileGrid& grid, const Staging& staging, int threads, Cancel& cancel);
+
+// Fills tile_start (tiles + 1,) and splat_of (intersections,): per tile, the indices of its splats near to far.
+// `rects`: (N,); those of splats that have no key are empty. Throws std::bad_alloc, Cancelled.
+void list_splats(const TileGrid& grid, const TileRect* rects, const SortedKeys& sorted, int threads, Cancel& cancel,
+                 int64_t* tile_start, uint32_t* splat_of);
 
 }  // namespace cocogs

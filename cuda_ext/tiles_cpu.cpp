@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cstring>
 
-#include "memory.h"
 #include "tiles.h"
 
 namespace cocogs {
@@ -141,19 +140,24 @@ void deal(const TileGrid& grid, const TileRect* rects, const uint64_t* keys, int
 
 }  // namespace
 
-void bin_splats(const TileGrid& grid, const Staging& staging, int threads, Cancel& cancel,
-                int64_t* tile_start, uint32_t* splat_of) {
-  count_tiles(grid, staging.tiles, tile_start);
-  const int64_t total = compact(grid, staging);
-  Buffer<uint64_t> other{size_t(total)};
-  const uint64_t* keys = sort_by_depth(staging.keys, other.data(), total, threads, cancel);
+SortedKeys sort_splats(const TileGrid& grid, const Staging& staging, int threads, Cancel& cancel) {
+  SortedKeys sorted;
+  sorted.total = compact(grid, staging);
+  sorted.room = Buffer<uint64_t>{size_t(sorted.total)};
+  sorted.keys = sort_by_depth(staging.keys, sorted.room.data(), sorted.total, threads, cancel);
+  return sorted;
+}
+
+void list_splats(const TileGrid& grid, const TileRect* rects, const SortedKeys& sorted, int threads, Cancel& cancel,
+                 int64_t* tile_start, uint32_t* splat_of) {
+  count_tiles(grid, rects, tile_start);
   const int64_t tiles = int64_t(grid.tiles_x) * grid.tiles_y;
   Buffer<int64_t> next{size_t(tiles)};
   std::copy_n(tile_start, tiles, next.data());
   // Every part reads all splats: that is cheap beside writing, and each tile is written by one part.
   parallel_for(threads, threads, cancel, [&](int64_t part) {
-    deal(grid, staging.tiles, keys, total, rows_of_part(grid, tile_start, part, threads), next.data(),
-         splat_of, cancel);
+    deal(grid, rects, sorted.keys, sorted.total, rows_of_part(grid, tile_start, part, threads), next.data(), splat_of,
+         cancel);
   });
 }
 

@@ -49,6 +49,7 @@ class Splats:
     sh0: Tensor
     shN: Tensor
     blur: Tensor | None = None
+    shift: Tensor | None = None
 
     def tensors(self, dtype: torch.dtype = torch.float64) -> dict[str, Tensor]:
         """Copies of all that are there, by name."""
@@ -56,7 +57,7 @@ class Splats:
 
     def sets(self) -> int:
         """The number of sets S."""
-        per_splat = {"means": 2, "quats": 2, "scales": 2, "opacities": 1, "blur": 1}
+        per_splat = {"means": 2, "quats": 2, "scales": 2, "opacities": 1, "blur": 1, "shift": 2}
         leading = [len(t) for name, t in self.tensors().items() if t.dim() > per_splat.get(name, t.dim())]
         return max(leading, default=1)
 
@@ -371,6 +372,32 @@ def blurred_shared() -> Case:
     return replace(case, splats=replace(case.splats, blur=_blur(60)))
 
 
+def _shift(count: int, sets: int) -> Tensor:
+    generator = torch.Generator().manual_seed(6)
+    return float32_values(6 * torch.randn(sets, count, 2, generator=generator, dtype=torch.float64))
+
+
+@listed
+def shifted() -> Case:
+    """Sets that differ only in where their splats are moved, some of them out of the picture and into it."""
+    case = blurred()
+    return replace(case, splats=replace(case.splats, shift=_shift(len(case.splats.means), 3)))
+
+
+@listed
+def shifted_sets() -> Case:
+    """Sets of their own, shifted too."""
+    case = own_sets()
+    return replace(case, splats=replace(case.splats, shift=_shift(60, 3)))
+
+
+@listed
+def shifted_shared() -> Case:
+    """Sets of their own, one shift for all."""
+    case = own_sets()
+    return replace(case, splats=replace(case.splats, shift=_shift(60, 1)))
+
+
 @listed
 def blurred_opaque() -> Case:
     """Opacity 1 and flat splats under a blur of up to 40 px standard deviation."""
@@ -408,5 +435,5 @@ STRAINED = (
     "own_sets",
 )
 CASES |= {
-    f"antialiased_{name}": partial(antialiased, name) for name in (*STRAINED, "blurred", "blurred_sets")
+    f"antialiased_{name}": partial(antialiased, name) for name in (*STRAINED, "blurred", "blurred_sets", "shifted")
 }

@@ -12,7 +12,6 @@ from cocogs.optics.lens import (
     coc_diameter,
     depth_of_field,
     focus_between,
-    world_radius,
 )
 from cocogs.optics.lens_models.paper import paper_radius
 
@@ -40,26 +39,19 @@ def test_points_at_or_behind_the_camera_stay_finite():
     assert coc_diameter(f64(-1.0, 0.0), f64(2.0), f64(80.0)).isfinite().all()
 
 
-def test_world_radius_projects_to_half_the_coc():
-    z, focus, aperture = f64(0.7, 1.5, 6.0), f64(2.0), f64(90.0)
-    radius = world_radius(z, focus, aperture, FX)
-    torch.testing.assert_close(radius * FX / z, coc_diameter(z, focus, aperture) / 2)
-
-
-def test_world_radius_is_the_exact_thin_lens():
-    """A pinhole at a u, re-aimed so that the focus plane stays put, sees the point shifted by -r u."""
+def test_coc_is_the_exact_thin_lens():
+    """A pinhole at a u, re-aimed so that the focus plane stays put, sees the point shifted by -c u / 2."""
     z, focus, aperture, u = 3.0, 2.0, 90.0, 0.6
     radius_of_aperture = aperture / FX / 2
     # From (a u, 0, 0) the point (0, 0, z) appears at x = -a u f / z; re-aiming adds a u f / z_f.
     pixel = FX * radius_of_aperture * u * (1 / focus - 1 / z)
-    shift = -world_radius(f64(z), f64(focus), f64(aperture), FX) * u
-    torch.testing.assert_close(shift * FX / z, f64(pixel))
+    torch.testing.assert_close(-coc_diameter(f64(z), f64(focus), f64(aperture)) / 2 * u, f64(pixel))
 
 
 def test_paper_units_leave_the_factor_out():
     z, focus, aperture = f64(0.7, 1.5, 6.0), f64(2.0), f64(90.0)
     paper = paper_radius(z, focus, aperture)
-    torch.testing.assert_close(paper * z / FX, world_radius(z, focus, aperture, FX).abs())
+    torch.testing.assert_close(paper, coc_diameter(z, focus, aperture).abs() / 2)
 
 
 def test_disc_sigma_is_that_of_the_nearest_gaussian():

@@ -59,6 +59,7 @@ def smooth_scene(sets: int, count: int, seed: int = 0) -> Splats:
         "sh0": 1 + uniform(count, 1, 3),
         "shN": 0.05 * torch.randn(count, 15, 3, generator=g, dtype=torch.float64),
         "blur": 2 * uniform(sets, count),
+        "shift": uniform(sets, count, 2) - 0.5,
     }
 
 
@@ -173,6 +174,7 @@ def op_arguments(scene: Splats, camera: Camera, with_depth: bool) -> tuple:
         scene["scales"],
         scene["opacities"][None].clone().detach().requires_grad_(),
         scene["blur"],
+        scene["shift"],
         scene["sh0"],
         scene["shN"],
         torch.tensor([0.2, 0.5, 0.9], dtype=dtype),

@@ -48,6 +48,7 @@ def scene(
         "scales": 0.05 + 0.1 * uniform(1, count, 3),
         "opacities": uniform(1, count),
         "blur": uniform(sets, count),
+        "shift": uniform(sets, count, 2),
         "sh0": uniform(count, 1, 3),
         "shN": uniform(count, 15, 3),
         "background": uniform(3),
@@ -62,7 +63,8 @@ def scene(
     return {name: v.to(device) if isinstance(v, Tensor) else v for name, v in arguments.items()}
 
 
-INPUTS = ("means", "quats", "scales", "opacities", "blur", "sh0", "shN", "background")
+INPUTS = ("means", "quats", "scales", "opacities", "blur", "shift", "sh0", "shN", "background")
+GRADIENTS = (*INPUTS[:-1], "means2d")
 VIEW = ("camera", "width", "height", "sh_degree", "antialiased")
 RESULTS = ("colors", "alphas", "depths", "radii", "state", "splats", "lists")
 
@@ -76,7 +78,7 @@ def backward_of(forward: Arguments) -> Arguments:
     if not forward["with_depth"]:
         incoming["v_depths"] = None
     inputs = {name: forward[name] for name in (*INPUTS, *VIEW)}
-    return results | incoming | inputs | {"wanted": [forward["blur"] is not None or i != 4 for i in range(8)]}
+    return results | incoming | inputs | {"wanted": [forward.get(name, 0) is not None for name in GRADIENTS]}
 
 
 def apart(tensor: Tensor) -> Tensor:

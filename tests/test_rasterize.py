@@ -80,6 +80,7 @@ def render_reference(case: Case, inputs: dict[str, Tensor], probe: Tensor | None
     sets, count = case.splats.sets(), len(case.splats.sh0)
     means, quats, scales = (inputs[name].expand(sets, count, -1) for name in ("means", "quats", "scales"))
     blur = inputs["blur"].expand(sets, count) if "blur" in inputs else None
+    shift = inputs["shift"].expand(sets, count, 2) if "shift" in inputs else None
     colors, alphas, depths, radii = reference.rasterize(
         means,
         quats,
@@ -89,6 +90,7 @@ def render_reference(case: Case, inputs: dict[str, Tensor], probe: Tensor | None
         inputs["shN"],
         case.camera,
         blur,
+        shift,
         case.options.get("sh_degree", 3),
         case.options.get("background", torch.zeros(3)).to(means),
         case.options.get("antialiased", False),
@@ -162,8 +164,8 @@ def slope(leaf: Tensor) -> Tensor:
 
 
 def skip_unsupported(case: Case, backend: Backend) -> None:
-    if backend.name == "gsplat" and case.splats.blur is not None:
-        pytest.skip("gsplat has no blur")
+    if backend.name == "gsplat" and not (case.splats.blur is None and case.splats.shift is None):
+        pytest.skip("gsplat has no blur and no shift")
 
 
 def rounding(case: Case, backend: Backend) -> float:
@@ -345,13 +347,14 @@ def test_colours_that_are_no_numbers_reach_the_picture(name: str, backend: Backe
 
 @pytest.mark.parametrize("backend", parameters(NATIVE), indirect=True)
 @pytest.mark.parametrize("value", [torch.nan, torch.inf, 1e30, 1e-30])
-@pytest.mark.parametrize("name", ["means", "quats", "scales", "opacities", "blur", "sh0", "shN"])
+@pytest.mark.parametrize("name", ["means", "quats", "scales", "opacities", "blur", "shift", "sh0", "shN"])
 def test_impossible_numbers_do_no_harm(name: str, value: float, backend: Backend) -> None:
     """Both passes end, and the splats' other halves are drawn."""
-    case = CASES["blurred"]()
+    case = CASES["shifted"]()
     inputs = leaves(case.splats, backend.dtype)
     with torch.no_grad():
-        inputs[name][::2] = value
+        own = inputs[name][0] if name == "shift" else inputs[name]
+        own[::2] = value
     picture = render(case, inputs, backend)
     picture.colors.sum().backward()
     assert picture.radii[0, 1::2].any()

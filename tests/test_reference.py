@@ -42,6 +42,7 @@ def render(
         means.new_zeros(count, 15, 3),
         camera,
         blur,
+        None,
         3,
         means.new_zeros(3) if background is None else background,
         False,
@@ -215,6 +216,7 @@ def test_eval_sh_looks_from_the_camera_to_the_splat() -> None:
         shN,
         camera,
         None,
+        None,
         1,
         torch.zeros(3).double(),
         False,
@@ -380,11 +382,11 @@ def test_blur_is_the_convolution_of_a_faint_splat() -> None:
 
 def call(case: Case, inputs: list[Tensor], probe: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Colours, alphas and depths of one set, as a function of its tensors."""
-    means, quats, scales, opacities, sh0, shN, *blur = inputs
-    own = means, quats, scales, opacities, sh0, shN
+    given = dict(zip(case.splats.tensors(), inputs, strict=True))
+    blur, shift = given.pop("blur", None), given.pop("shift", None)
     background = double([0.3, 0.6, 0.1])
     colors, alphas, depths, _ = reference.rasterize_set(
-        *own, case.camera, blur[0] if blur else None, 3, background, False, probe
+        *given.values(), case.camera, blur, shift, 3, background, False, probe
     )
     return colors, alphas, depths
 
@@ -396,7 +398,8 @@ def test_gradcheck(blurred: bool) -> None:
     # Wide, not too faint splats: no pixel comes near a threshold as the inputs move.
     splats = random_splats(3, camera, 3, size_px=6, opacities=(0.3, 0.6))
     if blurred:
-        splats = replace(splats, blur=double([0.1, 1.0, 9.0]))
+        moved = double([[1.0, -0.5], [0.0, 0.3], [-1.0, 0.7]])
+        splats = replace(splats, blur=double([0.1, 1.0, 9.0]), shift=moved)
     case = Case(splats, camera)
     inputs = [value.requires_grad_() for value in splats.tensors().values()]
     probe = torch.zeros(3, 2).double()
@@ -456,6 +459,6 @@ def test_float32_stays_float32() -> None:
     camera = tilted_camera()
     means, quats, scales, opacities, sh0, shN = random_splats(5, camera).tensors(torch.float32).values()
     pictures = reference.rasterize_set(
-        means, quats, scales, opacities, sh0, shN, camera, None, 3, torch.zeros(3), False, None
+        means, quats, scales, opacities, sh0, shN, camera, None, None, 3, torch.zeros(3), False, None
     )
     assert {picture.dtype for picture in pictures} == {torch.float32}

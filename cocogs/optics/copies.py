@@ -12,13 +12,22 @@ from cocogs.optics.lens import PhotoLens, blur_variance
 
 @dataclass
 class Copies:
-    """M copies of N Gaussians; 1 in place of M: shared by all copies. `blur` in px^2."""
+    """M copies of N Gaussians; 1 in place of M: shared by all copies.
 
-    means: Float[Tensor, "M N 3"]
+    Attributes:
+        blur: variance in px^2 by which each is widened in the picture.
+        shift: px by which each is moved in the picture.
+    """
+
+    means: Float[Tensor, "#M N 3"]
     quats: Float[Tensor, "#M N 4"]
     scales: Float[Tensor, "#M N 3"]
     opacities: Float[Tensor, "1 N"]
     blur: Float[Tensor, "#M N"] | None
+    shift: Float[Tensor, "M N 2"] | None = None
+
+    def __len__(self) -> int:
+        return len(self.means if self.shift is None else self.shift)
 
 
 def as_they_are(base: Activated) -> Copies:

@@ -65,16 +65,6 @@ def blur_variance(coc: Tensor) -> Tensor:
     return (DISC_SIGMA / 2 * coc).square()
 
 
-def world_radius(z: Tensor, focus_distance: Tensor, K: Tensor, fx: float) -> Tensor:
-    """Signed radius of the circle of confusion in scene units, at depth z: r = (K / fx) / 2 (1 - z / z_f).
-
-    It is the diameter in px projected back to the depth z. A point seen from the point u of the unit aperture
-    disc moves sideways by -r u against the re-aimed camera: dx(u) = a u (z / z_f - 1), where a = K / (2 fx)
-    is the aperture radius.
-    """
-    return K / fx / 2 * (1 - z / focus_distance)
-
-
 @dataclass(frozen=True)
 class PhotoLens:
     """The lens that one photo was taken with, as the formulas take it.

@@ -8,12 +8,10 @@ nothing but `ResponseCurve.encode` turns light back into pixel values.
 from functools import cached_property, lru_cache
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float
 from torch import Tensor
 
 from cocogs.srgb import to_linear
-
-Weights = Float[Tensor, "S 1 H W"] | float
 
 STEPS = 1024  # of a table, from 0 to 1; its error is below a hundredth of an 8-bit step
 BRIGHTEST = 4  # pixel value at which tables end; beyond it they go on straight
@@ -56,7 +54,7 @@ class ResponseCurve:
 
     def decode(self, values: Float[Tensor, "3 H W"]) -> Float[Tensor, "3 H W"]:
         """Linear light of pixel values >= 0."""
-        return add_up_light(values[None], 1.0, self)
+        return mean_light(values[None], self)
 
     def encode(self, light: Float[Tensor, "3 H W"]) -> Float[Tensor, "3 H W"]:
         """Pixel values of linear light >= 0, not clipped at white."""
@@ -76,20 +74,16 @@ class Table:
         self.rises = values.diff()
 
     def __call__(self, x: Float[Tensor, "*P"]) -> Float[Tensor, "*P"]:
-        place, index = self._place(x)
-        value = self._at(self.rises, index).mul_(place.sub_(index))
-        return value.add_(self._at(self.values, index))
+        return self.with_rise(x)[0]
 
-    def slope(self, x: Float[Tensor, "*P"]) -> Float[Tensor, "*P"]:
-        return self._at(self.rises, self._place(x)[1]).mul_(self.steps)
-
-    def _place(self, x: Float[Tensor, "*P"]) -> tuple[Float[Tensor, "*P"], Int64[Tensor, "*P"]]:
+    def with_rise(self, x: Float[Tensor, "*P"]) -> tuple[Float[Tensor, "*P"], Float[Tensor, "*P"]]:
+        """Values, and by how much they rise in a step: the slope over `steps`."""
         place = x * self.steps
-        return place, place.long().clamp_(0, len(self.rises) - 1)
-
-    @staticmethod
-    def _at(values: Float[Tensor, " n"], index: Int64[Tensor, "*P"]) -> Float[Tensor, "*P"]:
-        return values.index_select(0, index.reshape(-1)).view(index.shape)
+        # In 32 bits, which take half the time of 64. NaN becomes the least number.
+        index = place.clamp(max=len(self.rises) - 1).int().clamp_(min=0)
+        flat = index.reshape(-1)
+        value, rise = (t.index_select(0, flat).view(x.shape) for t in (self.values, self.rises))
+        return value.addcmul_(rise, place.sub_(index)), rise
 
 
 def even(most: float, count: int, like: Tensor) -> Float[Tensor, " count"]:
@@ -130,61 +124,45 @@ def slope_of_bent(values: Float[Tensor, "*P"], coefficients: Float[Tensor, " 3"]
     return slope
 
 
-def add_up_light(
-    renders: Float[Tensor, "S 3 H W"], weights: Weights, curve: ResponseCurve | None = None
+def mean_light(
+    renders: Float[Tensor, "S 3 H W"], curve: ResponseCurve | None = None
 ) -> Float[Tensor, "3 H W"]:
-    """Linear light of S renders.
+    """Mean linear light of S renders.
 
     A lens adds up light, not pixel values. Where a fine pattern is blurred, the mean of pixel values is too
     dark: by .02 to .03 on a ray-traced scene (docs/lab/samples.md).
 
     Args:
         renders: pixel values >= 0.
-        weights: per pixel, or one number for all; they sum to 1 over the renders.
         curve: how pixel values came from light; None: sRGB.
     """
     curve = curve or srgb_curve(renders.dtype, renders.device)
-    if isinstance(weights, float):
-        weights = renders.new_full((1, 1, 1, 1), weights).expand(len(renders), 1, *renders.shape[2:])
-    return _AddUpLight.apply(  # pyright: ignore[reportReturnType]
-        renders, weights, curve.coefficients, curve.light
-    )
+    return _MeanLight.apply(renders, curve.coefficients, curve.light)  # pyright: ignore[reportReturnType]
 
 
-def add_up_values(renders: Float[Tensor, "S 3 H W"], weights: Weights) -> Float[Tensor, "3 H W"]:
-    """Weighted mean of pixel values: what the paper and 3DGS do."""
-    return renders[0] if len(renders) == 1 else (renders * weights).sum(0)
-
-
-class _AddUpLight(torch.autograd.Function):
+class _MeanLight(torch.autograd.Function):
     """Set by set, so that no intermediate is as large as all renders together."""
 
     @staticmethod
-    def forward(ctx, renders: Tensor, weights: Tensor, coefficients: Tensor, table: Table) -> Tensor:
-        ctx.save_for_backward(renders, weights, coefficients)
-        ctx.table = table
-        light = torch.zeros_like(renders[0])
-        for render, weight in zip(renders, weights, strict=True):
-            light += table(render).mul_(weight)
-        return light
+    def forward(ctx, renders: Tensor, coefficients: Tensor, table: Table) -> Tensor:
+        light, rises = zip(*(table.with_rise(render) for render in renders), strict=True)
+        ctx.save_for_backward(renders, coefficients, *rises)
+        ctx.steps = table.steps
+        return light[0] if len(light) == 1 else torch.stack(light).mean(0)
 
     @staticmethod
     def backward(ctx, v_light: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore
-        renders, weights, coefficients = ctx.saved_tensors
-        wants_renders, wants_weights, wants_curve, _ = ctx.needs_input_grad
+        renders, coefficients, *rises = ctx.saved_tensors
+        wants_renders, wants_curve, _ = ctx.needs_input_grad
+        v_own = v_light * (ctx.steps / len(renders))
         v_renders = torch.empty_like(renders) if wants_renders else None
-        v_weights = torch.empty_like(weights) if wants_weights else None
         v_curve = torch.zeros_like(coefficients) if wants_curve else None
-        for s, (render, weight) in enumerate(zip(renders, weights, strict=True)):
+        for s, (render, rise) in enumerate(zip(renders, rises, strict=True)):
             if v_renders is not None:
-                torch.mul(v_light * weight, ctx.table.slope(render), out=v_renders[s])
-            if v_weights is not None:
-                torch.sum(v_light * ctx.table(render), 0, keepdim=True, out=v_weights[s])
+                torch.mul(v_own, rise, out=v_renders[s])
             if v_curve is not None:
-                some = render[:, ::ROWS]
-                pull = (v_light * weight)[:, ::ROWS] * ctx.table.slope(some)
-                v_curve += _pulls(pull, some, coefficients)
-        return v_renders, v_weights, v_curve, None
+                v_curve += _pulls(v_own[:, ::ROWS] * rise[:, ::ROWS], render[:, ::ROWS], coefficients)
+        return v_renders, v_curve, None
 
 
 class _Encode(torch.autograd.Function):
@@ -193,18 +171,17 @@ class _Encode(torch.autograd.Function):
     @staticmethod
     def forward(ctx, light: Tensor, coefficients: Tensor, table: Table) -> Tensor:
         root = light.clamp_min(1e-10).sqrt_()
-        values = table(root)
-        ctx.save_for_backward(root, values, coefficients)
-        ctx.table = table
+        values, rise = table.with_rise(root)
+        # The gradient by light; in the first step of the table, the slope is that of its middle.
+        slope = rise.mul_(table.steps / 2).div_(root.clamp_min_(0.5 / STEPS))
+        ctx.save_for_backward(slope, values, coefficients)
         return values
 
     @staticmethod
     def backward(ctx, v_values: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore
-        root, values, coefficients = ctx.saved_tensors
-        v_light = v_curve = None
-        if ctx.needs_input_grad[0]:
-            # In the first step of the table, the slope is that of its middle.
-            v_light = ctx.table.slope(root).mul_(v_values).div_(root.clamp_min(0.5 / STEPS)).mul_(0.5)
+        slope, values, coefficients = ctx.saved_tensors
+        v_light = v_values * slope if ctx.needs_input_grad[0] else None
+        v_curve = None
         if ctx.needs_input_grad[1]:
             v_curve = -_pulls(v_values[:, ::ROWS], values[:, ::ROWS], coefficients)
         return v_light, v_curve, None

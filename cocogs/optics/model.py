@@ -12,7 +12,7 @@ from cocogs.config import ModelConfig
 from cocogs.gaussians import Gaussians
 from cocogs.optics.copies import Copies, as_they_are
 from cocogs.optics.lens_models import LensModel, Start, make_lens
-from cocogs.optics.light import ResponseCurve, add_up_light, add_up_values, srgb_curve
+from cocogs.optics.light import ResponseCurve, mean_light, srgb_curve
 from cocogs.optics.per_photo import PerPhoto
 from cocogs.optics.photometric import PhotometricCamera, Taken
 from cocogs.rasterize import Render, rasterize
@@ -106,7 +106,7 @@ class DefocusModel(nn.Module):
         copies = self.lens.copies(self.gaussians.activated(), camera, index, expanded)
         if halved and copies.blur is not None:
             copies.blur = copies.blur / 4
-        probe = self.gaussians.means.new_zeros(len(copies.means), len(self.gaussians), 2)
+        probe = self.gaussians.means.new_zeros(len(copies), len(self.gaussians), 2)
         probe.requires_grad_(probed and torch.is_grad_enabled())
         render = self._render(copies, camera, sh_degree, self.lens.is_physical, probe)
         return Photo(
@@ -118,13 +118,13 @@ class DefocusModel(nn.Module):
     ) -> Float[Tensor, "3 H W"]:
         """From renders to the photo: the lens adds up their light, the photometric camera changes it, the
         response comes last."""
-        weights, photometric = self.lens.weights(renders), self.photometric
+        photometric = self.photometric
         if not self.lens.in_light:  # published models stay with pixel values
-            renders, weights = add_up_values(renders, weights)[None], 1.0
+            renders = self.lens.blended(renders)[None]
             if photometric is None:
                 return renders[0]
         common, own = (None, None) if photometric is None else photometric.curves(index)
-        return self.develop(add_up_light(renders, weights, common), camera, index, own)
+        return self.develop(mean_light(renders, common), camera, index, own)
 
     def develop(
         self, light: Float[Tensor, "3 H W"], camera: Camera, index: int, curve: ResponseCurve | None = None
@@ -166,6 +166,7 @@ class DefocusModel(nn.Module):
             self.gaussians.shN,
             camera,
             blur=copies.blur,
+            shift=copies.shift,
             sh_degree=sh_degree,
             antialiased=self.gaussians.antialiased,
             with_depth=with_depth,

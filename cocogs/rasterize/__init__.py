@@ -51,6 +51,7 @@ def rasterize(
     camera: Camera,
     *,
     blur: Float[Tensor, "*#S N"] | None = None,
+    shift: Float[Tensor, "*#S N 2"] | None = None,
     sh_degree: int = 3,
     background: Float[Tensor, "3"] | None = None,
     antialiased: bool = False,
@@ -74,6 +75,8 @@ def rasterize(
         blur: variance in px^2, >= 0, by which each projected Gaussian is widened on both axes. Its opacity
             falls so that its integral stays. None = 0. For a circle of confusion see
             `cocogs.optics.lens.blur_variance`.
+        shift: px, to the right and down, by which each projected centre is moved in the picture. Sets that
+            differ in nothing else are projected and sorted once. None = 0.
         sh_degree: bands of colour that are used, 0 to 3; the gradient of the others is zero.
         background: colour behind everything; None = black.
         antialiased: pixels average over what they cover. Splats thinner than a pixel get fainter, and a scene
@@ -83,7 +86,7 @@ def rasterize(
         means2d_probe: zeros that require a gradient. After the backward pass the gradient tells how hard the
             pixels pull at each projected mean: per axis the sum over pixels of the gradient's length, in
             1/px, as densification wants it. Pulls to opposite sides do not cancel.
-        backend: "native"; or, asked for explicitly, "reference" (slow) or "gsplat" (on a CPU, without blur).
+        backend: "native"; or, asked for explicitly, "reference" (slow) or "gsplat" (on a CPU, without blur and shift).
 
     Raises:
         ValueError: shapes, types or devices do not fit together; or, on a CPU, scales or blur are negative.
@@ -96,7 +99,8 @@ def rasterize(
         Kerbl et al., 3D Gaussian Splatting (2023); thresholds as gsplat's classic mode. Antialiasing: Yu et
         al., Mip-Splatting (2024). The probe: Ye et al., AbsGS (2024).
     """
-    per_set = {"means": means, "quats": quats, "scales": scales, "opacities": opacities, "blur": blur}
+    per_set = {"means": means, "quats": quats, "scales": scales, "opacities": opacities}
+    per_set |= {"blur": blur, "shift": shift}
     sets = check_gaussians(per_set, sh0, shN, background, sh_degree)
     if means2d_probe is not None:
         check_tensor("means2d_probe", means2d_probe, (sets, means.shape[-2], 2), means)
@@ -120,6 +124,7 @@ def rasterize(
             shN,
             camera,
             None if blur is None else _with_sets(blur, 1, sets),
+            None if shift is None else _with_sets(shift, 2, sets),
             sh_degree,
             means.new_zeros(3) if background is None else background,
             antialiased,

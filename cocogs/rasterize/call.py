@@ -17,7 +17,7 @@ from cocogs.errors import InputError
 
 CAMERA_NUMBERS = 21  # of `Camera.numbers`
 MOST_PIXELS = 16 * 65535  # on a side of a picture: tiles of 16 px, numbered with 16 bits
-PER_SET = {"means": (3,), "quats": (4,), "scales": (3,), "opacities": (), "blur": ()}
+PER_SET = {"means": (3,), "quats": (4,), "scales": (3,), "opacities": (), "blur": (), "shift": (2,)}
 """Shape per Gaussian of the inputs (S|1, N, ...) that may differ between sets."""
 SHARED = {"sh0": (1, 3), "shN": (15, 3)}
 """Shape per Gaussian of the inputs (N, ...) that all sets share."""
@@ -33,7 +33,7 @@ class Pass:
     and on one device. A pass that draws no colours has no sh0, no shN and no background.
 
     Attributes:
-        means, quats, scales, opacities, blur: (S|1, N, ...), see `PER_SET`.
+        means, quats, scales, opacities, blur, shift: (S|1, N, ...), see `PER_SET`.
         sh0, shN: (N, 1, 3) and (N, 15, 3).
         background: (3,).
         camera: `Camera.numbers`.
@@ -49,6 +49,7 @@ class Pass:
     scales: Tensor
     opacities: Tensor
     blur: Tensor | None
+    shift: Tensor | None
     sh0: Tensor | None
     shN: Tensor | None
     background: Tensor | None

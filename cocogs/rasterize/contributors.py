@@ -109,6 +109,7 @@ def contributors_op(
         scales[None],
         opacities[None],
         None if blur is None else blur[None],
+        shift=None,
         sh0=None,
         shN=None,
         background=None,

@@ -44,6 +44,7 @@ def rasterize_op(
     scales: Tensor,
     opacities: Tensor,
     blur: Tensor | None,
+    shift: Tensor | None,
     sh0: Tensor,
     shN: Tensor,
     background: Tensor,
@@ -58,7 +59,7 @@ def rasterize_op(
     """Draws all sets.
 
     Args:
-        means, quats, scales, opacities, blur: (S|1, N, ...), contiguous, of one float type.
+        means, quats, scales, opacities, blur, shift: (S|1, N, ...), contiguous, of one float type.
         sh0, shN: (N, 1, 3) and (N, 15, 3), contiguous.
         background: (3,).
         means2d_probe: (S, N, 2). Its values are not read; its gradient is the pixels' pull at the means.
@@ -73,13 +74,13 @@ def rasterize_op(
         ValueError: an input does not fit, see `Pass` and `Pass.check_values`.
         PassTooLarge: there is too little memory for this scene.
     """
-    inputs = (means, quats, scales, opacities, blur, sh0, shN, background)
+    inputs = (means, quats, scales, opacities, blur, shift, sh0, shN, background)
     scene = Pass(*inputs, camera, width, height, sh_degree, antialiased, with_depth)
     scene.check_values()
     if means2d_probe is not None:
         check_tensor("means2d_probe", means2d_probe, (scene.sets, scene.count, 2), means)
     passes = passes_on(means.device)
-    colors, alphas, depths, radii = _empty_images(inputs[:5], width, height, with_depth)
+    colors, alphas, depths, radii = _empty_images(inputs[:6], width, height, with_depth)
     kept = passes.forward(scene, (colors, alphas, depths), radii)
     return colors, alphas, depths, radii, *kept
 
@@ -108,6 +109,7 @@ def _(
     scales,
     opacities,
     blur,
+    shift,
     sh0,
     shN,
     background,
@@ -119,7 +121,7 @@ def _(
     antialiased,
     with_depth,
 ):
-    images = _empty_images((means, quats, scales, opacities, blur), width, height, with_depth)
+    images = _empty_images((means, quats, scales, opacities, blur, shift), width, height, with_depth)
     state = torch.empty(1, dtype=torch.int64, device="cpu")
     # Their sizes on a GPU depend on the scene.
     size = torch.library.get_ctx().new_dynamic_size if means.device.type == "cuda" else int
@@ -143,6 +145,7 @@ def rasterize_backward_op(
     scales: Tensor,
     opacities: Tensor,
     blur: Tensor | None,
+    shift: Tensor | None,
     sh0: Tensor,
     shN: Tensor,
     background: Tensor,
@@ -152,10 +155,10 @@ def rasterize_backward_op(
     sh_degree: int,
     antialiased: bool,
     wanted: Sequence[bool],
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Gradients by means, quats, scales, opacities, blur, sh0, shN and the projected means.
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Gradients by means, quats, scales, opacities, blur, shift, sh0, shN and the projected means.
 
-    Those that are not `wanted` (eight flags in that order) come back empty. Gradients of inputs that the
+    Those that are not `wanted` (nine flags in that order) come back empty. Gradients of inputs that the
     sets share are summed over the sets.
 
     Args:
@@ -166,7 +169,7 @@ def rasterize_backward_op(
         ValueError: an input does not fit, or `state` is of a forward pass of other sizes.
         PassTooLarge: there is too little memory for this scene.
     """
-    inputs = (means, quats, scales, opacities, blur, sh0, shN, background)
+    inputs = (means, quats, scales, opacities, blur, shift, sh0, shN, background)
     scene = Pass(*inputs, camera, width, height, sh_degree, antialiased, v_depths is not None)
     kept_depths = depths if scene.with_depth or depths.numel() > 0 else None
     pictures = {"colors": colors, "alphas": alphas, "depths": kept_depths}
@@ -174,9 +177,9 @@ def rasterize_backward_op(
     for name, tensor in pictures.items():
         scene.check_picture(name, tensor)
     shapes = scene.gradient_shapes
-    if len(wanted) != len(shapes) or (wanted[4] and blur is None):
+    if len(wanted) != len(shapes) or (wanted[4] and blur is None) or (wanted[5] and shift is None):
         raise ValueError(f"`wanted` must be {len(shapes)} flags, and none for an input that is None.")
-    grads = _empty_gradients(inputs[:7], wanted)
+    grads = _empty_gradients(inputs[:8], wanted)
     passes_on(means.device).backward(
         scene,
         (state, splats, lists),
@@ -203,6 +206,7 @@ def _(
     scales,
     opacities,
     blur,
+    shift,
     sh0,
     shN,
     background,
@@ -213,36 +217,35 @@ def _(
     antialiased,
     wanted,
 ):
-    return _empty_gradients((means, quats, scales, opacities, blur, sh0, shN), wanted)
+    return _empty_gradients((means, quats, scales, opacities, blur, shift, sh0, shN), wanted)
 
 
 def _empty_gradients(
     inputs: Sequence[Tensor | None], wanted: Sequence[bool]
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     means = inputs[0]
     assert means is not None
     shapes = [() if tensor is None else tuple(tensor.shape) for tensor in inputs]
-    shapes.append((_set_count(inputs[:5]), means.shape[1], 2))
-    m, q, s, o, b, h0, hN, m2 = (
+    shapes.append((_set_count(inputs[:6]), means.shape[1], 2))
+    m, q, s, o, b, sh, h0, hN, m2 = (
         means.new_empty(shape if want else 0) for shape, want in zip(shapes, wanted, strict=True)
     )
-    return m, q, s, o, b, h0, hN, m2
+    return m, q, s, o, b, sh, h0, hN, m2
 
 
 def _setup_context(ctx, inputs, output):
-    means, quats, scales, opacities, blur, sh0, shN, background, _, camera, width, height, *rest = inputs
+    *given, _, camera, width, height, degree, antialiased, _ = inputs
     colors, alphas, depths, radii, *kept = output
     ctx.set_materialize_grads(False)
     ctx.mark_non_differentiable(radii, *kept)
-    inputs = (means, quats, scales, opacities, blur, sh0, shN, background)
-    ctx.save_for_backward(*kept, colors, alphas, depths, *inputs)
-    ctx.camera, ctx.size, (ctx.degree, ctx.antialiased, _) = camera, (width, height), rest
+    ctx.save_for_backward(*kept, colors, alphas, depths, *given)
+    ctx.camera, ctx.size, ctx.degree, ctx.antialiased = camera, (width, height), degree, antialiased
 
 
 def _backward(ctx, v_colors, v_alphas, v_depths, *_):
     state, splats, lists, colors, alphas, depths, *inputs, background = ctx.saved_tensors
     needs = ctx.needs_input_grad
-    wanted = [*needs[:7], needs[8]]
+    wanted = [*needs[:8], needs[9]]
     incoming = [None if v is None else v.contiguous() for v in (v_colors, v_alphas, v_depths)]
     if depths.numel() == 0:
         incoming[2] = None
@@ -251,9 +254,9 @@ def _backward(ctx, v_colors, v_alphas, v_depths, *_):
     grads = rasterize_backward_op(*pictures, *incoming, *inputs, background, *view, wanted)
     v_inputs = [grad if want else None for grad, want in zip(grads, wanted, strict=True)]
     v_background = None
-    if needs[7] and v_colors is not None:
+    if needs[8] and v_colors is not None:
         v_background = (v_colors * (1 - alphas)[:, None]).sum((0, 2, 3))
-    return (*v_inputs[:7], v_background, v_inputs[7], *[None] * 6)
+    return (*v_inputs[:8], v_background, v_inputs[8], *[None] * 6)
 
 
 torch.library.register_autograd("cocogs::rasterize", _backward, setup_context=_setup_context)
@@ -268,6 +271,7 @@ def rasterize(
     shN: Tensor,
     camera: Camera,
     blur: Tensor | None,
+    shift: Tensor | None,
     sh_degree: int,
     background: Tensor,
     antialiased: bool,
@@ -289,6 +293,7 @@ def rasterize(
         scales.contiguous(),
         opacities.contiguous(),
         None if blur is None else blur.contiguous(),
+        None if shift is None else shift.contiguous(),
         sh0.contiguous(),
         shN.contiguous(),
         background.contiguous(),

@@ -206,6 +206,7 @@ def shown_splats(
     opacities: Float[Tensor, " N"],
     camera: Camera,
     blur: Float[Tensor, " N"] | None,
+    shift: Float[Tensor, "N 2"] | None,
     antialiased: bool,
 ) -> Shown:
     """From a set's Gaussians to what is drawn of them; arguments as `rasterize`, without the leading S."""
@@ -217,6 +218,8 @@ def shown_splats(
     factors = covariance_factor(quats[front], scales[front])
     dilation, pixel_blur = pixel_filter(antialiased)
     means2d, covars2d, determinants = project_ewa(local, factors, camera, dilation)
+    if shift is not None:
+        means2d = means2d + shift[front]
     all_blur = pixel_blur + (0 if blur is None else blur[front])
     covars2d, determinants, opacities = add_blur(covars2d, determinants, opacities[front], all_blur)
 
@@ -249,6 +252,7 @@ def rasterize_set(
     shN: Float[Tensor, "N 15 3"],
     camera: Camera,
     blur: Float[Tensor, " N"] | None,
+    shift: Float[Tensor, "N 2"] | None,
     sh_degree: int,
     background: Float[Tensor, "3"],
     antialiased: bool,
@@ -260,7 +264,7 @@ def rasterize_set(
         colors, alphas, depths, radii.
     """
     height, width = camera.height, camera.width
-    shown = shown_splats(means, quats, scales, opacities, camera, blur, antialiased)
+    shown = shown_splats(means, quats, scales, opacities, camera, blur, shift, antialiased)
     radii = means.new_zeros(len(means)).index_put((shown.ids,), shown.extents.amax(-1))
 
     directions = means[shown.ids] - camera.position.to(means)
@@ -287,7 +291,7 @@ def contributors(
     count: int,
 ) -> tuple[Int[Tensor, "{count} H W"], Float[Tensor, "{count} H W"]]:
     """Ids and weights as `cocogs.rasterize.contributors.contributors` gives them."""
-    shown = shown_splats(means, quats, scales, opacities, camera, blur, antialiased)
+    shown = shown_splats(means, quats, scales, opacities, camera, blur, None, antialiased)
     parts = [ranked(weights, shown.ids, count) for weights, _ in weights_at_pixels(shown, camera)]
     ids, weights = (torch.cat(pieces) for pieces in zip(*parts, strict=True))
     shape = count, camera.height, camera.width
@@ -303,6 +307,7 @@ def rasterize(
     shN: Float[Tensor, "N 15 3"],
     camera: Camera,
     blur: Float[Tensor, "S N"] | None,
+    shift: Float[Tensor, "S N 2"] | None,
     sh_degree: int,
     background: Float[Tensor, "3"],
     antialiased: bool,
@@ -320,6 +325,7 @@ def rasterize(
         opacities: >= 0. Above 1, a larger part of the splat is opaque; no alpha exceeds `ALPHA_MAX`.
         sh0, shN: colour coefficients, shared by all sets. Colours that are NaN make pixels NaN.
         blur: px^2 >= 0 added to each projected variance at equal integral, or None for 0.
+        shift: px by which each projected mean is moved, or None for 0.
         sh_degree: 0..3, the highest band that is used.
         background: colour behind all splats.
         antialiased: the pixel filter is `ANTIALIASED`, not `CLASSIC`.
@@ -331,11 +337,9 @@ def rasterize(
     """
     sets = []
     for index in range(len(means)):
-        set_blur = None if blur is None else blur[index]
-        probe = None if means2d_probe is None else means2d_probe[index]
         own = means[index], quats[index], scales[index], opacities[index]
-        sets.append(
-            rasterize_set(*own, sh0, shN, camera, set_blur, sh_degree, background, antialiased, probe)
-        )
+        set_blur, set_shift, probe = (None if t is None else t[index] for t in (blur, shift, means2d_probe))
+        moved = camera, set_blur, set_shift, sh_degree
+        sets.append(rasterize_set(*own, sh0, shN, *moved, background, antialiased, probe))
     colors, alphas, depths, radii = (torch.stack(parts) for parts in zip(*sets, strict=True))
     return colors, alphas, depths if with_depth else None, radii

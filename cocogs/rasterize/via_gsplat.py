@@ -4,7 +4,7 @@ gsplat's torch functions project and colour, on a CPU. Its compositing needs CUD
 in this file composites. (scripts/bench_cuda.py compares with gsplat's own rasterizer on a GPU.)
 
 Where gsplat differs from `reference`:
-- no blur;
+- no blur, no shift;
 - `radii` are gsplat's: 3.33 standard deviations, rounded up, whatever the opacity;
 - its determinant is xx yy - xy^2, at least 1e-10, so extremely long needles look different;
 - no view limits of a larger picture: it takes a cropped camera's picture for the whole view.
@@ -33,6 +33,7 @@ def rasterize(
     shN: Tensor,
     camera: Camera,
     blur: Tensor | None,
+    shift: Tensor | None,
     sh_degree: int,
     background: Tensor,
     antialiased: bool,
@@ -42,11 +43,11 @@ def rasterize(
     """Render S sets of N splats; arguments as `cocogs.rasterize.reference.rasterize`.
 
     Raises:
-        ValueError: blur is given, or the tensors are on a GPU.
+        ValueError: blur or shift is given, or the tensors are on a GPU.
         ImportError: gsplat is not installed.
     """
-    if blur is not None:
-        raise ValueError("The gsplat backend has no blur: leave it out or choose another backend.")
+    if blur is not None or shift is not None:
+        raise ValueError("The gsplat backend has no blur and no shift: leave them out or choose another backend.")
     if means.is_cuda:
         raise ValueError("The gsplat backend takes CPU tensors: choose another backend.")
     coefficients = torch.cat([sh0, shN], dim=1)

@@ -27,9 +27,15 @@ struct Parameters {        // of the Gaussians, or the gradients by them
   PerSet<P> scales;        // (N, 3) > 0
   PerSet<P> opacities;     // (N,) >= 0; a pixel's alpha never exceeds ALPHA_MAX
   PerSet<P> blur;          // (N,) px^2, >= 0; null = 0
+  PerSet<P> shift;         // (N, 2) px, moves the projected centres; null = 0
   P* sh0 = nullptr;        // (N, 1, 3); null where nobody asks for colours, as for shN
   P* shN = nullptr;        // (N, 15, 3)
   PerSet<P> means2d;       // (N, 2) px; only as a gradient: the sum over pixels of the pulls' lengths
+
+  // Whether all sets share all but the shift, and so one footprint and one colour per Gaussian.
+  COCOGS_HD bool alike() const {
+    return !(means.stride || quats.stride || scales.stride || opacities.stride || blur.stride);
+  }
 };
 
 template <class T, class R, class At>
@@ -42,6 +48,12 @@ COCOGS_HD Gaussian<T> load_gaussian(const Parameters<const R>& from, int set, co
   if (from.blur.data) at.template load<1>(from.blur.set(set), blur);
   return {{mean[0], mean[1], mean[2]}, {quat[0], quat[1], quat[2], quat[3]}, {scale[0], scale[1], scale[2]},
           opacity[0], blur[0]};
+}
+template <class T, class R, class At>
+COCOGS_HD Vec2<T> load_shift(const Parameters<const R>& from, int set, const At& at) {
+  T shift[2] = {T(0), T(0)};
+  if (from.shift.data) at.template load<2>(from.shift.set(set), shift);
+  return {shift[0], shift[1]};
 }
 
 // The gradient by one input: stored set by set, or added up over the sets that share the input and then stored.
@@ -72,22 +84,26 @@ class GradientRows {
   T sum_[Columns];
 };
 
-// The gradients by all inputs but the colours.
+// The gradients by all inputs but the colours. `add_pull` wants every set. `add` wants every set too, unless they are
+// alike: then any set once, with what all sets together give.
 template <class T, class R>
 class GaussianGradients {
  public:
   explicit COCOGS_HD GaussianGradients(const Parameters<R>& v)
       : means_(v.means), scales_(v.scales), quats_(v.quats), opacities_(v.opacities), blur_(v.blur),
-        means2d_(v.means2d) {}
+        shift_(v.shift), means2d_(v.means2d) {}
   template <class At>
-  COCOGS_HD void add(int set, const At& at, const GaussianVjp<T>& v) {
-    const Gaussian<T>& g = v.gaussian;
+  COCOGS_HD void add_pull(int set, const At& at, const Pull<T>& pull) {
+    shift_.add(set, at, {pull.sum.x, pull.sum.y});
+    means2d_.add(set, at, {pull.length.x, pull.length.y});
+  }
+  template <class At>
+  COCOGS_HD void add(int set, const At& at, const Gaussian<T>& g) {
     means_.add(set, at, {g.mean.x, g.mean.y, g.mean.z});
     quats_.add(set, at, {g.quat.w, g.quat.x, g.quat.y, g.quat.z});
     scales_.add(set, at, {g.scale.x, g.scale.y, g.scale.z});
     opacities_.add(set, at, {g.opacity});
     blur_.add(set, at, {g.blur});
-    means2d_.add(set, at, {v.pull.x, v.pull.y});
   }
   template <class At>
   COCOGS_HD void finish(const At& at) const {
@@ -96,6 +112,7 @@ class GaussianGradients {
     scales_.finish(at);
     opacities_.finish(at);
     blur_.finish(at);
+    shift_.finish(at);
     means2d_.finish(at);
   }
 
@@ -103,20 +120,20 @@ class GaussianGradients {
   GradientRows<3, T, R> means_, scales_;
   GradientRows<4, T, R> quats_;
   GradientRows<1, T, R> opacities_, blur_;
-  GradientRows<2, T, R> means2d_;
+  GradientRows<2, T, R> shift_, means2d_;
 };
 
 // The gradients by a Gaussian from the moments of its splat, by way of its colour too: adds those by its
 // coefficients to v_sh. Without `sh` the colour has no gradient.
-//   color  as color_of gave it
-//   drawn  whether there is a splat (a mask, for vectors); gradients of others are 0
+//   color    as color_of gave it
+//   moments  of all sets that share the Gaussian
+//   drawn    whether there is a splat (a mask, for vectors); gradients of others are 0
 template <int Degree, class T, class R, class Drawn>
-COCOGS_HD GaussianVjp<T> gaussian_vjp(const Pinhole<R>& camera, const Gaussian<T>& gaussian,
-                                      const Vec3<T>& color, const T* moments, const Drawn& drawn, const T* sh,
-                                      T* v_sh) {
+COCOGS_HD Gaussian<T> gaussian_vjp(const Pinhole<R>& camera, const Gaussian<T>& gaussian, const Footprint<T>& f,
+                                   const Whitening<T>& white, const Vec3<T>& color, const T* moments,
+                                   const Drawn& drawn, const T* sh, T* v_sh) {
   const auto keep = [&drawn](const T& value) { return select(drawn, value, T(0)); };
-  GaussianVjp<T> v = footprint_vjp(camera, gaussian, moments);
-  Gaussian<T>& g = v.gaussian;
+  Gaussian<T> g = footprint_vjp(camera, gaussian, f, white, moments);
   if (sh) {
     const Vec3<T> from_eye = camera.to_point(gaussian.mean);
     const Vec3<T> toward = {select(drawn, from_eye.x, T(1)), select(drawn, from_eye.y, T(1)),
@@ -126,12 +143,11 @@ COCOGS_HD GaussianVjp<T> gaussian_vjp(const Pinhole<R>& camera, const Gaussian<T
                              select(drawn & (color.z > T(0)), moments[kSumBlue], T(0))};
     g.mean = g.mean + eval_sh_vjp<Degree>(toward, sh, v_color, v_sh);
   }
-  return {{{keep(g.mean.x), keep(g.mean.y), keep(g.mean.z)},
-           {keep(g.quat.w), keep(g.quat.x), keep(g.quat.y), keep(g.quat.z)},
-           {keep(g.scale.x), keep(g.scale.y), keep(g.scale.z)},
-           keep(g.opacity),
-           keep(g.blur)},
-          {keep(v.pull.x), keep(v.pull.y)}};
+  return {{keep(g.mean.x), keep(g.mean.y), keep(g.mean.z)},
+          {keep(g.quat.w), keep(g.quat.x), keep(g.quat.y), keep(g.quat.z)},
+          {keep(g.scale.x), keep(g.scale.y), keep(g.scale.z)},
+          keep(g.opacity),
+          keep(g.blur)};
 }
 
 }  // namespace cocogs

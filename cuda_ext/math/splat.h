@@ -42,6 +42,10 @@ struct Box {
   T reach;                     // see squared_reach
   T radius;                    // half the larger side
   T left, right, top, bottom;
+
+  COCOGS_HD Box moved(const Vec2<T>& shift) const {
+    return {log2_opacity, reach, radius, left + shift.x, right + shift.x, top + shift.y, bottom + shift.y};
+  }
 };
 template <class T>
 COCOGS_HD Box<T> box_of(const Footprint<T>& f) {
@@ -64,31 +68,42 @@ COCOGS_HD auto visible(const Pinhole<R>& camera, const T& depth, const Box<T>& b
          (box.left < T(camera.width)) & (box.bottom > T(0)) & (box.top < T(camera.height));
 }
 
-// Gradients by a Gaussian, without those through its colour.
+// How the pixels pull at the projected centre of a splat.
 //   moments  kMoments sums over pixels
 template <class T>
-struct GaussianVjp {
-  Gaussian<T> gaussian;
-  Vec2<T> pull;  // the sum of the lengths of the pixels' pulls at the projected centre
+struct Pull {
+  Vec2<T> sum;     // the gradient by the centre, and by what moves it in the picture
+  Vec2<T> length;  // the sum of the pulls' lengths
 };
+template <class T>
+COCOGS_HD Pull<T> pull_of(const Whitening<T>& white, const T* moments) {
+  return {mean2d_vjp(white, moments[kSumX], moments[kSumY]),
+          mean2d_vjp(white, moments[kLengthX], moments[kLengthY])};
+}
+// A pull, 0 where nothing is drawn (a mask, for vectors): there the whitening may be NaN.
+template <class Drawn, class T>
+COCOGS_HD Pull<T> kept(const Drawn& drawn, const Pull<T>& pull) {
+  const auto keep = [&drawn](const T& value) { return select(drawn, value, T(0)); };
+  return {{keep(pull.sum.x), keep(pull.sum.y)}, {keep(pull.length.x), keep(pull.length.y)}};
+}
+
+// Gradients by a Gaussian, without those through its colour.
+//   f, white  its footprint and that one's whitening
+//   moments   kMoments sums over the pixels, of all sets that share the footprint
 template <class T, class R>
-COCOGS_HD GaussianVjp<T> footprint_vjp(const Pinhole<R>& camera, const Gaussian<T>& gaussian,
-                                       const T* moments) {
-  GaussianVjp<T> v;
-  const Footprint<T> f = footprint(camera, gaussian);
-  const Whitening<T> white = whitening_of(f);
-  const Vec2<T> v_mean2d = mean2d_vjp(white, moments[kSumX], moments[kSumY]);
-  v.pull = mean2d_vjp(white, moments[kLengthX], moments[kLengthY]);
+COCOGS_HD Gaussian<T> footprint_vjp(const Pinhole<R>& camera, const Gaussian<T>& gaussian,
+                                    const Footprint<T>& f, const Whitening<T>& white, const T* moments) {
+  Gaussian<T> v;
   const Sym2<T> v_wide = covar2d_vjp(f.blurred.covar, f.blurred.determinant, moments[kSumUU],
                                      moments[kSumUW], moments[kSumWW]);
   Sym2<T> v_covar;
   add_blur_vjp(f.sharp.covar, f.sharp.determinant, f.blurred, v_wide, moments[kSumLog], v_covar,
-               v.gaussian.blur);
+               v.blur);
   Mat3<T> v_factor;
-  project_ewa_vjp(camera, gaussian.mean, f.factor, v_mean2d, moments[kSumDepth], v_covar,
-                  v.gaussian.mean, v_factor);
-  covariance_factor_vjp(gaussian.quat, gaussian.scale, v_factor, v.gaussian.quat, v.gaussian.scale);
-  v.gaussian.opacity = moments[kSumLog] / gaussian.opacity;
+  project_ewa_vjp(camera, gaussian.mean, f.factor, pull_of(white, moments).sum, moments[kSumDepth], v_covar,
+                  v.mean, v_factor);
+  covariance_factor_vjp(gaussian.quat, gaussian.scale, v_factor, v.quat, v.scale);
+  v.opacity = moments[kSumLog] / gaussian.opacity;
   return v;
 }
 

@@ -14,7 +14,6 @@ from cocogs.errors import InputError
 from cocogs.gaussians import Activated
 from cocogs.optics.copies import Copies
 from cocogs.optics.lens import PhotoLens
-from cocogs.optics.light import Weights
 from cocogs.optics.noted_focus import NotedFocus
 from cocogs.optics.per_photo import Aperture, Focus, Softness
 
@@ -86,9 +85,9 @@ class LensModel(nn.Module):
         """
         raise NotImplementedError
 
-    def weights(self, renders: Float[Tensor, "S 3 H W"]) -> Weights:
-        """How much each render counts, per pixel, or one number for all."""
-        return 1 / len(renders)
+    def blended(self, renders: Float[Tensor, "S 3 H W"]) -> Float[Tensor, "3 H W"]:
+        """The renders as one picture, by their pixel values: for a lens that is not `in_light`."""
+        return renders[0] if len(renders) == 1 else renders.mean(0)
 
     def of(self, index: int) -> PhotoLens:
         """The lens that training photo `index` was taken with."""

@@ -23,7 +23,6 @@ from cocogs.optics.copies import Copies, as_they_are
 from cocogs.optics.encoding import GaussianEncoding, mlp
 from cocogs.optics.lens import MIN_DEPTH, PhotoLens, coc_diameter
 from cocogs.optics.lens_models.base import LensModel, Start
-from cocogs.optics.light import Weights
 from cocogs.optics.maps import ray_lengths
 from cocogs.optics.per_photo import Aperture, Focus
 
@@ -58,9 +57,11 @@ class Paper(LensModel):
         factors = self.expansion(base, position)
         return paper_copies(base, position, self.of(index), factors, self.ablation)
 
-    def weights(self, renders: Float[Tensor, "S 3 H W"]) -> Weights:
-        """By the blend CNN; alike without it."""
-        return super().weights(renders) if self.blend is None or len(renders) == 1 else self.blend(renders)
+    def blended(self, renders: Float[Tensor, "S 3 H W"]) -> Float[Tensor, "3 H W"]:
+        """By the weights of the blend CNN; alike without it."""
+        if self.blend is None or len(renders) == 1:
+            return super().blended(renders)
+        return (renders * self.blend(renders)).sum(0)
 
     def of(self, index: int) -> PhotoLens:
         return PhotoLens(self.focus.distance(index), self.aperture.K(index))

@@ -11,7 +11,7 @@ from cocogs.config import ModelConfig
 from cocogs.gaussians import Activated
 from cocogs.optics.aperture import GOLDEN_ANGLE, lens_samples, sampled_disc, turned
 from cocogs.optics.copies import Copies
-from cocogs.optics.lens import PhotoLens, blur_variance, coc_diameter, world_radius
+from cocogs.optics.lens import PhotoLens, blur_variance, coc_diameter
 from cocogs.optics.lens_models.base import Start
 from cocogs.optics.lens_models.widened import Widened
 
@@ -53,9 +53,7 @@ def sample_lens(base: Activated, camera: Camera, lens: PhotoLens, samples: Float
     """
     means, quats, scales, opacities = base
     count = len(samples)
-    z, K = camera.depths(means), lens.K * sampled_disc(count)
-    # -r u in the camera's x and y; the rows of its rotation are its axes in the world.
-    directions = samples @ camera.pose_like(means)[0][:2, :3]
-    offsets = -world_radius(z, lens.focus_distance, K, camera.fx)[:, None] * directions[:, None]
-    blur = blur_variance(coc_diameter(z, lens.focus_distance, K) / math.sqrt(count)) + lens.softness
-    return Copies(means + offsets, quats[None], scales[None], opacities[None], blur[None])
+    coc = coc_diameter(camera.depths(means), lens.focus_distance, lens.K * sampled_disc(count))
+    blur = blur_variance(coc / math.sqrt(count)) + lens.softness
+    shift = -coc[:, None] / 2 * samples[:, None]
+    return Copies(means[None], quats[None], scales[None], opacities[None], blur[None], shift)
