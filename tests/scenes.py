@@ -435,5 +435,6 @@ STRAINED = (
     "own_sets",
 )
 CASES |= {
-    f"antialiased_{name}": partial(antialiased, name) for name in (*STRAINED, "blurred", "blurred_sets", "shifted")
+    f"antialiased_{name}": partial(antialiased, name)
+    for name in (*STRAINED, "blurred", "blurred_sets", "shifted")
 }

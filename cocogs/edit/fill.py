@@ -19,6 +19,7 @@ from cocogs.gaussians import Gaussians, sh0_of
 from cocogs.io.progress import Progress, Say
 from cocogs.photo.apart import inpaint
 from cocogs.photo.membrane import fill_smoothly
+from cocogs.plain_torch import Adam
 from cocogs.rasterize import rasterize
 from cocogs.render.refocusing import SOLID, sharp_depth
 from cocogs.render.shares import inside_and_total, shown_share
@@ -73,10 +74,7 @@ def fill(scene: Gaussians, bared: Uncovered, say: Say = print, paint: Paint = co
     Raises:
         InputError: OpenCV is missing, or there is nothing to fill.
     """
-    cameras = [
-        camera.resized_by(camera.shrink_to(LONGEST))
-        for camera in some_of(bared.cameras, VIEWS)
-    ]
+    cameras = [camera.resized_by(camera.shrink_to(LONGEST)) for camera in some_of(bared.cameras, VIEWS)]
     gaps = [bared.unseen(camera) for camera in cameras]
     if max(int(gap.sum()) for gap in gaps) < FEWEST:
         raise InputError("Every photo's view of what was uncovered is known from others: leave `fill` out.")
@@ -132,7 +130,7 @@ def _splats(now: Gaussians, painted: Painted, antialiased: bool) -> Gaussians:
 
 def _fitted(kept: Gaussians, added: Gaussians, painted: Sequence[Painted]) -> Gaussians:
     """The new splats with colours and opacities that show the painted pictures best."""
-    optimizer = torch.optim.Adam([added.sh0, added.opacities], lr=RATE)
+    optimizer = Adam([added.sh0, added.opacities], lr=RATE)
     fixed = [part.detach() for part in kept.activated()]
     for step in range(STEPS):
         shot = painted[step % len(painted)]

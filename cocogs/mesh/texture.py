@@ -13,6 +13,7 @@ from torch import Tensor
 
 from cocogs.mesh.atlas import Atlas
 from cocogs.mesh.shots import Shots
+from cocogs.plain_torch import Adam
 from cocogs.srgb import CLIPPED, to_linear, to_srgb
 
 IN_FOCUS = 1.0  # px of the circle of confusion at which a pixel counts a quarter when the texture is baked
@@ -71,7 +72,7 @@ def fitted(
         step: called with 1 after each.
     """
     root = light.clamp(0, 1).sqrt().requires_grad_()
-    optimizer = torch.optim.Adam([root], lr=RATE, betas=(0.9, 0.99), eps=EPSILON)
+    optimizer = Adam([root], lr=RATE, betas=(0.9, 0.99), eps=EPSILON)
     rates = torch.optim.lr_scheduler.ExponentialLR(optimizer, (LAST_RATE / RATE) ** (1 / max(1, steps)))
     generator = torch.Generator().manual_seed(seed)
     order: list[int] = []

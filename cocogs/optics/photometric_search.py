@@ -13,6 +13,7 @@ from torch import Tensor
 
 from cocogs.optics.evidence import Evidence, thin_out
 from cocogs.optics.photometric import PhotometricCamera, squared_radius
+from cocogs.plain_torch import Adam
 from cocogs.scene import Scene
 from cocogs.srgb import to_linear
 
@@ -80,7 +81,7 @@ def _fit(camera: PhotometricCamera, seen: Seen) -> None:
     camera.to(seen.light.device)
     log_light = seen.light.log().requires_grad_()
     pairs = [_pairs_of(own, camera, seen) for own in range(len(camera.taken.names))]
-    optimizer = torch.optim.Adam(
+    optimizer = Adam(
         [{"params": list(camera.parameters()), "lr": 2e-2}, {"params": [log_light], "lr": 4e-2}], fused=True
     )
     rates = [group["lr"] for group in optimizer.param_groups]

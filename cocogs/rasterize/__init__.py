@@ -86,7 +86,8 @@ def rasterize(
         means2d_probe: zeros that require a gradient. After the backward pass the gradient tells how hard the
             pixels pull at each projected mean: per axis the sum over pixels of the gradient's length, in
             1/px, as densification wants it. Pulls to opposite sides do not cancel.
-        backend: "native"; or, asked for explicitly, "reference" (slow) or "gsplat" (on a CPU, without blur and shift).
+        backend: "native"; or, asked for explicitly, "reference" (slow) or "gsplat" (on a CPU, without blur
+            and shift).
 
     Raises:
         ValueError: shapes, types or devices do not fit together; or, on a CPU, scales or blur are negative.

@@ -12,10 +12,10 @@ from jaxtyping import Float, Int32
 from torch import Tensor
 
 from cocogs.camera import Camera
+from cocogs.plain_torch import torch_op
 from cocogs.rasterize import native
 from cocogs.rasterize.call import PER_SET, Pass
 from cocogs.rasterize.constants import MOST_CONTRIBUTORS
-from cocogs.torch_ops import torch_op
 
 
 @dataclass(frozen=True)

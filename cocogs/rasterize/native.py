@@ -14,11 +14,11 @@ from torch import Tensor
 
 from cocogs.camera import Camera
 from cocogs.compiled import cpu_module, cuda_module
+from cocogs.plain_torch import torch_op
 from cocogs.rasterize.call import Pass, check_tensor
 from cocogs.rasterize.constants import DEPTH_ALPHA_MIN
 from cocogs.rasterize.native_cpu import CpuPasses
 from cocogs.rasterize.native_cuda import CudaPasses
-from cocogs.torch_ops import torch_op
 
 
 def passes_on(device: torch.device) -> CpuPasses | CudaPasses:

@@ -47,7 +47,7 @@ def rasterize(
         ImportError: gsplat is not installed.
     """
     if blur is not None or shift is not None:
-        raise ValueError("The gsplat backend has no blur and no shift: leave them out or choose another backend.")
+        raise ValueError("The gsplat backend has no blur and no shift: choose another backend.")
     if means.is_cuda:
         raise ValueError("The gsplat backend takes CPU tensors: choose another backend.")
     coefficients = torch.cat([sh0, shN], dim=1)

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from cocogs.compiled import cpu_module, cuda_module
+from cocogs.plain_torch import torch_op
 from cocogs.threads import pass_threads
-from cocogs.torch_ops import torch_op
 
 SLOPES = 3  # numbers per pixel that the backward pass needs
 

@@ -12,6 +12,7 @@ import torch
 from cocogs.config import Config, OptimConfig
 from cocogs.gaussians import Gaussians
 from cocogs.optics.model import DefocusModel
+from cocogs.plain_torch import Adam
 
 
 def make_optimizers(model: DefocusModel, config: Config, extent: float) -> dict[str, torch.optim.Optimizer]:
@@ -34,7 +35,7 @@ def make_optimizers(model: DefocusModel, config: Config, extent: float) -> dict[
     if networks:
         groups["network"] = (networks, optim.network)
     return {
-        name: torch.optim.Adam(
+        name: Adam(
             [{"params": params, "lr": scale * rate, "name": name}], betas=betas, eps=1e-15 / scale, fused=True
         )
         for name, (params, rate) in groups.items()
