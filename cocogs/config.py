@@ -113,10 +113,11 @@ class OptimConfig:
     lens_from: float = share(0.07)
     """Share of the run after which lens parameters start to move: the scene has to form first."""
     halved_until: float = share(0.0)
-    """Share of the run in which photos are seen at half their size, which is quicker."""
+    """Share of the run in which photos are seen at half their size, which is quicker; not those whose shorter
+    side is below 128 px."""
     sets_from: float = share(0.8)
-    """Share of the run trained with the widened lens before its M copies are rendered (sampled): while splats
-    are added, one render will do."""
+    """Share of the run after which the M copies are rendered (sampled, paper): while splats are added, one
+    render will do."""
 
 
 @dataclass(frozen=True)

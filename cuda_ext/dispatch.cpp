@@ -139,8 +139,9 @@ void check_memory(const Scene<R>& scene, int64_t bytes, int64_t intersections) {
 template <class R>
 int64_t bytes_before_lists(const Scene<R>& scene, int64_t bytes_per_pixel) {
   const int64_t pixels = int64_t(scene.width) * scene.height;
-  const int64_t per_gaussian = sizeof(Record<R>) + sizeof(uint64_t) + sizeof(TileRect);
-  return scene.sets * (pixels * bytes_per_pixel + scene.count * per_gaussian);
+  const int64_t sorted = scene.gaussians.alike() ? 1 : scene.sets, keys = (sorted + 1) * int64_t(sizeof(uint64_t));
+  const int64_t per_gaussian = scene.sets * int64_t(sizeof(Record<R>) + sizeof(TileRect)) + keys;
+  return scene.sets * pixels * bytes_per_pixel + scene.count * per_gaussian;
 }
 
 // Throws TooLarge where the lists of the sets' tiles cannot be made.

@@ -228,16 +228,18 @@ struct DrawnLanes {
   alignas(64) R is_drawn[T::kLanes] = {}, red[T::kLanes] = {}, green[T::kLanes] = {}, blue[T::kLanes] = {};
   bool any = false;
 
-  // Takes the splats of one more set.
-  void add(const Record<R>* records, int rows) {
+  // Takes the splats of one more set. Returns which of them that one draws, as numbers.
+  T add(const Record<R>* records, int rows) {
+    alignas(64) R here[T::kLanes] = {};
     for (int l = 0; l < rows; ++l) {
       if (records[l].tiles.x1 == 0) continue;
       any = true;
-      is_drawn[l] = R(1);
+      here[l] = is_drawn[l] = R(1);
       red[l] = records[l].splat.red;
       green[l] = records[l].splat.green;
       blue[l] = records[l].splat.blue;
     }
+    return T::load(here);
   }
   auto mask() const { return T::load(is_drawn) > T(0); }
   Vec3<T> color() const { return {T::load(red), T::load(green), T::load(blue)}; }
@@ -263,20 +265,19 @@ void project_block_vjp(const Scene<typename T::Scalar>& scene, const Block<T>& b
   Whitening<T> white;
 
   for (int s = 0; s < scene.sets; ++s) {
-    DrawnLanes<T> here;
-    here.add(states[s].records + block.first, block.rows);
-    if (s == 0 || !alike) {
-      gaussian = load_gaussian<T>(in, s, block);
-      f = footprint(scene.camera, gaussian);
-      white = whitening_of(f);
-    }
+    const bool seen = drawn.any;
+    const auto here = drawn.add(states[s].records + block.first, block.rows) > T(0);
     Pull<T> pull = {};
-    if (here.any) {
+    if (here.any()) {
+      if (!seen) {
+        gaussian = load_gaussian<T>(in, s, block);
+        f = footprint(scene.camera, gaussian);
+        white = whitening_of(f);
+      }
       T own[kMoments];
       load_moments(states[s], from[s], block, own);
       for (int k = 0; k < kMoments; ++k) moments[k] += own[k];
-      pull = kept(here.mask(), pull_of(white, own));
-      drawn.add(states[s].records + block.first, block.rows);
+      pull = kept(here, pull_of(white, own));
     }
     gradients.add_pull(s, block, pull);
     if (alike && s + 1 < scene.sets) continue;

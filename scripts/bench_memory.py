@@ -37,7 +37,7 @@ def main() -> None:
     scales, opacities = tensors["scales"][0].log(), tensors["opacities"].logit()
     gaussians = Gaussians(True, **raw, scales=scales, opacities=opacities)
     config, ones = preset(arguments.preset).model, torch.ones(1)
-    start = Start(4 * ones, 0.05 * camera.width, ones, 4.0, camera.fx, True, torch.zeros(3), 2.0)
+    start = Start(4 * ones, 0.05 * camera.width, ones, 4.0, camera.fx, 1.0, torch.zeros(3), 2.0)
     model = DefocusModel.starting(gaussians, config, start)
     truth = torch.rand(3, camera.height, camera.width)
 

@@ -231,7 +231,7 @@ def test_without_cnn_renders_are_averaged(config: ModelConfig) -> None:
 def test_one_copy_is_enough() -> None:
     model = make(ModelConfig(lens="sampled", copies=1))
     widened = make(ModelConfig()).defocused(CAMERA, 0)
-    torch.testing.assert_close(model.defocused(CAMERA, 0), widened, atol=1e-4, rtol=0)
+    torch.testing.assert_close(model.photo(CAMERA, 0).image, widened, atol=1e-4, rtol=0)
 
 
 def test_per_photo_aperture() -> None:
@@ -256,18 +256,21 @@ def test_samples_turn_from_photo_to_photo_and_each_is_the_same_lens() -> None:
         spreads.append(sum(light_and_variance(pictures[-1])[1:]))
     assert not torch.allclose(pictures[0], pictures[1], atol=1e-2)
     assert spreads == pytest.approx([spreads[0]] * 3, rel=0.02)
+    finished = model.defocused(CAMERA, 0)  # does not turn
     model.lens.begin_photo(0)
     torch.testing.assert_close(model.photo(CAMERA, 0).render.colors.mean(0), pictures[0])
+    assert torch.equal(model.defocused(CAMERA, 0), finished) and model.training
 
 
-def test_a_halved_photo_is_the_photo_at_half_its_size() -> None:
+@pytest.mark.parametrize("name", ["lens", "full"])
+def test_a_halved_photo_is_the_photo_at_half_its_size(name: str) -> None:
     """What is blurred by much more than a pixel looks alike at both sizes."""
     splat = one_splat(4.0)
     splat.antialiased = True
-    model = make(preset("lens").model, splat, 100.0)
-    whole = model.photo(CAMERA, 2, expanded=False)
+    model = make(preset(name).model, splat, 100.0)
+    whole = model.photo(CAMERA, 2)
     half, _, small = halves_of(whole.image, None, CAMERA)
-    found = model.photo(small, 2, expanded=False, halved=True)
+    found = model.photo(small, 2, halved=True)
     torch.testing.assert_close(found.image, half, atol=4e-3, rtol=0)
     middle = tuple(side // 2 for side in found.coc.shape)
     torch.testing.assert_close(found.coc[middle], whole.coc[middle[0] * 2, middle[1] * 2])

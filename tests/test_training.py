@@ -102,6 +102,27 @@ def test_torch_works_alone_while_steps_are_light(
     assert [seen[0], seen[-1]] == threads
 
 
+def test_a_halved_step_compares_pictures_of_half_the_size(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a mask, which hides what differs most."""
+    scene = open_tiny_scene(tmp_path_factory)
+    trainer = Trainer(preset("lens"), scene, tmp_path)
+    monkeypatch.setattr("cocogs.train.trainer.SMALL", 1)
+    truth, _ = trainer.photos[trainer.views[0]]
+    spoiled, mask = truth.clone(), torch.ones_like(truth[0])
+    spoiled[:, :, :20], mask[:, :20] = 1 - truth[:, :, :20], 0
+    monkeypatch.setattr(trainer, "photos", {trainer.views[0]: (spoiled, mask)})
+    spoiled_loss, spoiled_mse = trainer.pull(0, 0, False, False, True)
+    monkeypatch.setattr(trainer, "photos", {trainer.views[0]: (truth, mask)})
+    loss, mse = trainer.pull(0, 0, False, False, True)
+    assert mse == spoiled_mse and mse > 0  # SSIM's window looks under the mask
+    assert loss == pytest.approx(float(spoiled_loss), rel=0.2)
+    assert trainer.model.gaussians.means.grad is not None
+    monkeypatch.setattr("cocogs.train.trainer.SMALL", 1000)
+    assert trainer.pull(0, 0, False, False, True)[1] != mse  # too small to be halved
+
+
 @pytest.mark.thorough
 @pytest.mark.parametrize(("every", "repeated"), [(16, True), (15, False)])
 def test_steps_are_recorded_where_they_come_again(

@@ -273,16 +273,16 @@ class Train:
 def phases(config: "Config") -> list[tuple[int, float]]:
     """When steps get slower, for the time left: (first step of a phase, cost of its steps in relation).
 
-    Photos at half their size take about .6 of the time. Once a lens draws copies, a step costs about as many
-    renders instead of one.
+    Photos at half their size take about .6 of the time; each copy after the first adds about .45 of a step.
     """
     from cocogs.optics.lens_models import LENS_MODELS
 
     optim, found = config.optim, [(1, 1.0)]
-    if optim.halved_until > 0:
-        found = [(1, 0.6), (int(optim.halved_until * optim.iterations) + 1, 1.0)]
+    if (halved := min(optim.halved_until, optim.sets_from)) > 0:
+        found = [(1, 0.6), (int(halved * optim.iterations) + 1, 1.0)]
     if LENS_MODELS[config.model.lens].expands:
-        found.append((int(optim.sets_from * optim.iterations) + 1, float(config.model.copies)))
+        cost = 1 + 0.45 * (config.model.copies - 1)
+        found.append((int(optim.sets_from * optim.iterations) + 1, cost))
     return found
 
 

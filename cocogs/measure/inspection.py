@@ -110,7 +110,7 @@ class Inspection:
     Args:
         K: px x scene unit, of the first photo.
         method: how the lens was found: photos "compared", "each alone", or "none" (no blur could be measured;
-            focus distances are then little more than the mean depth of what a photo shows).
+            focus distances are then little more than what autofocus would choose).
         unplaced: names of photos without a camera.
         glanced: how many of the photos were not read in full, but around some points.
         focal_lengths: the cameras', and beside them EXIF's and intrinsics.json's.
@@ -129,8 +129,8 @@ class Inspection:
 
     @property
     def lost_ranges(self) -> list[tuple[float, float]]:
-        """(near, far) of the depths that no photo has sharp; neighbouring steps are joined. None where no
-        blur could be measured: focus and K then are guesses."""
+        """(near, far) of the depths that no photo has sharp; neighbouring steps are joined. Empty where
+        no blur could be measured: focus and K then are guesses."""
         if self.method == "none":
             return []
         ranges: list[tuple[float, float]] = []

@@ -1,6 +1,6 @@
 """Copies of Gaussians that stand for what a lens does to them, ready for `rasterize`."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from jaxtyping import Float
 from torch import Tensor
@@ -28,6 +28,11 @@ class Copies:
 
     def __len__(self) -> int:
         return len(self.means if self.shift is None else self.shift)
+
+    def halved(self) -> "Copies":
+        """For a picture of half the size."""
+        blur = None if self.blur is None else self.blur / 4
+        return replace(self, blur=blur, shift=None if self.shift is None else self.shift / 2)
 
 
 def as_they_are(base: Activated) -> Copies:

@@ -141,14 +141,19 @@ def mean_light(
 
 
 class _MeanLight(torch.autograd.Function):
-    """Set by set, so that no intermediate is as large as all renders together."""
+    """Set by set: a picture is worked on in the cache."""
 
     @staticmethod
     def forward(ctx, renders: Tensor, coefficients: Tensor, table: Table) -> Tensor:
-        light, rises = zip(*(table.with_rise(render) for render in renders), strict=True)
+        light, rise = table.with_rise(renders[0])
+        rises = [rise]
+        for render in renders[1:]:
+            more, rise = table.with_rise(render)
+            light += more
+            rises.append(rise)
         ctx.save_for_backward(renders, coefficients, *rises)
         ctx.steps = table.steps
-        return light[0] if len(light) == 1 else torch.stack(light).mean(0)
+        return light.div_(len(renders)) if len(renders) > 1 else light
 
     @staticmethod
     def backward(ctx, v_light: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore

@@ -82,8 +82,12 @@ class DefocusModel(nn.Module):
         return values if self.photometric is None else self.photometric.shown(values, view)
 
     def defocused(self, camera: Camera, index: int) -> Float[Tensor, "3 H W"]:
-        """What training photo `index`'s lens and exposure show from `camera`."""
-        return self.photo(camera, index).image
+        """What training photo `index`'s lens and exposure show from `camera`: in eval mode."""
+        before = self.training
+        try:
+            return self.eval().photo(camera, index).image
+        finally:
+            self.train(before)
 
     def photo(
         self,
@@ -100,12 +104,11 @@ class DefocusModel(nn.Module):
             camera: of the photo.
             expanded: False: the lens's cheap stand-in (see `LensModel.copies`); training begins so.
             probed: False: the probe has no gradient, which saves time.
-            halved: the camera is that of the photo at half its size. Not where `expanded`. Circles of
-                confusion stay in px of the photo.
+            halved: the camera is that of the photo at half its size. Circles of confusion stay in px of the
+                photo.
         """
         copies = self.lens.copies(self.gaussians.activated(), camera, index, expanded)
-        if halved and copies.blur is not None:
-            copies.blur = copies.blur / 4
+        copies = copies.halved() if halved else copies
         probe = self.gaussians.means.new_zeros(len(copies), len(self.gaussians), 2)
         probe.requires_grad_(probed and torch.is_grad_enabled())
         render = self._render(copies, camera, sh_degree, self.lens.is_physical, probe)

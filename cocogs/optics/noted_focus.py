@@ -16,9 +16,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from cocogs.metres import NOTED_DISTANCE
+
 FEWEST_TO_AGREE = 10  # photos; fewer may lie along a line by chance
 BELIEVED = 0.2  # part of the scatter of 1 / z_f (by `robust_cost`) that the line has to explain
-OFFSET = 0.05  # standard deviation of the offset, as a part of the vergence; as NOTED_DISTANCE in metres.py
+OFFSET = NOTED_DISTANCE  # standard deviation of the offset, as a part of the vergence
 FINEST = 0.02  # no camera knows its focus distance better; standard deviation as a part
 FAR_OFF = 3.0  # standard deviations from the line, from which on a photo starts on it
 TURN = 2.0  # standard deviations, from which on being farther off costs little more

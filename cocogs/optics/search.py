@@ -37,7 +37,8 @@ def find_lens(evidence: Evidence, blurs: Float[Tensor, "V P"]) -> tuple[Float[Te
     if evidence.compared is not None:
         some = list(evidence.compared)
         distances, K, method = find_lens(evidence.of(some), blurs[some])
-        return focus_of_all(evidence, distances, K), K, method
+        typical = likely_depths(evidence) if method == "none" else mean_depths(evidence)
+        return focus_of_all(evidence, distances, K, typical), K, method
     own_focus, own_K, explained = fit_blurs(evidence, blurs)
     believed = explained >= EXPLAINED
     if variation(evidence) >= VARIED:
@@ -74,7 +75,7 @@ def fit_lens(
     Shine, occlusion and texture behind edges mislead it alike in all photos, so a photo's z_f stays where
     it starts unless the evidence against that is clear. On photos with visible blur it is (misfit falls by
     0.1 to 0.7), on shared/data/real/moldcape_f25 it is not (0.02 to 0.06). With fewer than 3 photos or 20
-    points there is no evidence: mean depths, and the K that blurs by 1 % of the width.
+    points there is no evidence: likely depths, and the K that blurs by 1 % of the width.
     Sharp photos end at the smallest K tried, which blurs by 0.025 % of the width: less than anyone sees.
 
     Args:
@@ -113,11 +114,13 @@ def fit_lens(
     return 1 / focus, float(K)
 
 
-def focus_of_all(evidence: Evidence, known: Float[Tensor, " C"], K: float) -> Float[Tensor, " V"]:
+def focus_of_all(
+    evidence: Evidence, known: Float[Tensor, " C"], K: float, typical: Float[Tensor, " V"]
+) -> Float[Tensor, " V"]:
     """Focus distances of all photos, where those of the C compared photos and K are known.
 
     What the compared photos show of a point tells its texture. Each other photo takes the focus distance that
-    fits what it shows of these points, or the mean depth of all that it sees where it shares too few.
+    fits what it shows of these points, or a `typical` one where it shares too few.
     """
     assert evidence.compared is not None
     some = list(evidence.compared)
@@ -127,7 +130,7 @@ def focus_of_all(evidence: Evidence, known: Float[Tensor, " C"], K: float) -> Fl
     texture = (detail[some] + lost).nanmedian(0).values
     low, high = quantiles(inverse[some], 0.01, 0.99).tolist()
     grid = grid_of(low, high, 0.1, STEPS, inverse.device)
-    centre = 1 / mean_depths(evidence)
+    centre = 1 / typical
     spread = torch.nanquantile(inverse, 0.9, dim=1) - torch.nanquantile(inverse, 0.1, dim=1)
     focus = centre.clone()
     for v in set(range(len(focus))) - set(some):
@@ -138,9 +141,9 @@ def focus_of_all(evidence: Evidence, known: Float[Tensor, " C"], K: float) -> Fl
 
 
 def unknown_lens(evidence: Evidence) -> tuple[Float[Tensor, " V"], float]:
-    """Focus distances and K where nothing is known: mean depths, and a K that blurs by 1 % of the
+    """Focus distances and K where nothing is known: likely depths, and a K that blurs by 1 % of the
     width."""
-    middle = 1 / mean_depths(evidence)
+    middle = 1 / likely_depths(evidence)
     return 1 / middle, float(0.01 * evidence.width / typical_defocus(1 / evidence.depths, middle))
 
 

@@ -76,7 +76,7 @@ def rasterize(
             falls so that its integral stays. None = 0. For a circle of confusion see
             `cocogs.optics.lens.blur_variance`.
         shift: px, to the right and down, by which each projected centre is moved in the picture. Sets that
-            differ in nothing else are projected and sorted once. None = 0.
+            differ in nothing else are projected once, and on a CPU sorted once. None = 0.
         sh_degree: bands of colour that are used, 0 to 3; the gradient of the others is zero.
         background: colour behind everything; None = black.
         antialiased: pixels average over what they cover. Splats thinner than a pixel get fainter, and a scene

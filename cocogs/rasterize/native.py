@@ -227,10 +227,10 @@ def _empty_gradients(
     assert means is not None
     shapes = [() if tensor is None else tuple(tensor.shape) for tensor in inputs]
     shapes.append((_set_count(inputs[:6]), means.shape[1], 2))
-    m, q, s, o, b, sh, h0, hN, m2 = (
+    m, q, s, o, b, d, h0, hN, m2 = (
         means.new_empty(shape if want else 0) for shape, want in zip(shapes, wanted, strict=True)
     )
-    return m, q, s, o, b, sh, h0, hN, m2
+    return m, q, s, o, b, d, h0, hN, m2
 
 
 def _setup_context(ctx, inputs, output):

@@ -339,7 +339,7 @@ def rasterize(
     for index in range(len(means)):
         own = means[index], quats[index], scales[index], opacities[index]
         set_blur, set_shift, probe = (None if t is None else t[index] for t in (blur, shift, means2d_probe))
-        moved = camera, set_blur, set_shift, sh_degree
-        sets.append(rasterize_set(*own, sh0, shN, *moved, background, antialiased, probe))
+        seen = camera, set_blur, set_shift, sh_degree, background, antialiased, probe
+        sets.append(rasterize_set(*own, sh0, shN, *seen))
     colors, alphas, depths, radii = (torch.stack(parts) for parts in zip(*sets, strict=True))
     return colors, alphas, depths if with_depth else None, radii

@@ -22,8 +22,8 @@ from cocogs.optics.search import find_lens, unknown_lens
 from cocogs.scene import Scene, View
 from cocogs.train.start_points import add_start_points
 
-# Standard uncertainties of K, as a part: what `OptimConfig.K_prior` stands for, and by EXIF, from f-number,
-# focal length and focus distances.
+# Standard uncertainties of K, as a part: what `OptimConfig.K_prior` stands for, wider than SEARCHED_K, for
+# photos may tell more than the search; and by EXIF, from f-number, focal length and focus distances.
 UNSURE_K, EXIF_K = 0.17, math.hypot(NAMED_F_NUMBER, NAMED_FOCAL_LENGTH, NOTED_DISTANCE)
 
 

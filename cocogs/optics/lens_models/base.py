@@ -75,12 +75,17 @@ class LensModel(nn.Module):
     """Of the training photos, where `has_lens`."""
 
     def begin_photo(self, seen: int) -> None:
-        """Told before every photo of a training: how many it has seen before."""
+        """Told before every photo of a training.
+
+        Args:
+            seen: photos before this one. What is kept of it is written in place, where recorded steps read it.
+        """
 
     def copies(self, base: Activated, camera: Camera, index: int, expanded: bool = True) -> Copies:
         """What to render for training photo `index`, seen from `camera`.
 
         Args:
+            camera: of the photo, or of the photo at half its size; blur and shift are in px of the whole one.
             expanded: False at the start of a training, while the scene still forms: a cheaper stand-in.
         """
         raise NotImplementedError

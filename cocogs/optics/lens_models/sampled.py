@@ -15,12 +15,15 @@ from cocogs.optics.lens import PhotoLens, blur_variance, coc_diameter
 from cocogs.optics.lens_models.base import Start
 from cocogs.optics.lens_models.widened import Widened
 
+FINE = 12  # points of the aperture for pictures that nothing is learned from
+
 
 class Sampled(Widened):
     """M copies of every Gaussian, each through one part of the aperture; `Widened` while the scene forms.
 
     Near things then hide far ones partially, as they do in a lens. The parts turn from photo to photo, so
-    that a few of them stand for the whole disc in the course of a training.
+    that a few of them stand for the whole disc in the course of a training. In torch's eval mode there are
+    `FINE` that stand still.
     """
 
     bytes_per_pixel = 600
@@ -41,7 +44,10 @@ class Sampled(Widened):
     def copies(self, base: Activated, camera: Camera, index: int, expanded: bool = True) -> Copies:
         if not expanded:
             return super().copies(base, camera, index)
-        return sample_lens(base, camera, self.of(index), turned(self.samples, self.angle))
+        fine = None if self.training else lens_samples(FINE).to(self.samples)
+        return sample_lens(
+            base, camera, self.of(index), turned(self.samples, self.angle) if fine is None else fine
+        )
 
 
 def sample_lens(base: Activated, camera: Camera, lens: PhotoLens, samples: Float[Tensor, "M 2"]) -> Copies:
