@@ -141,6 +141,9 @@ class StrategyConfig:
     """Larger Gaussians (in scene extents) are split, smaller ones duplicated."""
     turnover: float = share(0.2)
     """Share of max_gaussians that may move from where little shows to where more is needed, at each edit."""
+    sown: float = share(0.0)
+    """Share of max_gaussians that is sown behind what a photo shows at each edit, see train/sowing.py. Where
+    there is no room, the faintest make some."""
     finest: float = weight(1.0)
     """No splat gets thinner than this share of the blur of the sharpest photo of it: no photo tells more."""
     min_opacity: float = share(5e-3)
@@ -231,6 +234,7 @@ PRESETS = {
         "lens",
         ModelConfig(lens="widened", antialiased=True, photometric=True),
         OptimConfig(halved_until=0.25),
+        StrategyConfig(sown=0.01),
     ),
     "paper": Config(
         "paper",
@@ -242,6 +246,7 @@ PRESETS = {
         "full",
         ModelConfig(lens="sampled", antialiased=True, photometric=True),
         OptimConfig(halved_until=0.25),
+        StrategyConfig(sown=0.01),
     ),
 }
 DEFAULT_PRESET = "full"  # docs/presets.md says why

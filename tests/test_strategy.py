@@ -1,5 +1,8 @@
 """Densification: which Gaussians are added and removed, and that Adam's memory stays with its Gaussian."""
 
+import math
+from dataclasses import replace
+
 import pytest
 import torch
 from tiny_run import tiny_camera, tiny_gaussians
@@ -10,7 +13,9 @@ from cocogs.gaussians import Gaussians, z_curve_order
 from cocogs.optics.lens_models import Start, make_lens
 from cocogs.optics.model import DefocusModel, Photo
 from cocogs.rasterize import Render
+from cocogs.rasterize.constants import SH_C0
 from cocogs.rasterize.reference import covariance_factor
+from cocogs.train.sowing import sown_behind
 from cocogs.train.strategy import Densification, reaches, share_opacity
 from cocogs.train.surgery import SHRINK, Optimizers, halves, keep_and_append
 
@@ -310,6 +315,54 @@ def test_halves_are_samples_of_the_gaussian() -> None:
     assert steps.mean(0).abs().max() < 0.02
     torch.testing.assert_close(steps.T.cov(), factor @ factor.T, atol=0.03, rtol=0.03)
     assert not torch.equal(drawn.means[:count], drawn.means[count:])
+
+
+@pytest.mark.parametrize(("room", "gone"), [(20, []), (3, [1, 2])])
+def test_sown_ones_take_the_place_of_the_faintest(
+    room: int, gone: list[int], gaussians: Gaussians, optimizers: Optimizers
+) -> None:
+    config = replace(CONFIG, max_gaussians=COUNT + room, sown=5 / (COUNT + room))
+    with torch.no_grad():
+        gaussians.opacities[[1, 2]] -= 1
+    optimizers["opacities"].state[gaussians.opacities]["exp_avg"] = gaussians.opacities.detach().clone()
+    before, new, asked = means(gaussians), tiny_gaussians(5), []
+    state = densification(config=config)
+    assert state.edit(STEP, gaussians, optimizers, lambda count: asked.append(count) or new)
+    kept = [index for index in range(COUNT) if index not in gone]
+    assert asked == [5] and torch.equal(means(gaussians), torch.cat([before[kept], new.means.detach()]))
+    assert check_alignment(gaussians, optimizers).tolist() == [False] * len(kept) + [True] * 5
+    assert len(state.gradient) == len(state.seen) == len(gaussians)
+
+
+def test_late_edits_sow_nothing(gaussians: Gaussians, optimizers: Optimizers) -> None:
+    def sow(count: int) -> Gaussians:
+        raise AssertionError("sown")
+
+    assert densification().edit(90, gaussians, optimizers, sow) and len(gaussians) == COUNT
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_sown_ones_lie_behind_what_a_photo_shows(masked: bool) -> None:
+    """Behind a wall at depth 4, which covers half of the picture; coloured as the photo."""
+    torch.manual_seed(0)
+    camera, shares = tiny_camera(4), torch.rand(4000, 2)
+    width, height = camera.width, camera.height
+    pixels = shares * torch.tensor([width / 2, height])
+    wall = Gaussians.from_points(camera.unproject(pixels, torch.full((4000,), 4.0)), torch.rand(4000, 3))
+    with torch.no_grad():
+        wall.opacities.fill_(4.0)
+        wall.scales.clamp_(max=math.log(0.02))
+    model = DefocusModel(wall, make_lens(ModelConfig(lens="pinhole"), Start.unknown(1)))
+    photo, mask = torch.rand(3, height, width), torch.ones(height, width)
+    mask[: height // 2] = 0
+    new = sown_behind(model, camera, photo, mask if masked else None, 500)
+    places, depths = camera.project(new.means.detach())
+    assert 50 < len(new) < 350 and (places[:, 0] < width / 2 + 3).all()
+    assert not masked or (places[:, 1] > height // 2).all()
+    assert (depths > 3.9).all() and (depths < 8.2).all() and depths.max() > 7 and depths.min() < 4.5
+    x, y = places.long().unbind(1)
+    torch.testing.assert_close(new.sh0[:, 0] * SH_C0 + 0.5, photo[:, y, x].T)
+    torch.testing.assert_close(new.scales.exp()[:, 0] * camera.fx / depths, torch.ones(len(new)))
 
 
 def test_halves_keep_the_rest() -> None:

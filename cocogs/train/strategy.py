@@ -1,6 +1,8 @@
 """Where Gaussians are added and removed during training: the rules of 3DGS (Kerbl et al. 2023), with a cap on
 their number. `surgery` carries them out."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -13,6 +15,9 @@ from cocogs.train.surgery import Optimizers, halves, keep_and_append
 SORTED_FROM = 200_000
 """Fewer Gaussians fit a processor's cache. More are drawn in half the time where neighbours in space are
 neighbours in memory (docs/benchmarks.md)."""
+
+SOWN_UNTIL = 0.9
+"""Share of the time in which Gaussians are added. Those sown later would not grow or fade before its end."""
 
 
 class Densification:
@@ -77,12 +82,19 @@ class Densification:
                 fresh.zero_()
 
     @torch.no_grad()
-    def edit(self, step: int, gaussians: Gaussians, optimizers: Optimizers) -> bool:
+    def edit(
+        self,
+        step: int,
+        gaussians: Gaussians,
+        optimizers: Optimizers,
+        sow: Callable[[int], Gaussians] | None = None,
+    ) -> bool:
         """Every `config.every` photos: remove faint and oversized Gaussians, duplicate small ones, split
-        large ones. Returns whether it was time; parameters and optimizers then hold new tensors.
+        large ones, sow some. Returns whether it was time; parameters and optimizers then hold new tensors.
 
         Args:
             step: photos seen.
+            sow: makes at most so many new Gaussians; None: none are sown.
         """
         if not (self.begin < step <= self.end and reaches(step, self.batch, self.config.every)):
             return False
@@ -92,6 +104,8 @@ class Densification:
         if gone.any():
             keep_and_append(gaussians, optimizers, indices(~gone))
         self._grow(gaussians, optimizers, mean[~gone])
+        if sow is not None and step <= SOWN_UNTIL * self.end:
+            self._add(gaussians, optimizers, sow(int(self.config.sown * self.config.max_gaussians)))
         if len(gaussians) >= SORTED_FROM:
             keep_and_append(gaussians, optimizers, z_curve_order(gaussians.means))
         self._hold(self.gradient.new_zeros(len(gaussians)), self.seen.new_zeros(len(gaussians)))
@@ -126,6 +140,12 @@ class Densification:
         share_opacity(gaussians.opacities, wanted)
         new = Gaussians.joined([gaussians[wanted & ~large], halves(gaussians[wanted & large])])
         keep_and_append(gaussians, optimizers, indices(~(wanted & large)), new)
+
+    def _add(self, gaussians: Gaussians, optimizers: Optimizers, new: Gaussians) -> None:
+        """Append Gaussians; the faintest go where the cap leaves no room for them."""
+        surplus = max(len(gaussians) + len(new) - self.config.max_gaussians, 0)
+        faintest = keep_largest(-gaussians.opacities, surplus)
+        keep_and_append(gaussians, optimizers, indices(~faintest), new)
 
     def state_dict(self) -> dict[str, Tensor]:
         return {"gradient": self.gradient, "seen": self.seen}

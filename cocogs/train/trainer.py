@@ -24,6 +24,7 @@ from cocogs.config import Config, for_photos
 from cocogs.device import exact_convolutions
 from cocogs.distributed import Ranks
 from cocogs.errors import InputError
+from cocogs.gaussians import Gaussians
 from cocogs.learned_lens import write_learned_lens
 from cocogs.optics.model import DefocusModel
 from cocogs.optics.resolution import least_blur
@@ -37,6 +38,7 @@ from cocogs.train.monitor import Monitor
 from cocogs.train.photo_store import PhotoStore, halves_of
 from cocogs.train.rates import check_remembered, make_optimizers, rates_at
 from cocogs.train.replay import Replay
+from cocogs.train.sowing import sown_behind
 from cocogs.train.start import start_model
 from cocogs.train.strategy import Densification, reaches
 
@@ -186,11 +188,17 @@ class Trainer:
     def edit(self) -> None:
         """Splats are added and removed, where it is time."""
         gaussians, before = self.model.gaussians, len(self.model.gaussians)
-        if self.densification.edit(self.step, gaussians, self.optimizers) and self.replay is not None:
+        sow = self.sow if self.config.strategy.sown > 0 else None
+        if self.densification.edit(self.step, gaussians, self.optimizers, sow) and self.replay is not None:
             self.replay.forget(len(gaussians) / before)
             if not self.is_single:  # recordings add to gradients where they lie
                 for parameter in gaussians.parameters():
                     parameter.grad = torch.zeros_like(parameter)
+
+    def sow(self, count: int) -> Gaussians:
+        """At most so many new Gaussians, behind what a random photo shows."""
+        view = self.views[int(torch.randint(len(self.views), ()))]
+        return sown_behind(self.model, self.model.camera(view), *self.photos[view], count)
 
     def advance(self, batch: list[int]) -> tuple[Tensor, Tensor]:
         """One step on some training photos; their mean loss and mean squared error."""

@@ -78,7 +78,7 @@ class LensModel(nn.Module):
         """Told before every photo of a training.
 
         Args:
-            seen: photos before this one. What is kept of it is written in place, where recorded steps read it.
+            seen: photos before this one. What is kept of it is written in place: recorded steps read it.
         """
 
     def copies(self, base: Activated, camera: Camera, index: int, expanded: bool = True) -> Copies:
