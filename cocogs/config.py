@@ -142,8 +142,8 @@ class StrategyConfig:
     turnover: float = share(0.2)
     """Share of max_gaussians that may move from where little shows to where more is needed, at each edit."""
     sown: float = share(0.0)
-    """Share of max_gaussians that is sown behind what a photo shows at each edit, see train/sowing.py. Where
-    there is no room, the faintest make some."""
+    """Share of max_gaussians that is sown behind what a photo shows at each edit, as long as there is room:
+    see train/sowing.py."""
     finest: float = weight(1.0)
     """No splat gets thinner than this share of the blur of the sharpest photo of it: no photo tells more."""
     min_opacity: float = share(5e-3)

@@ -317,28 +317,17 @@ def test_halves_are_samples_of_the_gaussian() -> None:
     assert not torch.equal(drawn.means[:count], drawn.means[count:])
 
 
-@pytest.mark.parametrize(("room", "gone"), [(20, []), (3, [1, 2])])
-def test_sown_ones_take_the_place_of_the_faintest(
-    room: int, gone: list[int], gaussians: Gaussians, optimizers: Optimizers
+@pytest.mark.parametrize(("room", "asked"), [(20, [5]), (3, [3]), (0, [])])
+def test_as_many_are_sown_as_there_is_room_for(
+    room: int, asked: list[int], gaussians: Gaussians, optimizers: Optimizers
 ) -> None:
-    config = replace(CONFIG, max_gaussians=COUNT + room, sown=5 / (COUNT + room))
-    with torch.no_grad():
-        gaussians.opacities[[1, 2]] -= 1
-    optimizers["opacities"].state[gaussians.opacities]["exp_avg"] = gaussians.opacities.detach().clone()
-    before, new, asked = means(gaussians), tiny_gaussians(5), []
+    config = replace(CONFIG, max_gaussians=COUNT + room, sown=5.01 / (COUNT + room))
+    before, new, found = means(gaussians), tiny_gaussians(sum(asked)), []
     state = densification(config=config)
-    assert state.edit(STEP, gaussians, optimizers, lambda count: asked.append(count) or new)
-    kept = [index for index in range(COUNT) if index not in gone]
-    assert asked == [5] and torch.equal(means(gaussians), torch.cat([before[kept], new.means.detach()]))
-    assert check_alignment(gaussians, optimizers).tolist() == [False] * len(kept) + [True] * 5
+    assert state.edit(STEP, gaussians, optimizers, lambda count: found.append(count) or new)
+    assert found == asked and torch.equal(means(gaussians), torch.cat([before, new.means.detach()]))
+    assert check_alignment(gaussians, optimizers).tolist() == [False] * COUNT + [True] * len(new)
     assert len(state.gradient) == len(state.seen) == len(gaussians)
-
-
-def test_late_edits_sow_nothing(gaussians: Gaussians, optimizers: Optimizers) -> None:
-    def sow(count: int) -> Gaussians:
-        raise AssertionError("sown")
-
-    assert densification().edit(90, gaussians, optimizers, sow) and len(gaussians) == COUNT
 
 
 @pytest.mark.parametrize("masked", [False, True])

@@ -3,6 +3,7 @@
 Where photos are blurred, wide Gaussians before a surface explain them as well as fine ones on it. Training
 then stays with the wide ones, and nothing grows behind them. Small faint Gaussians that are put there at
 random get it out: those that fit grow, the others fade. (Random seeds on the far side: arXiv 2607.17965.)
+They take no place from others: docs/lab/splats.md, "Sown behind what photos show".
 """
 
 import math

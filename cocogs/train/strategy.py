@@ -15,9 +15,8 @@ from cocogs.train.surgery import Optimizers, halves, keep_and_append
 SORTED_FROM = 200_000
 """Fewer Gaussians fit a processor's cache. More are drawn in half the time where neighbours in space are
 neighbours in memory (docs/benchmarks.md)."""
-
-SOWN_UNTIL = 0.9
-"""Share of the time in which Gaussians are added. Those sown later would not grow or fade before its end."""
+SOWN_UNTIL = 0.6
+"""Share of the time in which Gaussians are added: what is sown needs time to grow or fade."""
 
 
 class Densification:
@@ -90,7 +89,7 @@ class Densification:
         sow: Callable[[int], Gaussians] | None = None,
     ) -> bool:
         """Every `config.every` photos: remove faint and oversized Gaussians, duplicate small ones, split
-        large ones, sow some. Returns whether it was time; parameters and optimizers then hold new tensors.
+        large ones, sow some where there is room. Returns whether it was time; parameters and optimizers then hold new tensors.
 
         Args:
             step: photos seen.
@@ -104,8 +103,11 @@ class Densification:
         if gone.any():
             keep_and_append(gaussians, optimizers, indices(~gone))
         self._grow(gaussians, optimizers, mean[~gone])
-        if sow is not None and step <= SOWN_UNTIL * self.end:
-            self._add(gaussians, optimizers, sow(int(self.config.sown * self.config.max_gaussians)))
+        room = self.config.max_gaussians - len(gaussians)
+        if sow is not None and room > 0 and step <= SOWN_UNTIL * self.end:
+            new = sow(min(room, int(self.config.sown * self.config.max_gaussians)))
+            everyone = torch.arange(len(gaussians), device=gaussians.means.device)
+            keep_and_append(gaussians, optimizers, everyone, new)
         if len(gaussians) >= SORTED_FROM:
             keep_and_append(gaussians, optimizers, z_curve_order(gaussians.means))
         self._hold(self.gradient.new_zeros(len(gaussians)), self.seen.new_zeros(len(gaussians)))
@@ -140,12 +142,6 @@ class Densification:
         share_opacity(gaussians.opacities, wanted)
         new = Gaussians.joined([gaussians[wanted & ~large], halves(gaussians[wanted & large])])
         keep_and_append(gaussians, optimizers, indices(~(wanted & large)), new)
-
-    def _add(self, gaussians: Gaussians, optimizers: Optimizers, new: Gaussians) -> None:
-        """Append Gaussians; the faintest go where the cap leaves no room for them."""
-        surplus = max(len(gaussians) + len(new) - self.config.max_gaussians, 0)
-        faintest = keep_largest(-gaussians.opacities, surplus)
-        keep_and_append(gaussians, optimizers, indices(~faintest), new)
 
     def state_dict(self) -> dict[str, Tensor]:
         return {"gradient": self.gradient, "seen": self.seen}
