@@ -89,7 +89,8 @@ class Densification:
         sow: Callable[[int], Gaussians] | None = None,
     ) -> bool:
         """Every `config.every` photos: remove faint and oversized Gaussians, duplicate small ones, split
-        large ones, sow some where there is room. Returns whether it was time; parameters and optimizers then hold new tensors.
+        large ones, sow some where there is room. Returns whether it was time; parameters and optimizers then
+        hold new tensors.
 
         Args:
             step: photos seen.
