@@ -385,8 +385,10 @@ def call(case: Case, inputs: list[Tensor], probe: Tensor) -> tuple[Tensor, Tenso
     given = dict(zip(case.splats.tensors(), inputs, strict=True))
     blur, shift = given.pop("blur", None), given.pop("shift", None)
     background = double([0.3, 0.6, 0.1])
+    means, quats, scales, opacities, sh0, shN = given.values()
+    own = means, quats, scales, opacities, sh0, shN
     colors, alphas, depths, _ = reference.rasterize_set(
-        *given.values(), case.camera, blur, shift, 3, background, False, probe
+        *own, case.camera, blur, shift, 3, background, False, probe
     )
     return colors, alphas, depths
 
