@@ -44,10 +44,8 @@ class Sampled(Widened):
     def copies(self, base: Activated, camera: Camera, index: int, expanded: bool = True) -> Copies:
         if not expanded:
             return super().copies(base, camera, index)
-        fine = None if self.training else lens_samples(FINE).to(self.samples)
-        return sample_lens(
-            base, camera, self.of(index), turned(self.samples, self.angle) if fine is None else fine
-        )
+        points = turned(self.samples, self.angle) if self.training else lens_samples(FINE).to(self.samples)
+        return sample_lens(base, camera, self.of(index), points)
 
 
 def sample_lens(base: Activated, camera: Camera, lens: PhotoLens, samples: Float[Tensor, "M 2"]) -> Copies:
