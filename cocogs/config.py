@@ -51,8 +51,7 @@ class ModelConfig:
     lens: Literal["pinhole", "widened", "sampled", "paper"] = "widened"
     """Its class is in optics/lens_models: none; one blurred render; M renders; as published."""
     copies: int = count(3, most=63)
-    """M, the CoC copies per Gaussian (sampled and paper). The rasterizer takes 64 sets at most; `paper` draws one
-    more."""
+    """M, the CoC copies per Gaussian (sampled and paper). At most 64 sets are drawn; `paper` has M + 1."""
     per_photo_aperture: bool = False
     """Learn an aperture for every photo instead of one for the camera."""
     antialiased: bool = False

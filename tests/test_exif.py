@@ -7,7 +7,7 @@ import pytest
 from PIL import ExifTags, Image
 from PIL.TiffImagePlugin import IFDRational
 
-from cocogs.io.exif import LensFacts, canon_focus_distance
+from cocogs.io.exif import LensFacts, canon_focus_distance, read_lens_facts
 from cocogs.io.photos import read_header
 
 EXIF_IFD, MAKE, MAKER_NOTE, SHOT_INFO = 0x8769, 0x010F, 0x927C, 0x0004
@@ -90,3 +90,18 @@ def test_a_photo_by_canon(shared_data: Path, tmp_path: Path) -> None:
     whole = photo.read_bytes()
     (tmp_path / "garbage.jpg").write_bytes(whole[:40] + bytes(400) + whole[440:])
     assert read_header(tmp_path / "garbage.jpg").lens.focus_distance is None
+
+
+@pytest.mark.parametrize(
+    ("tag", "value", "name"),
+    [
+        (ExifTags.Base.FocalLength, IFDRational(50_000, 1), "focal_length_mm"),
+        (ExifTags.Base.FNumber, IFDRational(1, 10), "f_number"),
+        (ExifTags.Base.FNumber, IFDRational(1, 0xFFFFFFFF), "f_number"),
+        (ExifTags.Base.ExposureTime, IFDRational(0xFFFFFFFF, 1), "shutter_s"),
+    ],
+)
+def test_what_no_lens_has_is_unknown(tag: int, value: IFDRational, name: str) -> None:
+    exif = Image.Exif()
+    exif.get_ifd(ExifTags.IFD.Exif)[tag] = value
+    assert getattr(read_lens_facts(exif), name) is None

@@ -24,6 +24,9 @@ NAMED_FOCAL_LENGTH = 0.05 / math.sqrt(3)
 _UNITS = {2: 25.4, 3: 10.0, 4: 1.0, 5: 1e-3}
 # mm; longer sides of sensors, from the smallest phone's to beyond medium format. Others are damage.
 _SENSORS = 2.0, 80.0
+# What there is: focal lengths in mm, f-numbers (in air none is below .5; pinholes have hundreds), exposures
+# in s, sensitivities. Others are damage.
+_FOCAL_LENGTHS, _F_NUMBERS, _EXPOSURES, _ISOS = (0.1, 1e4), (0.5, 2e3), (1e-7, 1e6), (0.1, 1e8)
 # The numerator of SubjectDistance that means infinity (Exif 2.32, tag 0x9206).
 _INFINITE = 0xFFFFFFFF
 # A directory of an EXIF block counts its values in 32 bits; a larger block than this is damaged. RAW files
@@ -174,20 +177,20 @@ def read_lens_facts(exif: Image.Exif, block: bytes = b"") -> LensFacts:
         block: the EXIF as the file holds it, for the maker note; empty where it is not at hand.
     """
     tags = exif.get_ifd(ExifTags.IFD.Exif)
-    focal_length = _positive(tags.get(ExifTags.Base.FocalLength))
+    focal_length = _within(_FOCAL_LENGTHS, tags.get(ExifTags.Base.FocalLength))
     zoom = _positive(tags.get(ExifTags.Base.DigitalZoomRatio))
     distances = [_subject_distance(tags)]
     if str(exif.get(ExifTags.Base.Make, "")).strip("\0 ") == "Canon" and ExifTags.Base.MakerNote in tags:
         distances.insert(0, canon_focus_distance(block))
     return LensFacts(
         focal_length_mm=focal_length,
-        focal_length_35mm=_positive(tags.get(ExifTags.Base.FocalLengthIn35mmFilm)),
-        f_number=_positive(tags.get(ExifTags.Base.FNumber)),
+        focal_length_35mm=_within(_FOCAL_LENGTHS, tags.get(ExifTags.Base.FocalLengthIn35mmFilm)),
+        f_number=_within(_F_NUMBERS, tags.get(ExifTags.Base.FNumber)),
         camera_model=_name(exif.get(ExifTags.Base.Model)),
         focus_distance=next((d for d in distances if d is not None and _plausible(d, focal_length)), None),
         sensor_mm=_sensor(tags),
-        shutter_s=_positive(tags.get(ExifTags.Base.ExposureTime)),
-        iso=_positive(_first(tags.get(ExifTags.Base.ISOSpeedRatings))),
+        shutter_s=_within(_EXPOSURES, tags.get(ExifTags.Base.ExposureTime)),
+        iso=_within(_ISOS, _first(tags.get(ExifTags.Base.ISOSpeedRatings))),
         camera_maker=_name(exif.get(ExifTags.Base.Make)),
         lens_model=_name(tags.get(ExifTags.Base.LensModel)),
         told_px=_told_px(tags),
@@ -257,6 +260,12 @@ def _name(value: object) -> str | None:
 def _first(value: object) -> object:
     """Some cameras write several values of ISO."""
     return value[0] if isinstance(value, tuple) and value else value
+
+
+def _within(range_: tuple[float, float], value: object) -> float | None:
+    """A number of what there is."""
+    number = _positive(value)
+    return number if number is not None and range_[0] <= number <= range_[1] else None
 
 
 def _positive(value: object) -> float | None:

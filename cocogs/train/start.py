@@ -15,7 +15,7 @@ from cocogs.metres import NAMED_F_NUMBER, NOTED_DISTANCE
 from cocogs.optics.evidence import Evidence, measure_photos
 from cocogs.optics.lens_models import LENS_MODELS, Start
 from cocogs.optics.model import DefocusModel
-from cocogs.optics.noted_focus import OWN_ERROR, NotedFocus, agree
+from cocogs.optics.noted_focus import FEWEST_TO_AGREE, OWN_ERROR, NotedFocus, agree
 from cocogs.optics.photometric import Taken
 from cocogs.optics.photometric_search import find_photometric
 from cocogs.optics.search import find_lens, unknown_lens
@@ -67,8 +67,10 @@ def start_lens(scene: Scene, evidence: Evidence, blurs: Float[Tensor, "V P"]) ->
     # Photos that differ in focus tell the lens, better than search or EXIF do; others would let it drift off.
     told = method == "compared"
     held = 0.0 if told else 1.0
-    # EXIF is surer of the aperture than the search is, the more so where its focus distances fit.
-    if by_exif := exif_K(views, distances):
+    # EXIF is surer of the aperture than the search is where its focus distances, which give the scale, fit.
+    # Too few to tell are believed where the photos do not tell the aperture either.
+    few = sum(view.lens.focus_distance is not None for view in views) < FEWEST_TO_AGREE
+    if (noted is not None or (few and not told)) and (by_exif := exif_K(views, distances)):
         K, held = by_exif, held if noted is None else held * (UNSURE_K / EXIF_K) ** 2
     assert evidence.ratios is not None
     return Start(
