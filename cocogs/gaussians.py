@@ -17,6 +17,8 @@ from cocogs.rasterize.constants import SH_C0
 Activated = tuple[Float[Tensor, "N 3"], Float[Tensor, "N 4"], Float[Tensor, "N 3"], Float[Tensor, " N"]]
 """means, quats (wxyz of any positive length), scales > 0, opacities in (0, 1)."""
 
+FAINT = math.log(0.1 / 0.9)
+"""Logit of the opacity of Gaussians that training has not seen yet."""
 LARGEST = 1e18
 """Larger numbers than this overflow float32 once a rasterizer squares them."""
 
@@ -72,7 +74,7 @@ class Gaussians(nn.Module):
             means=points,
             quats=nn.functional.normalize(torch.randn(count, 4), dim=-1),
             scales=spacing.log()[:, None].repeat(1, 3),
-            opacities=torch.full((count,), math.log(0.1 / 0.9)),
+            opacities=torch.full((count,), FAINT),
             sh0=sh0_of(colors),
             shN=torch.zeros(count, 15, 3),
         )

@@ -35,7 +35,7 @@ class Train:
     """Folder for the result."""
     preset: Annotated[str | None, arg(metavar="NAME", help_behavior_hint="(default: full)")] = None
     """How a photo is modelled. full: a lens, sampled at three points in the last fifth of training; the best
-    pictures. lens: one render throughout, a fifth quicker. paper: CoCoGaussian as published. 3dgs: no lens,
+    pictures. lens: one render throughout, a sixth quicker. paper: CoCoGaussian as published. 3dgs: no lens,
     for comparison."""
     quality: Annotated[
         Literal["draft", "standard", "high", "max"] | None,

@@ -6,18 +6,15 @@ random get it out: those that fit grow, the others fade. (Random seeds on the fa
 They take no place from others: docs/lab/splats.md, "Sown behind what photos show".
 """
 
-import math
-
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from cocogs.camera import Camera
-from cocogs.gaussians import Gaussians, sh0_of
+from cocogs.gaussians import FAINT, Gaussians, sh0_of
 from cocogs.optics.model import DefocusModel
 
 FARTHEST = 2.0  # times the depth that is shown there
-FAINT = 0.1  # opacity, that of Gaussians at the start of a training
 
 
 @torch.no_grad()
@@ -50,7 +47,7 @@ def sown_behind(
         means=camera.unproject(pixels, far),
         quats=pixels.new_tensor([1.0, 0, 0, 0]).expand(len(far), 4),
         scales=(far / camera.fx).log()[:, None].expand(-1, 3),
-        opacities=far.new_full((len(far),), math.log(FAINT / (1 - FAINT))),
+        opacities=far.new_full((len(far),), FAINT),
         sh0=sh0_of(photo[:, y, x].T[there]),
         shN=far.new_zeros(len(far), 15, 3),
     )
