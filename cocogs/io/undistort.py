@@ -86,6 +86,7 @@ def is_possible(lens: Intrinsics) -> bool:
 
 
 @lru_cache(maxsize=4)
+@torch.inference_mode(False)  # what is kept serves gradients, too
 def _kept_grid(lens: Intrinsics, flat: Intrinsics) -> Tensor:
     return undistortion_grid(lens, flat, range(flat.height))
 
@@ -134,6 +135,7 @@ def sampled(picture: Tensor, grid: Tensor, mode: str = "bicubic") -> Tensor:
 
 
 @lru_cache(maxsize=4)
+@torch.inference_mode(False)  # what is kept serves gradients, too
 def distortion_grid(lens: Intrinsics, flat: Intrinsics) -> Tensor:
     """Where each pixel of the distorted picture lies in the undistorted one; see `undistortion_grid`.
 

@@ -78,6 +78,7 @@ def _sunflower(count: int, blades: int) -> Float[Tensor, "{count} 2"]:
 
 
 @cache
+@torch.inference_mode(False)  # what is kept serves gradients, too
 def _settled(count: int, blades: int) -> Float[Tensor, "{count} 2"]:
     from scipy.spatial import KDTree  # .3 s, for final pictures only
 

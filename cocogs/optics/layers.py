@@ -273,6 +273,7 @@ def _rounded(count: int) -> int:
 
 
 @lru_cache(64)
+@torch.inference_mode(False)  # what is kept serves gradients, too
 def _points(count: int, blades: int, rotation: float) -> Float[Tensor, "{count} 2"]:
     """Points of the unit aperture, of its own variance."""
     return lens_samples(count, 1e-9, blades, rotation).double()

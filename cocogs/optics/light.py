@@ -10,6 +10,7 @@ from functools import cached_property, lru_cache
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from cocogs.srgb import to_linear
 
@@ -35,6 +36,7 @@ class ResponseCurve:
         self.coefficients = coefficients
 
     @cached_property
+    @torch.inference_mode(False)
     @torch.no_grad()
     def light(self) -> "Table":
         """Light of pixel values."""
@@ -42,6 +44,7 @@ class ResponseCurve:
         return Table(to_linear(bent(values, self.coefficients)), STEPS)
 
     @cached_property
+    @torch.inference_mode(False)
     @torch.no_grad()
     def values(self) -> "Table":
         """Pixel values of the roots of light: of light itself they rise too steeply from 0."""
@@ -92,6 +95,7 @@ def even(most: float, count: int, like: Tensor) -> Float[Tensor, " count"]:
 
 
 @lru_cache
+@torch.inference_mode(False)  # what is kept serves gradients, too
 def srgb_curve(dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> ResponseCurve:
     """The response of sRGB itself."""
     return ResponseCurve(torch.zeros(TERMS, dtype=dtype, device=device))
@@ -156,6 +160,7 @@ class _MeanLight(torch.autograd.Function):
         return light.div_(len(renders)) if len(renders) > 1 else light
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, v_light: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore
         renders, coefficients, *rises = ctx.saved_tensors
         wants_renders, wants_curve, _ = ctx.needs_input_grad
@@ -183,6 +188,7 @@ class _Encode(torch.autograd.Function):
         return values
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, v_values: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore
         slope, values, coefficients = ctx.saved_tensors
         v_light = v_values * slope if ctx.needs_input_grad[0] else None

@@ -193,6 +193,7 @@ def signed_sqrt(light: Float[Tensor, "*P"]) -> Float[Tensor, "*P"]:
 
 
 @lru_cache(maxsize=WIDEST)
+@torch.inference_mode(False)  # what is kept serves gradients, too
 def _filters(
     diameter: int, size: tuple[int, int], device: torch.device
 ) -> tuple[Float[Tensor, "h f"], Float[Tensor, "A 1 h f"]]:
