@@ -42,6 +42,9 @@ class Camera:
         near: the rasterizer draws no splat whose centre lies at this depth or nearer; scene units, positive.
         full_view: left, top, right and bottom of the view that this picture was cropped from, in px of this
             picture. None = this picture is the whole view. See `cropped`.
+        place: as `placed`, of where the camera really stands, on the device and in the type of what is drawn.
+            It is read when a picture is drawn: a recorded training step finds one photo after another there.
+            None = as `cam_from_world` tells.
 
     Raises:
         ValueError: an argument is not finite or out of its range.
@@ -53,6 +56,7 @@ class Camera:
     height: int
     near: float = NEAR_PLANE
     full_view: tuple[float, float, float, float] | None = None
+    place: Float[Tensor, "15"] | None = None
 
     def __post_init__(self) -> None:
         if not bool(self.intrinsics.isfinite().all()) or not (self.fx > 0 and self.fy > 0):
@@ -92,6 +96,7 @@ class Camera:
         return float(self.intrinsics[1, 2])
 
     @cached_property
+    @torch.inference_mode(False)
     def position(self) -> Float[Tensor, "3"]:
         """Camera centre in the world."""
         return position_of(self.cam_from_world)
@@ -114,24 +119,32 @@ class Camera:
 
     @cached_property
     def numbers(self) -> tuple[float, ...]:
-        """What the native rasterizer takes: the first three rows of `cam_from_world` (12 numbers), then fx,
-        fy, cx, cy, near, and the four `slope_limits`."""
-        pose = self.cam_from_world[:3].flatten().tolist()
-        return (*pose, self.fx, self.fy, self.cx, self.cy, self.near, *self.slope_limits)
+        """What the native rasterizer takes: the numbers of `placed`, then fx, fy, cx, cy, near, and the four
+        `slope_limits`."""
+        placed = self.placed(self.position).tolist()
+        return (*placed, self.fx, self.fy, self.cx, self.cy, self.near, *self.slope_limits)
 
-    def pose_like(self, tensor: Tensor) -> tuple[Float[Tensor, "4 4"], Float[Tensor, "3"]]:
-        """`cam_from_world` and `position` with the dtype and on the device of `tensor`.
+    def placed(self, like: Tensor) -> Float[Tensor, "15"]:
+        """The first three rows of `cam_from_world`, then `position`, with the dtype and on the device of a
+        tensor. The camera keeps them, because each copy to a GPU would wait for it."""
+        kind = (like.dtype, like.device)
+        if kind not in self._placed:
+            self._placed[kind] = self._place(like)
+        return self._placed[kind]
 
-        The camera keeps them, because each copy to a GPU would wait for it.
-        """
-        kind = (tensor.dtype, tensor.device)
-        if kind not in self._poses:
-            self._poses[kind] = self.cam_from_world.to(tensor), self.position.to(tensor)
-        return self._poses[kind]
+    @torch.inference_mode(False)  # what is kept serves gradients, too
+    def _place(self, like: Tensor) -> Float[Tensor, "15"]:
+        return torch.cat([self.cam_from_world[:3].flatten(), self.position]).to(like)
 
     @cached_property
-    def _poses(self) -> dict[tuple[torch.dtype, torch.device], tuple[Tensor, Tensor]]:
+    def _placed(self) -> dict[tuple[torch.dtype, torch.device], Tensor]:
         return {}
+
+    def pose_like(self, tensor: Tensor) -> tuple[Float[Tensor, "3 4"], Float[Tensor, "3"]]:
+        """The first three rows of `cam_from_world`, and `position`: of `place`; else with the
+        dtype and on the device of `tensor`."""
+        placed = self.placed(tensor) if self.place is None else self.place
+        return placed[:12].view(3, 4), placed[12:]
 
     def depths(self, points: Float[Tensor, "*P 3"]) -> Float[Tensor, " *P"]:
         """z-depth of world points, in scene units; negative behind the camera."""
@@ -140,7 +153,7 @@ class Camera:
 
     def local(self, points: Float[Tensor, "*P 3"]) -> Float[Tensor, "*P 3"]:
         """World points in camera coordinates, scene units."""
-        transform = self.cam_from_world.to(points)
+        transform, _ = self.pose_like(points)
         return points @ transform[:3, :3].T + transform[:3, 3]
 
     def project(self, points: Float[Tensor, "*P 3"]) -> tuple[Float[Tensor, "*P 2"], Float[Tensor, " *P"]]:
@@ -156,7 +169,7 @@ class Camera:
         self, pixels: Float[Tensor, "*#P 2"], depths: Float[Tensor, "*#P"]
     ) -> Float[Tensor, "*P 3"]:
         """World points at pixel positions and z-depths: the inverse of `project`."""
-        transform, K = self.cam_from_world.to(pixels), self.intrinsics.to(pixels)
+        (transform, _), K = self.pose_like(pixels), self.intrinsics.to(pixels)
         rays = F.pad(pixels, (0, 1), value=1.0) @ K.inverse().T
         return (rays * depths[..., None] - transform[:3, 3]) @ transform[:3, :3]
 

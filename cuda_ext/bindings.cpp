@@ -86,22 +86,29 @@ std::shared_ptr<const AnySaved> pass_of(int64_t number) {
   return found->second;
 }
 
+template <class R>
+Scene<R> host_scene(const Call& call) {
+  Scene<R> scene = scene_of<R>(call);
+  scene.camera = scene.placed_camera();
+  return scene;
+}
+
 nb::ndarray<nb::pytorch, int64_t> forward(bool is_double, const Call& call, int threads, const Pictures& out,
                                           Address radii) {
   check(call);
   AnySaved saved;
   run_pass(threads, [&](Run run) {
     if (is_double)
-      saved = rasterize_forward(scene_of<double>(call), run, images<double>(out), reinterpret_cast<double*>(radii));
+      saved = rasterize_forward(host_scene<double>(call), run, images<double>(out), reinterpret_cast<double*>(radii));
     else
-      saved = rasterize_forward(scene_of<float>(call), run, images<float>(out), reinterpret_cast<float*>(radii));
+      saved = rasterize_forward(host_scene<float>(call), run, images<float>(out), reinterpret_cast<float*>(radii));
   });
   return handle_of(std::move(saved));
 }
 
 template <class R>
 void contributors_as(const Call& call, Run run, int count, Address ids, Address weights, Address radii) {
-  rank_contributors(scene_of<R>(call), run, contributors<R>(count, ids, weights), reinterpret_cast<R*>(radii));
+  rank_contributors(host_scene<R>(call), run, contributors<R>(count, ids, weights), reinterpret_cast<R*>(radii));
 }
 void contributors_pass(bool is_double, const Call& call, int threads, int count, Address ids, Address weights,
                        Address radii) {
@@ -116,7 +123,7 @@ void backward_as(const AnySaved& saved, const Call& call, Run run, const Picture
                  const Arrays& v) {
   const auto* typed = std::get_if<std::unique_ptr<Saved<R>>>(&saved);
   if (!typed) throw std::invalid_argument("The state is of a forward pass in another float type.");
-  rasterize_backward(scene_of<R>(call), run, **typed, images<const R>(out), images<const R>(v_out),
+  rasterize_backward(host_scene<R>(call), run, **typed, images<const R>(out), images<const R>(v_out),
                      parameters<R>(v));
 }
 

@@ -55,7 +55,7 @@ Contributors<R> contributors(int count, Address ids, Address weights) {
 
 // `Camera.numbers` of cocogs/camera.py, in this order.
 enum CameraNumber {
-  kPose, kFx = 12, kFy, kCx, kCy, kNear, kMinRatioX, kMaxRatioX, kMinRatioY, kMaxRatioY, kCameraNumbers
+  kPlace, kFx = 15, kFy, kCx, kCy, kNear, kMinRatioX, kMaxRatioX, kMinRatioY, kMaxRatioY, kCameraNumbers
 };
 using CameraNumbers = std::array<double, kCameraNumbers>;
 
@@ -65,6 +65,7 @@ struct Call {
   int64_t count;
   int sets, sh_degree, width, height;
   CameraNumbers camera;
+  Address place;  // of the numbers that stand for the first ones of `camera`; see Scene
   Address background;
   bool antialiased, with_depth;
 };
@@ -72,16 +73,10 @@ struct Call {
 template <class R>
 Scene<R> scene_of(const Call& call) {
   const auto& c = call.camera;
-  const auto position = [&c](int axis) {  // -rotation^T translation
-    return R(-(c[axis] * c[3] + c[4 + axis] * c[7] + c[8 + axis] * c[11]));
-  };
   Scene<R> scene;
   scene.gaussians = parameters<const R>(call.gaussians);
-  scene.camera.rotation = {{R(c[0]), R(c[1]), R(c[2])},
-                           {R(c[4]), R(c[5]), R(c[6])},
-                           {R(c[8]), R(c[9]), R(c[10])}};
-  scene.camera.translation = {R(c[3]), R(c[7]), R(c[11])};
-  scene.camera.position = {position(0), position(1), position(2)};
+  scene.camera.stand_at(&c[kPlace]);
+  scene.place = reinterpret_cast<const R*>(call.place);
   scene.camera.fx = R(c[kFx]);
   scene.camera.fy = R(c[kFy]);
   scene.camera.cx = R(c[kCx]);
@@ -150,9 +145,9 @@ inline void define_call(nanobind::module_& m) {
       .def(nb::init<Address, Address, Address>(), nb::kw_only(), nb::arg("colors"), nb::arg("alphas"),
            nb::arg("depths"));
   nb::class_<Call>(m, "Call")
-      .def(nb::init<Arrays, int64_t, int, int, int, int, CameraNumbers, Address, bool, bool>(),
+      .def(nb::init<Arrays, int64_t, int, int, int, int, CameraNumbers, Address, Address, bool, bool>(),
            nb::kw_only(), nb::arg("gaussians"), nb::arg("count"), nb::arg("sets"), nb::arg("sh_degree"),
-           nb::arg("width"), nb::arg("height"), nb::arg("camera"), nb::arg("background"),
+           nb::arg("width"), nb::arg("height"), nb::arg("camera"), nb::arg("place"), nb::arg("background"),
            nb::arg("antialiased"), nb::arg("with_depth"));
 }
 

@@ -189,7 +189,7 @@ ProjectedSets<R> project_sets(const Scene<R>& scene, Run run, R* radii, int64_t 
   seconds[kProject] = seconds[kBin] = seconds[kRasterize] = 0;
   const size_t count = size_t(scene.count), chunks = size_t(scene.chunks()), tiles = size_t(scene.tiles());
   for (int s = 0; s < scene.sets; ++s) {
-    const bool sorts = s == 0 || !scene.gaussians.alike();
+    const bool sorts = !scene.gaussians.repeats(s);
     sets.buffers.push_back(
         {Buffer<uint64_t>(sorts ? count : 0), Buffer<TileRect>(count), Buffer<int64_t>(chunks)});
     const StagingBuffers& buffers = sets.buffers[s];
@@ -220,7 +220,7 @@ const SetState<R>& bin_set(const Scene<R>& scene, Run run, int s, ProjectedSets<
   state.splat_of = saved.splats[s].data();
   state.blocks_of = saved.blocks[s].data();
   const TileGrid grid = {scene.tiles_x(), scene.tiles_y(), scene.count, scene.chunks()};
-  if (s == 0 || !scene.gaussians.alike()) sets.sorted = sort_splats(grid, sets.staging[s], run.threads, run.cancel);
+  if (!scene.gaussians.repeats(s)) sets.sorted = sort_splats(grid, sets.staging[s], run.threads, run.cancel);
   list_splats(grid, sets.staging[s].tiles, sets.sorted, run.threads, run.cancel, state.tile_start, state.splat_of);
   return state;
 }

@@ -24,6 +24,7 @@ template <class R>
 struct Scene {
   Parameters<const R> gaussians;
   Pinhole<R> camera;
+  const R* place = nullptr;  // (15,) where `camera` stands, if it is known only once the pass runs; see placed_camera
   int64_t count = 0;       // N
   int sets = 1;            // S
   int sh_degree = 3;       // bands used
@@ -35,6 +36,11 @@ struct Scene {
   COCOGS_HD int tiles_y() const { return (height + kTile - 1) / kTile; }
   COCOGS_HD int64_t tiles() const { return int64_t(tiles_x()) * tiles_y(); }
   int64_t chunks() const { return (count + kChunk - 1) / kChunk; }
+  COCOGS_HD Pinhole<R> placed_camera() const {
+    Pinhole<R> placed = camera;
+    if (place) placed.stand_at(place);
+    return placed;
+  }
 };
 
 // Tiles [x0, x1) x [y0, y1) that a splat may touch; empty if it is not drawn.

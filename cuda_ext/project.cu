@@ -53,6 +53,12 @@ __device__ void store_sh(const Parameters<float>& v, int64_t first, int count, c
       v.shN[first * kShRest + k] = rows[k / kShRest * kRow + 3 + k % kShRest];
 }
 
+// The camera of the pass, for all threads of a block: where it stands may lie in device memory.
+__device__ void share_camera(const Scene<float>& scene, Pinhole<float>& camera) {
+  if (threadIdx.x == 0) camera = scene.placed_camera();
+  __syncthreads();
+}
+
 // The tiles of a splat's rectangle with a pixel that the splat reaches.
 __device__ Reach reach_of(const Splat<float>& splat, const TileRect& rect) {
   Reach reach = {rect, ~uint64_t(0)};
@@ -74,19 +80,19 @@ struct Seen {
   Whitening<float> white;
   Box<float> box;
 };
-__device__ Seen see(const Scene<float>& scene, int set, int64_t i) {
-  const Footprint<float> f = footprint(scene.camera, load_gaussian<float>(scene.gaussians, set, Row{i}));
+__device__ Seen see(const Scene<float>& scene, const Pinhole<float>& camera, int set, int64_t i) {
+  const Footprint<float> f = footprint(camera, load_gaussian<float>(scene.gaussians, set, Row{i}));
   return {f, whitening_of(f), box_of(f)};
 }
 
 // Makes everything about a splat but its colour. Returns whether it is drawn.
-__device__ bool project_one(const Scene<float>& scene, int set, int64_t i, const Seen& seen,
-                            const Projection& projection, const Ordering& ordering, float* radii) {
+__device__ bool project_one(const Scene<float>& scene, const Pinhole<float>& camera, int set, int64_t i,
+                            const Seen& seen, const Projection& projection, const Ordering& ordering, float* radii) {
   const int64_t row = set * scene.count + i;
   const Footprint<float>& f = seen.f;
   const Vec2<float> shift = load_shift<float>(scene.gaussians, set, Row{i});
   const Box<float> box = seen.box.moved(shift);
-  const bool drawable = visible(scene.camera, f.sharp.depth, box);
+  const bool drawable = visible(camera, f.sharp.depth, box);
   radii[row] = drawable ? box.radius : 0.0f;
   uint32_t tiles = 0;
   if (drawable) {
@@ -112,6 +118,8 @@ template <int Degree>
 __global__ void __launch_bounds__(kThreads)
     project_kernel(Scene<float> scene, Projection projection, Ordering ordering, float* radii) {
   __shared__ float sh[kThreads * kRow];
+  __shared__ Pinhole<float> camera;
+  share_camera(scene, camera);
   const int64_t first = int64_t(blockIdx.x) * kThreads, i = first + threadIdx.x;
   const int count = int(min(int64_t(kThreads), scene.count - first));
   const bool alike = scene.gaussians.alike();
@@ -119,8 +127,8 @@ __global__ void __launch_bounds__(kThreads)
   if (i < scene.count) {
     Seen seen;
     for (int s = 0; s < scene.sets; ++s) {
-      if (s == 0 || !alike) seen = see(scene, s, i);
-      if (project_one(scene, s, i, seen, projection, ordering, radii)) drawn |= uint64_t(1) << s;
+      if (!scene.gaussians.repeats(s)) seen = see(scene, camera, s, i);
+      if (project_one(scene, camera, s, i, seen, projection, ordering, radii)) drawn |= uint64_t(1) << s;
     }
   }
   if (i == 0) projection.tile_count[scene.sets * scene.count] = 0;
@@ -133,7 +141,7 @@ __global__ void __launch_bounds__(kThreads)
     if (!(drawn >> s & 1)) continue;
     const float* mean = scene.gaussians.means.set(s) + 3 * i;
     if (!is_colored || !alike)
-      color = color_of<Degree>(scene.camera, Vec3<float>{mean[0], mean[1], mean[2]}, sh + threadIdx.x * kRow);
+      color = color_of<Degree>(camera, Vec3<float>{mean[0], mean[1], mean[2]}, sh + threadIdx.x * kRow);
     is_colored = true;
     Splat<float>& splat = projection.splats[s * scene.count + i].splat;
     splat.red = color.x;
@@ -180,8 +188,8 @@ __global__ void __launch_bounds__(kThreads)
 // Gradients of one Gaussian. sh and v_sh are its rows. Where the sets are alike, their moments are added up, and the
 // last one brings the gradients of all.
 template <int Degree>
-__device__ void project_one_vjp(const Scene<float>& scene, int64_t i, const Projection& projection,
-                                const float* sums, const Parameters<float>& v, const float* sh, float* v_sh) {
+__device__ void project_one_vjp(const Scene<float>& scene, const Pinhole<float>& camera, int64_t i,
+                                const Projection& projection, const float* sums, const Parameters<float>& v, const float* sh, float* v_sh) {
   GaussianGradients<float, float> gradients(v);
   const bool alike = scene.gaussians.alike();
   float moments[kMoments] = {};
@@ -197,7 +205,7 @@ __device__ void project_one_vjp(const Scene<float>& scene, int64_t i, const Proj
     if (is_drawn) {
       if (!drawn) {
         gaussian = load_gaussian<float>(scene.gaussians, s, Row{i});
-        f = footprint(scene.camera, gaussian);
+        f = footprint(camera, gaussian);
         white = whitening_of(f);
         const Splat<float>& splat = projection.splats[row].splat;
         color = {splat.red, splat.green, splat.blue};
@@ -212,7 +220,7 @@ __device__ void project_one_vjp(const Scene<float>& scene, int64_t i, const Proj
     gradients.add_pull(s, Row{i}, pull);
     if (alike && s + 1 < scene.sets) continue;
     Gaussian<float> g = {};
-    if (drawn) g = gaussian_vjp<Degree>(scene.camera, gaussian, f, white, color, moments, true, sh, v_sh);
+    if (drawn) g = gaussian_vjp<Degree>(camera, gaussian, f, white, color, moments, true, sh, v_sh);
     gradients.add(s, Row{i}, g);
     drawn = false;
     for (int k = 0; k < kMoments; ++k) moments[k] = 0;
@@ -224,6 +232,8 @@ template <int Degree>
 __global__ void __launch_bounds__(kThreadsVjp)
     project_vjp_kernel(Scene<float> scene, Projection projection, const float* sums, Parameters<float> v) {
   __shared__ float sh[kThreadsVjp * kRow], v_sh[kThreadsVjp * kRow];
+  __shared__ Pinhole<float> camera;
+  share_camera(scene, camera);
   const int64_t first = int64_t(blockIdx.x) * kThreadsVjp, i = first + threadIdx.x;
   const int count = int(min(int64_t(kThreadsVjp), scene.count - first));
   const bool wants_sh = v.sh0 || v.shN || v.means.data;  // the direction depends on the mean
@@ -234,7 +244,7 @@ __global__ void __launch_bounds__(kThreadsVjp)
   }
   if (i < scene.count) {
     const int mine = threadIdx.x * kRow;
-    project_one_vjp<Degree>(scene, i, projection, sums, v, wants_sh ? sh + mine : nullptr, v_sh + mine);
+    project_one_vjp<Degree>(scene, camera, i, projection, sums, v, wants_sh ? sh + mine : nullptr, v_sh + mine);
   }
   if (wants_sh) {
     __syncthreads();

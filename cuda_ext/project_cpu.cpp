@@ -111,7 +111,7 @@ void project_block(const Scene<typename T::Scalar>& scene, const Block<T>& block
   Seen<T> seen;
   uint32_t listed = 0;
   for (int s = 0; s < scene.sets; ++s) {
-    if (s == 0 || !alike) seen = see(scene, s, block);
+    if (!in.repeats(s)) seen = see(scene, s, block);
     const Vec2<T> shift = load_shift<T>(in, s, block);
     const Box<T> box = seen.box.moved(shift);
     const auto drawable = visible(scene.camera, seen.f.sharp.depth, box);

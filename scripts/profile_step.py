@@ -67,7 +67,7 @@ def step(trainer: Trainer, index: int, expanded: bool) -> Times:
             patches.enter_context(patch.object(owner, attribute, timed))
         wall = time.perf_counter()
         with torch_on_one(trainer.is_light), clock.part("all"):
-            trainer.optimize(index, 3, expanded, True, False)
+            trainer.step_on(trainer.shot(index), expanded, False, 3, True)
         clock.times["wall"] = 1e3 * (time.perf_counter() - wall)
     stages = cpu_module().stage_seconds()
     clock.times |= {name: 1e3 * seconds for name, seconds in zip(STAGES, stages, strict=True)}

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from conftest import Backend, parameters
 from test_training import Losses, open_tiny_scene
 from torch import Tensor
 
@@ -17,17 +18,16 @@ from cocogs.train.replay import Replay
 from cocogs.train.trainer import Trainer
 
 
-def settings(batch: int, photos: int = 100) -> Config:
-    base = preset("lens")
+def settings(batch: int, photos: int = 100, name: str = "lens") -> Config:
+    base = preset(name)
     strategy = replace(base.strategy, extra_points=50, max_gaussians=300, every=20, gradient=1e-4)
     return replace(base, optim=replace(base.optim, iterations=photos, batch=batch), strategy=strategy)
 
 
-def trained(batch: int, folder: Path, factory: pytest.TempPathFactory, replayed: bool = False) -> Trainer:
-    trainer = Trainer(settings(batch), open_tiny_scene(factory), folder)
+def trained(config: Config, folder: Path, factory: pytest.TempPathFactory, replayed: bool = False) -> Trainer:
+    trainer = Trainer(config, open_tiny_scene(factory), folder)
     if replayed:
-        trainer.photos.stays = lambda view: True  # type: ignore[method-assign]
-        trainer.replay = Replay(trainer.pull, {}, torch.device("cpu"), record)
+        trainer.replay = Replay(trainer.step_on_slot, {}, torch.device("cpu"), record=record)
     assert trainer.train(Losses())
     return trainer
 
@@ -49,7 +49,7 @@ def test_gradients_of_a_batch_are_the_mean(tmp_path: Path, tmp_path_factory: pyt
     def gradients(photos: list[tuple[int, float]]) -> Tensor:
         trainer.model.zero_grad()
         for index, share in photos:
-            trainer.pull(index, 0, False, False, False, share)
+            trainer.pull(trainer.shot(index), False, False, 0, False, share)
         return torch.cat([p.grad.flatten() for p in trainer.model.parameters() if p.grad is not None])
 
     singles = torch.stack([gradients([(index, 1.0)]) for index in (0, 4, 5)])
@@ -59,16 +59,37 @@ def test_gradients_of_a_batch_are_the_mean(tmp_path: Path, tmp_path_factory: pyt
 
 
 @pytest.mark.thorough
-def test_recorded_batches_end_in_the_same_bits(
-    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+@pytest.mark.parametrize(
+    ("name", "batch"), [("lens", 3), ("lens", 1), ("full", 1), ("3dgs", 1), ("paper", 1), ("photometric", 1)]
+)
+def test_recorded_steps_end_in_the_same_bits(
+    name: str, batch: int, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    """Recordings add to the gradients of the photos before; also after splats were added."""
-    plain = trained(3, tmp_path / "plain", tmp_path_factory)
-    recorded = trained(3, tmp_path / "recorded", tmp_path_factory, replayed=True)
-    assert recorded.replay is not None and recorded.replay.count > 5
+    """One recording serves one photo after another, also after splats were added; those of a batch add to the
+    gradients of the photos before."""
+    config = settings(batch, name="lens" if name == "photometric" else name)
+    if name == "photometric":
+        config = replace(config, model=replace(config.model, photometric=True))
+    plain = trained(config, tmp_path / "plain", tmp_path_factory)
+    recorded = trained(config, tmp_path / "recorded", tmp_path_factory, replayed=True)
+    assert recorded.replay is not None and recorded.replay.count > 50
+    assert len(recorded.slots.shots) == 1
     for name, value in plain.model.state_dict().items():
         if isinstance(value, Tensor):
             assert torch.equal(value, recorded.model.state_dict()[name]), name
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("backend", parameters([Backend("native", torch.float32, "host")]), indirect=True)
+def test_recorded_steps_of_the_gpu_s_kernels(
+    backend: Backend, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """The same, by the kernels of a GPU, which keep to the memory that the recording has."""
+    config = settings(1, photos=60, name="full")
+    plain = trained(config, tmp_path / "plain", tmp_path_factory)
+    recorded = trained(config, tmp_path / "recorded", tmp_path_factory, replayed=True)
+    assert recorded.replay is not None and min(recorded.replay.needs.values()) > 100
+    assert torch.equal(plain.model.gaussians.means, recorded.model.gaussians.means)
 
 
 @pytest.mark.thorough

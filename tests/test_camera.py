@@ -106,10 +106,11 @@ def test_the_camera_s_numbers_in_order() -> None:
     """The native code reads them by place."""
     numbers = replace(camera(turned()), near=0.5).numbers
     assert numbers[:12] == (0, 0, 1, 0.5, 0, 1, 0, -2, -1, 0, 0, 3)
-    assert numbers[12:17] == (100, 120, 30.5, 17.25, 0.5)
+    assert numbers[12:15] == (3, 2, -0.5)  # the position
+    assert numbers[15:20] == (100, 120, 30.5, 17.25, 0.5)
     # The picture is 64 px wide and 40 high; the margin is 15 % on each side.
     expected = [(-30.5 - 9.6) / 100, (33.5 + 9.6) / 100, (-17.25 - 6) / 120, (22.75 + 6) / 120]
-    assert numbers[17:] == pytest.approx(expected, rel=1e-12)
+    assert numbers[20:] == pytest.approx(expected, rel=1e-12)
 
 
 def test_cropped_keeps_the_view() -> None:

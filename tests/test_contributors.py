@@ -213,7 +213,7 @@ def arguments(device: str = "cpu", dtype: torch.dtype = torch.float32) -> dict[s
     """Of `contributors_op`, all right."""
     given = scene(sets=1, dtype=dtype, device=device)
     one_set = {name: given[name][0].contiguous() for name in NAMES}
-    view = {name: given[name] for name in ("camera", "width", "height", "antialiased")}
+    view = {name: given[name] for name in ("camera", "place", "width", "height", "antialiased")}
     return one_set | view | {"count": 5}
 
 

@@ -21,7 +21,7 @@ from cocogs.rasterize import rasterize
 from cocogs.rasterize.constants import SH_C0
 from cocogs.render.refocusing import refocus
 from cocogs.srgb import to_linear, to_srgb
-from cocogs.train.photo_store import halves_of
+from cocogs.train.shot import Shot
 
 APERTURE = 25.0
 PAPER_K = 40.0  # which its units make about 2
@@ -269,9 +269,9 @@ def test_a_halved_photo_is_the_photo_at_half_its_size(name: str) -> None:
     splat.antialiased = True
     model = make(preset(name).model, splat, 100.0)
     whole = model.photo(CAMERA, 2)
-    half, _, small = halves_of(whole.image, None, CAMERA)
-    found = model.photo(small, 2, halved=True)
-    torch.testing.assert_close(found.image, half, atol=4e-3, rtol=0)
+    half = Shot(0, CAMERA, whole.image, None).halved()
+    found = model.photo(half.camera, 2, halved=True)
+    torch.testing.assert_close(found.image, half.photo, atol=4e-3, rtol=0)
     middle = tuple(side // 2 for side in found.coc.shape)
     torch.testing.assert_close(found.coc[middle], whole.coc[middle[0] * 2, middle[1] * 2])
 

@@ -180,6 +180,7 @@ def op_arguments(scene: Splats, camera: Camera, with_depth: bool) -> tuple:
         torch.tensor([0.2, 0.5, 0.9], dtype=dtype),
         torch.zeros(*scene["means"].shape[:2], 2, dtype=dtype, requires_grad=True),
         camera.numbers,
+        None,
         camera.width,
         camera.height,
         3,

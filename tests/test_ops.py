@@ -54,6 +54,7 @@ def scene(
         "background": uniform(3),
         "means2d_probe": torch.zeros(sets, count, 2, dtype=dtype),
         "camera": list(camera.numbers),
+        "place": camera.placed(means.to(dtype)),
         "width": width,
         "height": HEIGHT,
         "sh_degree": 3,
@@ -65,7 +66,7 @@ def scene(
 
 INPUTS = ("means", "quats", "scales", "opacities", "blur", "shift", "sh0", "shN", "background")
 GRADIENTS = (*INPUTS[:-1], "means2d")
-VIEW = ("camera", "width", "height", "sh_degree", "antialiased")
+VIEW = ("camera", "place", "width", "height", "sh_degree", "antialiased")
 RESULTS = ("colors", "alphas", "depths", "radii", "state", "splats", "lists")
 
 
@@ -126,6 +127,7 @@ TENSORS: dict[str, Break] = {
 }
 FORWARD: list[tuple[str, str, Break]] = [
     *((name, way, make) for name in INPUTS for way, make in TENSORS.items()),
+    *(("place", way, make) for way, make in TENSORS.items()),
     ("means", "no set", lambda t: t[:0]),
     ("means", "three sets", lambda t: t[:1].repeat(3, 1, 1)),
     ("means", "65 sets", lambda t: t[:1].repeat(65, 1, 1)),
@@ -138,8 +140,8 @@ FORWARD: list[tuple[str, str, Break]] = [
     ("camera", "long", lambda c: [*c, 1.0]),
     ("camera", "not finite", lambda c: [float("nan"), *c[1:]]),
     ("camera", "infinite", lambda c: [*c[:3], float("inf"), *c[4:]]),
-    ("camera", "no focal length", lambda c: [*c[:12], 0.0, *c[13:]]),
-    ("camera", "negative focal length", lambda c: [*c[:13], -5.0, *c[14:]]),
+    ("camera", "no focal length", lambda c: [*c[:15], 0.0, *c[16:]]),
+    ("camera", "negative focal length", lambda c: [*c[:16], -5.0, *c[17:]]),
     ("width", "nothing", set_to(0)),
     ("height", "negative", set_to(-3)),
     ("width", "too large", set_to(2**20)),

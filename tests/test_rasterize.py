@@ -29,6 +29,7 @@ from scenes import (
 from torch import Tensor
 
 from cocogs.camera import Camera
+from cocogs.optics.light import mean_light, srgb_curve
 from cocogs.rasterize import Render, rasterize, reference
 
 NUDGE = 5e-5
@@ -442,6 +443,47 @@ def test_same_bits_every_time(backend: Backend) -> None:
         torch.set_num_threads(1)
     for again in runs[1:]:
         assert all(torch.equal(one, other) for one, other in zip(runs[0], again, strict=True))
+
+
+def test_a_camera_stands_where_its_place_tells(backend: Backend) -> None:
+    """The same bits as from a camera that stands there by its pose, gradients too."""
+    case = CASES["ordinary"]()
+    pose = case.camera.cam_from_world.clone()
+    pose[:3, 3] += 0.1
+    moved = replace(case.camera, cam_from_world=pose)
+    place = moved.placed(case.splats.means.to(backend.device, backend.dtype))
+    pictures, slopes = [], []
+    for camera in (moved, replace(case.camera, place=place), case.camera):
+        picture, inputs = differentiable_picture(replace(case, camera=camera), backend)
+        picture.colors.square().sum().backward()
+        pictures.append(picture.colors)
+        slopes.append([slope(leaf) for leaf in inputs.values()])
+    assert torch.equal(pictures[0], pictures[1]) and not torch.equal(pictures[0], pictures[2])
+    assert all(torch.equal(one, other) for one, other in zip(slopes[0], slopes[1], strict=True))
+
+
+@pytest.mark.parametrize("backend", [Backend("native", torch.float32)], indirect=True, ids=str)
+def test_no_second_derivatives(backend: Backend) -> None:
+    """They would be 0 without a word."""
+    picture, inputs = differentiable_picture(CASES["ordinary"](), backend)
+    (pull,) = torch.autograd.grad(picture.colors.square().sum(), inputs["means"], create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        pull.square().sum().backward()
+
+
+@pytest.mark.parametrize("backend", [Backend("native", torch.float32)], indirect=True, ids=str)
+def test_a_picture_in_inference_mode_leaves_gradients_possible(backend: Backend) -> None:
+    case = CASES["ordinary"]()
+    case = replace(case, camera=replace(case.camera))  # that has kept nothing yet
+    srgb_curve.cache_clear()
+    with torch.inference_mode():
+        picture, _ = differentiable_picture(case, backend)
+        mean_light(picture.colors)
+        case.camera.depths(case.splats.means)
+    picture, inputs = differentiable_picture(case, backend)
+    depths = case.camera.depths(inputs["means"])
+    (mean_light(picture.colors).sum() + depths.square().sum()).backward()
+    assert slope(inputs["means"]).isfinite().all()
 
 
 @pytest.mark.thorough

@@ -72,7 +72,7 @@ CPU = torch.device("cpu")
 
 def test_what_needs_more_room_is_recorded_anew() -> None:
     total = torch.zeros(1)
-    replay = Replay(lambda number: total.add_(number).clone(), {}, CPU, FakeRecorder())
+    replay = Replay(lambda number: total.add_(number).clone(), {}, CPU, record=FakeRecorder())
 
     def run(times: int) -> float:
         return [replay.run((2,)) for _ in range(times)][-1].item()
@@ -80,22 +80,22 @@ def test_what_needs_more_room_is_recorded_anew() -> None:
     assert run(1) == 2 and not replay.recordings
     replay.needs[(2,)] = 100
     assert run(40) == 82
-    first = replay.recordings[(2,)]
+    first = replay.recordings[(2,), ()]
     assert first.room.most == 150
-    first.room.needed.fill_(140)
+    first.needed.fill_(140)
     assert run(25) == 132
-    second = replay.recordings[(2,)]
+    second = replay.recordings[(2,), ()]
     assert second is not first and second.room.most == 210
-    second.room.needed.fill_(100)
+    second.needed.fill_(100)
     replay.forget(1.2)
     assert replay.needs == {(2,): 120} and not replay.recordings
-    assert run(1) == 134 and replay.recordings[(2,)].room.most == 180
+    assert run(1) == 134 and replay.recordings[(2,), ()].room.most == 180
 
 
 def test_each_kind_has_one_recording() -> None:
     """The same numbers as without recording; a later step does not change those of an earlier one."""
     recorder, done = FakeRecorder(), torch.zeros(1)
-    replay = Replay(lambda factor: factor * done.add_(1), {}, CPU, recorder)
+    replay = Replay(lambda factor: factor * done.add_(1), {}, CPU, record=recorder)
     results = [replay.run((1 + i % 2,)) for i in range(30)]
     assert [result.item() for result in results] == [(1 + i % 2) * (i + 1) for i in range(30)]
     assert len(recorder.rooms) == len(replay.recordings) == 2 and replay.count == 28
@@ -112,12 +112,12 @@ def test_a_step_keeps_to_its_room_only_while_it_runs() -> None:
         return torch.zeros(1)
 
     recorder = FakeRecorder()
-    replay = Replay(step, {}, CPU, recorder)
+    replay = Replay(step, {}, CPU, record=recorder)
     replay.run(())
     assert current_room() is None and replay.needs == {(): 200} and not recorder.rooms
     replay.run(())
     assert current_room() is None
-    assert recorder.rooms == [replay.recordings[()].room] and replay.recordings[()].room.most == 300
+    assert recorder.rooms == [replay.recordings[(), ()].room] and replay.recordings[(), ()].room.most == 300
 
 
 @pytest.mark.cuda

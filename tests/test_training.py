@@ -85,13 +85,13 @@ def test_torch_works_alone_while_steps_are_light(
     trainer = Trainer(replace(config, optim=optim), scene, tmp_path)
     seen: list[int] = []
 
-    optimize = trainer.optimize
+    step_on = trainer.step_on
 
     def counted(*kind: Any) -> Tensor:
         seen.append(torch.get_num_threads())
-        return optimize(*kind)
+        return step_on(*kind)
 
-    monkeypatch.setattr(trainer, "optimize", counted)
+    monkeypatch.setattr(trainer, "step_on", counted)
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(3)
@@ -109,30 +109,32 @@ def test_a_halved_step_compares_pictures_of_half_the_size(
     scene = open_tiny_scene(tmp_path_factory)
     trainer = Trainer(preset("lens"), scene, tmp_path)
     monkeypatch.setattr("cocogs.train.trainer.SMALL", 1)
-    truth, _ = trainer.photos[trainer.views[0]]
+    shot = trainer.shot(0)
+    truth = shot.photo
     spoiled, mask = truth.clone(), torch.ones_like(truth[0])
     spoiled[:, :, :20], mask[:, :20] = 1 - truth[:, :, :20], 0
-    monkeypatch.setattr(trainer, "photos", {trainer.views[0]: (spoiled, mask)})
-    spoiled_loss, spoiled_mse = trainer.pull(0, 0, False, False, True)
-    monkeypatch.setattr(trainer, "photos", {trainer.views[0]: (truth, mask)})
-    loss, mse = trainer.pull(0, 0, False, False, True)
+    spoiled_loss, spoiled_mse = trainer.pull(replace(shot, photo=spoiled, mask=mask), False, True, 0, False)
+    shot = replace(shot, mask=mask)
+    loss, mse = trainer.pull(shot, False, True, 0, False)
     assert mse == spoiled_mse and mse > 0  # SSIM's window looks under the mask
     assert loss == pytest.approx(float(spoiled_loss), rel=0.2)
     assert trainer.model.gaussians.means.grad is not None
     monkeypatch.setattr("cocogs.train.trainer.SMALL", 1000)
-    assert trainer.pull(0, 0, False, False, True)[1] != mse  # too small to be halved
+    assert trainer.pull(shot, False, True, 0, False)[1] != mse  # too small to be halved
 
 
 @pytest.mark.thorough
-@pytest.mark.parametrize(("every", "repeated"), [(16, True), (15, False)])
+@pytest.mark.parametrize(("kinds", "repeated"), [(1, True), (4, True), (5, False)])
 def test_steps_are_recorded_where_they_come_again(
-    every: int, repeated: bool, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+    kinds: int, repeated: bool, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    """Eight photos come twice before splats are added; all come again once no more are."""
+    """A recording serves all photos of a camera. It pays where they come twice before splats are added,
+    or none are added any more."""
     config = preset("lens")
-    strategy = replace(config.strategy, every=every)
+    strategy = replace(config.strategy, every=8)
     trainer = Trainer(replace(config, strategy=strategy), open_tiny_scene(tmp_path_factory), tmp_path)
-    assert len(trainer.views) == 8
+    assert trainer.photo_kinds == 1
+    trainer.photo_kinds = kinds
     trainer.step = trainer.densification.end
     assert trainer.is_repeated == repeated
     trainer.step += 1

@@ -13,7 +13,7 @@ from cocogs.gaussians import Gaussians
 from cocogs.optics.copies import Copies, as_they_are
 from cocogs.optics.lens_models import LensModel, Start, make_lens
 from cocogs.optics.light import ResponseCurve, mean_light, srgb_curve
-from cocogs.optics.per_photo import PerPhoto
+from cocogs.optics.per_photo import PerPhoto, PhotoIndex
 from cocogs.optics.photometric import PhotometricCamera, Taken
 from cocogs.rasterize import Render, rasterize
 from cocogs.scene import View
@@ -81,7 +81,7 @@ class DefocusModel(nn.Module):
         values = self.sharp(self.camera(view)).colors[0]
         return values if self.photometric is None else self.photometric.shown(values, view)
 
-    def defocused(self, camera: Camera, index: int) -> Float[Tensor, "3 H W"]:
+    def defocused(self, camera: Camera, index: PhotoIndex) -> Float[Tensor, "3 H W"]:
         """What training photo `index`'s lens and exposure show from `camera`: in eval mode."""
         before = self.training
         try:
@@ -92,7 +92,7 @@ class DefocusModel(nn.Module):
     def photo(
         self,
         camera: Camera,
-        index: int,
+        index: PhotoIndex,
         sh_degree: int = 3,
         expanded: bool = True,
         probed: bool = True,
@@ -117,7 +117,7 @@ class DefocusModel(nn.Module):
         )
 
     def _developed(
-        self, renders: Float[Tensor, "S 3 H W"], camera: Camera, index: int
+        self, renders: Float[Tensor, "S 3 H W"], camera: Camera, index: PhotoIndex
     ) -> Float[Tensor, "3 H W"]:
         """From renders to the photo: the lens adds up their light, the photometric camera changes it, the
         response comes last."""
@@ -130,7 +130,11 @@ class DefocusModel(nn.Module):
         return self.develop(mean_light(renders, common), camera, index, own)
 
     def develop(
-        self, light: Float[Tensor, "3 H W"], camera: Camera, index: int, curve: ResponseCurve | None = None
+        self,
+        light: Float[Tensor, "3 H W"],
+        camera: Camera,
+        index: PhotoIndex,
+        curve: ResponseCurve | None = None,
     ) -> Float[Tensor, "3 H W"]:
         """Pixel values of the linear light behind the lens, as training photo `index` was taken.
 
@@ -143,7 +147,7 @@ class DefocusModel(nn.Module):
         return self.photometric.develop(light, camera, index, curve or self.photometric.curves(index)[1])
 
     @torch.no_grad()
-    def _coc(self, render: Render, camera: Camera, index: int) -> Float[Tensor, "H W"]:
+    def _coc(self, render: Render, camera: Camera, index: PhotoIndex) -> Float[Tensor, "H W"]:
         if not self.lens.is_physical:
             return torch.zeros_like(render.alphas[0])
         assert render.depths is not None

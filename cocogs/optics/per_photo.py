@@ -8,13 +8,23 @@ import math
 from typing import ClassVar
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64, Shaped
 from torch import Tensor, nn
 
 from cocogs.config import OptimConfig
 from cocogs.optics.noted_focus import NotedFocus, better_line, robust_cost
 
 MIN_VERGENCE = 1e-3  # of typical depth / z_f: a focus farther away than that is as good as infinity
+
+
+PhotoIndex = int | Int64[Tensor, "1"]
+"""The number of a training photo; a tensor on the device where a recorded step finds one after another."""
+
+
+def of_photo(values: Shaped[Tensor, "V ..."], index: PhotoIndex) -> Shaped[Tensor, "..."]:
+    """What a photo has of values that all photos have."""
+    # Not values[index], which would wait for a device to tell the number.
+    return values.index_select(0, index)[0] if isinstance(index, Tensor) else values[index]
 
 
 class PerPhoto(nn.Module):
@@ -30,7 +40,7 @@ class PerPhoto(nn.Module):
         while the scene still forms, then it falls exponentially to 0.1 %."""
         return 0.0 if progress < optim.lens_from else getattr(optim, self.name) * 0.001**progress
 
-    def price(self, optim: OptimConfig, index: int) -> Tensor | float:
+    def price(self, optim: OptimConfig, index: PhotoIndex) -> Tensor | float:
         """What a step on training photo `index` adds to the loss."""
         return 0.0
 
@@ -86,13 +96,14 @@ class Focus(PerPhoto):
         """In scene units."""
         return self.typical_depth / self.vergence
 
-    def distance(self, index: int) -> Float[Tensor, ""]:
-        return self.typical_depth / self.vergence[index]
+    def distance(self, index: PhotoIndex) -> Float[Tensor, ""]:
+        return self.typical_depth / of_photo(self.vergence, index)
 
-    def price(self, optim: OptimConfig, index: int) -> Tensor | float:
+    def price(self, optim: OptimConfig, index: PhotoIndex) -> Tensor | float:
         scale, offset = self.line
-        off = self.vergence[index] / self.noted_unit - (scale * self.noted[index] + offset)
-        return optim.noted_price * self.is_noted[index] * robust_cost(off / self.noted_error)
+        noted, is_noted = of_photo(self.noted, index), of_photo(self.is_noted, index)
+        off = of_photo(self.vergence, index) / self.noted_unit - (scale * noted + offset)
+        return optim.noted_price * is_noted * robust_cost(off / self.noted_error)
 
     @torch.no_grad()
     def keep_possible(self) -> None:
@@ -137,11 +148,11 @@ class Aperture(PerPhoto):
         """Whether the photos tell K: those that differ little in focus leave it where it started."""
         return not self.held
 
-    def K(self, index: int) -> Float[Tensor, ""]:
-        own = len(self.log_K) > 1
-        return self.log_K[index if own else 0].exp() * self.ratios[index]
+    def K(self, index: PhotoIndex) -> Float[Tensor, ""]:
+        log_K = self.log_K[0] if len(self.log_K) == 1 else of_photo(self.log_K, index)
+        return log_K.exp() * of_photo(self.ratios, index)
 
-    def price(self, optim: OptimConfig, index: int) -> Tensor | float:
+    def price(self, optim: OptimConfig, index: PhotoIndex) -> Tensor | float:
         held = self.held if len(self.log_K) == 1 else self.held.clamp_min(1)
         return optim.K_prior * held * (self.log_K - self.log_start).square().mean()
 
@@ -162,8 +173,8 @@ class Softness(PerPhoto):
         super().__init__()
         self.variance = nn.Parameter(torch.zeros(photos))
 
-    def price(self, optim: OptimConfig, index: int) -> Tensor | float:
-        return optim.softness_price * self.variance[index]
+    def price(self, optim: OptimConfig, index: PhotoIndex) -> Tensor | float:
+        return optim.softness_price * of_photo(self.variance, index)
 
     @torch.no_grad()
     def keep_possible(self) -> None:

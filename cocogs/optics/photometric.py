@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
 from cocogs.camera import Camera
@@ -15,7 +15,7 @@ from cocogs.config import OptimConfig
 from cocogs.io.camera_file import Vignetting
 from cocogs.io.lens_file import LensCamera
 from cocogs.optics.light import TERMS, ResponseCurve, even, slope_of_bent, terms
-from cocogs.optics.per_photo import PerPhoto
+from cocogs.optics.per_photo import PerPhoto, PhotoIndex, of_photo
 from cocogs.optics.photometry import DARKEST, falloff, opening
 from cocogs.scene import View
 from cocogs.srgb import to_linear
@@ -100,7 +100,7 @@ class Exposure(PerPhoto):
         """Falls like that of positions, to 1 %; exposures may move from the first step on."""
         return optim.exposure * 0.01**progress
 
-    def price(self, optim: OptimConfig, index: int) -> Tensor | float:
+    def price(self, optim: OptimConfig, index: PhotoIndex) -> Tensor | float:
         return optim.exposure_prior * self.is_told * self.off().square().mean()
 
     def off(self) -> Float[Tensor, " V"]:
@@ -154,10 +154,10 @@ class Vignettes(PerPhoto):
         return 0.0 if widest is None else opening(widest, f_number or widest)
 
     def falloff(
-        self, camera: int, squared: Float[Tensor, "*P"], opening: Float[Tensor, "*P"] | float
+        self, camera: PhotoIndex, squared: Float[Tensor, "*P"], opening: Float[Tensor, "*#P"] | float
     ) -> Float[Tensor, "*P"]:
         """Factors on light at squared radii, in photos of camera `camera`."""
-        lens, wide_open = self.coefficients[camera]
+        lens, wide_open = of_photo(self.coefficients, camera)
         return falloff(squared, [a + opening * b for a, b in zip(lens, wide_open, strict=True)]).clamp_min(
             DARKEST
         )
@@ -200,11 +200,11 @@ class Responses(PerPhoto):
     def rate(self, optim: OptimConfig, progress: float) -> float:
         return 0.0 if progress < optim.lens_from else optim.response * 0.01**progress
 
-    def price(self, optim: OptimConfig, index: int) -> Tensor | float:
+    def price(self, optim: OptimConfig, index: PhotoIndex) -> Tensor | float:
         return optim.response_price * self.coefficients.square().sum(1).mean()
 
-    def of(self, camera: int) -> ResponseCurve:
-        return ResponseCurve(self.coefficients[camera])
+    def of(self, camera: PhotoIndex) -> ResponseCurve:
+        return ResponseCurve(of_photo(self.coefficients, camera))
 
     def common(self) -> ResponseCurve:
         """The mean over the photos. Splats carry pixel values of it, and so keep the photos' mean colours."""
@@ -231,17 +231,25 @@ class PhotometricCamera(nn.Module):
         self.taken = taken
         self.exposure = Exposure(len(taken.camera))
         self.vignette, self.response = Vignettes(taken), Responses(taken)
+        self.register_buffer("own", torch.tensor(taken.camera), persistent=False)
+        openings = map(self.vignette.opening, taken.camera, taken.f_number)
+        self.register_buffer("openings", torch.tensor([*openings]), persistent=False)
+
+    own: Int64[Tensor, " V"]
+    """Numbers of the photos' cameras."""
+    openings: Float[Tensor, " V"]
+    """How far their lenses are open: s of `Vignettes`."""
 
     def develop(
-        self, light: Float[Tensor, "3 H W"], camera: Camera, index: int, curve: ResponseCurve
+        self, light: Float[Tensor, "3 H W"], camera: Camera, index: PhotoIndex, curve: ResponseCurve
     ) -> Float[Tensor, "3 H W"]:
         """Pixel values of training photo `index` of linear light behind the lens.
 
         Args:
             curve: the photo's, of `curves`.
         """
-        gains = self.exposure.gains()[index][:, None, None]
-        factors = self._falloff(camera, self.taken.camera[index], self.taken.f_number[index])
+        gains = of_photo(self.exposure.gains(), index)[:, None, None]
+        factors = self._falloff(camera, self._own(index), of_photo(self.openings, index))
         return curve.encode(light * (gains * factors))
 
     @torch.no_grad()
@@ -263,22 +271,30 @@ class PhotometricCamera(nn.Module):
         if (name := camera_name(view)) not in self.taken.names:
             return values
         own = self.taken.names.index(name)
-        light = self.response.common().decode(values) * self._falloff(view.camera, own, view.lens.f_number)
+        light = self.response.common().decode(values) * self._falloff(
+            view.camera, own, self.vignette.opening(own, view.lens.f_number)
+        )
         return self.response.of(own).encode(light)
 
-    def _falloff(self, camera: Camera, own: int, f_number: float | None) -> Float[Tensor, "H W"]:
+    def _falloff(
+        self, camera: Camera, own: PhotoIndex, opening: Float[Tensor, ""] | float
+    ) -> Float[Tensor, "H W"]:
         like = self.vignette.losses
         x, y = (
             torch.arange(side, dtype=like.dtype, device=like.device) + 0.5
             for side in (camera.width, camera.height)
         )
         squared = squared_radius(camera, x[None], y[:, None])
-        return self.vignette.falloff(own, squared, self.vignette.opening(own, f_number))
+        return self.vignette.falloff(own, squared, opening)
 
-    def curves(self, index: int) -> tuple[ResponseCurve, ResponseCurve]:
+    def _own(self, index: PhotoIndex) -> PhotoIndex:
+        """The number of the camera that took a photo: a tensor where the photo's is one."""
+        return self.own.index_select(0, index) if isinstance(index, Tensor) else self.taken.camera[index]
+
+    def curves(self, index: PhotoIndex) -> tuple[ResponseCurve, ResponseCurve]:
         """How splats carry light, and how training photo `index` does."""
         common = self.response.common()
-        return common, common if len(self.taken.names) == 1 else self.response.of(self.taken.camera[index])
+        return common, common if len(self.taken.names) == 1 else self.response.of(self._own(index))
 
 
 def squared_radius(camera: Camera, x: Float[Tensor, "*#P"], y: Float[Tensor, "*#P"]) -> Float[Tensor, "*P"]:

@@ -15,7 +15,8 @@ from torch import Tensor
 
 from cocogs.errors import InputError
 
-CAMERA_NUMBERS = 21  # of `Camera.numbers`
+CAMERA_NUMBERS = 24  # of `Camera.numbers`
+PLACE_NUMBERS = 15  # of `Camera.placed`
 MOST_PIXELS = 16 * 65535  # on a side of a picture: tiles of 16 px, numbered with 16 bits
 PER_SET = {"means": (3,), "quats": (4,), "scales": (3,), "opacities": (), "blur": (), "shift": (2,)}
 """Shape per Gaussian of the inputs (S|1, N, ...) that may differ between sets."""
@@ -37,6 +38,7 @@ class Pass:
         sh0, shN: (N, 1, 3) and (N, 15, 3).
         background: (3,).
         camera: `Camera.numbers`.
+        place: (15,) that stand for the first of them, read when the pass runs; see `Camera.place`.
         antialiased: how pixels see, see `cocogs.rasterize.rasterize`.
         with_depth: whether the pass also renders depth, or gets a gradient by it.
 
@@ -54,6 +56,7 @@ class Pass:
     shN: Tensor | None
     background: Tensor | None
     camera: Sequence[float]
+    place: Tensor | None
     width: int
     height: int
     sh_degree: int
@@ -71,6 +74,9 @@ class Pass:
             check_contiguous(name, tensor)
         if len(self.camera) != CAMERA_NUMBERS or not all(map(math.isfinite, self.camera)):
             raise ValueError(f"The camera must be {CAMERA_NUMBERS} finite numbers, not {list(self.camera)}.")
+        if self.place is not None:
+            check_tensor("place", self.place, (PLACE_NUMBERS,), self.means)
+            check_contiguous("place", self.place)
         if not (1 <= self.width <= MOST_PIXELS and 1 <= self.height <= MOST_PIXELS):
             raise ValueError(
                 f"A picture must have between 1 and {MOST_PIXELS:,} pixels on each side, not "
@@ -149,6 +155,7 @@ class Pass:
             width=self.width,
             height=self.height,
             camera=self.camera,
+            place=address(self.place),
             background=address(self.background),
             antialiased=self.antialiased,
             with_depth=self.with_depth,

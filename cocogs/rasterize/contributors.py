@@ -66,6 +66,7 @@ def contributors(
         opacities.detach().contiguous(),
         None if blur is None else blur.detach().contiguous(),
         camera.numbers,
+        camera.place,
         camera.width,
         camera.height,
         antialiased,
@@ -82,6 +83,7 @@ def contributors_op(
     opacities: Tensor,
     blur: Tensor | None,
     camera: Sequence[float],
+    place: Tensor | None,
     width: int,
     height: int,
     antialiased: bool,
@@ -91,6 +93,7 @@ def contributors_op(
 
     Args:
         camera: `Camera.numbers`.
+        place: see `Pass`.
 
     Raises:
         ValueError: an input does not fit.
@@ -114,6 +117,7 @@ def contributors_op(
         shN=None,
         background=None,
         camera=camera,
+        place=place,
         width=width,
         height=height,
         sh_degree=0,
@@ -127,7 +131,7 @@ def contributors_op(
 
 
 @torch.library.register_fake("cocogs::contributors")
-def _(means, quats, scales, opacities, blur, camera, width, height, antialiased, count):
+def _(means, quats, scales, opacities, blur, camera, place, width, height, antialiased, count):
     return _empty(means, width, height, count)
 
 

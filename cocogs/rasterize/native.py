@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from cocogs.camera import Camera
 from cocogs.compiled import cpu_module, cuda_module
@@ -50,6 +51,7 @@ def rasterize_op(
     background: Tensor,
     means2d_probe: Tensor | None,
     camera: Sequence[float],
+    place: Tensor | None,
     width: int,
     height: int,
     sh_degree: int,
@@ -64,6 +66,7 @@ def rasterize_op(
         background: (3,).
         means2d_probe: (S, N, 2). Its values are not read; its gradient is the pixels' pull at the means.
         camera: `Camera.numbers`.
+        place: see `Pass`.
         antialiased: see `cocogs.rasterize.rasterize`.
 
     Returns:
@@ -75,7 +78,7 @@ def rasterize_op(
         PassTooLarge: there is too little memory for this scene.
     """
     inputs = (means, quats, scales, opacities, blur, shift, sh0, shN, background)
-    scene = Pass(*inputs, camera, width, height, sh_degree, antialiased, with_depth)
+    scene = Pass(*inputs, camera, place, width, height, sh_degree, antialiased, with_depth)
     scene.check_values()
     if means2d_probe is not None:
         check_tensor("means2d_probe", means2d_probe, (scene.sets, scene.count, 2), means)
@@ -115,6 +118,7 @@ def _(
     background,
     means2d_probe,
     camera,
+    place,
     width,
     height,
     sh_degree,
@@ -150,6 +154,7 @@ def rasterize_backward_op(
     shN: Tensor,
     background: Tensor,
     camera: Sequence[float],
+    place: Tensor | None,
     width: int,
     height: int,
     sh_degree: int,
@@ -170,7 +175,7 @@ def rasterize_backward_op(
         PassTooLarge: there is too little memory for this scene.
     """
     inputs = (means, quats, scales, opacities, blur, shift, sh0, shN, background)
-    scene = Pass(*inputs, camera, width, height, sh_degree, antialiased, v_depths is not None)
+    scene = Pass(*inputs, camera, place, width, height, sh_degree, antialiased, v_depths is not None)
     kept_depths = depths if scene.with_depth or depths.numel() > 0 else None
     pictures = {"colors": colors, "alphas": alphas, "depths": kept_depths}
     pictures |= {"v_colors": v_colors, "v_alphas": v_alphas, "v_depths": v_depths}
@@ -211,6 +216,7 @@ def _(
     shN,
     background,
     camera,
+    place,
     width,
     height,
     sh_degree,
@@ -234,29 +240,30 @@ def _empty_gradients(
 
 
 def _setup_context(ctx, inputs, output):
-    *given, _, camera, width, height, degree, antialiased, _ = inputs
+    *given, _, camera, place, width, height, degree, antialiased, _ = inputs
     colors, alphas, depths, radii, *kept = output
     ctx.set_materialize_grads(False)
     ctx.mark_non_differentiable(radii, *kept)
-    ctx.save_for_backward(*kept, colors, alphas, depths, *given)
+    ctx.save_for_backward(*kept, colors, alphas, depths, *given, place)
     ctx.camera, ctx.size, ctx.degree, ctx.antialiased = camera, (width, height), degree, antialiased
 
 
+@once_differentiable
 def _backward(ctx, v_colors, v_alphas, v_depths, *_):
-    state, splats, lists, colors, alphas, depths, *inputs, background = ctx.saved_tensors
+    state, splats, lists, colors, alphas, depths, *inputs, background, place = ctx.saved_tensors
     needs = ctx.needs_input_grad
     wanted = [*needs[:8], needs[9]]
     incoming = [None if v is None else v.contiguous() for v in (v_colors, v_alphas, v_depths)]
     if depths.numel() == 0:
         incoming[2] = None
     pictures = (state, splats, lists, colors, alphas, depths)
-    view = (ctx.camera, *ctx.size, ctx.degree, ctx.antialiased)
+    view = (ctx.camera, place, *ctx.size, ctx.degree, ctx.antialiased)
     grads = rasterize_backward_op(*pictures, *incoming, *inputs, background, *view, wanted)
     v_inputs = [grad if want else None for grad, want in zip(grads, wanted, strict=True)]
     v_background = None
     if needs[8] and v_colors is not None:
         v_background = (v_colors * (1 - alphas)[:, None]).sum((0, 2, 3))
-    return (*v_inputs[:8], v_background, v_inputs[8], *[None] * 6)
+    return (*v_inputs[:8], v_background, v_inputs[8], *[None] * 7)
 
 
 torch.library.register_autograd("cocogs::rasterize", _backward, setup_context=_setup_context)
@@ -299,6 +306,7 @@ def rasterize(
         background.contiguous(),
         means2d_probe,
         camera.numbers,
+        camera.place,
         camera.width,
         camera.height,
         sh_degree,

@@ -70,7 +70,7 @@ def project_ewa(
     low_x, high_x, low_y, high_y = camera.slope_limits
     slope_x, slope_y = slope_x.clamp(low_x, high_x), slope_y.clamp(low_y, high_y)
 
-    axes = camera.cam_from_world[:3, :3].to(local) @ factors
+    axes = camera.pose_like(local)[0][:, :3] @ factors
     axes_x = camera.fx / z[:, None] * (axes[:, 0] - slope_x[:, None] * axes[:, 2])
     axes_y = camera.fy / z[:, None] * (axes[:, 1] - slope_y[:, None] * axes[:, 2])
 
@@ -267,7 +267,7 @@ def rasterize_set(
     shown = shown_splats(means, quats, scales, opacities, camera, blur, shift, antialiased)
     radii = means.new_zeros(len(means)).index_put((shown.ids,), shown.extents.amax(-1))
 
-    directions = means[shown.ids] - camera.position.to(means)
+    directions = means[shown.ids] - camera.pose_like(means)[1]
     colors = eval_sh(sh_degree, directions, sh0[shown.ids], shN[shown.ids])
     values = torch.cat([colors, shown.depths[:, None]], -1)
     parts = [(weights @ values, rest) for weights, rest in weights_at_pixels(shown, camera, means2d_probe)]

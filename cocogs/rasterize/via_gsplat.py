@@ -78,6 +78,7 @@ def _render_set(
         _spherical_harmonics,
     )
 
+    pose, position = camera.pose_like(means)
     # gsplat's torch projection divides by the depth before it looks at it.
     front = (camera.depths(means.detach()) > camera.near).nonzero()[:, 0]
     covars, _ = _quat_scale_to_covar_preci(quats[front], scales[front], compute_preci=False)
@@ -86,7 +87,7 @@ def _render_set(
     radii, means2d, depths, conics, _ = _fully_fused_projection(
         means[front],
         covars,
-        camera.cam_from_world.to(means)[None],
+        torch.cat([pose, pose.new_tensor([[0, 0, 0, 1]])])[None],
         camera.intrinsics.to(means)[None],
         camera.width,
         camera.height,
@@ -94,7 +95,7 @@ def _render_set(
         near_plane=camera.near,
     )
     radii, means2d, depths, conics = radii[0].amax(-1), means2d[0], depths[0], conics[0]
-    directions = means[front] - torch.linalg.inv(camera.cam_from_world)[:3, 3].to(means)
+    directions = means[front] - position
     colors = (_spherical_harmonics(sh_degree, directions, coefficients[front]) + 0.5).clamp_min(0)
 
     nearest_first = depths.argsort(stable=True)

@@ -5,11 +5,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 import torch
-from jaxtyping import Float
 from torch import Tensor
-from torch.nn import functional as F
 
-from cocogs.camera import Camera
 from cocogs.scene import Scene, View
 
 Pixels = tuple[Tensor, Tensor | None]
@@ -51,10 +48,6 @@ class PhotoStore:
             if name not in self.coming and not at_hand:
                 self.coming[name] = self.reader.submit(self._read, view)
 
-    def stays(self, view: View) -> bool:
-        """Whether a photo is kept on the device, or will be once it is asked for."""
-        return view.name in self.kept or self._size(view) <= self.room
-
     def _read(self, view: View) -> Pixels:
         """On the CPU."""
         if not self.is_gpu:
@@ -75,14 +68,3 @@ class PhotoStore:
         pixels, mask = self.scene.stored(view)
         wide = 1 if pixels.dtype == np.uint8 else 4
         return pixels.size * wide + (0 if mask is None else mask.size)
-
-
-def halves_of(
-    photo: Float[Tensor, "3 H W"], mask: Float[Tensor, "H W"] | None, camera: Camera
-) -> tuple[Float[Tensor, "3 h w"], Float[Tensor, "h w"] | None, Camera]:
-    """A photo, its mask and its camera at half the size: means of 2 x 2 px. An odd last row or column is left
-    out."""
-    width, height = camera.width // 2, camera.height // 2
-    small = camera.cropped(0, 0, 2 * width, 2 * height).resized(width, height)
-    half = F.avg_pool2d(photo[None], 2)[0]
-    return half, None if mask is None else F.avg_pool2d(mask[None, None], 2)[0, 0], small

@@ -3,7 +3,7 @@
 import math
 import time
 import zlib
-from collections.abc import Callable, Hashable
+from collections.abc import Hashable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -35,9 +35,10 @@ from cocogs.train.interrupt import stop_on_interrupt
 from cocogs.train.losses import clipped_as, focus_weight, masked_mean, photometric_loss
 from cocogs.train.memory import check_memory
 from cocogs.train.monitor import Monitor
-from cocogs.train.photo_store import PhotoStore, halves_of
+from cocogs.train.photo_store import PhotoStore
 from cocogs.train.rates import check_remembered, make_optimizers, rates_at
 from cocogs.train.replay import Replay
+from cocogs.train.shot import Shot, Slots, kinds_of
 from cocogs.train.sowing import sown_behind
 from cocogs.train.start import start_model
 from cocogs.train.strategy import Densification, reaches
@@ -105,9 +106,10 @@ class Trainer:
             self.restore(saved)
         # A single photo's step is recorded whole; of several, what each photo adds.
         self.is_single = self.batch == 1  # and then there is a single rank
-        step = self.optimize if self.is_single else self.pull
-        on_gpu = self.device.type == "cuda"
-        self.replay = Replay(step, self.optimizers, self.device) if on_gpu else None
+        self.slots, self.photo_kinds = Slots(), kinds_of(self.views)
+        self.replay = None
+        if self.device.type == "cuda":
+            self.replay = Replay(self.step_on_slot, self.optimizers, self.device, len(self.views))
 
     def start(self) -> DefocusModel:
         """The model at its start, and the random generator after it: of rank 0, on all ranks."""
@@ -206,16 +208,16 @@ class Trainer:
         before = self.step - len(batch)
         if self.model.lens.is_physical and reaches(before, self.batch, self.config.strategy.every):
             self.find_finest()  # also right after splats were added or removed
-        kind = (self.sh_degree, self.is_expanded, self.densification.observes(self.step), self.is_halved)
+        kind = (self.is_expanded, self.is_halved, self.sh_degree, self.densification.observes(self.step))
         if self.is_single:
             self.model.lens.begin_photo(before)
-            loss, mse = self.replayed(self.optimize, batch[0], *kind)
+            loss, mse = self.replayed(batch[0], *kind)
             return loss, mse
         numbers = torch.zeros(2, device=self.device)
         # In the last step there may be fewer photos than ranks; the others take one that counts nothing.
         for place in (own := self.ranks.own([*range(len(batch))])) or [0]:
             self.model.lens.begin_photo(before + place)
-            numbers += self.replayed(self.pull, batch[place], *kind, 1 / len(batch) if own else 0.0)
+            numbers += self.replayed(batch[place], *kind, 1 / len(batch) if own else 0.0)
         gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
         seen = self.densification.fresh if self.densification.observes(self.step) else []
         self.ranks.sum_([*gradients, numbers, *seen])
@@ -224,36 +226,46 @@ class Trainer:
         loss, mse = numbers
         return loss, mse
 
-    def replayed(self, step: Callable[..., Tensor], index: int, *kind: Hashable) -> Tensor:
-        """A step, from its recording where that pays."""
-        if self.replay is not None and self.is_repeated and self.photos.stays(self.views[index]):
-            return self.replay.run((index, *kind))
-        return step(index, *kind)
+    def replayed(self, index: int, expanded: bool, halved: bool, *rest: Hashable) -> Tensor:
+        """A step on training photo `index`, from a recording where that pays."""
+        shot = self.shot(index)
+        if self.replay is not None and self.is_repeated:
+            return self.replay.run((self.slots.fill(shot), expanded, halved), *rest)
+        return self.step_on(shot, expanded, halved, *rest)
 
-    def optimize(self, index: int, *kind: Any) -> Tensor:
-        """Predict a photo, compare, move everything a little. (2,): loss and mean squared error."""
-        numbers = self.pull(index, *kind)
-        self.move()
+    def shot(self, index: int) -> Shot:
+        """Training photo `index`."""
+        view = self.views[index]
+        return Shot(index, self.model.camera(view), *self.photos[view])
+
+    def step_on_slot(self, kind: tuple[Hashable, ...], *rest: Any) -> Tensor:
+        """A step on the photo that was put into the slot of its kind."""
+        return self.step_on(self.slots[kind], *rest)
+
+    def step_on(self, shot: Shot, *kind: Any) -> Tensor:
+        """Predict a photo, compare, and, if it is all of the step, move everything a little. (2,): loss and
+        mean squared error, times `share`."""
+        numbers = self.pull(shot, *kind)
+        if self.is_single:
+            self.move()
         return numbers
 
     def pull(
-        self, index: int, sh_degree: int, expanded: bool, probed: bool, halved: bool, share: float = 1.0
+        self, shot: Shot, expanded: bool, halved: bool, sh_degree: int, probed: bool, share: float = 1.0
     ) -> Tensor:
         """Predict a photo, compare, add gradients. (2,): loss and mean squared error; times `share`."""
-        view = self.views[index]
-        (truth, mask), camera = self.photos[view], self.model.camera(view)
-        if halved := halved and min(camera.width, camera.height) >= SMALL:
-            truth, mask, camera = halves_of(truth, mask, camera)
-        photo = self.model.photo(camera, index, sh_degree, expanded, probed, halved)
-        image = photo.image if self.model.photometric is None else clipped_as(photo.image, truth)
-        per_pixel = photometric_loss(image, truth, self.config.optim.ssim_weight)
-        weight = focus_weight(photo.coc, mask, self.config.optim.sharp_coc)
-        loss = masked_mean(per_pixel * weight, mask)
-        total = loss + sum(part.price(self.config.optim, index) for part in self.model.per_photo)
+        if halved := halved and min(shot.camera.width, shot.camera.height) >= SMALL:
+            shot = shot.halved()
+        photo = self.model.photo(shot.camera, shot.index, sh_degree, expanded, probed, halved)
+        image = photo.image if self.model.photometric is None else clipped_as(photo.image, shot.photo)
+        per_pixel = photometric_loss(image, shot.photo, self.config.optim.ssim_weight)
+        weight = focus_weight(photo.coc, shot.mask, self.config.optim.sharp_coc)
+        loss = masked_mean(per_pixel * weight, shot.mask)
+        total = loss + sum(part.price(self.config.optim, shot.index) for part in self.model.per_photo)
         total.backward(torch.full_like(total, share))
         if share > 0:
             self.densification.observe(photo, share)
-        mse = masked_mean((photo.image.detach() - truth).square(), mask)
+        mse = masked_mean((photo.image.detach() - shot.photo).square(), shot.mask)
         return torch.stack([loss.detach(), mse]) * share
 
     def move(self) -> None:
@@ -305,7 +317,7 @@ class Trainer:
     @property
     def is_repeated(self) -> bool:
         """Whether the same step comes again before splats are added or removed: else recording it is lost."""
-        rarely_edited = 2 * len(self.views) * self.ranks.count <= self.config.strategy.every
+        rarely_edited = 2 * self.photo_kinds * self.ranks.count <= self.config.strategy.every
         return rarely_edited or not self.densification.observes(self.step)
 
     @property

@@ -36,6 +36,8 @@ struct Parameters {        // of the Gaussians, or the gradients by them
   COCOGS_HD bool alike() const {
     return !(means.stride || quats.stride || scales.stride || opacities.stride || blur.stride);
   }
+  // Whether a set has the footprint, colour and order that the set before it has.
+  COCOGS_HD bool repeats(int set) const { return set > 0 && alike(); }
 };
 
 template <class T, class R, class At>

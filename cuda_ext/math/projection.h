@@ -98,6 +98,17 @@ struct Pinhole {
   R width, height;      // px
   R dilation, blur;     // see PixelFilter
 
+  // Puts the camera where `place` tells: the first three rows of world-to-camera, then the camera's position.
+  template <class P>
+  COCOGS_HD void stand_at(const P* place) {
+    Vec3<R>* rows[] = {&rotation.row0, &rotation.row1, &rotation.row2};
+    R* shifts[] = {&translation.x, &translation.y, &translation.z};
+    for (int k = 0; k < 3; ++k) {
+      *rows[k] = {R(place[4 * k]), R(place[4 * k + 1]), R(place[4 * k + 2])};
+      *shifts[k] = R(place[4 * k + 3]);
+    }
+    position = {R(place[12]), R(place[13]), R(place[14])};
+  }
   // The vector from the camera to a point of the world.
   template <class T>
   COCOGS_HD Vec3<T> to_point(const Vec3<T>& point) const {

@@ -15,7 +15,7 @@ from cocogs.gaussians import Activated
 from cocogs.optics.copies import Copies
 from cocogs.optics.lens import PhotoLens
 from cocogs.optics.noted_focus import NotedFocus
-from cocogs.optics.per_photo import Aperture, Focus, Softness
+from cocogs.optics.per_photo import Aperture, Focus, PhotoIndex, Softness, of_photo
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ class LensModel(nn.Module):
             seen: photos before this one. What is kept of it is written in place: recorded steps read it.
         """
 
-    def copies(self, base: Activated, camera: Camera, index: int, expanded: bool = True) -> Copies:
+    def copies(self, base: Activated, camera: Camera, index: PhotoIndex, expanded: bool = True) -> Copies:
         """What to render for training photo `index`, seen from `camera`.
 
         Args:
@@ -94,11 +94,13 @@ class LensModel(nn.Module):
         """The renders as one picture, by their pixel values: for a lens that is not `in_light`."""
         return renders[0] if len(renders) == 1 else renders.mean(0)
 
-    def of(self, index: int) -> PhotoLens:
+    def of(self, index: PhotoIndex) -> PhotoLens:
         """The lens that training photo `index` was taken with."""
         raise InputError("A pinhole has no lens: train with preset full or lens.")
 
-    def coc_map(self, depths: Float[Tensor, "H W"], camera: Camera, index: int) -> Float[Tensor, "H W"]:
+    def coc_map(
+        self, depths: Float[Tensor, "H W"], camera: Camera, index: PhotoIndex
+    ) -> Float[Tensor, "H W"]:
         """Signed diameter of the circle of confusion in px: positive nearer than the focus, else negative.
 
         Args:
@@ -120,8 +122,12 @@ class ThinLens(LensModel):
         self.aperture = Aperture(start.K, start.ratios, config.per_photo_aperture, start.held)
         self.softness = Softness(len(start.focus_distances))
 
-    def of(self, index: int) -> PhotoLens:
-        return PhotoLens(self.focus.distance(index), self.aperture.K(index), self.softness.variance[index])
+    def of(self, index: PhotoIndex) -> PhotoLens:
+        return PhotoLens(
+            self.focus.distance(index), self.aperture.K(index), of_photo(self.softness.variance, index)
+        )
 
-    def coc_map(self, depths: Float[Tensor, "H W"], camera: Camera, index: int) -> Float[Tensor, "H W"]:
+    def coc_map(
+        self, depths: Float[Tensor, "H W"], camera: Camera, index: PhotoIndex
+    ) -> Float[Tensor, "H W"]:
         return self.of(index).coc(depths)

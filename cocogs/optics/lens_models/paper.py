@@ -24,7 +24,7 @@ from cocogs.optics.encoding import GaussianEncoding, mlp
 from cocogs.optics.lens import MIN_DEPTH, PhotoLens, coc_diameter
 from cocogs.optics.lens_models.base import LensModel, Start
 from cocogs.optics.maps import ray_lengths
-from cocogs.optics.per_photo import Aperture, Focus
+from cocogs.optics.per_photo import Aperture, Focus, PhotoIndex
 
 MAX_FACTOR = 1.1  # upper bound of the scale and rotation factors
 
@@ -50,7 +50,7 @@ class Paper(LensModel):
         self.expansion = PaperExpansion(config.copies, start.center, start.extent, self.ablation)
         self.blend = None if self.ablation.cnn else BlendNet()
 
-    def copies(self, base: Activated, camera: Camera, index: int, expanded: bool = True) -> Copies:
+    def copies(self, base: Activated, camera: Camera, index: PhotoIndex, expanded: bool = True) -> Copies:
         if not expanded:
             return as_they_are(base)
         _, position = camera.pose_like(base[0])
@@ -63,10 +63,12 @@ class Paper(LensModel):
             return super().blended(renders)
         return (renders * self.blend(renders)).sum(0)
 
-    def of(self, index: int) -> PhotoLens:
+    def of(self, index: PhotoIndex) -> PhotoLens:
         return PhotoLens(self.focus.distance(index), self.aperture.K(index))
 
-    def coc_map(self, depths: Float[Tensor, "H W"], camera: Camera, index: int) -> Float[Tensor, "H W"]:
+    def coc_map(
+        self, depths: Float[Tensor, "H W"], camera: Camera, index: PhotoIndex
+    ) -> Float[Tensor, "H W"]:
         lens, z = self.of(index), depths.clamp(MIN_DEPTH, 1e9)
         distance = z * ray_lengths(camera).to(z)
         side = (lens.focus_distance - distance).sign()

@@ -5,6 +5,7 @@ from cocogs.config import ModelConfig
 from cocogs.gaussians import Activated
 from cocogs.optics.copies import Copies, as_they_are
 from cocogs.optics.lens_models.base import LensModel, Start
+from cocogs.optics.per_photo import PhotoIndex
 
 
 class Pinhole(LensModel):
@@ -17,5 +18,5 @@ class Pinhole(LensModel):
     def __init__(self, config: ModelConfig, start: Start) -> None:
         super().__init__()
 
-    def copies(self, base: Activated, camera: Camera, index: int, expanded: bool = True) -> Copies:
+    def copies(self, base: Activated, camera: Camera, index: PhotoIndex, expanded: bool = True) -> Copies:
         return as_they_are(base)

@@ -14,6 +14,7 @@ from cocogs.optics.copies import Copies
 from cocogs.optics.lens import PhotoLens, blur_variance, coc_diameter
 from cocogs.optics.lens_models.base import Start
 from cocogs.optics.lens_models.widened import Widened
+from cocogs.optics.per_photo import PhotoIndex
 
 FINE = 12  # points of the aperture for pictures that nothing is learned from
 
@@ -41,7 +42,7 @@ class Sampled(Widened):
     def begin_photo(self, seen: int) -> None:
         self.angle.fill_(seen * GOLDEN_ANGLE % (2 * math.pi))
 
-    def copies(self, base: Activated, camera: Camera, index: int, expanded: bool = True) -> Copies:
+    def copies(self, base: Activated, camera: Camera, index: PhotoIndex, expanded: bool = True) -> Copies:
         if not expanded:
             return super().copies(base, camera, index)
         points = turned(self.samples, self.angle) if self.training else lens_samples(FINE).to(self.samples)
