@@ -93,10 +93,13 @@ def restore_model(state: dict[str, Any], config: Config, scene: Scene, folder: P
         model = DefocusModel.starting(_gaussians(values), config.model, start, Taken.of(scene.train_views))
         model.load_state_dict(values)
     except UNFIT as error:
-        raise InputError(
-            f"{folder / CHECKPOINT} does not fit {folder / 'config.json'}: train again."
-        ) from error
+        raise unfit_checkpoint(folder) from error
     return model
+
+
+def unfit_checkpoint(folder: Path) -> InputError:
+    """What to tell the user of a checkpoint that another run wrote."""
+    return InputError(f"{folder / CHECKPOINT} does not fit {folder / 'config.json'}: train again.")
 
 
 def _gaussians(values: dict[str, Any]) -> Gaussians:

@@ -119,6 +119,16 @@ class OptimConfig:
     """Share of the run after which the M copies are rendered (sampled, paper): while splats are added, one
     render will do."""
 
+    @property
+    def last_halved(self) -> int:
+        """The last step in which photos are seen at half their size; 0 where none is."""
+        return int(min(self.halved_until, self.sets_from) * self.iterations)
+
+    @property
+    def last_single(self) -> int:
+        """The last step before the M copies are rendered."""
+        return int(self.sets_from * self.iterations)
+
 
 @dataclass(frozen=True)
 class StrategyConfig:

@@ -28,6 +28,7 @@ def metres_by_exif(
     diameters: Sequence[float] | None,
     told: bool = True,
     K_error: float = LEARNED_K,
+    noted_fit: bool = True,
 ) -> Metres | None:
     """The length of a scene unit; None where it cannot be known.
 
@@ -41,12 +42,17 @@ def metres_by_exif(
         diameters: of the aperture, of the V photos, as found; scene units. None where none has a length.
         told: whether the photos tell the diameters; else these are where they started.
         K_error: standard uncertainty of the diameters, as a part of them.
+        noted_fit: whether the focus distances in EXIF follow those found; else they tell nothing.
     """
-    noted = [
-        one.focus_distance / found
-        for one, found in zip(facts, focus_distances, strict=True)
-        if one.focus_distance is not None
-    ]
+    noted = (
+        []
+        if not noted_fit
+        else [
+            one.focus_distance / found
+            for one, found in zip(facts, focus_distances, strict=True)
+            if one.focus_distance is not None
+        ]
+    )
     by_focus, spread = None, None
     if len(noted) >= FEWEST:
         by_focus = median(noted)
@@ -122,9 +128,11 @@ def disagree(metres: Metres) -> bool:
     return apart > FAR_APART * uncertainty
 
 
-def why_unknown(facts: Sequence[LensFacts], diameters: Sequence[float] | None) -> str:
+def why_unknown(facts: Sequence[LensFacts], diameters: Sequence[float] | None, noted_fit: bool = True) -> str:
     """Why `metres_by_exif` gives None: the end of a sentence."""
     few = f"fewer than {FEWEST} of the photos have a focus distance in their EXIF"
+    if not noted_fit:
+        few = "the focus distances in EXIF do not follow those of the photos"
     if not any(one.aperture_diameter for one in facts):
         return f"the photos' EXIF lacks f-number or focal length, and {few}"
     if diameters is None:

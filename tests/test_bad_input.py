@@ -208,6 +208,13 @@ def test_checkpoint_that_lacks_what_resuming_needs(data: Path, run: Path, capsys
     assert "checkpoint.pt is damaged" in refused(capsys, "train", data, "--out", run, "--resume")
 
 
+def test_checkpoint_of_a_longer_run(data: Path, run: Path, capsys: Capture) -> None:
+    state = torch.load(run / "checkpoint.pt", weights_only=True)
+    torch.save(state | {"step": 10**6}, run / "checkpoint.pt")
+    said = refused(capsys, "train", data, "--out", run, "--resume")
+    assert "checkpoint.pt does not fit" in said
+
+
 @pytest.mark.parametrize(
     ("part", "value"),
     [
@@ -405,7 +412,7 @@ def test_the_systems_errors_in_the_middle_of_training(
     def fail(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr("cocogs.train.trainer.Trainer.optimize", fail)
+    monkeypatch.setattr("cocogs.train.trainer.Trainer.step_on", fail)
     assert message in refused(capsys, "train", data, "--out", tmp_path / "out", "--preset", "3dgs", *TINY)
 
 

@@ -28,7 +28,7 @@ from cocogs.io.ply import read_ply
 from cocogs.io.sfm_lenses import start_lenses
 from cocogs.learned_lens import lens_file, write_learned_lens
 from cocogs.measure.evaluate import evaluate_run
-from cocogs.metres import disagree, metres_by_exif, sentences
+from cocogs.metres import disagree, metres_by_exif, sentences, why_unknown
 from cocogs.render import render
 from cocogs.render.frames import plan
 from cocogs.render.options import RenderOptions
@@ -93,6 +93,12 @@ def test_an_aperture_that_photos_do_not_tell_tells_no_metres() -> None:
     found = metres_by_exif(facts([0.5 * z for z in FOCUS]), FOCUS, [0.1] * 4, told=False)
     assert found is not None and found.source == FOCUS_DISTANCES and found.by_aperture == pytest.approx(0.25)
     assert not disagree(found)
+
+
+def test_distances_that_do_not_follow_the_photos_tell_no_metres() -> None:
+    noted = facts([0.5 * z for z in FOCUS], f_number=None)
+    assert metres_by_exif(noted, FOCUS, [0.1] * 4, noted_fit=False) is None
+    assert "do not follow" in why_unknown(noted, [0.1] * 4, noted_fit=False)
 
 
 # The sensor.

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from cocogs.config import DataConfig, OptimConfig, preset
 from cocogs.optics.evidence import FEW_POINTS, Evidence, aimed_depth, likely_depths, measure_photos
-from cocogs.optics.noted_focus import FINEST, NotedFocus, agree, robust_cost, robust_line
+from cocogs.optics.noted_focus import FINEST, NotedFocus, agree, fits, robust_cost, robust_line
 from cocogs.optics.per_photo import Aperture, Focus
 from cocogs.run import open_data
 from cocogs.scene import LensFacts
@@ -72,6 +72,18 @@ def test_numbers_that_tell_nothing_are_not_believed(seed: int) -> None:
     assert agree(found, torch.ones_like(noted), 0.05) is None
     assert agree(found, 1 / noted, 0.05) is None  # nearer where they are farther
     assert agree(torch.full_like(found, 4.0), noted, 0.05) is None  # nor where the photos tell nothing
+
+
+def test_only_distances_that_follow_the_photos_tell_metres() -> None:
+    _, found, noted = photos()
+
+    def fit(noted: Tensor, found: Tensor = found) -> bool:
+        return fits(found.tolist(), [LensFacts(focus_distance=z) for z in noted.tolist()])
+
+    order = torch.randperm(len(noted), generator=torch.Generator().manual_seed(0))
+    assert fit(noted) and not fit(noted[order]) and not fit(torch.ones_like(noted))
+    assert fit(noted[order][:9], found[:9])  # too few to tell
+    assert fit(torch.ones_like(noted), torch.full_like(found, 3.0))  # the focus stayed
 
 
 def test_few_noted_photos_are_not_believed() -> None:

@@ -532,6 +532,14 @@ def test_wrong_shapes_are_refused(name: str, shape: tuple[int, ...], backend: Ba
 
 
 @pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize("name", ["shift", "blur", "sh0"])
+def test_what_is_no_tensor_is_refused(name: str) -> None:
+    case = CASES["ordinary"]()
+    with pytest.raises(ValueError, match=f"{name} must be a tensor, not a list"):
+        rasterize(**case.splats.tensors() | {name: [0.0]}, camera=case.camera)  # type: ignore[arg-type]
+
+
+@pytest.mark.usefixtures("unchecked")
 def test_different_numbers_of_sets_are_refused(backend: Backend) -> None:
     inputs = ordinary().splats.tensors(backend.dtype)
     inputs["means"] = inputs["means"].expand(2, -1, -1)

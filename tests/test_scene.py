@@ -238,13 +238,13 @@ def test_the_disk_that_photos_take_is_said_beforehand(data: Path, monkeypatch: p
     monkeypatch.setattr(opening, "TELL_DISK", 1)
     free = shutil.disk_usage(data)
     monkeypatch.setattr(shutil, "disk_usage", lambda place: free._replace(free=4 * 3 * WIDTH * HEIGHT - 1))
-    _refused(data, r"cache/photos would take 0\.0 GB of disk, .* free space, .* a larger `downscale`")
+    _refused(data, r"cache/photos would take 1 MB of disk, .* free space, .* a larger `downscale`")
     assert not (data.parent / "cache").exists()
     monkeypatch.setattr(shutil, "disk_usage", lambda place: free._replace(free=4 * 3 * WIDTH * HEIGHT))
     _, said = _open(data)
-    assert any(line.startswith("Preparing the photos takes 0.0 GB of disk in ") for line in said)
+    assert any(line.startswith("Preparing the photos takes 1 MB of disk in ") for line in said)
     _, said = _open(data)
-    assert not any("GB of disk" in line for line in said), "they are there"
+    assert not any("MB of disk" in line for line in said), "they are there"
 
 
 # --- Where a scene lies in its world -----------------------------------------------------------------------
@@ -511,7 +511,7 @@ def test_photos_for_testing_are_named(data: Path) -> None:
         return [view.name for view in _open(data, test=names)[0].test_views]
 
     assert tests("001.png") == ["001.png"]
-    assert tests("00[12].png, *3.png") == ["001.png", "002.png", "003.png"]
+    assert tests("00[14].png, *3.png") == ["001.png", "003.png"]
     _refused(data, r"`test` 7\.png: .* has no photo of this name", test="001.png,7.png")
     _refused(data, r"`test` \*\.png leaves no photo to train on", test="*.png")
 
@@ -543,6 +543,15 @@ def test_two_hold_files_are_refused(data: Path) -> None:
 def test_a_split_without_training_photos_is_refused(data: Path) -> None:
     (data / "hold=1").touch()
     _refused(data, "hold=1 leaves no photo to train on")
+
+
+def test_a_single_photo_to_train_on_is_refused(data: Path) -> None:
+    _refused(data, "`test` 00.* leaves a single photo to train on", test="00[0-2].png")
+
+
+def test_photos_that_are_too_small_as_they_are(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(opening, "SHORTEST_SIDE", 10**6)
+    _refused(data, r"000\.png would be trained on at .* px is the least of a side: leave the photo out")
 
 
 @pytest.mark.parametrize("value", [1, 0, -2])
@@ -677,7 +686,7 @@ def test_impossible_downscale_is_refused(data: Path, downscale: int) -> None:
 
 
 def test_downscale_that_leaves_nothing_is_refused(data: Path) -> None:
-    _refused(data, r"000\.png would shrink to 2x2 px: use a smaller `downscale`", downscale=100)
+    _refused(data, r"000\.png would be trained on at 2x2 px, .*: use a smaller `downscale`", downscale=100)
 
 
 def test_broken_model_is_refused(data: Path) -> None:

@@ -165,9 +165,20 @@ def test_a_sick_training_ends_before_it_saves(
     trainer = Trainer(config, open_tiny_scene(tmp_path_factory), tmp_path)
     with torch.no_grad():
         trainer.model.gaussians.sh0[:] = torch.nan
-    with pytest.raises(InputError, match=f"before step {step}: its loss is not a number"):
+    with pytest.raises(InputError, match=f"before step {step}: its loss or its lens is no number"):
         trainer.train(Losses())
     assert not (tmp_path / "checkpoint.pt").exists()
+
+
+def test_a_focus_that_is_no_number_is_found_before_its_photo_comes(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    trainer = Trainer(preset("lens"), open_tiny_scene(tmp_path_factory), tmp_path)
+    trainer.check_health(torch.ones(()))
+    with torch.no_grad():
+        trainer.model.lens.focus.vergence[3] = torch.nan
+    with pytest.raises(InputError, match="its loss or its lens is no number"):
+        trainer.check_health(torch.ones(()))
 
 
 def load_parameters(folder: Path) -> list[Tensor]:

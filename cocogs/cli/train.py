@@ -278,11 +278,11 @@ def phases(config: "Config") -> list[tuple[int, float]]:
     from cocogs.optics.lens_models import LENS_MODELS
 
     optim, found = config.optim, [(1, 1.0)]
-    if (halved := min(optim.halved_until, optim.sets_from)) > 0:
-        found = [(1, 0.6), (int(halved * optim.iterations) + 1, 1.0)]
+    if optim.last_halved > 0:
+        found = [(1, 0.6), (optim.last_halved + 1, 1.0)]
     if LENS_MODELS[config.model.lens].expands:
         cost = 1 + 0.45 * (config.model.copies - 1)
-        found.append((int(optim.sets_from * optim.iterations) + 1, cost))
+        found.append((optim.last_single + 1, cost))
     return found
 
 

@@ -165,7 +165,7 @@ def check_space(pictures: Sequence[tuple[Picture, Intrinsics]], folder: Path) ->
     place = next(parent for parent in (folder, *folder.absolute().parents) if parent.is_dir())
     if needed > (free := shutil.disk_usage(place).free):
         raise InputError(
-            f"{folder} would take {needed / 1e9:.1f} GB of disk, and {free / 1e9:.1f} GB are free: "
+            f"{folder} would take {needed / 1e6:,.0f} MB of disk, and {free / 1e6:,.0f} MB are free: "
             "free space, give another `out`, or a larger `downscale`."
         )
     return needed

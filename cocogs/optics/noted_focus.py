@@ -10,17 +10,20 @@ distances lie along it: numbers that are constant, shuffled or made up explain n
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from cocogs.io.exif import LensFacts
 from cocogs.metres import NOTED_DISTANCE
 
 FEWEST_TO_AGREE = 10  # photos; fewer may lie along a line by chance
 BELIEVED = 0.2  # part of the scatter of 1 / z_f (by `robust_cost`) that the line has to explain
 OFFSET = NOTED_DISTANCE  # standard deviation of the offset, as a part of the vergence
+ONE_RATIO = 0.1  # scatter of noted distances over found ones, as a part, up to which they are alike
 FINEST = 0.02  # no camera knows its focus distance better; standard deviation as a part
 FAR_OFF = 3.0  # standard deviations from the line, from which on a photo starts on it
 TURN = 2.0  # standard deviations, from which on being farther off costs little more
@@ -89,6 +92,16 @@ def agree(found: Float[Tensor, " V"], noted: Float[Tensor, " V"], own_error: flo
         return None
     error = math.sqrt(max(scatter**2 - own_error**2, FINEST**2))
     return NotedFocus(x, line, unit, error, scatter)
+
+
+def fits(found: Sequence[float], facts: Sequence[LensFacts]) -> bool:
+    """Whether the focus distances that cameras noted agree with those found (scene units). True where nothing
+    tells: few are noted, or all lie at one ratio, as where the focus stayed."""
+    ours, noted = torch.tensor(found), torch.tensor([one.focus_distance or math.nan for one in facts])
+    ratios = (noted / ours)[~noted.isnan()]
+    if len(ratios) < FEWEST_TO_AGREE or deviation(ratios / ratios.median() - 1) <= ONE_RATIO:
+        return True
+    return agree(ours, noted, OWN_ERROR["none"]) is not None
 
 
 def robust_line(x: Float[Tensor, " N"], y: Float[Tensor, " N"]) -> tuple[Float[Tensor, "2"], float]:

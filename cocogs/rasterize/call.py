@@ -174,6 +174,9 @@ def check_gaussians(
     Raises:
         ValueError: one of them does not fit.
     """
+    for name, tensor in {**per_set, "sh0": sh0, "shN": shN, "background": background}.items():
+        if tensor is not None and not isinstance(tensor, Tensor):
+            raise ValueError(f"{name} must be a tensor, not a {type(tensor).__name__}.")
     means = per_set["means"]
     assert means is not None
     count = means.shape[-2] if means.dim() >= 2 else -1

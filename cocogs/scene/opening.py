@@ -81,7 +81,7 @@ def open_scene(
         raise InputError(f"`panoramas` is for photos without cameras, and {data} has cameras: leave it out.")
     source, pictures = known or find_cameras(data, cache, seed, settled, say, is_video, panoramas)
     if len(source.shots) < 2:
-        raise InputError(f"{data} has a single photo: give at least 3 photos from different places.")
+        raise InputError(f"{data} has a single photo: give photos from several places.")
     positions = torch.stack([position_of(shot.cam_from_world) for shot in source.shots])
     if source.points is None and frame.is_one_place(positions):
         raise InputError(
@@ -161,14 +161,14 @@ def _views(
     """Views at training resolution; their pixels go to the cache."""
     fitted = [prepare.fit_photo(shot, pictures.paths[shot.name]) for shot in source.shots]
     factor = _shrink(fitted, pictures, size)
-    flats = [_shrunk(photo, factor) for photo in fitted]
+    flats = [_shrunk(photo, factor, size.downscale is not None) for photo in fitted]
     _announce(fitted, flats, pictures.folder, size.downscale is None and factor > 1, say)
     named = {shot.name: shot.mask for shot in source.shots if shot.mask}
     masks = named or folders.find_masks(data, [shot.name for shot in source.shots])
     place = cache / "photos"
     disk = prepare.check_space(list(zip(fitted, flats, strict=True)), place)
     if disk >= TELL_DISK:
-        say(f"Preparing the photos takes {disk / 1e9:.1f} GB of disk in {place}.")
+        say(f"Preparing the photos takes {disk / 1e6:,.0f} MB of disk in {place}.")
 
     def view(index: int) -> View:
         shot, photo, flat = source.shots[index], fitted[index], flats[index]
@@ -203,12 +203,20 @@ def _shrink(fitted: list[Picture], pictures: folders.Pictures, size: folders.Siz
     return size.factor(max(max(photo.lens.width, photo.lens.height) for photo in fitted))
 
 
-def _shrunk(photo: Picture, factor: float) -> Intrinsics:
-    """The pinhole camera at training resolution."""
+def _shrunk(photo: Picture, factor: float, is_asked_for: bool) -> Intrinsics:
+    """The pinhole camera at training resolution.
+
+    Args:
+        is_asked_for: by the user.
+    """
     flat = undistort.pinhole(photo.lens)
     width, height = round(flat.width / factor), round(flat.height / factor)
     if min(width, height) < SHORTEST_SIDE:
-        raise InputError(f"{photo.path} would shrink to {width}x{height} px: use a smaller `downscale`.")
+        advice = "use a smaller `downscale`" if is_asked_for else "leave the photo out"
+        raise InputError(
+            f"{photo.path} would be trained on at {width}x{height} px, and {SHORTEST_SIDE} px is the least "
+            f"of a side: {advice}."
+        )
     if not undistort.is_pinhole(photo.lens):
         # We choose what an undistorted picture shows: a whole number of training pixels, so that they stay
         # square. Up to half a training pixel beyond the border is filled from the border.

@@ -15,12 +15,12 @@ def names_for_testing(data: Path, source: Source, test_every: int | None, test: 
     All faces of a panorama are kept, or none: they show the scene from one place.
 
     Raises:
-        InputError: no photo would be left to train on, or a name is not that of a photo.
+        InputError: fewer than two photos would be left to train on, or a name is not that of a photo.
     """
     names = [shot.name for shot in source.shots]
     photos = {shot.name: shot.photo for shot in source.shots}
     if test is not None:
-        return named(photos, test, data)
+        return enough_left(named(photos, test, data), photos, f"`test` {test}")
     hold = folders.read_hold(data)
     every = hold if test_every is None else test_every
     if every is not None:
@@ -30,8 +30,15 @@ def names_for_testing(data: Path, source: Source, test_every: int | None, test: 
     else:
         tests = (source.test_names or frozenset()) & frozenset(names)
         reason = f"the split in {data}"
-    if len(tests) == len(names):
-        raise InputError(f"{reason} leaves no photo to train on: keep fewer photos for testing.")
+    return enough_left(tests, photos, reason)
+
+
+def enough_left(tests: frozenset[str], photos: Mapping[str, str], reason: str) -> frozenset[str]:
+    """The test photos, unless they leave too few. One photo to train on tells no depth."""
+    left = {photo for name, photo in photos.items() if name not in tests}
+    if len(left) < 2:
+        few = "a single photo" if left else "no photo"
+        raise InputError(f"{reason} leaves {few} to train on: keep fewer photos for testing.")
     return tests
 
 
@@ -52,7 +59,4 @@ def named(photos: Mapping[str, str], test: str, data: Path) -> frozenset[str]:
                 "of its photos, or * for any letters."
             )
         found.update(photos.get(name, name) for name in matching)
-    tests = frozenset(name for name, photo in photos.items() if photo in found)
-    if len(tests) == len(photos):
-        raise InputError(f"`test` {test} leaves no photo to train on: keep fewer photos for testing.")
-    return tests
+    return frozenset(name for name, photo in photos.items() if photo in found)

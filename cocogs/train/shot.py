@@ -69,6 +69,6 @@ class Slots:
         slot.index.fill_(shot.index)
         slot.camera.place.copy_(place)
         slot.photo.copy_(shot.photo)
-        if slot.mask is not None:
+        if slot.mask is not None and shot.mask is not None:
             slot.mask.copy_(shot.mask)
         return kind

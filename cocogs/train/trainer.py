@@ -18,6 +18,7 @@ from cocogs.checkpoint import (
     fitting,
     read_checkpoint,
     restore_model,
+    unfit_checkpoint,
     write_checkpoint,
 )
 from cocogs.config import Config, for_photos
@@ -83,6 +84,8 @@ class Trainer:
         saved = read_checkpoint(folder) if resume else None
         if saved is not None:
             check_same_photos(saved, scene, folder)
+            if saved["step"] > config.optim.iterations:
+                raise unfit_checkpoint(folder)
             self.model = restore_model(saved, config, scene, folder)
         else:
             self.model = self.start()
@@ -169,13 +172,15 @@ class Trainer:
         """Before anything sick is saved.
 
         Raises:
-            InputError: the loss is not a number any more, or the ranks differ.
+            InputError: the loss or what was learned of the photos is not a number any more, or the ranks
+                differ.
         """
         self.check_ranks()
-        if not bool(loss.isfinite()):
+        learned = [p.detach().sum() for part in self.model.per_photo for p in part.parameters()]
+        if not bool(torch.stack([loss, *learned]).isfinite().all()):
             raise InputError(
-                f"The training in {self.folder} went wrong before step {self.step}: its loss is not a "
-                "number. What was saved before is kept: continue it with `resume`, and report this if it "
+                f"The training in {self.folder} went wrong before step {self.step}: its loss or its lens is "
+                "no number. What was saved before is kept: continue it with `resume`, and report this if it "
                 "happens again."
             )
 
@@ -304,15 +309,12 @@ class Trainer:
 
     @property
     def is_expanded(self) -> bool:
-        return self.step > self.config.optim.sets_from * self.config.optim.iterations
+        return self.step > self.config.optim.last_single
 
     @property
     def is_halved(self) -> bool:
         """Whether photos are seen at half their size."""
-        return (
-            not self.is_expanded
-            and self.step <= self.config.optim.halved_until * self.config.optim.iterations
-        )
+        return self.step <= self.config.optim.last_halved
 
     @property
     def is_repeated(self) -> bool:
