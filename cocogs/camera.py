@@ -23,6 +23,8 @@ from jaxtyping import Bool, Float, Float64, Shaped
 from torch import Tensor
 from torch.nn import functional as F
 
+from cocogs.plain_torch import serves_gradients
+
 NEAR_PLANE = 0.01
 """Default of `Camera.near`, in scene units."""
 VIEW_MARGIN = 0.15
@@ -42,9 +44,9 @@ class Camera:
         near: the rasterizer draws no splat whose centre lies at this depth or nearer; scene units, positive.
         full_view: left, top, right and bottom of the view that this picture was cropped from, in px of this
             picture. None = this picture is the whole view. See `cropped`.
-        place: as `placed`, of where the camera really stands, on the device and in the type of what is drawn.
-            It is read when a picture is drawn: a recorded training step finds one photo after another there.
-            None = as `cam_from_world` tells.
+        place: where the camera stands, read when a picture is drawn: 15 numbers as `place_like` gives them,
+            on the device and in the type of what is drawn. A recorded training step finds one photo after
+            another there. None: where `cam_from_world` tells.
 
     Raises:
         ValueError: an argument is not finite or out of its range.
@@ -96,9 +98,9 @@ class Camera:
         return float(self.intrinsics[1, 2])
 
     @cached_property
-    @torch.inference_mode(False)
+    @serves_gradients
     def position(self) -> Float[Tensor, "3"]:
-        """Camera centre in the world."""
+        """Camera centre in the world, by `cam_from_world`."""
         return position_of(self.cam_from_world)
 
     @cached_property
@@ -119,32 +121,33 @@ class Camera:
 
     @cached_property
     def numbers(self) -> tuple[float, ...]:
-        """What the native rasterizer takes: the numbers of `placed`, then fx, fy, cx, cy, near, and the four
-        `slope_limits`."""
-        placed = self.placed(self.position).tolist()
-        return (*placed, self.fx, self.fy, self.cx, self.cy, self.near, *self.slope_limits)
+        """What the native rasterizer takes: the first three rows of `cam_from_world` (12 numbers),
+        `position`, fx, fy, cx, cy, near, and the four `slope_limits`."""
+        place = (*self.cam_from_world[:3].flatten().tolist(), *self.position.tolist())
+        return (*place, self.fx, self.fy, self.cx, self.cy, self.near, *self.slope_limits)
 
-    def placed(self, like: Tensor) -> Float[Tensor, "15"]:
-        """The first three rows of `cam_from_world`, then `position`, with the dtype and on the device of a
-        tensor. The camera keeps them, because each copy to a GPU would wait for it."""
-        kind = (like.dtype, like.device)
-        if kind not in self._placed:
-            self._placed[kind] = self._place(like)
-        return self._placed[kind]
+    def place_like(self, tensor: Tensor) -> Float[Tensor, "15"]:
+        """The first three rows of the pose and the camera's position: `place`, or with the dtype and on the
+        device of `tensor`. The camera keeps them, because each copy to a GPU would wait for it."""
+        if self.place is not None:
+            return self.place
+        kind = (tensor.dtype, tensor.device)
+        if kind not in self._places:
+            self._places[kind] = self._make_place(tensor)
+        return self._places[kind]
 
-    @torch.inference_mode(False)  # what is kept serves gradients, too
-    def _place(self, like: Tensor) -> Float[Tensor, "15"]:
+    @serves_gradients
+    def _make_place(self, like: Tensor) -> Float[Tensor, "15"]:
         return torch.cat([self.cam_from_world[:3].flatten(), self.position]).to(like)
 
     @cached_property
-    def _placed(self) -> dict[tuple[torch.dtype, torch.device], Tensor]:
+    def _places(self) -> dict[tuple[torch.dtype, torch.device], Tensor]:
         return {}
 
     def pose_like(self, tensor: Tensor) -> tuple[Float[Tensor, "3 4"], Float[Tensor, "3"]]:
-        """The first three rows of `cam_from_world`, and `position`: of `place`; else with the
-        dtype and on the device of `tensor`."""
-        placed = self.placed(tensor) if self.place is None else self.place
-        return placed[:12].view(3, 4), placed[12:]
+        """The first three rows of the pose, and the camera's position, of `place_like`."""
+        place = self.place_like(tensor)
+        return place[:12].view(3, 4), place[12:]
 
     def depths(self, points: Float[Tensor, "*P 3"]) -> Float[Tensor, " *P"]:
         """z-depth of world points, in scene units; negative behind the camera."""
@@ -161,9 +164,8 @@ class Camera:
 
         Positions of points at or behind the camera are meaningless: check the depths first.
         """
-        local = self.local(points)
-        pixels = local @ self.intrinsics.to(points).T
-        return pixels[..., :2] / pixels[..., 2:], local[..., 2]
+        x, y, z = self.local(points).unbind(-1)
+        return torch.stack([self.fx * x / z + self.cx, self.fy * y / z + self.cy], -1), z
 
     def unproject(
         self, pixels: Float[Tensor, "*#P 2"], depths: Float[Tensor, "*#P"]
@@ -211,6 +213,7 @@ class Camera:
 
     def scaled(self, factor: float) -> "Camera":
         """The same view in other units, of which `factor` make one scene unit."""
+        assert self.place is None
         pose = self.cam_from_world.clone()
         pose[:3, 3] *= factor
         return replace(self, cam_from_world=pose, near=factor * self.near)

@@ -15,7 +15,6 @@ from cocogs.io.lens_file import LensFile, LensPhoto, Metres, read_lens_file, wri
 from cocogs.metres import metres_by_exif, sentences, why_unknown
 from cocogs.optics.lens import Lens
 from cocogs.optics.model import DefocusModel
-from cocogs.optics.noted_focus import fits
 from cocogs.scene import LensFacts, Scene, View
 
 NAME = "lens.json"
@@ -96,8 +95,7 @@ class LearnedLens:
     def metres(self) -> Metres | None:
         """How long a scene unit is, by EXIF; None where it cannot be known."""
         told = self._model.lens.aperture.is_told
-        facts, focus = self._facts, self.focus_distances
-        return metres_by_exif(facts, focus, self._lengths, told, noted_fit=fits(focus, facts))
+        return metres_by_exif(self._facts, self.focus_distances, self._lengths, told)
 
     @property
     def metres_per_unit(self) -> float | None:
@@ -109,7 +107,7 @@ class LearnedLens:
         """For the user: how long a scene unit is, or why that cannot be known."""
         if self.metres is not None:
             return sentences(self.metres)
-        why = why_unknown(self._facts, self._lengths, fits(self.focus_distances, self._facts))
+        why = why_unknown(self._facts, self.focus_distances, self._lengths)
         return f"How long a scene unit is in metres cannot be known: {why}."
 
     @property

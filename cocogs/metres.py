@@ -4,8 +4,9 @@ import math
 from collections.abc import Sequence
 from statistics import median
 
-from cocogs.io.exif import NAMED_FOCAL_LENGTH, LensFacts
+from cocogs.io.exif import NAMED_FOCAL_LENGTH, NOTED_DISTANCE, LensFacts
 from cocogs.io.lens_file import APERTURE, FOCUS_DISTANCES, GIVEN, Metres
+from cocogs.optics.noted_focus import fits
 
 FEWEST = 3
 """Photos with a focus distance; fewer tell no spread."""
@@ -14,7 +15,6 @@ FEWEST = 3
 NAMED_F_NUMBER = (2 ** (1 / 12) - 1) / math.sqrt(3)
 LEARNED_K = 0.04  # on scenes of known truth, after training (docs/benchmarks.md)
 SEARCHED_K = 0.13  # before training, likewise
-NOTED_DISTANCE = 0.05  # from the sensor or the lens? and how finely the camera knows it; moldcape_f25
 FAR_APART = 2.0  # combined standard uncertainties between the two ways, from which on one must be wrong
 OWN_LENS = 0.1  # by so much EXIF's focal length may differ from the cameras'
 DISAGREEMENT = (
@@ -28,13 +28,12 @@ def metres_by_exif(
     diameters: Sequence[float] | None,
     told: bool = True,
     K_error: float = LEARNED_K,
-    noted_fit: bool = True,
 ) -> Metres | None:
     """The length of a scene unit; None where it cannot be known.
 
     At f-number N the aperture of a lens of focal length f is f / N metres wide, whatever the sensor. Where
     the photos tell its diameter in scene units, the ratio of the two is the answer. Else it is the median
-    ratio of the focus distances that cameras note to those found.
+    ratio of the focus distances that cameras note to those found, where the two agree.
 
     Args:
         facts: of the V photos.
@@ -42,17 +41,13 @@ def metres_by_exif(
         diameters: of the aperture, of the V photos, as found; scene units. None where none has a length.
         told: whether the photos tell the diameters; else these are where they started.
         K_error: standard uncertainty of the diameters, as a part of them.
-        noted_fit: whether the focus distances in EXIF follow those found; else they tell nothing.
     """
-    noted = (
-        []
-        if not noted_fit
-        else [
-            one.focus_distance / found
-            for one, found in zip(facts, focus_distances, strict=True)
-            if one.focus_distance is not None
-        ]
-    )
+    believed = fits(focus_distances, facts)
+    noted = [
+        one.focus_distance / found
+        for one, found in zip(facts, focus_distances, strict=True)
+        if believed and one.focus_distance is not None
+    ]
     by_focus, spread = None, None
     if len(noted) >= FEWEST:
         by_focus = median(noted)
@@ -128,10 +123,12 @@ def disagree(metres: Metres) -> bool:
     return apart > FAR_APART * uncertainty
 
 
-def why_unknown(facts: Sequence[LensFacts], diameters: Sequence[float] | None, noted_fit: bool = True) -> str:
+def why_unknown(
+    facts: Sequence[LensFacts], focus_distances: Sequence[float], diameters: Sequence[float] | None
+) -> str:
     """Why `metres_by_exif` gives None: the end of a sentence."""
     few = f"fewer than {FEWEST} of the photos have a focus distance in their EXIF"
-    if not noted_fit:
+    if not fits(focus_distances, facts):
         few = "the focus distances in EXIF do not follow those of the photos"
     if not any(one.aperture_diameter for one in facts):
         return f"the photos' EXIF lacks f-number or focal length, and {few}"

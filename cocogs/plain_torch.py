@@ -1,8 +1,9 @@
 """Parts of torch without its compiler, which nothing here uses and which takes two seconds to load."""
 
 from collections.abc import Callable
+from functools import wraps
 from inspect import unwrap
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import torch
 
@@ -22,6 +23,22 @@ def torch_op(name: str) -> Callable[[Callable[..., Any]], Any]:
         return getattr(torch.ops.cocogs, name.removeprefix("cocogs::")).default
 
     return define
+
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def serves_gradients(function: Callable[P, R]) -> Callable[P, R]:
+    """For what is kept: it serves gradients later, though it was first asked for in torch's inference mode.
+    It takes none itself."""
+
+    @wraps(function)
+    def call(*args: P.args, **kwargs: P.kwargs) -> R:
+        with torch.inference_mode(False), torch.no_grad():
+            return function(*args, **kwargs)
+
+    return call
 
 
 class Adam(torch.optim.Adam):

@@ -189,7 +189,8 @@ __global__ void __launch_bounds__(kThreads)
 // last one brings the gradients of all.
 template <int Degree>
 __device__ void project_one_vjp(const Scene<float>& scene, const Pinhole<float>& camera, int64_t i,
-                                const Projection& projection, const float* sums, const Parameters<float>& v, const float* sh, float* v_sh) {
+                                const Projection& projection, const float* sums, const Parameters<float>& v,
+                                const float* sh, float* v_sh) {
   GaussianGradients<float, float> gradients(v);
   const bool alike = scene.gaussians.alike();
   float moments[kMoments] = {};

@@ -142,7 +142,8 @@ def measure_cuda(
     forward, both = median_ms(ours.forward), median_ms(ours.both)
     peak = torch.cuda.max_memory_allocated() / 2**30
     moved = 2 * sum(leaf.numel() for leaf in leaves.values()) + 2 * sets * 4 * camera.width * camera.height
-    replayed = median_ms(partial(Replay(ours.both, {}, torch.device("cuda")).run, ()))
+    photo = torch.zeros(1, dtype=torch.long, device="cuda")
+    replayed = median_ms(partial(Replay(ours.both, photo, 1, {}).run, 0, None))
     theirs, apart = (float("nan"), float("nan")), float("nan")
     if beside_gsplat:
         try:

@@ -25,6 +25,7 @@ from bench_rasterizer import STAGES
 from cocogs.compiled import cpu_module
 from cocogs.run import open_data, read_config
 from cocogs.threads import torch_on_one
+from cocogs.train.shot import How
 from cocogs.train.trainer import Trainer
 
 Times = dict[str, float]
@@ -67,7 +68,7 @@ def step(trainer: Trainer, index: int, expanded: bool) -> Times:
             patches.enter_context(patch.object(owner, attribute, timed))
         wall = time.perf_counter()
         with torch_on_one(trainer.is_light), clock.part("all"):
-            trainer.step_on(trainer.shot(index), expanded, False, 3, True)
+            trainer.step_on(trainer.shot(index), How(expanded, halved=False, sh_degree=3, probed=True))
         clock.times["wall"] = 1e3 * (time.perf_counter() - wall)
     stages = cpu_module().stage_seconds()
     clock.times |= {name: 1e3 * seconds for name, seconds in zip(STAGES, stages, strict=True)}

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from conftest import Backend, parameters
@@ -13,8 +14,11 @@ from torch import Tensor
 
 from cocogs.config import Config, preset
 from cocogs.errors import InputError
+from cocogs.rasterize.room import current_room, use_room
+from cocogs.scene import Scene
 from cocogs.train.rates import make_optimizers, rates_at
 from cocogs.train.replay import Replay
+from cocogs.train.shot import How
 from cocogs.train.trainer import Trainer
 
 
@@ -24,20 +28,24 @@ def settings(batch: int, photos: int = 100, name: str = "lens") -> Config:
     return replace(base, optim=replace(base.optim, iterations=photos, batch=batch), strategy=strategy)
 
 
-def trained(config: Config, folder: Path, factory: pytest.TempPathFactory, replayed: bool = False) -> Trainer:
-    trainer = Trainer(config, open_tiny_scene(factory), folder)
+def trained(config: Config, folder: Path, scene: Scene, replayed: bool = False) -> Trainer:
+    trainer = Trainer(config, scene, folder)
     if replayed:
-        trainer.replay = Replay(trainer.step_on_slot, {}, torch.device("cpu"), record=record)
+        photos = len(trainer.views)
+        trainer.replay = Replay(trainer.step_on_slot, trainer.slots.index, photos, {}, record)
     assert trainer.train(Losses())
     return trainer
 
 
 def record(step: Callable[[], Tensor]) -> tuple[Callable[[], None], Tensor]:
-    """Without a GPU. As with a CUDA graph, each replay leaves its numbers in the same tensor."""
-    numbers = torch.zeros(2)
+    """Without a GPU. As with a CUDA graph, each replay keeps to the room of the recording, and leaves its
+    numbers in the same tensor."""
+    numbers, room = torch.zeros(2), current_room()
+    assert room is not None
 
     def again() -> None:
-        numbers.copy_(step())
+        with use_room(room):
+            numbers.copy_(step())
 
     return again, numbers
 
@@ -49,7 +57,7 @@ def test_gradients_of_a_batch_are_the_mean(tmp_path: Path, tmp_path_factory: pyt
     def gradients(photos: list[tuple[int, float]]) -> Tensor:
         trainer.model.zero_grad()
         for index, share in photos:
-            trainer.pull(trainer.shot(index), False, False, 0, False, share)
+            trainer.pull(trainer.shot(index), How(False, False, 0, False, share))
         return torch.cat([p.grad.flatten() for p in trainer.model.parameters() if p.grad is not None])
 
     singles = torch.stack([gradients([(index, 1.0)]) for index in (0, 4, 5)])
@@ -70,13 +78,41 @@ def test_recorded_steps_end_in_the_same_bits(
     config = settings(batch, name="lens" if name == "photometric" else name)
     if name == "photometric":
         config = replace(config, model=replace(config.model, photometric=True))
-    plain = trained(config, tmp_path / "plain", tmp_path_factory)
-    recorded = trained(config, tmp_path / "recorded", tmp_path_factory, replayed=True)
+    plain = trained(config, tmp_path / "plain", open_tiny_scene(tmp_path_factory))
+    recorded = trained(config, tmp_path / "recorded", open_tiny_scene(tmp_path_factory), replayed=True)
     assert recorded.replay is not None and recorded.replay.count > 50
     assert len(recorded.slots.shots) == 1
-    for name, value in plain.model.state_dict().items():
+    for key, value in plain.model.state_dict().items():
         if isinstance(value, Tensor):
-            assert torch.equal(value, recorded.model.state_dict()[name]), name
+            assert torch.equal(value, recorded.model.state_dict()[key]), key
+
+
+@pytest.mark.thorough
+def test_recorded_steps_of_cameras_and_masks_of_many_kinds(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One photo has a mask, two another camera; all are seen at half their size first."""
+    monkeypatch.setattr("cocogs.train.trainer.SMALL", 1)
+    scene = open_tiny_scene(tmp_path_factory)
+    place = [index for index, view in enumerate(scene.views) if not view.is_test]
+    mask = torch.ones(scene.views[0].camera.height, scene.views[0].camera.width, dtype=torch.bool)
+    mask[:, ::3] = False
+    np.save(tmp_path / "mask.npy", mask.numpy())
+    scene.views[place[1]] = replace(scene.views[place[1]], mask_path=tmp_path / "mask.npy")
+    for index in place[2:4]:
+        camera = scene.views[index].camera
+        intrinsics = camera.intrinsics * torch.tensor([1.02, 1.02, 1.0])[:, None]
+        scene.views[index] = replace(scene.views[index], camera=replace(camera, intrinsics=intrinsics))
+    config = settings(1, name="full")
+    plain, recorded = (
+        trained(config, tmp_path / str(replayed), scene, replayed) for replayed in (False, True)
+    )
+    assert recorded.replay is not None and recorded.replay.count > 20
+    assert recorded.photo_kinds == len(recorded.slots.shots) == 3 and len(recorded.slots.pixels) == 2
+    assert len(recorded.replay.needs) == 3  # at half the size, whole, through samples
+    for key, value in plain.model.state_dict().items():
+        if isinstance(value, Tensor):
+            assert torch.equal(value, recorded.model.state_dict()[key]), key
 
 
 @pytest.mark.thorough
@@ -85,10 +121,11 @@ def test_recorded_steps_of_the_gpu_s_kernels(
     backend: Backend, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     """The same, by the kernels of a GPU, which keep to the memory that the recording has."""
-    config = settings(1, photos=60, name="full")
-    plain = trained(config, tmp_path / "plain", tmp_path_factory)
-    recorded = trained(config, tmp_path / "recorded", tmp_path_factory, replayed=True)
-    assert recorded.replay is not None and min(recorded.replay.needs.values()) > 100
+    config = settings(1, name="full")
+    plain = trained(config, tmp_path / "plain", open_tiny_scene(tmp_path_factory))
+    recorded = trained(config, tmp_path / "recorded", open_tiny_scene(tmp_path_factory), replayed=True)
+    assert recorded.replay is not None and recorded.replay.count > 10
+    assert all(bool((needs > 100).all()) for needs in recorded.replay.needs.values())
     assert torch.equal(plain.model.gaussians.means, recorded.model.gaussians.means)
 
 

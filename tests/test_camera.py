@@ -35,6 +35,16 @@ def test_project_by_hand() -> None:
     assert torch.allclose(depths, double([5, 2]))
 
 
+def test_a_place_stands_for_the_pose() -> None:
+    there, points = camera(turned()), double([[0.2, -0.1, 0.5], [1, 3, 0.5]])
+    here = replace(camera(), place=there.place_like(points))
+    for one, other in zip(here.project(points), there.project(points), strict=True):
+        assert torch.equal(one, other)
+    pixels, depths = there.project(points)
+    assert torch.equal(here.unproject(pixels, depths), there.unproject(pixels, depths))
+    assert torch.equal(here.depths(points), depths) and not torch.equal(camera().depths(points), depths)
+
+
 def test_project_after_a_turn() -> None:
     # World (1, 3, 0.5) is (1, 1, 2) in the camera.
     pixels, depths = camera(turned()).project(double([1, 3, 0.5]))

@@ -96,9 +96,12 @@ def test_an_aperture_that_photos_do_not_tell_tells_no_metres() -> None:
 
 
 def test_distances_that_do_not_follow_the_photos_tell_no_metres() -> None:
-    noted = facts([0.5 * z for z in FOCUS], f_number=None)
-    assert metres_by_exif(noted, FOCUS, [0.1] * 4, noted_fit=False) is None
-    assert "do not follow" in why_unknown(noted, [0.1] * 4, noted_fit=False)
+    found = [1 + 0.2 * i for i in range(10)]
+    alike, backwards = (facts([0.5 * z for z in order], f_number=None) for order in (found, found[::-1]))
+    metres = metres_by_exif(alike, found, [0.1] * 10)
+    assert metres is not None and metres.per_unit == pytest.approx(0.5)
+    assert metres_by_exif(backwards, found, [0.1] * 10) is None
+    assert "do not follow" in why_unknown(backwards, found, [0.1] * 10)
 
 
 # The sensor.

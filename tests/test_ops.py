@@ -54,7 +54,7 @@ def scene(
         "background": uniform(3),
         "means2d_probe": torch.zeros(sets, count, 2, dtype=dtype),
         "camera": list(camera.numbers),
-        "place": camera.placed(means.to(dtype)),
+        "place": camera.place_like(means.to(dtype)),
         "width": width,
         "height": HEIGHT,
         "sh_degree": 3,

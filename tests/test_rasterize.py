@@ -28,7 +28,7 @@ from scenes import (
 )
 from torch import Tensor
 
-from cocogs.camera import Camera
+from cocogs.camera import Camera, rotation_about
 from cocogs.optics.light import mean_light, srgb_curve
 from cocogs.rasterize import Render, rasterize, reference
 
@@ -449,9 +449,10 @@ def test_a_camera_stands_where_its_place_tells(backend: Backend) -> None:
     """The same bits as from a camera that stands there by its pose, gradients too."""
     case = CASES["ordinary"]()
     pose = case.camera.cam_from_world.clone()
+    pose[:3, :3] = rotation_about(torch.tensor([0.05, -0.1, 0.2]).double()) @ pose[:3, :3]
     pose[:3, 3] += 0.1
     moved = replace(case.camera, cam_from_world=pose)
-    place = moved.placed(case.splats.means.to(backend.device, backend.dtype))
+    place = moved.place_like(case.splats.means.to(backend.device, backend.dtype))
     pictures, slopes = [], []
     for camera in (moved, replace(case.camera, place=place), case.camera):
         picture, inputs = differentiable_picture(replace(case, camera=camera), backend)

@@ -67,36 +67,63 @@ class FakeRecorder:
         return again, numbers
 
 
-CPU = torch.device("cpu")
+def make(step: Callable[..., Tensor], photos: int = 1, recorder: FakeRecorder | None = None) -> Replay:
+    return Replay(step, torch.zeros(1, dtype=torch.long), photos, {}, recorder or FakeRecorder())
 
 
 def test_what_needs_more_room_is_recorded_anew() -> None:
     total = torch.zeros(1)
-    replay = Replay(lambda number: total.add_(number).clone(), {}, CPU, record=FakeRecorder())
+    replay = make(lambda number: total.add_(number).clone())
 
     def run(times: int) -> float:
-        return [replay.run((2,)) for _ in range(times)][-1].item()
+        return [replay.run(0, "size", 2) for _ in range(times)][-1].item()
 
     assert run(1) == 2 and not replay.recordings
-    replay.needs[(2,)] = 100
-    assert run(40) == 82
-    first = replay.recordings[(2,), ()]
+    replay.needs["size"].fill_(100)
+    assert run(1) == 4
+    first = replay.recordings["size", (2,)]
     assert first.room.most == 150
-    first.needed.fill_(140)
-    assert run(25) == 132
-    second = replay.recordings[(2,), ()]
+    first.room.needed.fill_(140)
+    assert run(39) == 82
+    second = replay.recordings["size", (2,)]
     assert second is not first and second.room.most == 210
-    second.needed.fill_(100)
+    second.room.needed.fill_(100)
+    run(1)
     replay.forget(1.2)
-    assert replay.needs == {(2,): 120} and not replay.recordings
-    assert run(1) == 134 and replay.recordings[(2,), ()].room.most == 180
+    assert replay.needs["size"].tolist() == [120] and not replay.recordings
+    assert run(1) == 86 and replay.recordings["size", (2,)].room.most == 180
+
+
+def test_room_is_made_for_the_photo_that_needs_most() -> None:
+    """One recording for all; what each needed last is kept, and falls again."""
+
+    def step() -> Tensor:
+        if (room := current_room()) is not None and room.most is None:
+            room.most = 100 * (1 + int(replay.photo))
+        return torch.zeros(1)
+
+    replay = make(step, photos=3)
+
+    def run(photo: int) -> None:
+        replay.photo.fill_(photo)
+        replay.run(photo, "size")
+
+    for photo in (0, 1, 2):
+        run(photo)
+    assert replay.needs["size"].tolist() == [100, 200, 300] and not replay.recordings
+    run(0)
+    recording = replay.recordings["size", ()]
+    assert recording.room.most == 450
+    recording.room.needed.fill_(50)
+    run(2)
+    assert replay.needs["size"].tolist()[1:] == [200, 50] and len(replay.recordings) == 1
 
 
 def test_each_kind_has_one_recording() -> None:
     """The same numbers as without recording; a later step does not change those of an earlier one."""
     recorder, done = FakeRecorder(), torch.zeros(1)
-    replay = Replay(lambda factor: factor * done.add_(1), {}, CPU, record=recorder)
-    results = [replay.run((1 + i % 2,)) for i in range(30)]
+    replay = make(lambda factor: factor * done.add_(1), recorder=recorder)
+    results = [replay.run(0, "size", 1 + i % 2) for i in range(30)]
     assert [result.item() for result in results] == [(1 + i % 2) * (i + 1) for i in range(30)]
     assert len(recorder.rooms) == len(replay.recordings) == 2 and replay.count == 28
 
@@ -112,19 +139,20 @@ def test_a_step_keeps_to_its_room_only_while_it_runs() -> None:
         return torch.zeros(1)
 
     recorder = FakeRecorder()
-    replay = Replay(step, {}, CPU, record=recorder)
-    replay.run(())
-    assert current_room() is None and replay.needs == {(): 200} and not recorder.rooms
-    replay.run(())
+    replay = make(step, recorder=recorder)
+    replay.run(0, "size")
+    assert current_room() is None and replay.needs["size"].tolist() == [200] and not recorder.rooms
+    replay.run(0, "size")
     assert current_room() is None
-    assert recorder.rooms == [replay.recordings[(), ()].room] and replay.recordings[(), ()].room.most == 300
+    assert recorder.rooms == [replay.recordings["size", ()].room]
+    assert replay.recordings["size", ()].room.most == 300
 
 
 @pytest.mark.cuda
 def test_recordings_on_a_gpu() -> None:
     device = torch.device("cuda")
-    total = torch.zeros(1, device=device)
-    replay = Replay(lambda factor: total.add_(factor).clone(), {}, device)
+    total, photo = torch.zeros(1, device=device), torch.zeros(1, dtype=torch.long, device=device)
+    replay = Replay(lambda factor: total.add_(factor).clone(), photo, 1, {})
     for i in range(30):
-        assert replay.run((2,)).item() == 2 * (i + 1)
+        assert replay.run(0, "size", 2).item() == 2 * (i + 1)
     assert replay.count == 29 and len(replay.recordings) == 1

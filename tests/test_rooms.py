@@ -20,7 +20,7 @@ FORBIDDEN = {
     "edit": FACES | {"train", "measure"},
     "calibrate": FACES | {"train", "render", "measure", "scene", "rasterize", "ssim"},
 }
-IO_MAY = {"io", "camera", "gaussians", "errors", "srgb", "threads"}
+IO_MAY = {"io", "camera", "gaussians", "errors", "plain_torch", "srgb", "threads"}
 
 
 def imports(path: Path) -> set[str]:

@@ -551,7 +551,7 @@ def test_a_single_photo_to_train_on_is_refused(data: Path) -> None:
 
 def test_photos_that_are_too_small_as_they_are(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(opening, "SHORTEST_SIDE", 10**6)
-    _refused(data, r"000\.png would be trained on at .* px is the least of a side: leave the photo out")
+    _refused(data, r"000\.png would be trained on at .* px, and each side needs .*: leave the photo out")
 
 
 @pytest.mark.parametrize("value", [1, 0, -2])

@@ -19,6 +19,7 @@ from cocogs.optics.model import DefocusModel
 from cocogs.run import load_run, open_data
 from cocogs.scene import LensFacts, Scene
 from cocogs.train.monitor import Monitor
+from cocogs.train.shot import How
 from cocogs.train.start import exif_K, start_lens
 from cocogs.train.trainer import Trainer
 
@@ -109,18 +110,18 @@ def test_a_halved_step_compares_pictures_of_half_the_size(
     scene = open_tiny_scene(tmp_path_factory)
     trainer = Trainer(preset("lens"), scene, tmp_path)
     monkeypatch.setattr("cocogs.train.trainer.SMALL", 1)
-    shot = trainer.shot(0)
+    shot, how = trainer.shot(0), How(expanded=False, halved=True, sh_degree=0, probed=False)
     truth = shot.photo
     spoiled, mask = truth.clone(), torch.ones_like(truth[0])
     spoiled[:, :, :20], mask[:, :20] = 1 - truth[:, :, :20], 0
-    spoiled_loss, spoiled_mse = trainer.pull(replace(shot, photo=spoiled, mask=mask), False, True, 0, False)
+    spoiled_loss, spoiled_mse = trainer.pull(replace(shot, photo=spoiled, mask=mask), how)
     shot = replace(shot, mask=mask)
-    loss, mse = trainer.pull(shot, False, True, 0, False)
+    loss, mse = trainer.pull(shot, how)
     assert mse == spoiled_mse and mse > 0  # SSIM's window looks under the mask
     assert loss == pytest.approx(float(spoiled_loss), rel=0.2)
     assert trainer.model.gaussians.means.grad is not None
     monkeypatch.setattr("cocogs.train.trainer.SMALL", 1000)
-    assert trainer.pull(shot, False, True, 0, False)[1] != mse  # too small to be halved
+    assert trainer.pull(shot, how)[1] != mse  # too small to be halved
 
 
 @pytest.mark.thorough
@@ -165,7 +166,9 @@ def test_a_sick_training_ends_before_it_saves(
     trainer = Trainer(config, open_tiny_scene(tmp_path_factory), tmp_path)
     with torch.no_grad():
         trainer.model.gaussians.sh0[:] = torch.nan
-    with pytest.raises(InputError, match=f"before step {step}: its loss or its lens is no number"):
+    with pytest.raises(
+        InputError, match=f"before step {step}: its loss, or what it learned of the cameras, is no number"
+    ):
         trainer.train(Losses())
     assert not (tmp_path / "checkpoint.pt").exists()
 
@@ -177,7 +180,7 @@ def test_a_focus_that_is_no_number_is_found_before_its_photo_comes(
     trainer.check_health(torch.ones(()))
     with torch.no_grad():
         trainer.model.lens.focus.vergence[3] = torch.nan
-    with pytest.raises(InputError, match="its loss or its lens is no number"):
+    with pytest.raises(InputError, match="its loss, or what it learned of the cameras, is no number"):
         trainer.check_health(torch.ones(()))
 
 

@@ -20,6 +20,8 @@ NEAREST, FARTHEST = 0.01, 655.35
 DIAGONAL_35MM = math.hypot(36, 24)
 # Standard deviation, as a part: lenses are up to 5 % off what is written on them, evenly distributed.
 NAMED_FOCAL_LENGTH = 0.05 / math.sqrt(3)
+# Likewise: from the sensor or the lens? and how finely the camera knows it; moldcape_f25.
+NOTED_DISTANCE = 0.05
 # mm in a unit of FocalPlaneResolutionUnit: inch, cm, mm, micrometre (Exif 2.32 and TIFF/EP).
 _UNITS = {2: 25.4, 3: 10.0, 4: 1.0, 5: 1e-3}
 # mm; longer sides of sensors, from the smallest phone's to beyond medium format. Others are damage.

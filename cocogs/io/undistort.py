@@ -13,6 +13,7 @@ from torch import Tensor
 from cocogs.camera import Camera, intrinsics_matrix
 from cocogs.errors import InputError
 from cocogs.io.source import Intrinsics, fits_float32, is_size
+from cocogs.plain_torch import serves_gradients
 
 # Focal lengths, and how far the principal point may lie from the corner, in picture sizes. A lens of 2 m
 # before 35 mm film has 56. What lies beyond comes from a damaged file.
@@ -86,7 +87,7 @@ def is_possible(lens: Intrinsics) -> bool:
 
 
 @lru_cache(maxsize=4)
-@torch.inference_mode(False)  # what is kept serves gradients, too
+@serves_gradients
 def _kept_grid(lens: Intrinsics, flat: Intrinsics) -> Tensor:
     return undistortion_grid(lens, flat, range(flat.height))
 
@@ -135,7 +136,7 @@ def sampled(picture: Tensor, grid: Tensor, mode: str = "bicubic") -> Tensor:
 
 
 @lru_cache(maxsize=4)
-@torch.inference_mode(False)  # what is kept serves gradients, too
+@serves_gradients
 def distortion_grid(lens: Intrinsics, flat: Intrinsics) -> Tensor:
     """Where each pixel of the distorted picture lies in the undistorted one; see `undistortion_grid`.
 

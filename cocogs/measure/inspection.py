@@ -22,7 +22,6 @@ from cocogs.measure.focal_lengths import PhotoFocal, compare_focal_lengths, cont
 from cocogs.metres import FEWEST, OWN_LENS, SEARCHED_K, metres_by_exif, sentences
 from cocogs.optics.evidence import Evidence, measure_photos
 from cocogs.optics.lens import coc_diameter, depth_of_field
-from cocogs.optics.noted_focus import fits
 from cocogs.optics.search import IN_FOCUS, find_lens, variation
 from cocogs.quantiles import quantiles
 from cocogs.scene import Scene
@@ -308,5 +307,5 @@ def compare_with_exif(
         if ours.std() > 0 and theirs.std() > 0:
             correlation = float(np.corrcoef(ours, theirs)[0, 1])
     diameters = [K / camera.fx for K, camera in zip(Ks.tolist(), cameras, strict=True)]
-    metres = metres_by_exif(facts, focus, diameters, told, SEARCHED_K, fits(focus, facts))
+    metres = metres_by_exif(facts, focus, diameters, told, SEARCHED_K)
     return ExifAgreement(float(np.median(ratios)) if ratios else None, f_numbers, correlation, metres)

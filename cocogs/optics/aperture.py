@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from cocogs.optics.lens import DISC_SIGMA
+from cocogs.plain_torch import serves_gradients
 
 GOLDEN_ANGLE = math.pi * (3 - math.sqrt(5))
 """Radians; turns by it never come back to where one of them was."""
@@ -78,7 +79,7 @@ def _sunflower(count: int, blades: int) -> Float[Tensor, "{count} 2"]:
 
 
 @cache
-@torch.inference_mode(False)  # what is kept serves gradients, too
+@serves_gradients
 def _settled(count: int, blades: int) -> Float[Tensor, "{count} 2"]:
     from scipy.spatial import KDTree  # .3 s, for final pictures only
 

@@ -20,6 +20,7 @@ from cocogs.errors import InputError
 from cocogs.io.pixels import keys_cubic
 from cocogs.optics.aperture import corner_radius, lens_samples
 from cocogs.optics.lens import PhotoLens
+from cocogs.plain_torch import serves_gradients
 from cocogs.threads import in_order
 
 STEP = 1.0  # px of blur diameter between neighbouring layers near the focus
@@ -273,7 +274,7 @@ def _rounded(count: int) -> int:
 
 
 @lru_cache(64)
-@torch.inference_mode(False)  # what is kept serves gradients, too
+@serves_gradients
 def _points(count: int, blades: int, rotation: float) -> Float[Tensor, "{count} 2"]:
     """Points of the unit aperture, of its own variance."""
     return lens_samples(count, 1e-9, blades, rotation).double()

@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from cocogs.plain_torch import serves_gradients
 from cocogs.srgb import to_linear
 
 STEPS = 1024  # of a table, from 0 to 1; its error is below a hundredth of an 8-bit step
@@ -36,16 +37,14 @@ class ResponseCurve:
         self.coefficients = coefficients
 
     @cached_property
-    @torch.inference_mode(False)
-    @torch.no_grad()
+    @serves_gradients
     def light(self) -> "Table":
         """Light of pixel values."""
         values = even(BRIGHTEST, BRIGHTEST * STEPS + 1, self.coefficients)
         return Table(to_linear(bent(values, self.coefficients)), STEPS)
 
     @cached_property
-    @torch.inference_mode(False)
-    @torch.no_grad()
+    @serves_gradients
     def values(self) -> "Table":
         """Pixel values of the roots of light: of light itself they rise too steeply from 0."""
         light = self.light.values
@@ -95,7 +94,7 @@ def even(most: float, count: int, like: Tensor) -> Float[Tensor, " count"]:
 
 
 @lru_cache
-@torch.inference_mode(False)  # what is kept serves gradients, too
+@serves_gradients
 def srgb_curve(dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> ResponseCurve:
     """The response of sRGB itself."""
     return ResponseCurve(torch.zeros(TERMS, dtype=dtype, device=device))

@@ -17,8 +17,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from cocogs.io.exif import LensFacts
-from cocogs.metres import NOTED_DISTANCE
+from cocogs.io.exif import NOTED_DISTANCE, LensFacts
 
 FEWEST_TO_AGREE = 10  # photos; fewer may lie along a line by chance
 BELIEVED = 0.2  # part of the scatter of 1 / z_f (by `robust_cost`) that the line has to explain

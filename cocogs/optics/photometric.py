@@ -231,12 +231,12 @@ class PhotometricCamera(nn.Module):
         self.taken = taken
         self.exposure = Exposure(len(taken.camera))
         self.vignette, self.response = Vignettes(taken), Responses(taken)
-        self.register_buffer("own", torch.tensor(taken.camera), persistent=False)
+        self.register_buffer("camera_of", torch.tensor(taken.camera), persistent=False)
         openings = map(self.vignette.opening, taken.camera, taken.f_number)
         self.register_buffer("openings", torch.tensor([*openings]), persistent=False)
 
-    own: Int64[Tensor, " V"]
-    """Numbers of the photos' cameras."""
+    camera_of: Int64[Tensor, " V"]
+    """The number of every photo's camera."""
     openings: Float[Tensor, " V"]
     """How far their lenses are open: s of `Vignettes`."""
 
@@ -249,7 +249,7 @@ class PhotometricCamera(nn.Module):
             curve: the photo's, of `curves`.
         """
         gains = of_photo(self.exposure.gains(), index)[:, None, None]
-        factors = self._falloff(camera, self._own(index), of_photo(self.openings, index))
+        factors = self._falloff(camera, self._camera(index), of_photo(self.openings, index))
         return curve.encode(light * (gains * factors))
 
     @torch.no_grad()
@@ -287,14 +287,16 @@ class PhotometricCamera(nn.Module):
         squared = squared_radius(camera, x[None], y[:, None])
         return self.vignette.falloff(own, squared, opening)
 
-    def _own(self, index: PhotoIndex) -> PhotoIndex:
+    def _camera(self, index: PhotoIndex) -> PhotoIndex:
         """The number of the camera that took a photo: a tensor where the photo's is one."""
-        return self.own.index_select(0, index) if isinstance(index, Tensor) else self.taken.camera[index]
+        return (
+            self.camera_of.index_select(0, index) if isinstance(index, Tensor) else self.taken.camera[index]
+        )
 
     def curves(self, index: PhotoIndex) -> tuple[ResponseCurve, ResponseCurve]:
         """How splats carry light, and how training photo `index` does."""
         common = self.response.common()
-        return common, common if len(self.taken.names) == 1 else self.response.of(self._own(index))
+        return common, common if len(self.taken.names) == 1 else self.response.of(self._camera(index))
 
 
 def squared_radius(camera: Camera, x: Float[Tensor, "*#P"], y: Float[Tensor, "*#P"]) -> Float[Tensor, "*P"]:

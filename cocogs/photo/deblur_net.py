@@ -18,6 +18,8 @@ from jaxtyping import Complex, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from cocogs.plain_torch import serves_gradients
+
 WIDEST = 24  # px, of circles of confusion that the network has learned
 FADED = 32  # px; from here on the picture is left as it is
 WIDTHS = 64, 96  # channels at quarter and eighth size
@@ -193,7 +195,7 @@ def signed_sqrt(light: Float[Tensor, "*P"]) -> Float[Tensor, "*P"]:
 
 
 @lru_cache(maxsize=WIDEST)
-@torch.inference_mode(False)  # what is kept serves gradients, too
+@serves_gradients
 def _filters(
     diameter: int, size: tuple[int, int], device: torch.device
 ) -> tuple[Float[Tensor, "h f"], Float[Tensor, "A 1 h f"]]:

@@ -16,7 +16,7 @@ from torch import Tensor
 from cocogs.errors import InputError
 
 CAMERA_NUMBERS = 24  # of `Camera.numbers`
-PLACE_NUMBERS = 15  # of `Camera.placed`
+PLACE_NUMBERS = 15  # of `Camera.place_like`
 MOST_PIXELS = 16 * 65535  # on a side of a picture: tiles of 16 px, numbered with 16 bits
 PER_SET = {"means": (3,), "quats": (4,), "scales": (3,), "opacities": (), "blur": (), "shift": (2,)}
 """Shape per Gaussian of the inputs (S|1, N, ...) that may differ between sets."""

@@ -161,7 +161,7 @@ def _views(
     """Views at training resolution; their pixels go to the cache."""
     fitted = [prepare.fit_photo(shot, pictures.paths[shot.name]) for shot in source.shots]
     factor = _shrink(fitted, pictures, size)
-    flats = [_shrunk(photo, factor, size.downscale is not None) for photo in fitted]
+    flats = [_shrunk(photo, factor) for photo in fitted]
     _announce(fitted, flats, pictures.folder, size.downscale is None and factor > 1, say)
     named = {shot.name: shot.mask for shot in source.shots if shot.mask}
     masks = named or folders.find_masks(data, [shot.name for shot in source.shots])
@@ -203,19 +203,15 @@ def _shrink(fitted: list[Picture], pictures: folders.Pictures, size: folders.Siz
     return size.factor(max(max(photo.lens.width, photo.lens.height) for photo in fitted))
 
 
-def _shrunk(photo: Picture, factor: float, is_asked_for: bool) -> Intrinsics:
-    """The pinhole camera at training resolution.
-
-    Args:
-        is_asked_for: by the user.
-    """
+def _shrunk(photo: Picture, factor: float) -> Intrinsics:
+    """The pinhole camera at training resolution."""
     flat = undistort.pinhole(photo.lens)
     width, height = round(flat.width / factor), round(flat.height / factor)
     if min(width, height) < SHORTEST_SIDE:
-        advice = "use a smaller `downscale`" if is_asked_for else "leave the photo out"
+        advice = "use a smaller `downscale`" if factor > 1 else "leave the photo out"
         raise InputError(
-            f"{photo.path} would be trained on at {width}x{height} px, and {SHORTEST_SIDE} px is the least "
-            f"of a side: {advice}."
+            f"{photo.path} would be trained on at {width}x{height} px, and each side needs at least "
+            f"{SHORTEST_SIDE}: {advice}."
         )
     if not undistort.is_pinhole(photo.lens):
         # We choose what an undistorted picture shows: a whole number of training pixels, so that they stay

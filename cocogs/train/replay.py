@@ -1,20 +1,21 @@
 """Training steps on a GPU, recorded as CUDA graphs and replayed.
 
 A step is hundreds of small operations. Asking for them takes Python several times as long as a GPU takes to
-do them; a replay asks once. It gives the same bits. A recording reads and writes the same memory each time.
+do them; a replay asks once. It gives the same bits. A recording reads and writes the same memory each time,
+where it finds one photo after another (`shot.Slots`).
 """
 
-from collections import Counter
 from collections.abc import Callable, Hashable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Int64
 from torch import Tensor
 
 from cocogs.rasterize.room import MOST_INTERSECTIONS, Room, use_room
 
-SPARE = 1.5  # a recording's memory for intersections, as a multiple of what its kind needed at most
+SPARE = 1.5  # a recording's memory for intersections, as a multiple of what any photo needed last
 CHECK_EVERY = 20  # replays; reading how full the memory is waits for the device, so not after every one
 
 
@@ -64,61 +65,58 @@ class CudaRecorder:
 
 @dataclass
 class Recording:
-    """A step of one kind: `again` leaves its numbers in `numbers`, within the memory of `room`.
-
-    `needed`: (1,) int64 on the device, the most intersections of a replay so far.
-    """
+    """A step of one kind: `again` leaves its numbers in `numbers`, within the memory of `room`."""
 
     again: Callable[[], None]
     numbers: Tensor
     room: Room
-    needed: Tensor
 
 
 class Replay:
-    """Runs steps of some kinds again and again. It runs the first steps of each kind as they are and notes
-    how much memory they need, records the next one, and replays the recording from then on.
+    """Runs steps on photos. The first step on each photo, and the first of each kind, runs as it is and tells
+    how much memory it needs. Later ones are recorded, once for all photos, and replayed.
 
     Args:
-        step: does a step, given the parts of a kind and more as arguments; returns numbers (R,). It may only
+        step: does a step of a kind on the photo whose number `photo` holds; returns numbers (R,). It may only
             read tensors that stay where they are, learning rates included.
-        optimizers: those that the step moves.
-        photos: how many first steps of a kind run as they are: each photo needs an amount of its own.
+        photo: (1,) on the device, from 0 to `photos` - 1.
+        photos: how many there are.
+        optimizers: those that the steps move.
         record: how steps are recorded; None for CUDA graphs.
     """
 
     def __init__(
         self,
         step: Callable[..., Tensor],
+        photo: Int64[Tensor, "1"],
+        photos: int,
         optimizers: Mapping[str, torch.optim.Optimizer],
-        device: torch.device,
-        photos: int = 1,
         record: Record | None = None,
     ) -> None:
-        self.step, self.device, self.photos = step, device, photos
-        self.record = CudaRecorder(optimizers, device).record if record is None else record
-        self.steps: Counter[Kind] = Counter()
-        self.needs: dict[Kind, float] = {}  # intersections
-        self.recordings: dict[tuple[Kind, Kind], Recording] = {}
+        self.step, self.photo, self.photos = step, photo, photos
+        self.record = CudaRecorder(optimizers, photo.device).record if record is None else record
+        # By size: (photos,) on the device, the intersections of the last step on each; 0: not known.
+        self.needs: dict[Hashable, Tensor] = {}
+        self.seen: set[Hashable] = set()  # (size, photo) and (size, kind), of which a step ran as it is
+        self.recordings: dict[tuple[Hashable, Kind], Recording] = {}
         self.count = 0
 
-    def run(self, kind: Kind, *rest: Hashable) -> Tensor:
+    def run(self, photo: int, size: Hashable, *kind: Hashable) -> Tensor:
         """One step.
 
         Args:
-            kind: what decides how much memory it needs.
-            rest: what decides the rest of it. Each kind with each rest has a recording of its own.
+            photo: the number that `photo` holds.
+            size: steps of one size need alike amounts of memory for a photo.
+            kind: arguments of the step. Each size with each kind has a recording of its own.
         """
-        self.steps[kind] += 1
-        if self.steps[kind] <= self.photos:
-            room = Room(self.device)
-            with use_room(room):
-                numbers = self.step(*kind, *rest)
-            self.needs[kind] = max(self.needs.get(kind, 0), room.most or 0)
-            return numbers
-        if (kind, rest) not in self.recordings:
-            self.recordings[kind, rest] = self._record(kind, rest)
-        recording = self.recordings[kind, rest]
+        if size not in self.needs:
+            self.needs[size] = torch.zeros(self.photos, dtype=torch.long, device=self.photo.device)
+        if not {(size, photo), (size, kind)} <= self.seen:
+            self.seen |= {(size, photo), (size, kind)}
+            return self._measured(size, kind)
+        if (size, kind) not in self.recordings:
+            self.recordings[size, kind] = self._record(size, kind)
+        recording = self.recordings[size, kind]
         recording.again()
         numbers = recording.numbers.clone()
         self.count += 1
@@ -132,35 +130,34 @@ class Replay:
         Args:
             growth: by how much more memory the steps will need, as a guess.
         """
-        self._look()
-        self.needs = {kind: growth * need for kind, need in self.needs.items()}
+        for needs in self.needs.values():
+            needs.copy_(needs.double().mul(growth).ceil())
         self.recordings.clear()
 
-    def _record(self, kind: Kind, rest: Kind) -> Recording:
-        room = Room(self.device, min(int(SPARE * self.needs[kind]), MOST_INTERSECTIONS))
-        needed = torch.zeros_like(room.needed)
+    def _measured(self, size: Hashable, kind: Kind) -> Tensor:
+        """A step as it is."""
+        room = Room(self.photo.device)
+        with use_room(room):
+            numbers = self.step(*kind)
+        self.needs[size].index_fill_(0, self.photo, room.most or 0)
+        return numbers
+
+    def _record(self, size: Hashable, kind: Kind) -> Recording:
+        needs = self.needs[size]
+        room = Room(self.photo.device, min(int(SPARE * int(needs.max())), MOST_INTERSECTIONS))
 
         def step() -> Tensor:
-            numbers = self.step(*kind, *rest)
-            torch.maximum(needed, room.needed, out=needed)
+            numbers = self.step(*kind)
+            needs.index_copy_(0, self.photo, room.needed)
             return numbers
 
         with use_room(room):
-            again, numbers = self.record(step)
-        return Recording(again, numbers, room, needed)
-
-    def _look(self) -> None:
-        """Notes what the recordings of each kind needed at most."""
-        if self.recordings:
-            needed = torch.cat([recording.needed for recording in self.recordings.values()]).tolist()
-            for kind in {kind for kind, _ in self.recordings}:
-                own = [n for (k, _), n in zip(self.recordings, needed, strict=True) if k == kind]
-                self.needs[kind] = max(own) or self.needs[kind]
+            return Recording(*self.record(step), room)
 
     def _make_room(self) -> None:
         """Drops the recordings that are about to need more memory than they have; they are made anew."""
-        self._look()
-        for (kind, rest), recording in list(self.recordings.items()):
+        most = {size: int(needs.max()) for size, needs in self.needs.items()}
+        for (size, kind), recording in list(self.recordings.items()):
             assert recording.room.most is not None
-            if self.needs[kind] > 0.9 * recording.room.most:
-                del self.recordings[kind, rest]
+            if most[size] > 0.9 * recording.room.most:
+                del self.recordings[size, kind]

@@ -1,6 +1,6 @@
 """A training photo as a step takes it, and the tensors in which recorded steps find one after another."""
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -11,6 +11,9 @@ from torch.nn import functional as F
 from cocogs.camera import Camera
 from cocogs.optics.per_photo import PhotoIndex
 from cocogs.scene import View
+
+Kind = tuple[Hashable, ...]
+"""What the photos of one recording have in common: all but the camera's place, the pixels and the mask."""
 
 
 @dataclass(frozen=True)
@@ -35,40 +38,58 @@ class Shot:
         return Shot(self.index, small, F.avg_pool2d(self.photo[None], 2)[0], mask)
 
 
-def kind_of(camera: Camera, is_masked: bool) -> tuple[Hashable, ...]:
-    """What all photos have in common that one recording serves: all but the place, the photo and its mask."""
+@dataclass(frozen=True)
+class How:
+    """How a step sees its photo. Steps that differ in it are recorded apart.
+
+    Args:
+        expanded, halved, sh_degree, probed: as `DefocusModel.photo` takes them.
+        share: by which the photo's loss counts.
+    """
+
+    expanded: bool
+    halved: bool
+    sh_degree: int
+    probed: bool
+    share: float = 1.0
+
+
+def kind_of(camera: Camera, is_masked: bool) -> Kind:
     intrinsics = tuple(camera.intrinsics.flatten().tolist())
     return camera.width, camera.height, camera.near, camera.full_view, intrinsics, is_masked
 
 
-def kinds_of(views: list[View]) -> int:
-    """How many recordings some photos need."""
+def count_kinds(views: Sequence[View]) -> int:
+    """How many kinds the photos of some views are of."""
     return len({kind_of(view.camera, view.mask_path is not None) for view in views})
 
 
 class Slots:
-    """For every kind of photo a `Shot` that stays where it is, and becomes one photo after another."""
+    """Tensors that stay where they are while their contents are replaced: a photo's number and place, and for
+    every size its pixels and mask."""
 
-    def __init__(self) -> None:
-        self.shots: dict[tuple[Hashable, ...], Shot] = {}
+    def __init__(self, device: torch.device) -> None:
+        self.index = torch.zeros(1, dtype=torch.long, device=device)
+        self.place = torch.zeros(15, device=device)
+        self.pixels: dict[tuple[torch.Size, bool], tuple[Tensor, Tensor | None]] = {}
+        self.shots: dict[Kind, Shot] = {}
 
-    def __getitem__(self, kind: tuple[Hashable, ...]) -> Shot:
+    def __getitem__(self, kind: Kind) -> Shot:
+        """The photo that was put in last, if it is of this kind."""
         return self.shots[kind]
 
-    def fill(self, shot: Shot) -> tuple[Hashable, ...]:
-        """Makes a photo that of its kind, which is returned."""
-        kind = kind_of(shot.camera, shot.mask is not None)
-        place = shot.camera.placed(shot.photo)
-        if kind not in self.shots:
-            mask = None if shot.mask is None else torch.empty_like(shot.mask)
-            index = torch.empty(1, dtype=torch.long, device=place.device)
-            camera = replace(shot.camera, place=torch.empty_like(place))
-            self.shots[kind] = Shot(index, camera, torch.empty_like(shot.photo), mask)
-        slot = self.shots[kind]
-        assert isinstance(slot.index, Tensor) and slot.camera.place is not None
-        slot.index.fill_(shot.index)
-        slot.camera.place.copy_(place)
-        slot.photo.copy_(shot.photo)
-        if slot.mask is not None and shot.mask is not None:
-            slot.mask.copy_(shot.mask)
+    def fill(self, shot: Shot) -> Kind:
+        """Put a photo in. Returns its kind."""
+        mask, size = shot.mask, (shot.photo.shape, shot.mask is not None)
+        if size not in self.pixels:
+            self.pixels[size] = torch.empty_like(shot.photo), None if mask is None else torch.empty_like(mask)
+        own_photo, own_mask = self.pixels[size]
+        if (kind := kind_of(shot.camera, mask is not None)) not in self.shots:
+            camera = replace(shot.camera, place=self.place)
+            self.shots[kind] = Shot(self.index, camera, own_photo, own_mask)
+        self.index.fill_(shot.index)
+        self.place.copy_(shot.camera.place_like(self.place))
+        own_photo.copy_(shot.photo)
+        if own_mask is not None and mask is not None:
+            own_mask.copy_(mask)
         return kind

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from cocogs.config import Config
 from cocogs.gaussians import Gaussians
-from cocogs.io.exif import NAMED_FOCAL_LENGTH
-from cocogs.metres import NAMED_F_NUMBER, NOTED_DISTANCE
+from cocogs.io.exif import NAMED_FOCAL_LENGTH, NOTED_DISTANCE
+from cocogs.metres import NAMED_F_NUMBER
 from cocogs.optics.evidence import Evidence, measure_photos
 from cocogs.optics.lens_models import LENS_MODELS, Start
 from cocogs.optics.model import DefocusModel

@@ -3,7 +3,7 @@
 import math
 import time
 import zlib
-from collections.abc import Hashable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -39,7 +39,7 @@ from cocogs.train.monitor import Monitor
 from cocogs.train.photo_store import PhotoStore
 from cocogs.train.rates import check_remembered, make_optimizers, rates_at
 from cocogs.train.replay import Replay
-from cocogs.train.shot import Shot, Slots, kinds_of
+from cocogs.train.shot import How, Kind, Shot, Slots, count_kinds
 from cocogs.train.sowing import sown_behind
 from cocogs.train.start import start_model
 from cocogs.train.strategy import Densification, reaches
@@ -109,10 +109,11 @@ class Trainer:
             self.restore(saved)
         # A single photo's step is recorded whole; of several, what each photo adds.
         self.is_single = self.batch == 1  # and then there is a single rank
-        self.slots, self.photo_kinds = Slots(), kinds_of(self.views)
+        self.slots, self.photo_kinds = Slots(self.device), count_kinds(self.views)
         self.replay = None
         if self.device.type == "cuda":
-            self.replay = Replay(self.step_on_slot, self.optimizers, self.device, len(self.views))
+            photos = len(self.views)
+            self.replay = Replay(self.step_on_slot, self.slots.index, photos, self.optimizers)
 
     def start(self) -> DefocusModel:
         """The model at its start, and the random generator after it: of rank 0, on all ranks."""
@@ -179,9 +180,9 @@ class Trainer:
         learned = [p.detach().sum() for part in self.model.per_photo for p in part.parameters()]
         if not bool(torch.stack([loss, *learned]).isfinite().all()):
             raise InputError(
-                f"The training in {self.folder} went wrong before step {self.step}: its loss or its lens is "
-                "no number. What was saved before is kept: continue it with `resume`, and report this if it "
-                "happens again."
+                f"The training in {self.folder} went wrong before step {self.step}: its loss, or what it "
+                "learned of the cameras, is no number. What was saved before is kept: continue it with "
+                "`resume`, and report this if it happens again."
             )
 
     def check_ranks(self) -> None:
@@ -213,16 +214,16 @@ class Trainer:
         before = self.step - len(batch)
         if self.model.lens.is_physical and reaches(before, self.batch, self.config.strategy.every):
             self.find_finest()  # also right after splats were added or removed
-        kind = (self.is_expanded, self.is_halved, self.sh_degree, self.densification.observes(self.step))
+        how = How(self.is_expanded, self.is_halved, self.sh_degree, self.densification.observes(self.step))
         if self.is_single:
             self.model.lens.begin_photo(before)
-            loss, mse = self.replayed(batch[0], *kind)
+            loss, mse = self.replayed(batch[0], how)
             return loss, mse
         numbers = torch.zeros(2, device=self.device)
         # In the last step there may be fewer photos than ranks; the others take one that counts nothing.
         for place in (own := self.ranks.own([*range(len(batch))])) or [0]:
             self.model.lens.begin_photo(before + place)
-            numbers += self.replayed(batch[place], *kind, 1 / len(batch) if own else 0.0)
+            numbers += self.replayed(batch[place], replace(how, share=1 / len(batch) if own else 0.0))
         gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
         seen = self.densification.fresh if self.densification.observes(self.step) else []
         self.ranks.sum_([*gradients, numbers, *seen])
@@ -231,47 +232,45 @@ class Trainer:
         loss, mse = numbers
         return loss, mse
 
-    def replayed(self, index: int, expanded: bool, halved: bool, *rest: Hashable) -> Tensor:
+    def replayed(self, index: int, how: How) -> Tensor:
         """A step on training photo `index`, from a recording where that pays."""
         shot = self.shot(index)
-        if self.replay is not None and self.is_repeated:
-            return self.replay.run((self.slots.fill(shot), expanded, halved), *rest)
-        return self.step_on(shot, expanded, halved, *rest)
+        if self.replay is None or not self.is_repeated:
+            return self.step_on(shot, how)
+        return self.replay.run(index, (how.expanded, how.halved), self.slots.fill(shot), how)
 
     def shot(self, index: int) -> Shot:
         """Training photo `index`."""
         view = self.views[index]
         return Shot(index, self.model.camera(view), *self.photos[view])
 
-    def step_on_slot(self, kind: tuple[Hashable, ...], *rest: Any) -> Tensor:
-        """A step on the photo that was put into the slot of its kind."""
-        return self.step_on(self.slots[kind], *rest)
+    def step_on_slot(self, kind: Kind, how: How) -> Tensor:
+        """A step on the photo that was put into the slots."""
+        return self.step_on(self.slots[kind], how)
 
-    def step_on(self, shot: Shot, *kind: Any) -> Tensor:
+    def step_on(self, shot: Shot, how: How) -> Tensor:
         """Predict a photo, compare, and, if it is all of the step, move everything a little. (2,): loss and
-        mean squared error, times `share`."""
-        numbers = self.pull(shot, *kind)
+        mean squared error, times `how.share`."""
+        numbers = self.pull(shot, how)
         if self.is_single:
             self.move()
         return numbers
 
-    def pull(
-        self, shot: Shot, expanded: bool, halved: bool, sh_degree: int, probed: bool, share: float = 1.0
-    ) -> Tensor:
-        """Predict a photo, compare, add gradients. (2,): loss and mean squared error; times `share`."""
-        if halved := halved and min(shot.camera.width, shot.camera.height) >= SMALL:
+    def pull(self, shot: Shot, how: How) -> Tensor:
+        """Predict a photo, compare, add gradients. (2,): loss and mean squared error, times `how.share`."""
+        if halved := how.halved and min(shot.camera.width, shot.camera.height) >= SMALL:
             shot = shot.halved()
-        photo = self.model.photo(shot.camera, shot.index, sh_degree, expanded, probed, halved)
+        photo = self.model.photo(shot.camera, shot.index, how.sh_degree, how.expanded, how.probed, halved)
         image = photo.image if self.model.photometric is None else clipped_as(photo.image, shot.photo)
         per_pixel = photometric_loss(image, shot.photo, self.config.optim.ssim_weight)
         weight = focus_weight(photo.coc, shot.mask, self.config.optim.sharp_coc)
         loss = masked_mean(per_pixel * weight, shot.mask)
         total = loss + sum(part.price(self.config.optim, shot.index) for part in self.model.per_photo)
-        total.backward(torch.full_like(total, share))
-        if share > 0:
-            self.densification.observe(photo, share)
+        total.backward(torch.full_like(total, how.share))
+        if how.share > 0:
+            self.densification.observe(photo, how.share)
         mse = masked_mean((photo.image.detach() - shot.photo).square(), shot.mask)
-        return torch.stack([loss.detach(), mse]) * share
+        return torch.stack([loss.detach(), mse]) * how.share
 
     def move(self) -> None:
         """Everything moves a little, by its gradients."""
