@@ -105,7 +105,7 @@ def in_metres(learned: LensFile, metres: str | float | None, say: Say = print) -
     if metres == "exif":
         if learned.metres is None:
             raise InputError(
-                "How long a scene unit is in metres is not known by EXIF (`cocogs eval` says why): measure a "
+                "EXIF does not tell how long a scene unit is in metres (`cocogs eval` says why): measure a "
                 "length in the scene, and give the metres of a scene unit: `metres=0.62`."
             )
         say(sentences(learned.metres))

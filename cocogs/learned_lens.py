@@ -108,7 +108,7 @@ class LearnedLens:
         if self.metres is not None:
             return sentences(self.metres)
         why = why_unknown(self._facts, self.focus_distances, self._lengths)
-        return f"How long a scene unit is in metres cannot be known: {why}."
+        return f"How long a scene unit is in metres cannot be known: {why}. Only lengths in metres need it."
 
     @property
     def _lengths(self) -> list[float] | None:

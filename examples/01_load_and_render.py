@@ -9,6 +9,8 @@ from pathlib import Path
 from cocogs import Lens, load_run, refocus
 from cocogs.io.pictures import write_png
 
+if len(sys.argv) < 2:
+    sys.exit(__doc__)
 folder, out = Path(sys.argv[1]), Path(sys.argv[2] if len(sys.argv) > 2 else "pictures")
 run = load_run(folder)
 view = run.scene.views[0]

@@ -11,6 +11,8 @@ from cocogs.io.pictures import write_png
 from cocogs.optics.maps import colored_coc, colored_depth
 from cocogs.render.refocusing import sharp_depth
 
+if len(sys.argv) < 2:
+    sys.exit(__doc__)
 folder, out = Path(sys.argv[1]), Path(sys.argv[2] if len(sys.argv) > 2 else "pictures")
 run = load_run(folder)
 camera = run.scene.views[0].camera

@@ -14,6 +14,8 @@ from cocogs.render.refocusing import sharp_depth
 
 SLICES = 8
 
+if len(sys.argv) < 2:
+    sys.exit(__doc__)
 folder, out = Path(sys.argv[1]), Path(sys.argv[2] if len(sys.argv) > 2 else "pictures")
 run = load_run(folder)
 camera, gaussians = run.scene.views[0].camera, run.model.gaussians

@@ -207,7 +207,8 @@ def test_a_run_without_exif_says_that_metres_cannot_be_known(run: Run, tmp_path:
     assert run.learned.metres is None
     assert run.learned.about_metres == (
         "How long a scene unit is in metres cannot be known: the photos' EXIF lacks f-number or focal "
-        "length, and fewer than 3 of the photos have a focus distance in their EXIF."
+        "length, and fewer than 3 of the photos have a focus distance in their EXIF. Only lengths in metres "
+        "need it."
     )
     assert evaluate_run(run).about_metres == run.learned.about_metres == exhibit_run(run).about_metres
     with pytest.raises(InputError, match=r"cannot be known.*give `focus` in scene units"):
@@ -305,7 +306,7 @@ def test_metres_given_by_hand(run: Run, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("metres", "message"),
     [
-        ("exif", "is not known by EXIF.*`metres=0.62`"),
+        ("exif", "EXIF does not tell.*`metres=0.62`"),
         ("long", "`metres` must be exif, or"),
         ("0", "`metres`"),
     ],

@@ -460,14 +460,14 @@ def test_photos_without_anything_in_common(tmp_path: Path) -> None:
     for index in range(4):
         noise = np.random.default_rng(index).integers(0, 256, (120, 160, 3), dtype=np.uint8)
         Image.fromarray(noise).save(tmp_path / "photos" / f"{index}.png")
-    _refused(tmp_path / "photos", tmp_path / "cache", "only 0 of 4 photos could be placed: take more photos")
+    _refused(tmp_path / "photos", tmp_path / "cache", "none of 4 photos could be placed: take more photos")
 
 
 def test_photos_without_any_texture(tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()
     for index in range(3):
         Image.new("RGB", (160, 120), (index, 100, 100)).save(tmp_path / "photos" / f"{index}.png")
-    _refused(tmp_path / "photos", tmp_path / "cache", "only 0 of 3 photos could be placed")
+    _refused(tmp_path / "photos", tmp_path / "cache", "none of 3 photos could be placed")
 
 
 def test_after_an_error_nothing_is_left(tmp_path: Path) -> None:

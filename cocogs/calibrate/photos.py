@@ -87,7 +87,10 @@ def calibrate_photos(options: PhotoLensOptions, say: Say = print) -> PhotoLenses
             unknown[name] = tuple(silent[name])
     if not answers:
         reasons = " ".join(f"{one.source}: {one.reason}" for one in unknown[names[0]])
-        raise InputError(f"Nothing tells the lens of {folder / names[0]}. {reasons}")
+        raise InputError(
+            f"Nothing tells the lens of {folder / names[0]}. {reasons} Without it `cocogs train` finds the "
+            "lens together with the cameras, of photos that are not cropped."
+        )
     found = PhotoLenses(folder, answers, unknown)
     _write(found, options)
     _tell_gain(found, say)

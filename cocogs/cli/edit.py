@@ -69,7 +69,7 @@ class Edit:
     preview: Annotated[Path | None, arg(metavar="DIR", help_behavior_hint=NONE)] = None
     """Folder for pictures: the selection over the photos, the edited scene, and what no photo saw."""
     save_selection: Annotated[Path | None, arg(metavar="NAME.selection.json", help_behavior_hint=NONE)] = None
-    """Keep the selection in a file, for select file:NAME.selection.json."""
+    """Keep the selection in a file, for --select file:NAME.selection.json."""
     fill: bool = False
     """Fill what the change uncovers and no photo saw, from its surroundings. Such splats are marked as
     invented. Needs OpenCV: pip install 'cocogs[stack]'."""

@@ -220,7 +220,7 @@ class Train:
         was = known.get(name)
         before = f"without `{name}`" if was in (None, "") or was is False else f"with `{name}={was}`"
         if name not in known:  # a quality is three settings
-            before = f"at another `{name}`"
+            before = "at another `quality`, or at this one with more options"
         raise InputError(
             f"{self.out} was trained {before}, and `resume` cannot change that: "
             f"leave `{name}` out, or give another `out`."

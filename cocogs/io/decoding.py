@@ -56,7 +56,7 @@ def opened(path: Path) -> Iterator[ImageFile.ImageFile]:
     except InputError:
         raise
     except FileNotFoundError as error:
-        raise InputError(f"{path} does not exist: put it back or name another folder.") from error
+        raise InputError(f"{path} does not exist: put it back or name another.") from error
     except UnidentifiedImageError as error:
         raise _unreadable(path, "unknown format") from error
     except Exception as error:  # Pillow raises a different type for every way a file can be broken

@@ -208,7 +208,7 @@ def _opened(path: Path) -> Iterator[rawpy.RawPy]:
         InputError: the file cannot be read, also where what is done with it fails.
     """
     if not path.is_file():
-        raise InputError(f"{path} does not exist: put it back or name another folder.")
+        raise InputError(f"{path} does not exist: put it back or name another.")
     try:
         with rawpy.RawPy() as file:
             with _complaints():  # it raises as well

@@ -249,8 +249,9 @@ def _run(
         ) from error
     placed = models[0].num_reg_frames() if models else 0
     if placed < FEWEST_PHOTOS:
+        few = f"only {placed}" if placed else "none"
         raise InputError(
-            f"{folder}: only {placed} of {counted(count, 'photo')} could be placed: "
+            f"{folder}: {few} of {counted(count, 'photo')} could be placed: "
             "take more photos that overlap by two thirds, with texture in focus, moving sideways in between."
         )
     if problem := sfm_checks.impossible_lens(models[0]):

@@ -121,7 +121,11 @@ def _warnings(edited: EditedPhoto, invented: Path) -> list[str]:
     """Sentences for the user about what is not as it should be."""
     sentences = [
         (edited.outside, "of the object is outside the picture."),
-        (edited.hidden, "of the moved object is hidden by what is nearer."),
+        (
+            edited.hidden,
+            "of the moved object is hidden by what is nearer. If it sinks into a table, give it some way up, "
+            "too (a negative Y).",
+        ),
         (_share(edited.invented), f"of the picture is invented: {invented.name} shows where."),
         (
             _share(edited.deblurred),
