@@ -100,6 +100,7 @@ else
   tail -n 25 $logs/gsplat.log  # not our failure
 fi
 part "training and evaluation" 70 train.log bash -c train
+part "training step, 20 and 300 photos" 75 steps.log "$python" scripts/bench_training.py data/demo --device cuda
 part "benchmark, beside gsplat" 120 benchmark.log "$python" scripts/bench_rasterizer.py --device cuda "${alone[@]}"
 part "benchmark of SSIM" 30 ssim.log "$python" scripts/bench_ssim.py --device cuda
 for log in $logs/*.log; do
