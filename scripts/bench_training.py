@@ -3,8 +3,8 @@
     python scripts/bench_training.py DATA --photos 20 300 --device cuda
 
 The photos of DATA are repeated, by cameras that stand a little apart, until there are so many. Then preset
-`full` is trained, with its edits, for `--steps` photos. Each figure is the wall time of the second half of a part
-of the run over its steps: at half the size, whole while splats are added, whole, through samples.
+`full` is trained, with its edits, for `--steps` photos. Each figure is the wall time of the second half of a
+part of the run over its steps: at half the size, whole while splats are added, whole, through samples.
 """
 
 import argparse
