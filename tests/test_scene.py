@@ -516,6 +516,14 @@ def test_photos_for_testing_are_named(data: Path) -> None:
     _refused(data, r"`test` \*\.png leaves no photo to train on", test="*.png")
 
 
+def test_a_misspelt_photo_for_testing_is_told_before_cameras_are_found(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.rmtree(data / "sparse")
+    monkeypatch.setattr("cocogs.io.sfm.reconstruct", lambda *_, **__: pytest.fail("too late"))
+    _refused(data, r"`test` NOPE\.png: .* has no photo of this name", test="NOPE.png")
+
+
 def test_a_name_with_brackets_means_itself() -> None:
     names = {name: name for name in ("img[2].png", "img2.png", "z.png")}
     assert named(names, " img[2].png", Path("photos")) == {"img[2].png"}

@@ -7,19 +7,27 @@ from cocogs.io import faces, folders, photos, sfm
 from cocogs.io.progress import Say
 from cocogs.io.sfm_lenses import given_lenses
 from cocogs.io.source import Shot, Source
+from cocogs.scene.split import named
 
 
 def find_cameras(
-    data: Path, cache: Path, seed: int, settled: bool, say: Say, is_video: bool, panoramas: bool
+    data: Path,
+    cache: Path,
+    seed: int,
+    settled: bool,
+    say: Say,
+    is_video: bool,
+    panoramas: bool,
+    test: str | None,
 ) -> tuple[Source, folders.Pictures]:
     """Cameras by SfM, and the files of the photos or faces.
 
     Args:
-        data, cache, seed, settled, say, panoramas: as for `open_scene`.
+        data, cache, seed, settled, say, panoramas, test: as for `open_scene`.
         is_video: the photos are frames of a video, in name order.
 
     Raises:
-        InputError: there are no photos, or what `faces` and `sfm` raise.
+        InputError: there are no photos, `test` names one that is not there, or what `faces` and `sfm` raise.
     """
     folder = folders.photo_folder(data)
     names = photos.list_photos(folder)
@@ -29,6 +37,8 @@ def find_cameras(
     given = given_lenses((folder, data), say)
     found = faces.find_panoramas(folder, names, panoramas, say)
     if not found:
+        if test is not None:  # a misspelt name is told now, not after minutes
+            named({name: name for name in names}, test, data)
         source = sfm.reconstruct(
             folder, names, cache / "sfm", seed, say, settled, masks, is_video, given=given
         )

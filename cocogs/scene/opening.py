@@ -79,7 +79,7 @@ def open_scene(
     known = _look(data, size, say)
     if known and panoramas:
         raise InputError(f"`panoramas` is for photos without cameras, and {data} has cameras: leave it out.")
-    source, pictures = known or find_cameras(data, cache, seed, settled, say, is_video, panoramas)
+    source, pictures = known or find_cameras(data, cache, seed, settled, say, is_video, panoramas, test)
     if len(source.shots) < 2:
         raise InputError(f"{data} has a single photo: give photos from several places.")
     positions = torch.stack([position_of(shot.cam_from_world) for shot in source.shots])
