@@ -68,6 +68,10 @@ class Camera:
             )
         if not bool(self.cam_from_world.isfinite().all()):
             raise ValueError(f"The camera's pose must be finite, not {self.cam_from_world.tolist()}.")
+        if bool(self.intrinsics[0, 1]) or bool(self.intrinsics[1, 0]):
+            raise ValueError(f"The camera's intrinsics must have no skew, not {self.intrinsics.tolist()}.")
+        if self.place is not None and self.place.shape != (15,):
+            raise ValueError(f"The camera's place must be 15 numbers, not {tuple(self.place.shape)}.")
         if self.width < 1 or self.height < 1:
             raise ValueError(
                 f"The camera's picture must measure at least 1x1 px, not {self.width}x{self.height}."
@@ -213,7 +217,8 @@ class Camera:
 
     def scaled(self, factor: float) -> "Camera":
         """The same view in other units, of which `factor` make one scene unit."""
-        assert self.place is None
+        if self.place is not None:
+            raise ValueError("A camera whose place is read later cannot be scaled.")
         pose = self.cam_from_world.clone()
         pose[:3, 3] *= factor
         return replace(self, cam_from_world=pose, near=factor * self.near)

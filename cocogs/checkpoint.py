@@ -18,7 +18,17 @@ from cocogs.scene import Scene
 
 CHECKPOINT = "checkpoint.pt"
 UNFIT = (KeyError, RuntimeError, ValueError, IndexError, TypeError, AttributeError)  # parts of a checkpoint
-_PARTS = {"step", "model", "optimizers", "densification", "finest", "order", "random", "fingerprint"}
+_PARTS = {
+    "step",
+    "config",
+    "model",
+    "optimizers",
+    "densification",
+    "finest",
+    "order",
+    "random",
+    "fingerprint",
+}
 DRAWN = "gaussians._extra_state"  # of a checkpoint's model: how its Gaussians are drawn
 
 
@@ -64,6 +74,9 @@ def _check_parts(state: dict[str, Any]) -> None:
     kinds = {"model": dict, "optimizers": dict, "densification": dict, "order": torch.Tensor}
     if wrong := [name for name, kind in kinds.items() if not isinstance(state[name], kind)]:
         raise ValueError(f"{wrong[0]} is no {kinds[wrong[0]].__name__.lower()}")
+    for name, value in state["model"].items():
+        if isinstance(value, torch.Tensor) and value.isnan().any():
+            raise ValueError(f"{name} holds what is no number")
 
 
 def fitting(value: Any, like: torch.Tensor, name: str) -> torch.Tensor:
@@ -75,6 +88,12 @@ def fitting(value: Any, like: torch.Tensor, name: str) -> torch.Tensor:
     if not isinstance(value, torch.Tensor) or (value.shape, value.dtype) != (like.shape, like.dtype):
         raise ValueError(f"{name} does not fit")
     return value.to(like.device)
+
+
+def check_settings(state: dict[str, Any], config: Config, folder: Path) -> None:
+    """Raises InputError where a checkpoint was trained with other settings than those of config.json."""
+    if state["config"] != config.to_dict():
+        raise unfit_checkpoint(folder)
 
 
 def check_same_photos(state: dict[str, Any], scene: Scene, folder: Path) -> None:
@@ -98,7 +117,7 @@ def restore_model(state: dict[str, Any], config: Config, scene: Scene, folder: P
 
 
 def unfit_checkpoint(folder: Path) -> InputError:
-    """What to tell the user of a checkpoint that another run wrote."""
+    """What to tell the user of a checkpoint of another run."""
     return InputError(f"{folder / CHECKPOINT} does not fit {folder / 'config.json'}: train again.")
 
 
@@ -113,9 +132,15 @@ def _gaussians(values: dict[str, Any]) -> Gaussians:
     return Gaussians(antialiased, **raw)
 
 
-def load_gaussians(folder: Path) -> Gaussians:
-    """The base Gaussians of a run; needs no photos."""
+def load_gaussians(folder: Path, config: Config) -> Gaussians:
+    """The base Gaussians of a run; needs no photos.
+
+    Args:
+        config: of its config.json.
+    """
+    state = read_checkpoint(folder)
+    check_settings(state, config, folder)
     try:
-        return _gaussians(read_checkpoint(folder)["model"])
+        return _gaussians(state["model"])
     except UNFIT as error:
         raise InputError(f"{folder / CHECKPOINT} holds no Gaussians: train again.") from error

@@ -15,9 +15,11 @@ from cocogs.io.lens_file import LensFile, LensPhoto, Metres, read_lens_file, wri
 from cocogs.metres import metres_by_exif, sentences, why_unknown
 from cocogs.optics.lens import Lens
 from cocogs.optics.model import DefocusModel
+from cocogs.optics.noted_focus import fits
 from cocogs.scene import LensFacts, Scene, View
 
 NAME = "lens.json"
+NOT_BELIEVED = "The focus distances in EXIF do not follow those of the photos, and are not believed."
 
 
 class LearnedLens:
@@ -106,7 +108,9 @@ class LearnedLens:
     def about_metres(self) -> str:
         """For the user: how long a scene unit is, or why that cannot be known."""
         if self.metres is not None:
-            return sentences(self.metres)
+            told = sentences(self.metres)
+            believed = fits(self.focus_distances, self._facts)
+            return told if believed else f"{told} {NOT_BELIEVED}"
         why = why_unknown(self._facts, self.focus_distances, self._lengths)
         return f"How long a scene unit is in metres cannot be known: {why}. Only lengths in metres need it."
 

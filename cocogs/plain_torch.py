@@ -25,6 +25,36 @@ def torch_op(name: str) -> Callable[[Callable[..., Any]], Any]:
     return define
 
 
+def first_derivatives(backward: Callable[..., Any]) -> Callable[..., Any]:
+    """For the backward pass of a function that has no second derivatives: who asks for them gets an error,
+    not 0. (torch's once_differentiable gives 0 where the incoming gradients are constants.)"""
+
+    @wraps(backward)
+    def call(ctx: Any, *gradients: Any) -> Any:
+        with torch.no_grad():
+            found = backward(ctx, *gradients)
+        if not torch.is_grad_enabled():  # nobody keeps a graph of this pass
+            return found
+        found = found if isinstance(found, tuple) else (found,)
+        return tuple(None if v is None else _Last.apply(v.detach().requires_grad_()) for v in found)
+
+    return call
+
+
+class _Last(torch.autograd.Function):
+    """A gradient as it is, which has no gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, gradient: torch.Tensor) -> torch.Tensor:
+        return gradient.view_as(gradient)
+
+    @staticmethod
+    def backward(ctx: Any, *_: Any) -> Any:
+        raise RuntimeError(
+            "This function of cocogs has first derivatives alone, and a second one was asked for."
+        )
+
+
 P = ParamSpec("P")
 R = TypeVar("R")
 

@@ -14,7 +14,14 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from cocogs.checkpoint import check_same_photos, is_trained, load_gaussians, read_checkpoint, restore_model
+from cocogs.checkpoint import (
+    check_same_photos,
+    check_settings,
+    is_trained,
+    load_gaussians,
+    read_checkpoint,
+    restore_model,
+)
 from cocogs.config import Config, DataConfig, build
 from cocogs.device import choose_device
 from cocogs.edits import Add, Edited, edited_scene, edits_path
@@ -120,6 +127,7 @@ def load_run(
             f"cocogs train NEW --out {folder} --resume."
         )
     scene = open_data(data, folder, config.seed, say)
+    check_settings(state, config, folder)
     check_same_photos(state, scene, folder)
     model = restore_model(state, config, scene, folder).to(choose_device(device, say))
     run = Run(folder, config, data, scene, model, state["step"])
@@ -140,7 +148,7 @@ def _apply_edits(run: Run) -> None:
 
 def load_edited(folder: Path) -> Edited:
     """The Gaussians of a run after its edits; needs no photos."""
-    return edited_scene(folder, load_gaussians(folder))[1]
+    return edited_scene(folder, load_gaussians(folder, read_config(folder)[0]))[1]
 
 
 def write_config(folder: Path, config: Config, data: DataConfig) -> None:

@@ -4,6 +4,7 @@ import ast
 import json
 import re
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -132,7 +133,8 @@ def test_recipe_of_a_command_works(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     command = recipe("A command")["Count"]
-    monkeypatch.setattr("cocogs.checkpoint.load_gaussians", lambda folder: tiny_gaussians(100))  # opacity .88
+    edited = SimpleNamespace(gaussians=tiny_gaussians(100))  # opacity .88
+    monkeypatch.setattr("cocogs.run.load_edited", lambda folder: edited)
     assert command(Path("run")).run() == command(Path("run"), 0.9).run() == 0
     assert capsys.readouterr().out == "100\n0\n"
     with pytest.raises(InputError, match="`min_opacity`"):

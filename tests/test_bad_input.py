@@ -208,11 +208,23 @@ def test_checkpoint_that_lacks_what_resuming_needs(data: Path, run: Path, capsys
     assert "checkpoint.pt is damaged" in refused(capsys, "train", data, "--out", run, "--resume")
 
 
-def test_checkpoint_of_a_longer_run(data: Path, run: Path, capsys: Capture) -> None:
+@pytest.mark.parametrize("change", [{"preset": "full"}, {"optim": {"iterations": 10**6}}])
+def test_checkpoint_of_another_run(data: Path, run: Path, capsys: Capture, change: dict[str, Any]) -> None:
     state = torch.load(run / "checkpoint.pt", weights_only=True)
-    torch.save(state | {"step": 10**6}, run / "checkpoint.pt")
+    torch.save(state | {"config": state["config"] | change}, run / "checkpoint.pt")
+    for command in (["train", data, "--out", run, "--resume"], ["eval", run], ["export", run, run / "a.ply"]):
+        assert "checkpoint.pt does not fit" in refused(capsys, *command)
+
+
+def test_checkpoint_with_what_is_no_number(data: Path, run: Path, capsys: Capture) -> None:
+    """Also of a run that is done: nothing is trained, and nothing written over."""
+    state = torch.load(run / "checkpoint.pt", weights_only=True)
+    state["model"]["lens.focus.vergence"][0] = float("nan")
+    torch.save(state, run / "checkpoint.pt")
+    before = (run / "lens.json").read_text()
     said = refused(capsys, "train", data, "--out", run, "--resume")
-    assert "checkpoint.pt does not fit" in said
+    assert "is damaged (lens.focus.vergence holds what is no number)" in said
+    assert (run / "lens.json").read_text() == before
 
 
 @pytest.mark.parametrize(

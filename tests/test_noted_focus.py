@@ -75,15 +75,18 @@ def test_numbers_that_tell_nothing_are_not_believed(seed: int) -> None:
 
 
 def test_only_distances_that_follow_the_photos_tell_metres() -> None:
-    _, found, noted = photos()
+    found = torch.linspace(1, 5, 24)
 
-    def fit(noted: Tensor, found: Tensor = found) -> bool:
+    def fit(found: Tensor, noted: Tensor) -> bool:
         return fits(found.tolist(), [LensFacts(focus_distance=z) for z in noted.tolist()])
 
-    order = torch.randperm(len(noted), generator=torch.Generator().manual_seed(0))
-    assert fit(noted) and not fit(noted[order]) and not fit(torch.ones_like(noted))
-    assert fit(noted[order][:9], found[:9])  # too few to tell
-    assert fit(torch.ones_like(noted), torch.full_like(found, 3.0))  # the focus stayed
+    order = torch.randperm(24, generator=torch.Generator().manual_seed(0))
+    assert fit(found, 0.5 * found) and not fit(found, 0.5 * found[order])
+    assert not fit(found, torch.ones(24)) and not fit(found[:9], torch.ones(9))
+    assert fit(torch.full((24,), 3.0), torch.ones(24))  # the focus stayed
+    assert fit(found[:9], found[order][:9])  # too few to tell
+    narrow = 3 + 0.1 * found
+    assert fit(narrow, narrow[order])  # the median ratio is right
 
 
 def test_few_noted_photos_are_not_believed() -> None:

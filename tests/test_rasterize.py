@@ -465,11 +465,13 @@ def test_a_camera_stands_where_its_place_tells(backend: Backend) -> None:
 
 @pytest.mark.parametrize("backend", [Backend("native", torch.float32)], indirect=True, ids=str)
 def test_no_second_derivatives(backend: Backend) -> None:
-    """They would be 0 without a word."""
-    picture, inputs = differentiable_picture(CASES["ordinary"](), backend)
-    (pull,) = torch.autograd.grad(picture.colors.square().sum(), inputs["means"], create_graph=True)
-    with pytest.raises(RuntimeError, match="once_differentiable"):
-        pull.square().sum().backward()
+    """They would be 0 without a word, also where the incoming gradients are constants."""
+    for loss in (lambda x: x.square().sum(), lambda x: mean_light(x).sum(), lambda x: x.sum()):
+        picture, inputs = differentiable_picture(CASES["ordinary"](), backend)
+        value = loss(picture.colors)
+        (pull,) = torch.autograd.grad(value, inputs["means"], create_graph=True)
+        with pytest.raises(RuntimeError, match="first derivatives alone"):
+            (pull.square().sum() + value).backward()
 
 
 @pytest.mark.parametrize("backend", [Backend("native", torch.float32)], indirect=True, ids=str)
@@ -533,11 +535,16 @@ def test_wrong_shapes_are_refused(name: str, shape: tuple[int, ...], backend: Ba
 
 
 @pytest.mark.usefixtures("unchecked")
-@pytest.mark.parametrize("name", ["shift", "blur", "sh0"])
-def test_what_is_no_tensor_is_refused(name: str) -> None:
+@pytest.mark.parametrize("value", [None, [0.0], 3.0])
+@pytest.mark.parametrize("name", ["means", "sh0", "shift", "means2d_probe", "camera"])
+def test_what_is_no_tensor_is_refused(name: str, value: Any) -> None:
     case = CASES["ordinary"]()
-    with pytest.raises(ValueError, match=f"{name} must be a tensor, not a list"):
-        rasterize(**case.splats.tensors() | {name: [0.0]}, camera=case.camera)  # type: ignore[arg-type]
+    arguments: dict[str, Any] = case.splats.tensors() | {"camera": case.camera} | {name: value}
+    if value is None and name in ("shift", "means2d_probe"):
+        rasterize(**arguments)
+        return
+    with pytest.raises(ValueError, match=f"{name} must be a (tensor|Camera), not (NoneType|list|float)"):
+        rasterize(**arguments)
 
 
 @pytest.mark.usefixtures("unchecked")

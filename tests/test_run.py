@@ -64,7 +64,7 @@ def test_the_papers_units_agree_at_the_typical_depth(tmp_path_factory: pytest.Te
 
 
 def test_a_scene_is_drawn_as_it_was_trained(run: Run, tmp_path_factory: pytest.TempPathFactory) -> None:
-    assert run.model.gaussians.antialiased and load_gaussians(run.folder).antialiased
+    assert run.model.gaussians.antialiased and load_gaussians(run.folder, run.config).antialiased
     classic = load_run(tiny_run(tmp_path_factory.getbasetemp(), "3dgs"))
     assert not classic.model.gaussians.antialiased
     camera, gaussians = run.scene.views[0].camera, run.model.gaussians

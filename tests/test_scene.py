@@ -694,7 +694,11 @@ def test_impossible_downscale_is_refused(data: Path, downscale: int) -> None:
 
 
 def test_downscale_that_leaves_nothing_is_refused(data: Path) -> None:
-    _refused(data, r"000\.png would be trained on at 2x2 px, .*: use a smaller `downscale`", downscale=100)
+    _refused(
+        data,
+        r"000\.png would be trained on at 2x2 px, .*: leave the photo out, or use a smaller `downscale`",
+        downscale=100,
+    )
 
 
 def test_broken_model_is_refused(data: Path) -> None:

@@ -10,9 +10,8 @@ from functools import cached_property, lru_cache
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
-from cocogs.plain_torch import serves_gradients
+from cocogs.plain_torch import first_derivatives, serves_gradients
 from cocogs.srgb import to_linear
 
 STEPS = 1024  # of a table, from 0 to 1; its error is below a hundredth of an 8-bit step
@@ -159,7 +158,7 @@ class _MeanLight(torch.autograd.Function):
         return light.div_(len(renders)) if len(renders) > 1 else light
 
     @staticmethod
-    @once_differentiable
+    @first_derivatives
     def backward(ctx, v_light: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore
         renders, coefficients, *rises = ctx.saved_tensors
         wants_renders, wants_curve, _ = ctx.needs_input_grad
@@ -187,7 +186,7 @@ class _Encode(torch.autograd.Function):
         return values
 
     @staticmethod
-    @once_differentiable
+    @first_derivatives
     def backward(ctx, v_values: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore
         slope, values, coefficients = ctx.saved_tensors
         v_light = v_values * slope if ctx.needs_input_grad[0] else None

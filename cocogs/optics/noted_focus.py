@@ -22,7 +22,9 @@ from cocogs.io.exif import NOTED_DISTANCE, LensFacts
 FEWEST_TO_AGREE = 10  # photos; fewer may lie along a line by chance
 BELIEVED = 0.2  # part of the scatter of 1 / z_f (by `robust_cost`) that the line has to explain
 OFFSET = NOTED_DISTANCE  # standard deviation of the offset, as a part of the vergence
-ONE_RATIO = 0.1  # scatter of noted distances over found ones, as a part, up to which they are alike
+# Deviation of 1 / z_f, as a part of the median: of photos at one distance at most; and up to which the median
+# ratio of noted distances to found ones is right whether or not they follow each other.
+ALIKE, NARROW = 0.15, 0.25
 FINEST = 0.02  # no camera knows its focus distance better; standard deviation as a part
 FAR_OFF = 3.0  # standard deviations from the line, from which on a photo starts on it
 TURN = 2.0  # standard deviations, from which on being farther off costs little more
@@ -94,13 +96,20 @@ def agree(found: Float[Tensor, " V"], noted: Float[Tensor, " V"], own_error: flo
 
 
 def fits(found: Sequence[float], facts: Sequence[LensFacts]) -> bool:
-    """Whether the focus distances that cameras noted agree with those found (scene units). True where nothing
-    tells: few are noted, or all lie at one ratio, as where the focus stayed."""
+    """Whether the focus distances that cameras noted agree with those found (scene units), or may do.
+
+    Where few are noted or the focus varies little, they only must not be all alike beside others.
+    """
     ours, noted = torch.tensor(found), torch.tensor([one.focus_distance or math.nan for one in facts])
-    ratios = (noted / ours)[~noted.isnan()]
-    if len(ratios) < FEWEST_TO_AGREE or deviation(ratios / ratios.median() - 1) <= ONE_RATIO:
+    ours, noted = (1 / distances[~noted.isnan()] for distances in (ours, noted))
+    if len(noted) < 2:
         return True
-    return agree(ours, noted, OWN_ERROR["none"]) is not None
+    own_scatter, noted_scatter = (deviation(values / values.median() - 1) for values in (ours, noted))
+    if bool((noted == noted[0]).all()):
+        return own_scatter <= ALIKE
+    if len(noted) < FEWEST_TO_AGREE or max(own_scatter, noted_scatter) <= NARROW:
+        return True
+    return agree(1 / ours, 1 / noted, OWN_ERROR["none"]) is not None
 
 
 def robust_line(x: Float[Tensor, " N"], y: Float[Tensor, " N"]) -> tuple[Float[Tensor, "2"], float]:

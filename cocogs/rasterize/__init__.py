@@ -15,7 +15,7 @@ from torch import Tensor
 
 from cocogs.camera import Camera
 from cocogs.compiled import cpu_module
-from cocogs.rasterize.call import PassTooLarge, check_gaussians, check_tensor
+from cocogs.rasterize.call import PassTooLarge, check_gaussians, check_tensor, check_types
 
 __all__ = ["Backend", "PassTooLarge", "Render", "rasterize", "release_memory"]
 
@@ -96,12 +96,22 @@ def rasterize(
         RuntimeError: the native module is missing.
         NotImplementedError: the tensors are on a device that the backend does not know yet.
 
+    There are first derivatives by backward passes alone: a second derivative is an error, and a forward-mode
+    one is 0.
+
     Source:
         Kerbl et al., 3D Gaussian Splatting (2023); thresholds as gsplat's classic mode. Antialiasing: Yu et
         al., Mip-Splatting (2024). The probe: Ye et al., AbsGS (2024).
     """
     per_set = {"means": means, "quats": quats, "scales": scales, "opacities": opacities}
-    per_set |= {"blur": blur, "shift": shift}
+    optional = {"blur": blur, "shift": shift}
+    check_types(
+        per_set | {"sh0": sh0, "shN": shN},
+        optional | {"background": background, "means2d_probe": means2d_probe},
+    )
+    if not isinstance(camera, Camera):
+        raise ValueError(f"camera must be a Camera, not {type(camera).__name__}.")
+    per_set |= optional
     sets = check_gaussians(per_set, sh0, shN, background, sh_degree)
     if means2d_probe is not None:
         check_tensor("means2d_probe", means2d_probe, (sets, means.shape[-2], 2), means)

@@ -162,6 +162,18 @@ class Pass:
         )
 
 
+def check_types(required: Mapping[str, object], optional: Mapping[str, object]) -> None:
+    """Refuses what is no tensor; of what is optional None passes.
+
+    Raises:
+        ValueError: something is none.
+    """
+    given = {name: value for name, value in optional.items() if value is not None}
+    for name, value in {**required, **given}.items():
+        if not isinstance(value, Tensor):
+            raise ValueError(f"{name} must be a tensor, not {type(value).__name__}.")
+
+
 def check_gaussians(
     per_set: Mapping[str, Tensor | None],
     sh0: Tensor | None,
@@ -174,9 +186,6 @@ def check_gaussians(
     Raises:
         ValueError: one of them does not fit.
     """
-    for name, tensor in {**per_set, "sh0": sh0, "shN": shN, "background": background}.items():
-        if tensor is not None and not isinstance(tensor, Tensor):
-            raise ValueError(f"{name} must be a tensor, not a {type(tensor).__name__}.")
     means = per_set["means"]
     assert means is not None
     count = means.shape[-2] if means.dim() >= 2 else -1

@@ -11,11 +11,10 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from cocogs.camera import Camera
 from cocogs.compiled import cpu_module, cuda_module
-from cocogs.plain_torch import torch_op
+from cocogs.plain_torch import first_derivatives, torch_op
 from cocogs.rasterize.call import Pass, check_tensor
 from cocogs.rasterize.constants import DEPTH_ALPHA_MIN
 from cocogs.rasterize.native_cpu import CpuPasses
@@ -248,7 +247,7 @@ def _setup_context(ctx, inputs, output):
     ctx.camera, ctx.size, ctx.degree, ctx.antialiased = camera, (width, height), degree, antialiased
 
 
-@once_differentiable
+@first_derivatives
 def _backward(ctx, v_colors, v_alphas, v_depths, *_):
     state, splats, lists, colors, alphas, depths, *inputs, background, place = ctx.saved_tensors
     needs = ctx.needs_input_grad

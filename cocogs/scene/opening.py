@@ -91,6 +91,12 @@ def open_scene(
     offset = frame.offset_of(positions, source.points)
     source = frame.moved(source, offset)
     tests = names_for_testing(data, source, test_every, test)
+    left = torch.stack([position_of(s.cam_from_world) for s in source.shots if s.name not in tests])
+    if source.points is None and frame.is_one_place(left):
+        raise InputError(
+            f"{data}: the photos left to train on are all from one place, where depth cannot be told: keep "
+            "others for testing."
+        )
     views = _views(data, cache, source, pictures, size, tests, say)
     points = find_points(views, source, cache, seed, settled, say)
     near = frame.near_plane([view.camera for view in views], points.positions)
@@ -208,7 +214,8 @@ def _shrunk(photo: Picture, factor: float) -> Intrinsics:
     flat = undistort.pinhole(photo.lens)
     width, height = round(flat.width / factor), round(flat.height / factor)
     if min(width, height) < SHORTEST_SIDE:
-        advice = "use a smaller `downscale`" if factor > 1 else "leave the photo out"
+        is_small = min(flat.width, flat.height) < SHORTEST_SIDE
+        advice = "leave the photo out" + ("" if is_small else ", or use a smaller `downscale`")
         raise InputError(
             f"{photo.path} would be trained on at {width}x{height} px, and each side needs at least "
             f"{SHORTEST_SIDE}: {advice}."

@@ -9,10 +9,9 @@ from types import ModuleType
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from cocogs.compiled import cpu_module, cuda_module
-from cocogs.plain_torch import torch_op
+from cocogs.plain_torch import first_derivatives, torch_op
 from cocogs.threads import pass_threads
 
 SLOPES = 3  # numbers per pixel that the backward pass needs
@@ -171,7 +170,7 @@ def _setup_context(ctx, inputs, output):
     ctx.save_for_backward(image, photo, slopes)
 
 
-@once_differentiable
+@first_derivatives
 def _backward(ctx, v_values, _):
     v_image = None
     if v_values is not None and ctx.needs_input_grad[0]:

@@ -14,11 +14,11 @@ from torch import Tensor
 from cocogs.checkpoint import (
     UNFIT,
     check_same_photos,
+    check_settings,
     damaged_checkpoint,
     fitting,
     read_checkpoint,
     restore_model,
-    unfit_checkpoint,
     write_checkpoint,
 )
 from cocogs.config import Config, for_photos
@@ -72,7 +72,7 @@ class Trainer:
         device: torch.device | str = "cpu",
         ranks: Ranks | None = None,
     ) -> None:
-        config = for_photos(config, len(scene.train_views))
+        self.given, config = config, for_photos(config, len(scene.train_views))
         self.config, self.scene, self.folder = config, scene, folder
         self.device, self.ranks = torch.device(device), ranks or Ranks()
         self.batch = config.optim.batch
@@ -83,9 +83,8 @@ class Trainer:
         torch.manual_seed(config.seed)
         saved = read_checkpoint(folder) if resume else None
         if saved is not None:
+            check_settings(saved, self.given, folder)
             check_same_photos(saved, scene, folder)
-            if saved["step"] > config.optim.iterations:
-                raise unfit_checkpoint(folder)
             self.model = restore_model(saved, config, scene, folder)
         else:
             self.model = self.start()
@@ -356,6 +355,7 @@ class Trainer:
     def state(self) -> dict[str, Any]:
         return {
             "step": self.step,
+            "config": self.given.to_dict(),
             "model": self.model.state_dict(),
             "optimizers": {name: o.state_dict() for name, o in self.optimizers.items()},
             "densification": self.densification.state_dict(),
