@@ -71,7 +71,7 @@ def _check_parts(state: dict[str, Any]) -> None:
         raise ValueError(f"{min(missing)} is missing")
     if type(state["step"]) is not int or not 0 <= state["step"] <= LARGEST:
         raise ValueError(f"step cannot be {state['step']!r:.20}")
-    kinds = {"model": dict, "optimizers": dict, "densification": dict, "order": torch.Tensor}
+    kinds = {"config": dict, "model": dict, "optimizers": dict, "densification": dict, "order": torch.Tensor}
     if wrong := [name for name, kind in kinds.items() if not isinstance(state[name], kind)]:
         raise ValueError(f"{wrong[0]} is no {kinds[wrong[0]].__name__.lower()}")
     for name, value in state["model"].items():
@@ -92,7 +92,11 @@ def fitting(value: Any, like: torch.Tensor, name: str) -> torch.Tensor:
 
 def check_settings(state: dict[str, Any], config: Config, folder: Path) -> None:
     """Raises InputError where a checkpoint was trained with other settings than those of config.json."""
-    if state["config"] != config.to_dict():
+    try:
+        saved = Config.from_dict(state["config"])  # what is newer than the checkpoint has its default
+    except (*UNFIT, InputError) as error:
+        raise damaged_checkpoint(folder, error) from error
+    if saved != config:
         raise unfit_checkpoint(folder)
 
 

@@ -231,7 +231,8 @@ def test_checkpoint_with_what_is_no_number(data: Path, run: Path, capsys: Captur
     ("part", "value"),
     [
         ("step", "x"), ("step", -5), ("step", float("nan")), ("step", True),
-        ("optimizers", None), ("densification", None), ("order", None), ("model", None),
+        ("config", None), ("config", ("optim", lambda optim: 3)), ("optimizers", None),
+        ("densification", None), ("order", None), ("model", None),
         ("model", ("gaussians.means", lambda means: means.double())),
         ("model", ("gaussians.opacities", lambda opacities: opacities[:, None])),
         ("model", ("gaussians.shN", lambda shN: shN[:, :3])),
