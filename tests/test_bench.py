@@ -35,7 +35,7 @@ from cocogs.bench.protocols import PROTOCOLS, Published
 from cocogs.bench.runs import BenchSettings, Costs, Job
 from cocogs.bench.suites import BenchScene, Suite
 from cocogs.bench.table import heads_and_cells, to_markdown
-from cocogs.checkpoint import read_checkpoint
+from cocogs.checkpoint import read_checkpoint, write_checkpoint
 from cocogs.cli import main
 from cocogs.errors import InputError
 from cocogs.io.lock import alone_in
@@ -224,12 +224,15 @@ def test_a_stopped_benchmark_leaves_no_process_and_goes_on(
     assert (process.returncode, errors) == (130, "cocogs: stopped.\n") and "FAILED" not in output
     costs = Costs.read(folder)
     assert (costs.running, costs.finished, costs.known) == (False, False, True) and costs.cpu_seconds > 0
-    step = read_checkpoint(folder)["step"]
+    state = read_checkpoint(folder)
+    step = state["step"]
     assert 0 < step < 100_000
 
     config = json.loads((folder / "config.json").read_text())
-    config["optim"]["iterations"] = step + 5  # else the rest would take its time
+    for settings in (config, state["config"]):
+        settings["optim"]["iterations"] = step + 5  # else the rest would take its time
     (folder / "config.json").write_text(json.dumps(config))
+    write_checkpoint(folder, state)
     assert main(arguments) == 0
     assert in_process[0][-1] == "--resume" and read_checkpoint(folder)["step"] == step + 5
     assert Costs.read(folder).cpu_seconds == pytest.approx(costs.cpu_seconds + 2.0)
