@@ -1,4 +1,5 @@
-"""Parts of torch without its compiler, which nothing here uses and which takes two seconds to load."""
+"""Parts of torch without its compiler, which nothing here uses and which takes two seconds to load. And marks
+for functions: those without second derivatives, those whose results are kept."""
 
 from collections.abc import Callable
 from functools import wraps
