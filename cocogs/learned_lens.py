@@ -12,14 +12,13 @@ from cocogs.camera import Camera
 from cocogs.errors import InputError
 from cocogs.io.camera_path import LensSetting
 from cocogs.io.lens_file import LensFile, LensPhoto, Metres, read_lens_file, write_lens_file
-from cocogs.metres import metres_by_exif, sentences, why_unknown
+from cocogs.metres import NOT_FOLLOWING, metres_by_exif, sentences, why_unknown
 from cocogs.optics.lens import Lens
 from cocogs.optics.model import DefocusModel
 from cocogs.optics.noted_focus import fits
 from cocogs.scene import LensFacts, Scene, View
 
 NAME = "lens.json"
-NOT_BELIEVED = "The focus distances in EXIF do not follow those of the photos, and are not believed."
 
 
 class LearnedLens:
@@ -110,7 +109,7 @@ class LearnedLens:
         if self.metres is not None:
             told = sentences(self.metres)
             believed = fits(self.focus_distances, self._facts)
-            return told if believed else f"{told} {NOT_BELIEVED}"
+            return told if believed else f"{told} The {NOT_FOLLOWING}, and are not believed."
         why = why_unknown(self._facts, self.focus_distances, self._lengths)
         return f"How long a scene unit is in metres cannot be known: {why}. Only lengths in metres need it."
 

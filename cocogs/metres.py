@@ -17,6 +17,7 @@ LEARNED_K = 0.04  # on scenes of known truth, after training (docs/benchmarks.md
 SEARCHED_K = 0.13  # before training, likewise
 FAR_APART = 2.0  # combined standard uncertainties between the two ways, from which on one must be wrong
 OWN_LENS = 0.1  # by so much EXIF's focal length may differ from the cameras'
+NOT_FOLLOWING = "focus distances in EXIF do not follow those of the photos"
 DISAGREEMENT = (
     "The two disagree by more than their uncertainty: trust neither until a length in the scene is measured."
 )
@@ -129,7 +130,7 @@ def why_unknown(
     """Why `metres_by_exif` gives None: the end of a sentence."""
     few = f"fewer than {FEWEST} of the photos have a focus distance in their EXIF"
     if not fits(focus_distances, facts):
-        few = "the focus distances in EXIF do not follow those of the photos"
+        few = f"the {NOT_FOLLOWING}"
     if not any(one.aperture_diameter for one in facts):
         return f"the photos' EXIF lacks f-number or focal length, and {few}"
     if diameters is None:

@@ -45,6 +45,15 @@ def test_a_place_stands_for_the_pose() -> None:
     assert torch.equal(here.depths(points), depths) and not torch.equal(camera().depths(points), depths)
 
 
+def test_a_camera_without_use_is_refused() -> None:
+    skewed = camera().intrinsics.clone()
+    skewed[0, 1] = 2
+    with pytest.raises(ValueError, match="must have no skew"):
+        replace(camera(), intrinsics=skewed)
+    with pytest.raises(ValueError, match="place is read later"):
+        replace(camera(), place=camera().place_like(skewed)).scaled(2.0)
+
+
 def test_project_after_a_turn() -> None:
     # World (1, 3, 0.5) is (1, 1, 2) in the camera.
     pixels, depths = camera(turned()).project(double([1, 3, 0.5]))

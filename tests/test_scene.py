@@ -348,6 +348,14 @@ def test_cameras_in_one_place_find_no_points(tmp_path: Path) -> None:
     _refused(tmp_path / "data", "all cameras stand in one place")
 
 
+def test_photos_left_in_one_place_are_refused(tmp_path: Path) -> None:
+    """Others stand elsewhere, but are kept for testing."""
+    still = _in_another_frame(make_cameras(4), 0, torch.tensor([0.1, 2.3, 4.5]))[:3] + make_cameras(4)[3:]
+    names = write_photos(tmp_path / "data" / "images", still)
+    write_colmap(tmp_path / "data" / "sparse", still, names, points=[])
+    _refused(tmp_path / "data", "left to train on are all from one place", test=names[3])
+
+
 def test_photos_of_long_names_are_prepared(tmp_path: Path) -> None:
     cameras, names = make_cameras(3), [f"{'x' * 240}{index}.png" for index in range(3)]
     for before, after in zip(write_photos(tmp_path / "data" / "images", cameras), names, strict=True):

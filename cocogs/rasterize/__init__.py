@@ -104,14 +104,10 @@ def rasterize(
         al., Mip-Splatting (2024). The probe: Ye et al., AbsGS (2024).
     """
     per_set = {"means": means, "quats": quats, "scales": scales, "opacities": opacities}
-    optional = {"blur": blur, "shift": shift}
-    check_types(
-        per_set | {"sh0": sh0, "shN": shN},
-        optional | {"background": background, "means2d_probe": means2d_probe},
-    )
+    per_set |= {"blur": blur, "shift": shift}
+    check_types(per_set | {"sh0": sh0, "shN": shN, "background": background, "means2d_probe": means2d_probe})
     if not isinstance(camera, Camera):
         raise ValueError(f"camera must be a Camera, not {type(camera).__name__}.")
-    per_set |= optional
     sets = check_gaussians(per_set, sh0, shN, background, sh_degree)
     if means2d_probe is not None:
         check_tensor("means2d_probe", means2d_probe, (sets, means.shape[-2], 2), means)

@@ -20,6 +20,8 @@ PLACE_NUMBERS = 15  # of `Camera.place_like`
 MOST_PIXELS = 16 * 65535  # on a side of a picture: tiles of 16 px, numbered with 16 bits
 PER_SET = {"means": (3,), "quats": (4,), "scales": (3,), "opacities": (), "blur": (), "shift": (2,)}
 """Shape per Gaussian of the inputs (S|1, N, ...) that may differ between sets."""
+OPTIONAL = {"blur", "shift", "background", "means2d_probe"}
+"""Inputs that a caller may leave out."""
 SHARED = {"sh0": (1, 3), "shN": (15, 3)}
 """Shape per Gaussian of the inputs (N, ...) that all sets share."""
 
@@ -162,15 +164,14 @@ class Pass:
         )
 
 
-def check_types(required: Mapping[str, object], optional: Mapping[str, object]) -> None:
-    """Refuses what is no tensor; of what is optional None passes.
+def check_types(given: Mapping[str, object]) -> None:
+    """Refuses what is no tensor, by name. What is `OPTIONAL` may be None.
 
     Raises:
-        ValueError: something is none.
+        ValueError: something is no tensor.
     """
-    given = {name: value for name, value in optional.items() if value is not None}
-    for name, value in {**required, **given}.items():
-        if not isinstance(value, Tensor):
+    for name, value in given.items():
+        if not (isinstance(value, Tensor) or (value is None and name in OPTIONAL)):
             raise ValueError(f"{name} must be a tensor, not {type(value).__name__}.")
 
 

@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from cocogs.camera import position_of
 from cocogs.config import DataConfig, limits_of
@@ -82,21 +83,12 @@ def open_scene(
     source, pictures = known or find_cameras(data, cache, seed, settled, say, is_video, panoramas, test)
     if len(source.shots) < 2:
         raise InputError(f"{data} has a single photo: give photos from several places.")
+    tests = names_for_testing(data, source, test_every, test)
     positions = torch.stack([position_of(shot.cam_from_world) for shot in source.shots])
-    if source.points is None and frame.is_one_place(positions):
-        raise InputError(
-            f"{data}: all cameras stand in one place, where depth cannot be told: export the cameras again, "
-            "or remove the camera file so that cameras are computed anew."
-        )
+    if source.points is None:
+        _check_places(data, positions, torch.tensor([shot.name in tests for shot in source.shots]))
     offset = frame.offset_of(positions, source.points)
     source = frame.moved(source, offset)
-    tests = names_for_testing(data, source, test_every, test)
-    left = torch.stack([position_of(s.cam_from_world) for s in source.shots if s.name not in tests])
-    if source.points is None and frame.is_one_place(left):
-        raise InputError(
-            f"{data}: the photos left to train on are all from one place, where depth cannot be told: keep "
-            "others for testing."
-        )
     views = _views(data, cache, source, pictures, size, tests, say)
     points = find_points(views, source, cache, seed, settled, say)
     near = frame.near_plane([view.camera for view in views], points.positions)
@@ -113,6 +105,20 @@ def _check_request(data: Path, **settings: int | None) -> None:
         raise InputError(f"{data} {problem}: name the folder that holds your photos, or a video.")
     for name, value in settings.items():
         check_number(name, value, **limits_of(DataConfig, name))
+
+
+def _check_places(data: Path, positions: Tensor, is_test: Tensor) -> None:
+    """Raises InputError where all cameras, or all that are trained on, stand in one place."""
+    if frame.is_one_place(positions):
+        raise InputError(
+            f"{data}: all cameras stand in one place, where depth cannot be told: export the cameras again, "
+            "or remove the camera file so that cameras are computed anew."
+        )
+    if frame.is_one_place(positions[~is_test]):
+        raise InputError(
+            f"{data}: the photos left to train on are all from one place, where depth cannot be told: keep "
+            "others for testing."
+        )
 
 
 def _tell(scene: Scene, say: Say) -> None:

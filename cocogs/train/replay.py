@@ -19,7 +19,7 @@ SPARE = 1.5  # a recording's memory for intersections, as a multiple of what any
 CHECK_EVERY = 20  # replays; reading how full the memory is waits for the device, so not after every one
 
 
-Kind = tuple[Hashable, ...]
+Arguments = tuple[Hashable, ...]  # of a step
 Record = Callable[[Callable[[], Tensor]], tuple[Callable[[], None], Tensor]]
 """From a step: a function that replays it, and the tensor in which a replay leaves the step's numbers."""
 
@@ -98,7 +98,7 @@ class Replay:
         # By size: (photos,) on the device, the intersections of the last step on each; 0: not known.
         self.needs: dict[Hashable, Tensor] = {}
         self.seen: set[Hashable] = set()  # (size, photo) and (size, kind), of which a step ran as it is
-        self.recordings: dict[tuple[Hashable, Kind], Recording] = {}
+        self.recordings: dict[tuple[Hashable, Arguments], Recording] = {}
         self.count = 0
 
     def run(self, photo: int, size: Hashable, *kind: Hashable) -> Tensor:
@@ -134,7 +134,7 @@ class Replay:
             needs.copy_(needs.double().mul(growth).ceil())
         self.recordings.clear()
 
-    def _measured(self, size: Hashable, kind: Kind) -> Tensor:
+    def _measured(self, size: Hashable, kind: Arguments) -> Tensor:
         """A step as it is."""
         room = Room(self.photo.device)
         with use_room(room):
@@ -142,7 +142,7 @@ class Replay:
         self.needs[size].index_fill_(0, self.photo, room.most or 0)
         return numbers
 
-    def _record(self, size: Hashable, kind: Kind) -> Recording:
+    def _record(self, size: Hashable, kind: Arguments) -> Recording:
         needs = self.needs[size]
         room = Room(self.photo.device, min(int(SPARE * int(needs.max())), MOST_INTERSECTIONS))
 
